@@ -1,0 +1,349 @@
+//! NTFS, versions 1.2 to 3.1.
+//!
+//! The format is described by the Linux-NTFS project's documentation; structures bear its names. Each on-disk
+//! structure has its own file in this folder.
+//!
+//! - `boot_sector`, `cluster`: sizes, and the only door to the device
+//! - `mft`, `record`, `fixup`, `attribute`, `attribute_list`, `run_list`: the file table and its records
+//! - `entry`, `stream`, `compressed`, `lznt1`: a file and its content
+//! - `folder`, `index`, `file_name`, `name`, `upcase`: names
+//! - `nature`, `standard_information`, `reparse`, `interix`: what an entry is
+//! - `facts`, `log_file`, `bitmap`: the volume as a whole
+//!
+//! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
+//! listed; 8.3 names are found but not listed; a name whose file record was given to another file is listed, and
+//! looking it up is [`Kind::Damaged`]. Names that Unix cannot hold are shown as [`name::shown`] says.
+
+mod attribute;
+mod attribute_list;
+mod bitmap;
+mod boot_sector;
+mod cache;
+mod cluster;
+mod compressed;
+mod entry;
+mod facts;
+mod file_name;
+mod fixup;
+mod folder;
+mod index;
+mod interix;
+mod log_file;
+mod lznt1;
+mod mft;
+mod name;
+mod nature;
+mod record;
+mod reparse;
+mod run_list;
+mod standard_information;
+mod stream;
+mod upcase;
+
+use crate::volume::{
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, RangeSink, StreamInfo, Volume, VolumeInfo,
+};
+use attribute::kind;
+use boot_sector::BootSector;
+use cache::Cache;
+use cairn_base::{Error, Kind, ReadAt, Result};
+use cluster::Clusters;
+use entry::Entry;
+use facts::Facts;
+use file_name::FileName;
+use folder::{Blocks, Folder, Found};
+use mft::Mft;
+use nature::Nature;
+use record::Reference;
+use standard_information::{REPARSE, SYSTEM};
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock};
+use stream::Resident;
+use upcase::UpCase;
+
+/// Record of `$MFT`.
+const MFT: u64 = 0;
+/// Record of the root folder.
+const ROOT: u64 = 5;
+/// Record of `$Bitmap`.
+const BITMAP: u64 = 6;
+/// The first record that is not the file system's own.
+const FIRST_USER: u64 = 16;
+/// Folders kept open.
+const FOLDERS: usize = 512;
+/// A folder that takes more memory is not kept.
+const MAX_WEIGHT: usize = 64 << 10;
+/// Bytes of index blocks kept, counted as blocks of 4 KiB.
+const BLOCKS: usize = 1024;
+
+/// A volume with NTFS.
+pub struct NtfsVolume {
+    mft: Mft,
+    boot: BootSector,
+    upcase: UpCase,
+    facts: Facts,
+    folders: Cache<u64, Arc<Folder>>,
+    blocks: Blocks,
+    info: OnceLock<VolumeInfo>,
+}
+
+impl NtfsVolume {
+    /// Opens the volume that covers `device`. Reads a dozen records, whatever the size of the volume.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if there is neither a boot sector nor a file table that can be used.
+    pub fn open(device: Arc<dyn ReadAt>) -> Result<NtfsVolume> {
+        let mut facts = Facts::new();
+        let (boot, from_backup) = BootSector::read(&device)?;
+        if from_backup {
+            facts.warn("The boot sector is bad; its backup at the end of the volume is used.");
+        }
+        facts.check_size(&boot, &device);
+        let clusters = Clusters::new(device, boot.cluster_size, boot.clusters());
+        let mft = Mft::open(clusters, &boot)?;
+        let upcase = facts.read_upcase(&mft);
+        facts.read_volume(&mft);
+        facts.read_log(&mft);
+        let mut volume = NtfsVolume {
+            mft,
+            boot,
+            upcase,
+            facts,
+            folders: Cache::new(FOLDERS),
+            blocks: Cache::new(BLOCKS),
+            info: OnceLock::new(),
+        };
+        if let Ok(Some(file)) = volume.lookup(EntryId::new(ROOT), b"hiberfil.sys")
+            && let Ok(content) = volume.open(file.id)
+        {
+            volume.facts.read_hibernation(&content);
+        }
+        if volume.mft.mirror_used() {
+            volume
+                .facts
+                .warn("The file table's first records are bad; their mirror is used.");
+        }
+        Ok(volume)
+    }
+
+    fn entry(&self, id: EntryId) -> Result<Entry> {
+        if id.tree != 0 {
+            return Err(Error::not_found("NTFS has one tree only"));
+        }
+        Entry::load(&self.mft, id.number)
+    }
+
+    fn folder(&self, id: EntryId) -> Result<Arc<Folder>> {
+        if let Some(folder) = self.folders.get(&id.number)
+            && id.tree == 0
+        {
+            return Ok(folder);
+        }
+        let folder = Arc::new(Folder::open(&self.mft, &self.entry(id)?)?);
+        if folder.weight() <= MAX_WEIGHT {
+            self.folders.insert(id.number, folder.clone());
+        }
+        Ok(folder)
+    }
+
+    /// What a name in a folder's index says of its file. Only links and special files need their record read.
+    fn kind_by_name(&self, file: Reference, name: &FileName) -> EntryKind {
+        let plain = if name.is_folder() {
+            EntryKind::Folder
+        } else {
+            EntryKind::File
+        };
+        let by_tag = if name.flags & REPARSE != 0 && name.tag != 0 {
+            return reparse::kind_of(name.tag).unwrap_or(plain);
+        } else {
+            name.flags & REPARSE != 0
+        };
+        if by_tag || (name.flags & SYSTEM != 0 && plain == EntryKind::File) {
+            return Entry::load(&self.mft, file.number)
+                .and_then(|entry| Nature::of(&self.mft, &entry))
+                .map_or(plain, |nature| nature.kind);
+        }
+        plain
+    }
+
+    fn dir_entry(&self, found: &Found) -> DirEntry {
+        DirEntry {
+            name: name::shown(&found.name.name),
+            id: EntryId::new(found.file.number),
+            kind: self.kind_by_name(found.file, &found.name),
+            cookie: found.cookie,
+        }
+    }
+
+    /// Refuses a name whose file record is not in use or was given to another file.
+    fn check_reference(&self, reference: Reference) -> Result<()> {
+        let stale = || {
+            Error::damaged(format!(
+                "the name points to file record {}, which is not its file's any more",
+                reference.number
+            ))
+        };
+        match Entry::load(&self.mft, reference.number) {
+            Ok(entry) if reference.sequence == 0 || reference.sequence == entry.sequence() => {
+                Ok(())
+            }
+            Ok(_) => Err(stale()),
+            Err(error) if error.kind() == Kind::NotFound => Err(stale().caused_by(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_info(&self) -> VolumeInfo {
+        let mut notes = self.facts.notes.clone();
+        let mut free = 0u64;
+        let counted = self.free_space(&mut |range| {
+            free = free.saturating_add(range.end.saturating_sub(range.start));
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = &counted {
+            notes.push(format!("The map of free space cannot be read: {error}."));
+        }
+        VolumeInfo {
+            file_system: "ntfs",
+            label: self.facts.label.clone(),
+            uuid: format!("{:016X}", self.boot.serial),
+            block_size: self.boot.cluster_size,
+            size: self.boot.bytes(),
+            free,
+            files: self.count_files().unwrap_or(0),
+            clean: self.facts.clean && counted.is_ok(),
+            notes,
+            ignores_case: true,
+        }
+    }
+
+    fn count_files(&self) -> Result<u64> {
+        let entry = Entry::load(&self.mft, MFT)?;
+        let Some(map) = entry.open(&self.mft, kind::BITMAP, &[])? else {
+            return Ok(0);
+        };
+        let records = self.mft.records().min(map.size().saturating_mul(8));
+        let mut unused = 0u64;
+        bitmap::clear_ranges(&map, records, &mut |range| {
+            unused = unused.saturating_add(range.end.saturating_sub(range.start));
+            ControlFlow::Continue(())
+        })?;
+        Ok(records.saturating_sub(unused))
+    }
+}
+
+impl Volume for NtfsVolume {
+    /// The first call counts free space.
+    fn info(&self) -> &VolumeInfo {
+        self.info.get_or_init(|| self.make_info())
+    }
+
+    fn root(&self) -> EntryId {
+        EntryId::new(ROOT)
+    }
+
+    fn attributes(&self, id: EntryId) -> Result<Attributes> {
+        let entry = self.entry(id)?;
+        Nature::of(&self.mft, &entry)?.attributes(&self.mft, &entry)
+    }
+
+    fn lookup(&self, folder: EntryId, name: &[u8]) -> Result<Option<DirEntry>> {
+        let opened = self.folder(folder)?;
+        let Some(units) = name::from_bytes(name).filter(|units| units.len() <= name::MAX_UNITS)
+        else {
+            return Ok(None);
+        };
+        let mut found = opened.find(&self.blocks, &self.upcase, &units)?;
+        if found.is_none()
+            && let Some(other) = name::unshown(&units)
+        {
+            found = opened.find(&self.blocks, &self.upcase, &other)?;
+        }
+        match found {
+            Some(found) => {
+                self.check_reference(found.file)?;
+                Ok(Some(self.dir_entry(&found)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn read_dir(&self, folder: EntryId, after: u64, sink: DirSink<'_>) -> Result<()> {
+        self.folder(folder)?
+            .walk(&self.blocks, after, &mut |found| {
+                if found.name.is_dos() || found.file.number < FIRST_USER {
+                    return ControlFlow::Continue(());
+                }
+                sink(self.dir_entry(&found))
+            })
+    }
+
+    fn parent(&self, id: EntryId) -> Result<Option<EntryId>> {
+        let entry = self.entry(id)?;
+        if entry.number == ROOT {
+            return Ok(Some(id));
+        }
+        let names = nature::names(&self.mft, &entry)?;
+        let best = names.iter().find(|name| !name.is_dos()).or(names.first());
+        Ok(best.map(|name| EntryId::new(name.parent.number)))
+    }
+
+    fn open(&self, id: EntryId) -> Result<Arc<dyn ReadAt>> {
+        let entry = self.entry(id)?;
+        Nature::of(&self.mft, &entry)?.check_content()?;
+        let content = entry.open(&self.mft, kind::DATA, &[])?;
+        Ok(content.unwrap_or_else(|| Arc::new(Resident::new(Vec::new()))))
+    }
+
+    fn streams(&self, id: EntryId) -> Result<Vec<StreamInfo>> {
+        let entry = self.entry(id)?;
+        let mut streams = Vec::new();
+        for part in entry.all(&self.mft, kind::DATA)? {
+            if !part.attribute.name.is_empty() {
+                streams.push(StreamInfo {
+                    name: name::shown(&part.attribute.name),
+                    size: part.attribute.size(),
+                });
+            }
+        }
+        Ok(streams)
+    }
+
+    fn open_stream(&self, id: EntryId, name: &[u8]) -> Result<Arc<dyn ReadAt>> {
+        let entry = self.entry(id)?;
+        let missing = || Error::not_found("there is no stream of that name");
+        let wanted = name::from_bytes(name)
+            .filter(|units| !units.is_empty())
+            .ok_or_else(missing)?;
+        let parts = entry.all(&self.mft, kind::DATA)?;
+        let names = || parts.iter().map(|part| &part.attribute.name);
+        let unshown = name::unshown(&wanted);
+        let found = names()
+            .find(|name| **name == wanted || Some(*name) == unshown.as_ref())
+            .or_else(|| names().find(|name| self.upcase.compare(name, &wanted) == Ordering::Equal))
+            .filter(|name| !name.is_empty())
+            .ok_or_else(missing)?;
+        entry
+            .open(&self.mft, kind::DATA, found)?
+            .ok_or_else(missing)
+    }
+
+    fn read_link(&self, id: EntryId) -> Result<Vec<u8>> {
+        let entry = self.entry(id)?;
+        Nature::of(&self.mft, &entry)?
+            .target
+            .ok_or_else(|| Error::invalid("not a link"))
+    }
+
+    fn free_space(&self, sink: RangeSink<'_>) -> Result<()> {
+        let entry = Entry::load(&self.mft, BITMAP)?;
+        let map = entry
+            .open(&self.mft, kind::DATA, &[])?
+            .ok_or_else(|| Error::damaged("the map of free space is missing"))?;
+        let cluster = u64::from(self.boot.cluster_size);
+        bitmap::clear_ranges(&map, self.mft.clusters().count(), &mut |range| {
+            sink(range.start.saturating_mul(cluster)..range.end.saturating_mul(cluster))
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! A file or folder: its base record and, through the attribute list, all the others.
+
+use super::attribute::{Attribute, Body, FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, kind};
+use super::attribute_list::{self, ListEntry};
+use super::cluster::Vcn;
+use super::compressed::CompressedStream;
+use super::mft::{Mft, find_part, list_bytes};
+use super::record::Record;
+use super::run_list::RunList;
+use super::stream::{Resident, Stream};
+use cairn_base::read_at::read_vec;
+use cairn_base::{Error, ReadAt, Result, View};
+use std::sync::Arc;
+
+/// LZNT1 in the low byte of the flags.
+const LZNT1: u16 = 1;
+
+/// A file or folder that is in use.
+pub struct Entry {
+    /// Number of its base record.
+    pub number: u64,
+    base: Arc<Record>,
+    list: Option<Vec<ListEntry>>,
+}
+
+/// An attribute, or a part of one, and the record it lies in.
+pub struct Part {
+    record: Arc<Record>,
+    /// The decoded header.
+    pub attribute: Attribute,
+}
+
+impl Part {
+    /// The value, if it is resident.
+    pub fn resident(&self) -> Option<&[u8]> {
+        self.record.resident(&self.attribute)
+    }
+}
+
+impl Entry {
+    /// Loads entry `number`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](cairn_base::Kind::NotFound) if the record is not in use or only extends another,
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it or its attribute list is bad.
+    pub fn load(mft: &Mft, number: u64) -> Result<Entry> {
+        let base = mft.record(number)?;
+        if !base.in_use() {
+            return Err(Error::not_found(format!(
+                "file record {number} is not in use"
+            )));
+        }
+        if base.base.number != 0 || base.base.sequence != 0 {
+            return Err(Error::not_found(format!(
+                "file record {number} is a part of file record {}",
+                base.base.number
+            )));
+        }
+        let list = match base.of_kind(kind::ATTRIBUTE_LIST)?.next() {
+            None => None,
+            Some(attribute) => {
+                let bytes = list_bytes(mft.clusters(), &base, attribute)?;
+                Some(attribute_list::parse(View::new(
+                    &bytes,
+                    "attribute list",
+                    0,
+                ))?)
+            }
+        };
+        Ok(Entry { number, base, list })
+    }
+
+    /// Whether it is a folder.
+    pub fn is_folder(&self) -> bool {
+        self.base.is_folder()
+    }
+
+    /// How often its record was given to another file.
+    pub fn sequence(&self) -> u16 {
+        self.base.sequence
+    }
+
+    /// All attributes of type `kind` that `wanted` picks by name and first cluster.
+    fn parts(
+        &self,
+        mft: &Mft,
+        kind: u32,
+        wanted: impl Fn(&[u16], Vcn) -> bool,
+    ) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        let Some(list) = &self.list else {
+            for attribute in self.base.of_kind(kind)? {
+                let first = match &attribute.body {
+                    Body::Resident(_) => Vcn(0),
+                    Body::NonResident(body) => body.first,
+                };
+                if wanted(&attribute.name, first) {
+                    parts.push(Part {
+                        record: self.base.clone(),
+                        attribute: attribute.clone(),
+                    });
+                }
+            }
+            return Ok(parts);
+        };
+        for entry in list {
+            if entry.kind != kind || !wanted(&entry.name, entry.first) {
+                continue;
+            }
+            let record = if entry.record.number == self.number {
+                self.base.clone()
+            } else {
+                mft.extension(entry.record, self.number)?
+            };
+            let attribute = find_part(&record, entry)?
+                .ok_or_else(|| {
+                    Error::damaged(format!(
+                        "file record {} lacks an attribute that file record {} lists",
+                        entry.record.number, self.number
+                    ))
+                })?
+                .clone();
+            parts.push(Part { record, attribute });
+        }
+        Ok(parts)
+    }
+
+    /// The attributes of type `kind`, whatever their names; of an attribute in parts the first only.
+    pub fn all(&self, mft: &Mft, kind: u32) -> Result<Vec<Part>> {
+        let mut parts = self.parts(mft, kind, |_, first| first == Vcn(0))?;
+        parts.retain(|part| part.attribute.is_first());
+        Ok(parts)
+    }
+
+    /// The attribute of type `kind` called `name`; of one in parts the first.
+    pub fn first(&self, mft: &Mft, kind: u32, name: &[u16]) -> Result<Option<Part>> {
+        let parts = self.parts(mft, kind, |other, first| other == name && first == Vcn(0))?;
+        Ok(parts.into_iter().next())
+    }
+
+    /// The content of the attribute of type `kind` called `name`.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for encrypted content and unknown compression.
+    pub fn open(&self, mft: &Mft, kind: u32, name: &[u16]) -> Result<Option<Arc<dyn ReadAt>>> {
+        let mut parts = self.parts(mft, kind, |other, _| other == name)?;
+        let Some(first) = parts.first() else {
+            return Ok(None);
+        };
+        if first.attribute.flags & FLAG_ENCRYPTED != 0 {
+            return Err(Error::unsupported("the file is encrypted (EFS)")
+                .advise("restore the whole disk and open it in Windows with the user's key"));
+        }
+        if let Some(value) = first.resident() {
+            return Ok(Some(Arc::new(Resident::new(value.to_vec()))));
+        }
+        let flags = first.attribute.flags;
+        let (runs, sizes, unit) = gather(&mut parts)?;
+        let clusters = mft.clusters().clone();
+        match flags & FLAG_COMPRESSION_MASK {
+            0 => Ok(Some(Arc::new(Stream::new(
+                clusters,
+                runs,
+                sizes.data,
+                sizes.initialized,
+            )))),
+            LZNT1 => Ok(Some(Arc::new(CompressedStream::new(
+                clusters,
+                runs,
+                sizes.data,
+                sizes.initialized,
+                unit,
+            )?))),
+            other => Err(Error::unsupported(format!(
+                "compression method {other} of a file is unknown"
+            ))),
+        }
+    }
+
+    /// As [`open`](Entry::open), for metadata that is never compressed; says how many runs it holds.
+    pub fn stream(&self, mft: &Mft, kind: u32, name: &[u16]) -> Result<Option<Stream>> {
+        let mut parts = self.parts(mft, kind, |other, _| other == name)?;
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let (runs, sizes, _) = gather(&mut parts)?;
+        let clusters = mft.clusters().clone();
+        Ok(Some(Stream::new(
+            clusters,
+            runs,
+            sizes.data,
+            sizes.initialized,
+        )))
+    }
+
+    /// The value of the attribute of type `kind` called `name`, wherever it is stored.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is longer than `limit`.
+    pub fn value(&self, mft: &Mft, kind: u32, name: &[u16], limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(content) = self.open(mft, kind, name)? else {
+            return Ok(None);
+        };
+        if content.size() > limit {
+            return Err(Error::damaged(format!(
+                "an attribute of file record {} claims {} bytes, where {limit} are possible",
+                self.number,
+                content.size()
+            )));
+        }
+        let length = usize::try_from(content.size()).unwrap_or(0);
+        Ok(Some(read_vec(&content, 0, length)?))
+    }
+}
+
+/// Joins the run lists of an attribute's parts.
+fn gather(parts: &mut [Part]) -> Result<(Arc<RunList>, super::attribute::Sizes, u8)> {
+    let first_cluster = |part: &Part| match &part.attribute.body {
+        Body::Resident(_) => Vcn(0),
+        Body::NonResident(body) => body.first,
+    };
+    parts.sort_by_key(first_cluster);
+    let mut runs = RunList::new();
+    let mut head = None;
+    for part in parts.iter() {
+        let Body::NonResident(body) = &part.attribute.body else {
+            return Err(Error::damaged("a part of an attribute is not in clusters"));
+        };
+        body.append_to(&mut runs, part.record.view())?;
+        if head.is_none() {
+            head = Some((body.sizes, body.unit));
+        }
+    }
+    let (sizes, unit) = head.ok_or_else(|| Error::damaged("an attribute has no parts"))?;
+    Ok((Arc::new(runs), sizes, unit))
+}

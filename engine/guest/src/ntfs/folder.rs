@@ -1,0 +1,325 @@
+//! Folders: finding a name in the B-tree, and telling all names.
+
+use super::attribute::kind;
+use super::cache::Cache;
+use super::cluster::Vcn;
+use super::entry::Entry;
+use super::file_name::FileName;
+use super::index::{self, Entries, IndexEntry};
+use super::mft::Mft;
+use super::record::Reference;
+use super::stream::Stream;
+use super::upcase::UpCase;
+use cairn_base::read_at::read_vec;
+use cairn_base::{Error, Kind, ReadAt, Result, View};
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock};
+
+/// `$I30`, the index of names.
+const I30: [u16; 4] = [0x24, 0x49, 0x33, 0x30];
+/// No index of Windows is deeper than a handful of levels.
+const MAX_DEPTH: usize = 32;
+/// The longest map of used blocks that is read: eight million blocks.
+const MAX_BITMAP: u64 = 1 << 20;
+/// A resident index root is shorter than a file record.
+const MAX_ROOT: u64 = 64 << 10;
+/// Bits of a cookie that hold the offset in a node.
+const OFFSET_BITS: u32 = 20;
+
+/// Blocks already mended, by folder and block.
+pub type Blocks = Cache<(u64, u64), Arc<Vec<u8>>>;
+
+/// An opened folder.
+pub struct Folder {
+    number: u64,
+    root: Vec<u8>,
+    block_size: u64,
+    /// Bytes that one step of a block's number stands for.
+    number_unit: u64,
+    allocation: Option<Stream>,
+    used: Option<Vec<u8>>,
+    /// The first bad block that was met, told at the end of every later walk.
+    damage: OnceLock<Error>,
+}
+
+/// A name found in a folder.
+pub struct Found {
+    /// The file it names.
+    pub file: Reference,
+    /// The name.
+    pub name: FileName,
+    /// The place behind it; never 0.
+    pub cookie: u64,
+}
+
+impl Folder {
+    /// Opens the folder `entry`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) if it is none.
+    pub fn open(mft: &Mft, entry: &Entry) -> Result<Folder> {
+        if !entry.is_folder() {
+            return Err(Error::invalid("not a folder"));
+        }
+        let root = entry
+            .value(mft, kind::INDEX_ROOT, &I30, MAX_ROOT)?
+            .ok_or_else(|| Error::damaged(format!("folder {} has no index", entry.number)))?;
+        let header = index::root_header(View::new(&root, "index root", 0))?;
+        let block_size = u64::from(header.block_size);
+        let allocation = entry.stream(mft, kind::INDEX_ALLOCATION, &I30)?;
+        let used = match &allocation {
+            Some(_) => entry.value(mft, kind::BITMAP, &I30, MAX_BITMAP)?,
+            None => None,
+        };
+        let cluster = mft.clusters().size();
+        Ok(Folder {
+            number: entry.number,
+            root,
+            block_size,
+            number_unit: if cluster <= block_size { cluster } else { 512 },
+            allocation,
+            used,
+            damage: OnceLock::new(),
+        })
+    }
+
+    /// Bytes of memory it holds, about.
+    pub fn weight(&self) -> usize {
+        let runs = self.allocation.as_ref().map_or(0, Stream::runs);
+        let used = self.used.as_ref().map_or(0, Vec::len);
+        runs.saturating_mul(16)
+            .saturating_add(used)
+            .saturating_add(self.root.len())
+    }
+
+    fn blocks(&self) -> u64 {
+        let size = self.allocation.as_ref().map_or(0, ReadAt::size);
+        size.checked_div(self.block_size).unwrap_or(0)
+    }
+
+    fn is_used(&self, block: u64) -> bool {
+        let Some(used) = &self.used else { return true };
+        let byte = usize::try_from(block / 8).ok().and_then(|at| used.get(at));
+        let bit = u32::try_from(block % 8).unwrap_or(0);
+        byte.is_some_and(|byte| byte.checked_shr(bit).unwrap_or(0) & 1 == 1)
+    }
+
+    fn block(&self, blocks: &Blocks, block: u64) -> Result<Arc<Vec<u8>>> {
+        let key = (self.number, block);
+        if let Some(bytes) = blocks.get(&key) {
+            return Ok(bytes);
+        }
+        let allocation = match &self.allocation {
+            Some(allocation) if block < self.blocks() => allocation,
+            _ => {
+                return Err(Error::damaged(format!(
+                    "folder {} points to block {block} of its index, which does not exist",
+                    self.number
+                )));
+            }
+        };
+        let offset = block.saturating_mul(self.block_size);
+        let length = usize::try_from(self.block_size).unwrap_or(0);
+        let mut bytes = read_vec(allocation, offset, length)?;
+        let vcn = offset.checked_div(self.number_unit).unwrap_or(0);
+        index::mend_block(&mut bytes, vcn, offset)
+            .map_err(|error| error.context(format!("folder {}", self.number)))?;
+        let bytes = Arc::new(bytes);
+        blocks.insert(key, bytes.clone());
+        Ok(bytes)
+    }
+
+    fn block_of(&self, vcn: Vcn) -> u64 {
+        vcn.0
+            .saturating_mul(self.number_unit)
+            .checked_div(self.block_size)
+            .unwrap_or(0)
+    }
+
+    fn root_view(&self) -> View<'_> {
+        View::new(&self.root, "index root", 0)
+    }
+
+    /// The entry called `name`: the exact one, else one that differs by case.
+    ///
+    /// Where the tree is damaged all blocks that can be read are searched.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is not found and the tree is damaged.
+    pub fn find(&self, blocks: &Blocks, upcase: &UpCase, name: &[u16]) -> Result<Option<Found>> {
+        let error = match self.descend(blocks, upcase, name) {
+            Err(error) if error.kind() == Kind::Damaged => error,
+            other => return other,
+        };
+        let mut found: Option<Found> = None;
+        let walked = self.walk(blocks, 0, &mut |entry| {
+            if entry.name.name == name {
+                found = Some(entry);
+                return ControlFlow::Break(());
+            }
+            if found.is_none() && upcase.compare(&entry.name.name, name) == Ordering::Equal {
+                found = Some(entry);
+            }
+            ControlFlow::Continue(())
+        });
+        match (found, walked) {
+            (Some(found), _) => Ok(Some(found)),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(error),
+        }
+    }
+
+    fn descend(&self, blocks: &Blocks, upcase: &UpCase, name: &[u16]) -> Result<Option<Found>> {
+        let mut best = None;
+        let mut child = search(
+            0,
+            index::root_entries(self.root_view())?,
+            upcase,
+            name,
+            &mut best,
+        )?;
+        for _ in 0..MAX_DEPTH {
+            let Some(vcn) = child else {
+                return Ok(best);
+            };
+            let block = self.block_of(vcn);
+            let bytes = self.block(blocks, block)?;
+            let entries = index::block_entries(&bytes)?;
+            child = search(block.saturating_add(1), entries, upcase, name, &mut best)?;
+        }
+        Err(Error::damaged(format!(
+            "the index of folder {} runs in a circle",
+            self.number
+        )))
+    }
+
+    /// Tells `sink` every name behind the cookie `after`: first those of the root node, then those of the blocks
+    /// in use, in the order they are stored, which is not that of the alphabet. So a walk goes on at once wherever
+    /// it was left, circles are impossible, and a bad block hides its own names only.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged), after all names that can be read were told.
+    pub fn walk(
+        &self,
+        blocks: &Blocks,
+        after: u64,
+        sink: &mut dyn FnMut(Found) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let (mut node, mut skip) = position(after);
+        if node == 0 {
+            match index::root_entries(self.root_view()) {
+                Ok(entries) => {
+                    if self.tell(0, entries, skip, sink).is_break() {
+                        return Ok(());
+                    }
+                }
+                Err(error) => self.note(error),
+            }
+            node = 1;
+            skip = 0;
+        }
+        for block in node.saturating_sub(1)..self.blocks() {
+            if self.is_used(block) {
+                match self.block(blocks, block) {
+                    Ok(bytes) => match index::block_entries(&bytes) {
+                        Ok(entries) => {
+                            let node = block.saturating_add(1);
+                            if self.tell(node, entries, skip, sink).is_break() {
+                                return Ok(());
+                            }
+                        }
+                        Err(error) => self.note(error),
+                    },
+                    Err(error) if error.kind() == Kind::Damaged => self.note(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            skip = 0;
+        }
+        match self.damage.get() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(
+        &self,
+        node: u64,
+        entries: Entries<'_>,
+        skip: usize,
+        sink: &mut dyn FnMut(Found) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for entry in entries {
+            let found = match entry {
+                Ok(entry) if entry.is_end => break,
+                Ok(entry) if entry.next <= skip => continue,
+                Ok(entry) => found(node, &entry),
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => sink(found)?,
+                Err(error) => self.note(error),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn note(&self, error: Error) {
+        // Only the first is kept.
+        let _ = self
+            .damage
+            .set(error.context(format!("folder {} lacks names", self.number)));
+    }
+}
+
+/// Looks for `name` in a node; answers the block to go on in. `best` is what was found so far.
+fn search(
+    node: u64,
+    entries: Entries<'_>,
+    upcase: &UpCase,
+    name: &[u16],
+    best: &mut Option<Found>,
+) -> Result<Option<Vcn>> {
+    for entry in entries {
+        let entry = entry?;
+        if entry.is_end {
+            return Ok(entry.child);
+        }
+        let candidate = found(node, &entry)?;
+        let order = upcase.collate(name, &candidate.name.name);
+        if order == Ordering::Equal {
+            *best = Some(candidate);
+            return Ok(None);
+        }
+        if best.is_none() && upcase.compare(name, &candidate.name.name) == Ordering::Equal {
+            *best = Some(candidate);
+        }
+        if order == Ordering::Less {
+            return Ok(entry.child);
+        }
+    }
+    Err(Error::damaged("a node of a folder's index has no end"))
+}
+
+fn found(node: u64, entry: &IndexEntry<'_>) -> Result<Found> {
+    Ok(Found {
+        file: entry.file,
+        name: FileName::parse(entry.key)?,
+        cookie: cookie(node, entry.next),
+    })
+}
+
+/// Node 0 is the root, node n + 1 is block n; offsets are never 0.
+fn cookie(node: u64, offset: usize) -> u64 {
+    let offset = cairn_base::units::to_u64(offset);
+    node.checked_shl(OFFSET_BITS).unwrap_or(0) | offset
+}
+
+fn position(cookie: u64) -> (u64, usize) {
+    let offset = cookie & 0xF_FFFF;
+    (
+        cookie.checked_shr(OFFSET_BITS).unwrap_or(0),
+        usize::try_from(offset).unwrap_or(usize::MAX),
+    )
+}

@@ -1,0 +1,302 @@
+//! `$MFT`, the table of file records, found through its own first record.
+
+use super::attribute::{Attribute, Body, kind};
+use super::attribute_list::{self, ListEntry};
+use super::boot_sector::BootSector;
+use super::cache::Cache;
+use super::cluster::{Clusters, Vcn};
+use super::record::{Record, Reference};
+use super::run_list::RunList;
+use super::stream::Stream;
+use cairn_base::read_at::read_vec;
+use cairn_base::{Error, Kind, ReadAt, Result, View};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Records read at once, in bytes.
+const PIECE: u64 = 16 << 10;
+/// Pieces kept: 4 MiB.
+const PIECES: usize = 256;
+/// Decoded records kept, in bytes of records.
+const RECORD_BYTES: usize = 4 << 20;
+/// Records that `$MFTMirr` repeats at least.
+const MIRRORED: u64 = 4;
+
+/// The file table.
+pub struct Mft {
+    clusters: Clusters,
+    data: Stream,
+    record_size: u64,
+    mirror: Option<u64>,
+    pieces: Cache<u64, Arc<Vec<u8>>>,
+    records: Cache<u64, Arc<Record>>,
+    mirror_used: AtomicBool,
+}
+
+impl Mft {
+    /// Finds the table.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither it nor the mirror has a first record that can be
+    /// used.
+    pub fn open(clusters: Clusters, boot: &BootSector) -> Result<Mft> {
+        let record_size = u64::from(boot.record_size);
+        let mirror = clusters.bytes(boot.mirror.0).ok().filter(|&at| at > 0);
+        let primary = clusters
+            .bytes(boot.mft.0)
+            .and_then(|at| read_record(&clusters, at, record_size))
+            .and_then(first_record);
+        let (first, mirror_used) = match (primary, mirror) {
+            (Ok(first), _) => (first, false),
+            (Err(error), Some(at)) => (
+                read_record(&clusters, at, record_size)
+                    .and_then(first_record)
+                    .map_err(|_| error)?,
+                true,
+            ),
+            (Err(error), None) => return Err(error),
+        };
+        let data = locate(&clusters, record_size, &first)
+            .map_err(|error| error.context("cannot find the file table"))?;
+        let kept = RECORD_BYTES
+            .checked_div(usize::try_from(record_size).unwrap_or(1))
+            .unwrap_or(1);
+        Ok(Mft {
+            clusters,
+            data,
+            record_size,
+            mirror,
+            pieces: Cache::new(PIECES),
+            records: Cache::new(kept),
+            mirror_used: AtomicBool::new(mirror_used),
+        })
+    }
+
+    /// The volume's clusters.
+    pub fn clusters(&self) -> &Clusters {
+        &self.clusters
+    }
+
+    /// Number of records, used or not.
+    pub fn records(&self) -> u64 {
+        self.data.size().checked_div(self.record_size).unwrap_or(0)
+    }
+
+    /// Whether a record was taken from `$MFTMirr` because the table's own is bad.
+    pub fn mirror_used(&self) -> bool {
+        self.mirror_used.load(Ordering::Relaxed)
+    }
+
+    /// Record `number`, used or not.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](cairn_base::Kind::NotFound) beyond the end of the table and for a record that was never
+    /// used, [`Kind::Damaged`](cairn_base::Kind::Damaged) for a bad one.
+    pub fn record(&self, number: u64) -> Result<Arc<Record>> {
+        if let Some(record) = self.records.get(&number) {
+            return Ok(record);
+        }
+        let record = match (self.fetch(number), self.mirror) {
+            (Ok(record), _) => record,
+            (Err(error), Some(mirror))
+                if number < MIRRORED && matches!(error.kind(), Kind::Damaged | Kind::NotFound) =>
+            {
+                let at = mirror.saturating_add(number.saturating_mul(self.record_size));
+                let record =
+                    read_record(&self.clusters, at, self.record_size).map_err(|_| error)?;
+                self.mirror_used.store(true, Ordering::Relaxed);
+                record
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let record = Arc::new(record);
+        self.records.insert(number, record.clone());
+        Ok(record)
+    }
+
+    fn fetch(&self, number: u64) -> Result<Record> {
+        if number >= self.records() {
+            return Err(Error::not_found(format!(
+                "there is no file record {number}"
+            )));
+        }
+        let offset = number.saturating_mul(self.record_size);
+        let size = PIECE.max(self.record_size);
+        let piece_number = offset.checked_div(size).unwrap_or(0);
+        let start = piece_number.saturating_mul(size);
+        let within = usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
+        let end = within.saturating_add(usize::try_from(self.record_size).unwrap_or(usize::MAX));
+        let bytes = match self.piece(piece_number, start, size) {
+            Ok(piece) => piece.get(within..end).map(<[u8]>::to_vec),
+            // Something else in the piece cannot be read: try this record by itself.
+            Err(_) => None,
+        };
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => read_vec(
+                &self.data,
+                offset,
+                usize::try_from(self.record_size).unwrap_or(usize::MAX),
+            )?,
+        };
+        Record::parse(bytes, offset).map_err(|error| name_record(error, number))
+    }
+
+    fn piece(&self, number: u64, start: u64, size: u64) -> Result<Arc<Vec<u8>>> {
+        if let Some(piece) = self.pieces.get(&number) {
+            return Ok(piece);
+        }
+        let length = size.min(self.data.size().saturating_sub(start));
+        let bytes = read_vec(&self.data, start, usize::try_from(length).unwrap_or(0))?;
+        let piece = Arc::new(bytes);
+        self.pieces.insert(number, piece.clone());
+        Ok(piece)
+    }
+
+    /// Record `reference`, which must be in use and extend record `base` (or stand for itself if nothing).
+    ///
+    /// # Errors
+    /// As [`record`](Mft::record); [`Kind::Damaged`](cairn_base::Kind::Damaged) if it now belongs to another file.
+    pub fn extension(&self, reference: Reference, base: u64) -> Result<Arc<Record>> {
+        let record = self.record(reference.number).map_err(|error| {
+            Error::damaged(format!("a part of file record {base} is missing")).caused_by(error)
+        })?;
+        check_extension(&record, reference, base)?;
+        Ok(record)
+    }
+}
+
+fn name_record(error: Error, number: u64) -> Error {
+    match error.kind() {
+        Kind::NotFound => error,
+        _ => error.context(format!("file record {number}")),
+    }
+}
+
+fn check_extension(record: &Record, reference: Reference, base: u64) -> Result<()> {
+    let right_age = reference.sequence == 0 || reference.sequence == record.sequence;
+    let owned = reference.number == base || record.base.number == base;
+    if record.in_use() && right_age && owned {
+        return Ok(());
+    }
+    Err(Error::damaged(format!(
+        "file record {} does not belong to file record {base}, which says so",
+        reference.number
+    )))
+}
+
+fn read_record(clusters: &Clusters, offset: u64, size: u64) -> Result<Record> {
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    clusters.read(offset, &mut bytes)?;
+    Record::parse(bytes, offset)
+}
+
+/// Refuses what cannot be the first record of a table.
+fn first_record(record: Record) -> Result<Record> {
+    if !record.in_use() || record.of_kind(kind::DATA)?.next().is_none() {
+        return Err(Error::damaged(
+            "the file table's first record has no content",
+        ));
+    }
+    Ok(record)
+}
+
+/// Follows the table's own run list; its later parts may lie in records that its earlier parts lead to.
+fn locate(clusters: &Clusters, record_size: u64, first: &Record) -> Result<Stream> {
+    let mut runs = RunList::new();
+    let mut sizes = None;
+    for attribute in first.of_kind(kind::DATA)? {
+        if let Body::NonResident(body) = &attribute.body
+            && attribute.name.is_empty()
+            && body.first == Vcn(0)
+        {
+            body.append_to(&mut runs, first.view())?;
+            sizes = Some(body.sizes);
+        }
+    }
+    let sizes = sizes.ok_or_else(|| Error::damaged("the file table has no clusters"))?;
+    for entry in own_list(clusters, first)? {
+        if entry.kind != kind::DATA || !entry.name.is_empty() || entry.first == Vcn(0) {
+            continue;
+        }
+        let offset = entry.record.number.saturating_mul(record_size);
+        let mut bytes = vec![0; usize::try_from(record_size).unwrap_or(0)];
+        clusters.read_runs(&runs, offset, &mut bytes)?;
+        let record = Record::parse(bytes, offset)?;
+        check_extension(&record, entry.record, 0)?;
+        let part = find_part(&record, &entry)?
+            .ok_or_else(|| Error::damaged("a part of the file table's run list is missing"))?;
+        if let Body::NonResident(body) = &part.body {
+            body.append_to(&mut runs, record.view())?;
+        }
+    }
+    let covered = clusters.bytes(runs.end().0)?;
+    let size = sizes.data.min(covered);
+    Ok(Stream::new(
+        clusters.clone(),
+        Arc::new(runs),
+        size,
+        sizes.initialized,
+    ))
+}
+
+/// The attribute list of the table itself, in the order of its clusters.
+fn own_list(clusters: &Clusters, first: &Record) -> Result<Vec<ListEntry>> {
+    let Some(attribute) = first.of_kind(kind::ATTRIBUTE_LIST)?.next() else {
+        return Ok(Vec::new());
+    };
+    let bytes = list_bytes(clusters, first, attribute)?;
+    let mut list = attribute_list::parse(View::new(&bytes, "attribute list", 0))?;
+    list.sort_by_key(|entry| entry.first);
+    Ok(list)
+}
+
+/// The bytes of the attribute list `attribute` of `record`.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is longer than any list is.
+pub fn list_bytes(clusters: &Clusters, record: &Record, attribute: &Attribute) -> Result<Vec<u8>> {
+    match &attribute.body {
+        Body::Resident(_) => Ok(record.resident(attribute).unwrap_or_default().to_vec()),
+        Body::NonResident(body) => {
+            if body.sizes.data > attribute_list::MAX_BYTES {
+                return Err(Error::damaged("an attribute list is longer than 256 KiB"));
+            }
+            let mut runs = RunList::new();
+            body.append_to(&mut runs, record.view())?;
+            let sizes = body.sizes;
+            let stream = Stream::new(
+                clusters.clone(),
+                Arc::new(runs),
+                sizes.data,
+                sizes.initialized,
+            );
+            read_vec(&stream, 0, usize::try_from(sizes.data).unwrap_or(0))
+        }
+    }
+}
+
+/// The attribute of `record` that `entry` of an attribute list means.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if attributes of the record are lost.
+pub fn find_part<'a>(record: &'a Record, entry: &ListEntry) -> Result<Option<&'a Attribute>> {
+    let mut same = record.of_kind(entry.kind)?.filter(|attribute| {
+        let first = match &attribute.body {
+            Body::Resident(_) => Vcn(0),
+            Body::NonResident(body) => body.first,
+        };
+        attribute.name == entry.name && first == entry.first
+    });
+    let Some(found) = same.next() else {
+        return Ok(None);
+    };
+    if found.id == entry.id {
+        return Ok(Some(found));
+    }
+    // Names have no other difference than their ids.
+    Ok(Some(
+        same.find(|attribute| attribute.id == entry.id)
+            .unwrap_or(found),
+    ))
+}

@@ -1,0 +1,101 @@
+//! `$REPARSE_POINT`: links, sockets and files whose content is stored in another way ([MS-FSCC] section 2.1.2).
+
+use super::attribute::units;
+use super::name;
+use crate::volume::EntryKind;
+use cairn_base::{Error, Result, View};
+
+/// The longest reparse point ([MS-FSCC] 2.1.2: 16 KiB of data and a header).
+pub const MAX_BYTES: u64 = 17 << 10;
+
+const MOUNT_POINT: u32 = 0xA000_0003;
+const SYMLINK: u32 = 0xA000_000C;
+const LX_SYMLINK: u32 = 0xA000_001D;
+const AF_UNIX: u32 = 0x8000_0023;
+const LX_FIFO: u32 = 0x8000_0024;
+const LX_CHR: u32 = 0x8000_0025;
+const LX_BLK: u32 = 0x8000_0026;
+const RELATIVE: u32 = 1;
+
+/// What the tag makes of the entry; nothing if it stays a file or folder.
+pub fn kind_of(tag: u32) -> Option<EntryKind> {
+    match tag {
+        MOUNT_POINT | SYMLINK | LX_SYMLINK => Some(EntryKind::Symlink),
+        AF_UNIX => Some(EntryKind::Socket),
+        LX_FIFO => Some(EntryKind::Fifo),
+        LX_CHR => Some(EntryKind::CharDevice),
+        LX_BLK => Some(EntryKind::BlockDevice),
+        _ => None,
+    }
+}
+
+/// Why the main stream does not hold the content of a file with this tag; nothing if it does.
+pub fn content_elsewhere(tag: u32) -> Option<&'static str> {
+    match tag {
+        0x8000_0017 => {
+            Some("the file is compressed by Windows (CompactOS, WOF), which is not read")
+        }
+        0x8000_0013 => {
+            Some("the file's content is in Windows' deduplication store, which is not read")
+        }
+        0x8000_0007 => Some("the file's content is in a single-instance store, which is not read"),
+        0x8000_0008 => Some("the file's content is in a WIM archive, which is not read"),
+        0xC000_0004 | 0x8000_0006 => Some("the file's content was moved to other storage"),
+        _ => None,
+    }
+}
+
+/// Whether the tag is of a cloud file, whose content may not be on the volume.
+pub fn is_cloud(tag: u32) -> bool {
+    tag & 0xFFFF_0FFF == 0x9000_001A
+}
+
+/// The tag of a reparse point.
+pub fn tag(view: View<'_>) -> Result<u32> {
+    view.u32_le(0)
+}
+
+/// The target of a link as the guest wrote it: the name made for people, else the one made for the kernel without
+/// its `\??\`. Relative targets get `/` for `\`.
+///
+/// # Errors
+/// [`Kind::Invalid`](cairn_base::Kind::Invalid) if it is no link.
+pub fn target(view: View<'_>) -> Result<Vec<u8>> {
+    let data = view.tail(8)?;
+    match tag(view)? {
+        LX_SYMLINK => Ok(data.tail(4)?.bytes().to_vec()),
+        MOUNT_POINT => Ok(name::to_bytes(&best_name(data, 8)?)),
+        SYMLINK => {
+            let mut target = best_name(data, 12)?;
+            if data.u32_le(8)? & RELATIVE != 0 {
+                for unit in &mut target {
+                    if *unit == u16::from(b'\\') {
+                        *unit = u16::from(b'/');
+                    }
+                }
+            }
+            Ok(name::to_bytes(&target))
+        }
+        _ => Err(Error::invalid("not a link")),
+    }
+}
+
+/// `buffer` is where the names begin.
+fn best_name(data: View<'_>, buffer: usize) -> Result<Vec<u16>> {
+    let names = data.tail(buffer)?;
+    let name = |at: usize| -> Result<Vec<u16>> {
+        let offset = usize::from(data.u16_le(at)?);
+        let length = usize::from(data.u16_le(at.saturating_add(2))?);
+        Ok(units(names.slice(offset, length)?))
+    };
+    let printed = name(4)?;
+    if !printed.is_empty() {
+        return Ok(printed);
+    }
+    let mut substitute = name(0)?;
+    let prefix: Vec<u16> = r"\??\".encode_utf16().collect();
+    if substitute.starts_with(&prefix) {
+        substitute.drain(..prefix.len());
+    }
+    Ok(substitute)
+}
