@@ -1,0 +1,79 @@
+//! What every disk image is once it is open.
+
+use crate::guid::Guid;
+use cairn_base::{ReadAt, Result, Time};
+use std::fmt;
+
+/// The container a virtual disk lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The disk's bytes and nothing else; a file or a block device.
+    Raw,
+    /// The disk's bytes and a footer.
+    VhdFixed,
+    /// VHD with blocks allocated as they are written.
+    VhdDynamic,
+    /// VHDX with all blocks allocated.
+    VhdxFixed,
+    /// VHDX with blocks allocated as they are written.
+    VhdxDynamic,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Raw => "raw",
+            Format::VhdFixed => "vhd-fixed",
+            Format::VhdDynamic => "vhd-dynamic",
+            Format::VhdxFixed => "vhdx-fixed",
+            Format::VhdxDynamic => "vhdx-dynamic",
+        })
+    }
+}
+
+/// Size and time of an image file, by which a change while it was read shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    /// Bytes of the file (not of the virtual disk).
+    pub size: u64,
+    /// When the file's content last changed. A block device has no such time: it stays at zero.
+    pub modified: Time,
+}
+
+/// By what an image is known again, as far as its format keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Identity {
+    /// The disk's own id: VHDX VirtualDiskId, VHD unique id of the footer. Stays when the image is moved or grows.
+    pub disk_id: Option<Guid>,
+    /// VHDX DataWriteGuid: another one as soon as a guest may have written. Differencing children name it.
+    pub data_id: Option<Guid>,
+    /// The image file when it was opened; none for an image that is not a file.
+    pub file: Option<FileStamp>,
+}
+
+/// A virtual disk: the bytes a guest sees, whatever container they lie in.
+///
+/// Reading is positional and needs no lock; one object serves any number of threads.
+pub trait VirtualDisk: ReadAt {
+    /// The container.
+    fn format(&self) -> Format;
+
+    /// Bytes in a logical sector, as the guest addresses the disk: 512 or 4096. Raw images count as 512, unless
+    /// they are block devices that say otherwise.
+    fn sector_size(&self) -> u32;
+
+    /// By what the image is known again.
+    fn identity(&self) -> Identity;
+
+    /// What a user should know although the disk can be read: a damaged copy of a header, say. Sentences.
+    fn warnings(&self) -> &[String];
+
+    /// Whether the image file is no longer as it was when it was opened (size or time of change). Always `false` for
+    /// an image that is not a regular file.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](cairn_base::Kind::Io) if the file cannot be asked.
+    fn changed(&self) -> Result<bool> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,39 @@
+//! VHD, VHDX and raw disk images as one kind of virtual disk, and the way back: writing a disk as an image.
+//!
+//! - [`open`], [`open_as`], [`open_bytes`]: find out what an image is, by its content, and read it
+//! - [`VirtualDisk`]: what every image is once it is open
+//! - [`FileSource`]: an image file or block device, read by position, without a shared cursor
+//! - [`vhd`]: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0
+//! - [`vhdx`]: \[MS-VHDX\]
+//! - [`write`]: raw, VHD and VHDX images from the content of a disk
+//!
+//! Everything read is taken as hostile: lengths are bounded before anything is allocated, walks are bounded, and a
+//! block that lies where it cannot lie is refused when it is read, so that the rest of the disk stays readable.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+mod align;
+pub mod detect;
+pub mod disk;
+mod foreign;
+pub mod guid;
+mod place;
+pub mod raw;
+mod runs;
+pub mod source;
+mod table;
+pub mod vhd;
+pub mod vhdx;
+pub mod write;
+
+pub use detect::{FormatHint, detect, open, open_as, open_bytes};
+pub use disk::{FileStamp, Format, Identity, VirtualDisk};
+pub use guid::Guid;
+pub use source::FileSource;
+pub use write::{DiskWriter, Written};

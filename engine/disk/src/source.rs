@@ -1,0 +1,203 @@
+//! An image file or a block device: opened read-only, read by position, shared by threads without a lock.
+
+use crate::disk::FileStamp;
+use cairn_base::read_at::{check_range, clip};
+use cairn_base::{Error, ReadAt, Result, Time};
+use rustix::fs::{Advice, SeekFrom};
+use rustix::io::Errno;
+use std::fs::{File, Metadata};
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// After so many extents the rest of the range counts as data, so that a file of a billion holes cannot fill the
+/// memory. 16 MiB of ranges.
+const MAX_EXTENTS: usize = 1 << 20;
+
+/// A regular file or a block device.
+pub struct FileSource {
+    file: File,
+    path: PathBuf,
+    size: u64,
+    sector_size: Option<u32>,
+    stamp: FileStamp,
+    is_device: bool,
+}
+
+impl FileSource {
+    /// Opens `path` read-only.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for anything but a regular file or a block device; what the
+    /// operating system says otherwise.
+    pub fn open(path: &Path) -> Result<FileSource> {
+        let fail = |e| Error::io("cannot open the disk image", path, e);
+        // Looked at before it is opened: opening a pipe would wait for its writer.
+        let kind = std::fs::metadata(path).map_err(fail)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::invalid(
+                "a disk image is a regular file or a block device, and this is neither",
+            )
+            .at_path(path));
+        }
+        let file = File::open(path).map_err(fail)?;
+        FileSource::from_file(file, path)
+    }
+
+    /// Takes a file that is open for reading; `path` is its name in messages.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn from_file(file: File, path: &Path) -> Result<FileSource> {
+        let fail = |e| Error::io("cannot find out the size of the disk image", path, e);
+        let metadata = file.metadata().map_err(fail)?;
+        let is_device = metadata.file_type().is_block_device();
+        let (size, sector_size) = if is_device {
+            // A device's metadata has no size. The cursor this moves is used by nobody.
+            let size = rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|e| fail(e.into()))?;
+            (size, device_sector_size(&file))
+        } else {
+            (metadata.len(), None)
+        };
+        Ok(FileSource {
+            stamp: stamp(&metadata, size, is_device),
+            file,
+            path: path.to_path_buf(),
+            size,
+            sector_size,
+            is_device,
+        })
+    }
+
+    /// The name it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size and time of change when it was opened.
+    pub fn stamp(&self) -> FileStamp {
+        self.stamp
+    }
+
+    /// Bytes in a logical sector, if it is a block device that tells.
+    pub fn sector_size(&self) -> Option<u32> {
+        self.sector_size
+    }
+
+    /// Whether size or time of change are others than when it was opened. A block device never says so.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](cairn_base::Kind::Io) if the file cannot be asked.
+    pub fn changed(&self) -> Result<bool> {
+        if self.is_device {
+            return Ok(false);
+        }
+        let now = self
+            .file
+            .metadata()
+            .map_err(|e| Error::io("cannot find out whether the image changed", &self.path, e))?;
+        Ok(stamp(&now, now.len(), false) != self.stamp)
+    }
+
+    /// The next byte of data or hole from `from` on; `None` if the file system cannot tell.
+    fn seek(&self, to: SeekFrom) -> Option<Result<u64, Errno>> {
+        match rustix::fs::seek(&self.file, to) {
+            Ok(offset) => Some(Ok(offset)),
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => Some(Err(Errno::NXIO)),
+            Err(_) => None,
+        }
+    }
+
+    /// Like [`ReadAt::data_extents`], for a range within the file; `None` if the file system cannot tell.
+    fn sparse_extents(&self, range: Range<u64>) -> Option<Vec<Range<u64>>> {
+        let mut extents = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            if extents.len() >= MAX_EXTENTS {
+                extents.push(at..range.end);
+                break;
+            }
+            let start = match self.seek(SeekFrom::Data(at))? {
+                // A file system that went backwards would keep us here for ever.
+                Ok(start) if start >= at => start,
+                Ok(_) => return None,
+                Err(_) => break,
+            };
+            if start >= range.end {
+                break;
+            }
+            let end = match self.seek(SeekFrom::Hole(start))? {
+                Ok(end) if end > start => end.min(range.end),
+                _ => return None,
+            };
+            extents.push(start..end);
+            at = end;
+        }
+        Some(extents)
+    }
+}
+
+impl ReadAt for FileSource {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        check_range(self.size, offset, buffer.len())?;
+        self.file.read_exact_at(buffer, offset).map_err(|e| {
+            let what = match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    "the image file became shorter while it was read"
+                }
+                _ => "cannot read the disk image",
+            };
+            Error::io(what, &self.path, e).at_offset(offset)
+        })
+    }
+
+    fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let range = clip(range, self.size);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self
+            .sparse_extents(range.clone())
+            .unwrap_or_else(|| vec![range]))
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        let range = clip(range, self.size);
+        // A length of 0 would mean "up to the end".
+        if let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            // Only a hint: nothing is lost when it is refused.
+            let _ = rustix::fs::fadvise(&self.file, range.start, Some(length), Advice::WillNeed);
+        }
+    }
+}
+
+fn stamp(metadata: &Metadata, size: u64, is_device: bool) -> FileStamp {
+    let modified = if is_device {
+        Time::default()
+    } else {
+        Time {
+            seconds: metadata.mtime(),
+            nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+        }
+    };
+    FileStamp { size, modified }
+}
+
+#[cfg(target_os = "linux")]
+fn device_sector_size(file: &File) -> Option<u32> {
+    rustix::fs::ioctl_blksszget(file).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn device_sector_size(_file: &File) -> Option<u32> {
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! A table of block places in an image (BAT): kept in memory while it is small, read where it is needed otherwise.
+
+use crate::align::to_usize;
+use cairn_base::{Error, ReadAt, Result};
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A table up to this size is read once, when the image is opened: all of the largest VHD with blocks of 2 MiB, 16 TiB
+/// of VHDX with blocks of 32 MiB. The entries of a larger one are read together with what they point to, a few bytes
+/// each time from the page cache.
+const KEPT: u64 = 4 << 20;
+
+/// How an entry is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// Big-endian, 4 bytes (VHD).
+    Be32,
+    /// Little-endian, 8 bytes (VHDX).
+    Le64,
+}
+
+impl Width {
+    fn bytes(self) -> u64 {
+        match self {
+            Width::Be32 => 4,
+            Width::Le64 => 8,
+        }
+    }
+}
+
+/// The table.
+pub(crate) struct Table {
+    image: Arc<dyn ReadAt>,
+    offset: u64,
+    entries: u64,
+    width: Width,
+    kept: Option<Vec<u8>>,
+}
+
+impl Table {
+    /// `entries` entries from `offset` of `image` on.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if they do not lie within the image.
+    pub(crate) fn open(
+        image: Arc<dyn ReadAt>,
+        offset: u64,
+        entries: u64,
+        width: Width,
+    ) -> Result<Table> {
+        let length = entries.checked_mul(width.bytes());
+        let length = match length.and_then(|l| offset.checked_add(l).map(|end| (l, end))) {
+            Some((length, end)) if end <= image.size() => length,
+            _ => {
+                return Err(Error::damaged(format!(
+                    "the block table of {entries} entries ends beyond the end of the image file"
+                ))
+                .at_offset(offset));
+            }
+        };
+        let kept = if length <= KEPT {
+            Some(cairn_base::read_at::read_vec(
+                &*image,
+                offset,
+                to_usize(length)?,
+            )?)
+        } else {
+            None
+        };
+        Ok(Table {
+            image,
+            offset,
+            entries,
+            width,
+            kept,
+        })
+    }
+
+    /// The entries of `range`, which the caller keeps short (a few thousand).
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the table is shorter; what the image says otherwise.
+    pub(crate) fn entries(&self, range: Range<u64>) -> Result<Vec<u64>> {
+        if range.end > self.entries {
+            return Err(Error::damaged(format!(
+                "block table entry {} was asked for, and there are {}",
+                range.end.saturating_sub(1),
+                self.entries
+            ))
+            .at_offset(self.offset));
+        }
+        let width = self.width.bytes();
+        // Both products were checked for the whole table.
+        let start = range.start.saturating_mul(width);
+        let length = to_usize(range.end.saturating_sub(range.start).saturating_mul(width))?;
+        let bytes: Cow<'_, [u8]> = match &self.kept {
+            Some(kept) => {
+                let from = to_usize(start)?;
+                Cow::Borrowed(
+                    kept.get(from..from.saturating_add(length))
+                        .unwrap_or_default(),
+                )
+            }
+            None => {
+                let at = self.offset.saturating_add(start);
+                Cow::Owned(cairn_base::read_at::read_vec(&*self.image, at, length)?)
+            }
+        };
+        Ok(match self.width {
+            Width::Be32 => bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| u64::from(u32::from_be_bytes(*b)))
+                .collect(),
+            Width::Le64 => bytes
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|b| u64::from_le_bytes(*b))
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_or_read_it_says_the_same() {
+        let count = KEPT / 8 + 5;
+        let mut bytes = vec![0xEE; 16];
+        for entry in 0..count {
+            bytes.extend_from_slice(&(entry << 20).to_le_bytes());
+        }
+        let image: Arc<dyn ReadAt> = Arc::new(bytes);
+        let large = Table::open(image.clone(), 16, count, Width::Le64).unwrap();
+        let small = Table::open(image.clone(), 16, 10, Width::Le64).unwrap();
+        assert!(large.kept.is_none() && small.kept.is_some());
+        assert_eq!(large.entries(3..6).unwrap(), small.entries(3..6).unwrap());
+        assert_eq!(
+            large.entries(count - 1..count).unwrap(),
+            [(count - 1) << 20]
+        );
+        assert!(large.entries(count - 1..count + 1).is_err());
+        assert!(small.entries(10..11).is_err());
+        assert!(Table::open(image.clone(), 16, count + 1, Width::Le64).is_err());
+        assert!(Table::open(image, u64::MAX, u64::MAX, Width::Be32).is_err());
+    }
+}

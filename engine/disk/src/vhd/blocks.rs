@@ -1,0 +1,197 @@
+//! From offsets of a dynamic disk to places in its file: block table and sector bitmaps together.
+
+use super::SECTOR;
+use super::bitmap;
+use super::dynamic::{self, DynamicHeader, UNUSED};
+use crate::align::to_usize;
+use crate::place::Places;
+use crate::runs::{Run, Runs};
+use crate::table::{Table, Width};
+use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
+use cairn_base::{ReadAt, Result};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// For so many blocks it is remembered which bitmaps are full: 4 MiB. A disk of 2 TiB with blocks of 2 MiB has a quarter.
+const REMEMBERED: u64 = 4 << 20;
+/// Table entries that are looked at in one step of a walk.
+const STEP: u64 = 8192;
+
+const UNKNOWN: u8 = 0;
+const FULL: u8 = 1;
+const PARTIAL: u8 = 2;
+
+/// The blocks of a dynamic disk.
+pub(super) struct Blocks {
+    image: Arc<dyn ReadAt>,
+    table: Table,
+    disk_size: u64,
+    block_size: u64,
+    bitmap_size: u64,
+    places: Places,
+    /// What is known of each block's bitmap; empty if there are too many blocks. Each byte stands for itself, so that
+    /// no order between threads matters.
+    bitmaps: Vec<AtomicU8>,
+}
+
+impl Blocks {
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the block table does not lie within the file.
+    pub(super) fn open(
+        image: Arc<dyn ReadAt>,
+        header: &DynamicHeader,
+        header_offset: u64,
+        disk_size: u64,
+    ) -> Result<Blocks> {
+        let entries = u64::from(header.entries);
+        let table = Table::open(image.clone(), header.table_offset, entries, Width::Be32)?;
+        let bitmaps = if entries <= REMEMBERED {
+            std::iter::repeat_with(|| AtomicU8::new(UNKNOWN))
+                .take(to_usize(entries)?)
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let table_end = header
+            .table_offset
+            .saturating_add(entries.saturating_mul(4));
+        let places = Places {
+            format: "VHD",
+            size: image.size(),
+            // The copy of the footer, the dynamic header, the table.
+            reserved: vec![
+                0..SECTOR,
+                header_offset..header_offset.saturating_add(to_u64(dynamic::SIZE)),
+                header.table_offset..table_end,
+            ],
+        };
+        Ok(Blocks {
+            image,
+            table,
+            disk_size,
+            block_size: u64::from(header.block_size),
+            bitmap_size: bitmap::size(header.block_size),
+            places,
+            bitmaps,
+        })
+    }
+
+    /// Where `range`, which lies within the disk, is to be read from.
+    pub(super) fn runs(&self, range: Range<u64>) -> Result<Runs> {
+        let mut runs = Runs::default();
+        self.walk(range, |block, entry, part, bytes| {
+            self.block_runs(block, entry, part, bytes, &mut runs)
+        })?;
+        Ok(runs)
+    }
+
+    /// Like [`runs`](Blocks::runs), but allocated blocks count as a whole: no bitmap is read.
+    pub(super) fn allocated(&self, range: Range<u64>) -> Result<Runs> {
+        let mut runs = Runs::default();
+        self.walk(range, |block, entry, part, _| {
+            let place = match self.place(block, entry)? {
+                Some(place) => Some(
+                    place
+                        .saturating_add(self.bitmap_size)
+                        .saturating_add(part.start),
+                ),
+                None => None,
+            };
+            runs.push(Run {
+                length: part.end.saturating_sub(part.start),
+                place,
+            });
+            Ok(())
+        })?;
+        Ok(runs)
+    }
+
+    /// Tells `each` every block that `range` touches: number, table entry, the part of the block that is touched, and
+    /// how many bytes of it belong to the disk.
+    fn walk(
+        &self,
+        range: Range<u64>,
+        mut each: impl FnMut(u64, u64, Range<u64>, u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            // The block size is a power of two and not 0, so that division and rest are a shift and a mask.
+            let first = at.checked_div(self.block_size).unwrap_or(0);
+            let end_block = range.end.div_ceil(self.block_size);
+            let end = end_block.min(first.saturating_add(STEP));
+            for (block, entry) in (first..end).zip(self.table.entries(first..end)?) {
+                let start = block.saturating_mul(self.block_size);
+                let bytes = self.block_size.min(self.disk_size.saturating_sub(start));
+                let part = at.saturating_sub(start)..range.end.saturating_sub(start).min(bytes);
+                each(block, entry, part, bytes)?;
+                at = start.saturating_add(bytes).min(range.end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the bitmap of an allocated block lies, its data right behind it.
+    fn place(&self, block: u64, entry: u64) -> Result<Option<u64>> {
+        if entry == u64::from(UNUSED) {
+            return Ok(None);
+        }
+        // Fits: the entry has 32 bits.
+        let place = entry.saturating_mul(SECTOR);
+        let start = block.saturating_mul(self.block_size);
+        let bytes = self.block_size.min(self.disk_size.saturating_sub(start));
+        self.places
+            .check(block, place, self.bitmap_size.saturating_add(bytes))?;
+        Ok(Some(place))
+    }
+
+    fn block_runs(
+        &self,
+        block: u64,
+        entry: u64,
+        part: Range<u64>,
+        bytes: u64,
+        runs: &mut Runs,
+    ) -> Result<()> {
+        let whole = part.end.saturating_sub(part.start);
+        let Some(place) = self.place(block, entry)? else {
+            runs.push(Run {
+                length: whole,
+                place: None,
+            });
+            return Ok(());
+        };
+        let data = place.saturating_add(self.bitmap_size);
+        let state = to_usize(block)
+            .ok()
+            .and_then(|index| self.bitmaps.get(index));
+        if state.is_some_and(|state| state.load(Ordering::Relaxed) == FULL) {
+            runs.push(Run {
+                length: whole,
+                place: Some(data.saturating_add(part.start)),
+            });
+            return Ok(());
+        }
+        // At most 64 KiB.
+        let bits = read_vec(&*self.image, place, to_usize(self.bitmap_size)?)?;
+        if let Some(state) = state {
+            let full = bitmap::is_full(&bits, bytes.div_ceil(SECTOR));
+            state.store(if full { FULL } else { PARTIAL }, Ordering::Relaxed);
+        }
+        let sectors = part.start / SECTOR..part.end.div_ceil(SECTOR);
+        bitmap::runs(&bits, sectors, |first, count, set| {
+            // Clipped to the part asked for, which need not begin or end with a sector.
+            let from = first.saturating_mul(SECTOR).max(part.start);
+            let to = first
+                .saturating_add(count)
+                .saturating_mul(SECTOR)
+                .min(part.end);
+            runs.push(Run {
+                length: to.saturating_sub(from),
+                place: set.then(|| data.saturating_add(from)),
+            });
+        });
+        Ok(())
+    }
+}

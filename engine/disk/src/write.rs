@@ -1,0 +1,60 @@
+//! Disks written as images: the way back of a restore.
+//!
+//! Writers take a disk's content at any offsets, in any order, and put headers and tables into place when they are
+//! finished: a file whose writing was cut short holds no valid image, rather than half a disk.
+
+mod blocks;
+mod raw;
+mod target;
+mod vhd;
+mod vhdx;
+
+pub use raw::RawWriter;
+pub use vhd::VhdWriter;
+pub use vhdx::{VhdxOptions, VhdxWriter};
+
+use cairn_base::Result;
+use std::ops::Range;
+use std::time::Duration;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of the virtual disk: what was asked for, rounded up to what the format can say.
+    pub disk_size: u64,
+    /// Bytes of the image file, holes included.
+    pub file_size: u64,
+    /// Bytes of the disk that were written as data.
+    pub data_bytes: u64,
+    /// How long the operating system took to bring everything to stable storage at the end.
+    pub sync: Duration,
+}
+
+/// A disk that is being written. What is never written reads as zeros.
+pub trait DiskWriter: Send {
+    /// Bytes of the virtual disk.
+    fn size(&self) -> u64;
+
+    /// Writes `data` at `offset`, over what was written there before, if anything.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) if it ends beyond the disk; what the operating system says
+    /// ([`Kind::Full`](cairn_base::Kind::Full), ...). After an error the image is not to be finished.
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()>;
+
+    /// Makes `range` zeros. Costs next to nothing where nothing was written and the target is new; the caller need not
+    /// name the ranges that it leaves out.
+    ///
+    /// # Errors
+    /// As [`write_at`](DiskWriter::write_at).
+    fn write_zeros(&mut self, range: Range<u64>) -> Result<()>;
+
+    /// Puts headers and tables into place and everything on stable storage. The folder's entry is the caller's.
+    ///
+    /// # Errors
+    /// What the operating system says; then nothing of the image may be relied on.
+    fn finish(self: Box<Self>) -> Result<Written>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The file or block device an image is written to.
+
+use crate::align::to_usize;
+use cairn_base::{Error, Result};
+use rustix::fs::FallocateFlags;
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Zeros are written in pieces of this size where the system cannot make them.
+const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// Where an image is written to.
+pub(super) struct Target {
+    file: File,
+    path: PathBuf,
+    is_device: bool,
+}
+
+impl Target {
+    /// A new file.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`](cairn_base::Kind::Exists) if there is something of that name.
+    pub(super) fn create(path: &Path) -> Result<Target> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(|e| Error::io("cannot make the disk image", path, e))?;
+        Ok(Target {
+            file,
+            path: path.to_path_buf(),
+            is_device: false,
+        })
+    }
+
+    /// A file or block device that is open for writing.
+    pub(super) fn of(file: File, path: &Path) -> Result<Target> {
+        let kind = file
+            .metadata()
+            .map_err(|e| Error::io("cannot look at the restore's target", path, e))?
+            .file_type();
+        Ok(Target {
+            file,
+            path: path.to_path_buf(),
+            is_device: kind.is_block_device(),
+        })
+    }
+
+    fn fail(&self, error: impl Into<std::io::Error>) -> Error {
+        Error::io("cannot write the disk image", &self.path, error.into())
+    }
+
+    /// Makes the file `size` bytes long; of a device, finds out that it is no shorter. Returns the length it has.
+    pub(super) fn set_size(&self, size: u64) -> Result<u64> {
+        if !self.is_device {
+            self.file.set_len(size).map_err(|e| self.fail(e))?;
+            return Ok(size);
+        }
+        // The cursor this moves is used by nobody.
+        let has =
+            rustix::fs::seek(&self.file, rustix::fs::SeekFrom::End(0)).map_err(|e| self.fail(e))?;
+        if has < size {
+            return Err(Error::invalid(format!(
+                "a disk of {size} bytes does not fit onto a device of {has} bytes"
+            ))
+            .at_path(&self.path));
+        }
+        Ok(has)
+    }
+
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.file
+            .write_all_at(data, offset)
+            .map_err(|e| self.fail(e).at_offset(offset))
+    }
+
+    /// Makes `range`, which lies within the file, zeros: without writing them where the system can.
+    pub(super) fn zero(&self, range: Range<u64>) -> Result<()> {
+        let length = range.end.saturating_sub(range.start);
+        if length == 0 {
+            return Ok(());
+        }
+        let how = if self.is_device {
+            FallocateFlags::ZERO_RANGE
+        } else {
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE
+        };
+        if rustix::fs::fallocate(&self.file, how, range.start, length).is_ok() {
+            return Ok(());
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let piece = to_usize(range.end.saturating_sub(at))?.min(ZEROS.len());
+            let (zeros, _) = ZEROS.split_at(piece);
+            self.write(at, zeros)?;
+            at = at.saturating_add(cairn_base::units::to_u64(piece));
+        }
+        Ok(())
+    }
+
+    /// Brings everything to stable storage, and says how long that took.
+    pub(super) fn sync(&self) -> Result<Duration> {
+        let start = Instant::now();
+        self.file.sync_all().map_err(|e| {
+            Error::io(
+                "cannot bring the disk image to stable storage",
+                &self.path,
+                e,
+            )
+        })?;
+        Ok(start.elapsed())
+    }
+}
+
+/// Whether there is nothing but zeros. Looks at whole pieces at a time, which the compiler turns into wide loads.
+pub(super) fn is_zero(data: &[u8]) -> bool {
+    data.chunks(4096)
+        .all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+}

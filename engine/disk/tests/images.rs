@@ -1,0 +1,181 @@
+//! Images that other programs made: every disk must read as independent tools read it, and damaged ones must be refused
+//! or read, soon and without a panic.
+
+mod shared;
+
+use cairn_base::Kind;
+use cairn_disk::{Format, open};
+use serde_json::Value;
+use shared::{check_extents, foreign_images, sha256, unpack};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+fn packed(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut images: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "zst"))
+        .collect();
+    images.sort();
+    images
+}
+
+#[test]
+fn every_disk_reads_as_others_read_it() {
+    let Some(folder) = foreign_images() else {
+        return;
+    };
+    let (mut read, mut differencing, mut dirty, mut vhds) = (0, 0, 0, 0);
+    for image in packed(&folder) {
+        let work = tempfile::tempdir().unwrap();
+        let name = image.file_stem().unwrap().to_str().unwrap().to_string();
+        let manifest =
+            std::fs::read_to_string(folder.join(format!("{name}.manifest.json"))).unwrap();
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let container = manifest["container_format"].as_str().unwrap();
+        let path = unpack(&image, work.path());
+        let disk = match open(&path) {
+            Ok(disk) => disk,
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Unsupported, "{name}: {error}");
+                let text = error.to_string();
+                if name.contains("dirtylog") {
+                    assert!(text.contains("must be replayed"), "{name}: {text}");
+                    dirty += 1;
+                    continue;
+                }
+                let parent = manifest["parent"]
+                    .as_str()
+                    .unwrap_or_else(|| panic!("{name}: {text}"));
+                // The file was renamed since the child was made: its own part of the name is what counts.
+                let (_, parent) = parent.rsplit_once("__").unwrap();
+                assert!(text.contains(parent), "{name}: {text}");
+                differencing += 1;
+                continue;
+            }
+        };
+        let format = disk.format().to_string();
+        let kind = container.split('-').next().unwrap();
+        assert!(
+            format.starts_with(kind),
+            "{name}: {format} is not {container}"
+        );
+        if kind == "vhd" {
+            assert_eq!(format, container, "{name}");
+            let id = disk
+                .identity()
+                .disk_id
+                .unwrap()
+                .to_string()
+                .replace('-', "");
+            assert_eq!(
+                Some(id.as_str()),
+                manifest["vhd"]["unique_id"].as_str(),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            Some(disk.size()),
+            manifest["virtual_size"].as_u64(),
+            "{name}"
+        );
+        match manifest["raw_sha256"].as_str() {
+            Some(hash) => assert_eq!(sha256(&*disk).unwrap(), hash, "{name}"),
+            // The one disk of 127 GiB holds nothing.
+            None => assert_eq!(disk.data_extents(0..u64::MAX).unwrap(), [], "{name}"),
+        }
+        check_extents(&*disk);
+        assert!(!disk.changed().unwrap());
+        read += 1;
+        vhds += usize::from(disk.format() != Format::Raw);
+    }
+    assert!(read > 50 && vhds >= 10, "{read} {vhds}");
+    assert_eq!((differencing, dirty), (3, 1));
+}
+
+#[test]
+fn damaged_images_are_refused_or_read() {
+    let Some(folder) = foreign_images() else {
+        return;
+    };
+    let folder = folder.join("malformed");
+    // What can still be read in full, and what cannot.
+    let readable = [
+        "mut_vhdx_region1_badcrc",
+        "mut_vhd_nofooter",
+        "mut_vhd_footer_badsum",
+    ];
+    let refused = [
+        "mut_vhdx_bothhdr_badcrc",
+        "mut_vhdx_bothregion_badcrc",
+        "mut_vhdx_region_off_huge",
+        "mut_vhdx_region_overlap",
+        "mut_vhdx_region_count_huge",
+        "mut_vhdx_blocksize0",
+        "mut_vhdx_blocksize_2g",
+        "mut_vhdx_virtsize_max",
+        "mut_vhdx_virtsize_64t",
+        "mut_vhdx_sector0",
+        "mut_vhdx_sector3",
+        "mut_vhdx_md_off",
+        "mut_vhdx_md_sig",
+        "mut_vhdx_bat_self",
+        "mut_vhdx_bat_partial_nodiff",
+        "mut_vhdx_trunc_0",
+        "mut_vhdx_trunc_1",
+        "mut_vhdx_trunc_65536",
+        "mut_vhdx_trunc_65636",
+        "mut_vhdx_trunc_196608",
+        "mut_vhdx_trunc_2097157",
+        "mut_vhdx_trunc_8388607",
+        "mut_vhdx_log_off",
+        "mut_vhdx_log_len0",
+        "mut_vhdx_version2",
+        "mut_vhd_blk0",
+        "mut_vhd_batoff",
+        "mut_vhd_dataoff",
+        "mut_vhd_size_huge",
+        "mut_vhd_bat_beyond",
+    ];
+    let mut seen = 0;
+    for image in packed(&folder) {
+        let work = tempfile::tempdir().unwrap();
+        let path = unpack(&image, work.path());
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let start = Instant::now();
+        let outcome = open(&path).and_then(|disk| {
+            disk.data_extents(0..u64::MAX)?;
+            if !readable.contains(&name) {
+                // A disk of any size may come of it: its first GiB will do.
+                let mut buffer = vec![0; 4 << 20];
+                let mut at = 0;
+                while at < disk.size().min(1 << 30) {
+                    let length = (disk.size() - at).min(buffer.len() as u64) as usize;
+                    disk.read_exact_at(at, &mut buffer[..length])?;
+                    at += length as u64;
+                }
+            } else {
+                sha256(&*disk)?;
+                assert!(
+                    !disk.warnings().is_empty(),
+                    "{name}: says nothing of the damage"
+                );
+            }
+            Ok(())
+        });
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{name}: {:?}",
+            start.elapsed()
+        );
+        println!("{name}: {outcome:?}");
+        if readable.contains(&name) {
+            outcome.unwrap();
+            seen += 1;
+        } else if refused.contains(&name) {
+            assert_ne!(outcome.unwrap_err().kind(), Kind::Io, "{name}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, readable.len() + refused.len(), "an image is gone");
+}
