@@ -119,18 +119,21 @@ impl Error {
         let mut inner = match Arc::try_unwrap(self.0) {
             Ok(inner) => inner,
             // Shared already: keep what was said and hang it below.
-            Err(shared) => Inner {
-                kind: shared.kind,
-                what: shared.what.clone(),
-                path: shared.path.clone(),
-                offset: shared.offset,
-                id: shared.id.clone(),
-                advice: shared.advice.clone(),
-                source: shared
-                    .source
-                    .as_ref()
-                    .map(|_| Box::new(Shared(shared.clone())) as Box<_>),
-            },
+            Err(shared) => {
+                let mut copy = Inner {
+                    kind: shared.kind,
+                    what: shared.what.clone(),
+                    path: shared.path.clone(),
+                    offset: shared.offset,
+                    id: shared.id.clone(),
+                    advice: shared.advice.clone(),
+                    source: None,
+                };
+                if shared.source.is_some() {
+                    copy.source = Some(Box::new(Shared(shared)));
+                }
+                copy
+            }
         };
         change(&mut inner);
         Error(Arc::new(inner))

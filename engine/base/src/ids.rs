@@ -60,6 +60,12 @@ id_type!(
     SessionId, 16, "session"
 );
 
+impl Default for ChunkId {
+    fn default() -> ChunkId {
+        ChunkId::NULL
+    }
+}
+
 impl ChunkId {
     /// The id of an all-hole leaf or node.
     pub const NULL: ChunkId = ChunkId([0; 32]);

@@ -114,6 +114,10 @@ impl Pages for Mapped {
             })
     }
 
+    fn in_place(&self) -> Option<&[u8]> {
+        Some(&self.map)
+    }
+
     fn lost_pages(&self) -> bool {
         self.slot.lost.load(Ordering::Acquire)
     }
@@ -124,10 +128,17 @@ impl Pages for Mapped {
 pub fn install_guard() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+            on_bus_error;
+        #[expect(
+            clippy::as_conversions,
+            reason = "the C interface wants the address as a number"
+        )]
+        let address = handler as usize;
         // SAFETY: the handler is async-signal-safe (atomics, mmap, sigaction); the struct is fully initialised.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_bus_error as extern "C" fn(_, _, _) as usize;
+            action.sa_sigaction = address;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
         }

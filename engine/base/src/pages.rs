@@ -21,6 +21,11 @@ pub trait Pages: Send + Sync {
         scratch: &'a mut Vec<u8>,
     ) -> Result<&'a [u8]>;
 
+    /// The whole file, where it is mapped; `None` where it must be read.
+    fn in_place(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// After [`bytes`](Pages::bytes) were used: whether a page under a map could not be read and was replaced by zeros
     /// (a checksum over them fails; this tells the true reason).
     fn lost_pages(&self) -> bool {

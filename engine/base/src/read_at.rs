@@ -25,11 +25,9 @@ pub trait ReadAt: Send + Sync {
     /// The default knows nothing and answers the whole range.
     fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
         let end = range.end.min(self.size());
-        Ok(if range.start < end {
-            vec![range.start..end]
-        } else {
-            Vec::new()
-        })
+        Ok(std::iter::once(range.start..end)
+            .filter(|all| !all.is_empty())
+            .collect())
     }
 
     /// Hints that `range` is read soon. Never fails, may do nothing.
@@ -94,6 +92,7 @@ impl ReadAt for Vec<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
     use crate::Kind;

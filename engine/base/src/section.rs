@@ -65,6 +65,7 @@ impl ReadAt for Section {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
     use crate::Kind;

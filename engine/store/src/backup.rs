@@ -1,0 +1,15 @@
+//! A backup: plan, read, cut and hash, look up, compress, seal, publish. Bounded memory, threads, no async.
+//!
+//! Workers take regions in disk order and do everything for a region that needs no order: read, hash, cut, look up,
+//! compress. The calling thread takes their results in disk order, writes frames to packs and leaves to the map. One more
+//! thread seals packs, so that nobody waits for a disk to sync.
+
+pub mod claims;
+pub mod gate;
+pub mod plan;
+pub mod region;
+pub mod run;
+pub mod seal;
+pub mod sink;
+
+pub use run::{BackupOptions, BackupReport, DiskInput, backup};

@@ -1,0 +1,78 @@
+//! The sealer: makes packs durable in a thread of its own, so that nobody waits for the disk.
+
+use crate::pack::{PackWriter, SealedPack};
+use cairn_base::{Error, Result};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
+
+/// Packs that may wait to be sealed.
+const WAITING: usize = 2;
+
+/// Seals packs in the order they are given.
+pub struct Sealer<'scope> {
+    packs: SyncSender<(usize, PackWriter)>,
+    sealed: Receiver<(usize, Result<SealedPack>)>,
+    pending: usize,
+    done: Vec<(usize, SealedPack)>,
+    _thread: ScopedJoinHandle<'scope, ()>,
+}
+
+impl<'scope> Sealer<'scope> {
+    /// Starts the thread.
+    pub fn start<'env>(scope: &'scope Scope<'scope, 'env>) -> Sealer<'scope> {
+        let (packs, waiting) = sync_channel::<(usize, PackWriter)>(WAITING);
+        let (answer, sealed): (Sender<_>, _) = channel();
+        let thread = scope.spawn(move || {
+            for (number, pack) in waiting {
+                // The receiver is gone only when the backup has failed already.
+                if answer.send((number, pack.seal())).is_err() {
+                    return;
+                }
+            }
+        });
+        Sealer {
+            packs,
+            sealed,
+            pending: 0,
+            done: Vec::new(),
+            _thread: thread,
+        }
+    }
+
+    /// Hands over a pack; `number` is its position in the segment's pack table.
+    ///
+    /// # Errors
+    /// The first failure of any pack before.
+    pub fn seal(&mut self, number: usize, pack: PackWriter) -> Result<()> {
+        while let Ok(answer) = self.sealed.try_recv() {
+            self.take(answer)?;
+        }
+        self.packs
+            .send((number, pack))
+            .map_err(|_| Error::invalid("the sealing thread has ended"))?;
+        self.pending += 1;
+        Ok(())
+    }
+
+    fn take(&mut self, (number, result): (usize, Result<SealedPack>)) -> Result<()> {
+        self.pending -= 1;
+        self.done.push((number, result?));
+        Ok(())
+    }
+
+    /// Waits for all packs and answers them by position.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn wait(&mut self) -> Result<Vec<SealedPack>> {
+        while self.pending > 0 {
+            match self.sealed.recv() {
+                Ok(answer) => self.take(answer)?,
+                Err(_) => return Err(Error::invalid("the sealing thread has ended")),
+            }
+        }
+        let mut done = std::mem::take(&mut self.done);
+        done.sort_by_key(|(number, _)| *number);
+        Ok(done.into_iter().map(|(_, pack)| pack).collect())
+    }
+}

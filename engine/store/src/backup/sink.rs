@@ -1,0 +1,206 @@
+//! Where new frames and map chunks go: packs of this session, and the index entries for them.
+
+use crate::backup::claims::Claims;
+use crate::backup::region::build_frame;
+use crate::backup::seal::Sealer;
+use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
+use crate::hash::ChunkKind;
+use crate::index::{Entry, Place};
+use crate::pack::{PackKind, PackWriter};
+use crate::publish::{merge_segments, publish};
+use crate::session::Session;
+use crate::store::Store;
+use cairn_base::units::to_u64;
+use cairn_base::{ChunkId, Result};
+
+/// Entries after which a segment is published in the middle of a backup: bounds memory, and lets an interrupted first backup
+/// go on where it was. About 16 GiB of new data.
+const CHECKPOINT: usize = 1 << 19;
+
+struct OpenPack {
+    number: usize,
+    writer: PackWriter,
+}
+
+/// Takes what is new, in disk order.
+pub struct Sink<'a, 'scope> {
+    store: &'a Store,
+    session: &'a Session,
+    claims: &'a Claims,
+    sealer: Sealer<'scope>,
+    compressor: Compressor,
+    data: Option<OpenPack>,
+    map: Option<OpenPack>,
+    waiting: Vec<(ChunkId, Vec<u8>)>,
+    waiting_bytes: usize,
+    packs: usize,
+    entries: Vec<Entry>,
+    /// Bytes that went into packs and segments.
+    pub stored: u64,
+    /// Chunks written.
+    pub chunks: u64,
+}
+
+impl<'a, 'scope> Sink<'a, 'scope> {
+    /// A sink for one session.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for a level zstd does not take.
+    pub fn new(
+        store: &'a Store,
+        session: &'a Session,
+        claims: &'a Claims,
+        sealer: Sealer<'scope>,
+        level: i32,
+    ) -> Result<Sink<'a, 'scope>> {
+        Ok(Sink {
+            store,
+            session,
+            claims,
+            sealer,
+            compressor: Compressor::new(level)?,
+            data: None,
+            map: None,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            packs: 0,
+            entries: Vec::new(),
+            stored: 0,
+            chunks: 0,
+        })
+    }
+
+    /// Writes a frame of data.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn data_frame(&mut self, frame: &BuiltFrame) -> Result<()> {
+        self.write(PackKind::Data, frame)
+    }
+
+    /// Takes a chunk of a map that must be stored.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn map_chunk(&mut self, id: ChunkId, bytes: Vec<u8>) -> Result<()> {
+        if self.waiting_bytes + bytes.len() > MAX_FRAME {
+            self.flush_map()?;
+        }
+        self.waiting_bytes += bytes.len();
+        self.waiting.push((id, bytes));
+        Ok(())
+    }
+
+    /// Takes a node of a map, which is stored unless it is already.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn node(&mut self, _kind: ChunkKind, id: ChunkId, bytes: Vec<u8>) -> Result<()> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let known = self.claims.holds(&id)
+            || self.store.index().holds(&id, length).unwrap_or(false)
+            || !self.claims.claim(&id);
+        if known {
+            Ok(())
+        } else {
+            self.map_chunk(id, bytes)
+        }
+    }
+
+    fn flush_map(&mut self) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let raw_length = std::mem::take(&mut self.waiting_bytes);
+        let parts: Vec<&[u8]> = waiting.iter().map(|(_, bytes)| &bytes[..]).collect();
+        let chunks = waiting
+            .iter()
+            .map(|(id, bytes)| (*id, u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
+            .collect();
+        let keys = self.store.keys();
+        let frame = build_frame(keys, &mut self.compressor, &parts, chunks, raw_length)?;
+        self.write(PackKind::Map, &frame)
+    }
+
+    fn write(&mut self, kind: PackKind, frame: &BuiltFrame) -> Result<()> {
+        let slot = match kind {
+            PackKind::Data => &mut self.data,
+            PackKind::Map => &mut self.map,
+        };
+        let mut pack = match slot.take() {
+            Some(pack) => pack,
+            None => {
+                let writer = PackWriter::create(
+                    &**self.store.folder(),
+                    &self.session.scratch(),
+                    self.store.header().store,
+                    kind,
+                )?;
+                let number = self.packs;
+                self.packs += 1;
+                OpenPack { number, writer }
+            }
+        };
+        let placed = pack.writer.append(frame)?;
+        let number = u32::try_from(pack.number).unwrap_or(u32::MAX);
+        let mut at = 0u32;
+        for (id, length) in &frame.chunks {
+            let place = Place {
+                pack: placed.pack,
+                offset: placed.offset,
+                stored: u32::try_from(frame.stored.len()).unwrap_or(u32::MAX),
+                plain: frame.plain,
+                at,
+                length: *length,
+            };
+            self.entries.push(Entry::new(id.prefix(), number, &place));
+            at = at.saturating_add(*length);
+        }
+        self.stored += to_u64(frame.stored.len());
+        self.chunks += to_u64(frame.chunks.len());
+        if pack.writer.is_full() {
+            self.sealer.seal(pack.number, pack.writer)?;
+            if self.entries.len() >= CHECKPOINT {
+                return self.publish();
+            }
+        } else {
+            match kind {
+                PackKind::Data => self.data = Some(pack),
+                PackKind::Map => self.map = Some(pack),
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals everything and makes it public under one segment.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn publish(&mut self) -> Result<()> {
+        // Entries name only packs that are sealed below; what waits for its frame goes along.
+        self.flush_waiting()?;
+        for pack in [self.data.take(), self.map.take()].into_iter().flatten() {
+            self.sealer.seal(pack.number, pack.writer)?;
+        }
+        let packs = self.sealer.wait()?;
+        let entries = std::mem::take(&mut self.entries);
+        self.packs = 0;
+        self.stored += to_u64(entries.len()) * 33;
+        let prefixes: Vec<[u8; 16]> = entries.iter().map(|entry| entry.prefix).collect();
+        publish(self.store, self.session, &packs, entries)?;
+        for prefix in &prefixes {
+            self.claims.release(prefix);
+        }
+        merge_segments(self.store, self.session)
+    }
+
+    fn flush_waiting(&mut self) -> Result<()> {
+        // A frame that fills its pack publishes: take what waits out first, so that this ends.
+        if self.waiting.is_empty() {
+            Ok(())
+        } else {
+            self.flush_map()
+        }
+    }
+}

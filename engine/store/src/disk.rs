@@ -1,0 +1,290 @@
+//! A disk of a recovery point, readable at any offset.
+
+use crate::hash::ChunkKind;
+use crate::index::Place;
+use crate::map::{Extent, Leaf, REGION};
+use crate::read::Wanted;
+use crate::tree::{Spot, Tree};
+use cairn_base::read_at::{check_range, clip};
+use cairn_base::units::to_u64;
+use cairn_base::{ReadAt, Result};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A disk of a recovery point. Every byte it gives out was authenticated against the map.
+pub struct StoredDisk {
+    tree: Tree,
+    /// Where the last read ended: a read that begins there is part of a sequential one.
+    last_end: AtomicU64,
+}
+
+/// An extent of a leaf, the bytes of the region before it, and what part of it is wanted.
+#[derive(Clone, Copy)]
+struct Part {
+    extent: Extent,
+    start: usize,
+}
+
+impl Part {
+    fn length(&self) -> usize {
+        usize::try_from(self.extent.length).unwrap_or(usize::MAX)
+    }
+    fn end(&self) -> usize {
+        self.start.saturating_add(self.length())
+    }
+}
+
+impl StoredDisk {
+    /// The disk whose map is `tree`.
+    pub fn new(tree: Tree) -> StoredDisk {
+        StoredDisk {
+            tree,
+            last_end: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Its map.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    fn leaf_at(&self, region: u64) -> Result<Option<Leaf>> {
+        match self.tree.locate(region)? {
+            Spot::Leaf(id) => self.tree.leaf(region, id).map(Some),
+            Spot::HoleUntil(_) => Ok(None),
+        }
+    }
+
+    /// Reads a whole region into `buffer` (at least as long as the region) without filling the cache, and tells which parts are
+    /// holes: their bytes in the buffer are zeros. For restoring whole disks; many threads may read regions at once.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a chunk is lost.
+    pub fn read_region(&self, region: u64, buffer: &mut [u8]) -> Result<Vec<Range<usize>>> {
+        let length = usize::try_from(self.tree.shape().region_length(region)).unwrap_or(0);
+        check_range(to_u64(buffer.len()), 0, length)?;
+        let Some(out) = buffer.get_mut(..length) else {
+            return Ok(Vec::new());
+        };
+        let Some(leaf) = self.leaf_at(region)? else {
+            out.fill(0);
+            return Ok(std::iter::once(0..length).collect());
+        };
+        self.fill(&leaf, 0..length, out, false)
+            .map_err(|e| e.at_offset(region.saturating_mul(REGION)))?;
+        let mut holes = Vec::new();
+        for part in parts(&leaf) {
+            if part.extent.chunk.is_none() {
+                holes.push(part.start..part.end());
+            }
+        }
+        Ok(holes)
+    }
+
+    /// Fills `out` with the bytes `range` of a region.
+    fn fill(
+        &self,
+        leaf: &Leaf,
+        range: Range<usize>,
+        out: &mut [u8],
+        sequential: bool,
+    ) -> Result<()> {
+        let whole =
+            range.len() == out.len() && out.len() >= usize::try_from(REGION / 2).unwrap_or(0);
+        let all: Vec<Part> = parts(leaf).collect();
+        let mut next = all.partition_point(|part| part.end() <= range.start);
+        while let Some(part) = all.get(next) {
+            if part.start >= range.end {
+                break;
+            }
+            let Some(id) = part.extent.chunk else {
+                copy_part(part, &range, out, None);
+                next += 1;
+                continue;
+            };
+            if let Some(bytes) = self.tree.reader().cached(&id) {
+                copy_part(part, &range, out, Some(&bytes));
+                next += 1;
+                continue;
+            }
+            next += self.fill_frame(
+                all.get(next..).unwrap_or_default(),
+                &range,
+                out,
+                sequential,
+                !whole,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Reads the frame that holds the first of `parts`, and with it as many of the following chunks as lie in the same frame
+    /// and are wanted (or follow closely in a sequential read). Answers how many parts of `range` were filled.
+    fn fill_frame(
+        &self,
+        parts: &[Part],
+        range: &Range<usize>,
+        out: &mut [u8],
+        sequential: bool,
+        keep: bool,
+    ) -> Result<usize> {
+        let reader = self.tree.reader();
+        let mut group: Vec<(Part, Place)> = Vec::new();
+        for part in parts {
+            let (Some(id), true) = (part.extent.chunk, sequential || part.start < range.end) else {
+                break;
+            };
+            // A chunk of another length under the same prefix is not ours.
+            let places = reader.store().index().places(&id)?;
+            let place = places.into_iter().find(|place| {
+                place.length == part.extent.length
+                    && group.last().is_none_or(|(_, last)| {
+                        (place.pack, place.offset) == (last.pack, last.offset)
+                            && place.at >= last.at.saturating_add(last.length)
+                    })
+            });
+            match place {
+                Some(place) => group.push((*part, place)),
+                None => break,
+            }
+        }
+        let filled = self.fill_group(&group, range, out, keep);
+        if let (Ok(()), true) = (&filled, !group.is_empty()) {
+            return Ok(group.len());
+        }
+        // The quick way failed: take the first chunk by the careful one, which tries every place and re-reads the state.
+        if let Some(part) = parts.first()
+            && let Some(id) = part.extent.chunk
+        {
+            let wanted = Wanted {
+                id,
+                length: Some(part.extent.length),
+            };
+            let bytes = reader.chunk(ChunkKind::Data, wanted)?;
+            copy_part(part, range, out, Some(&bytes));
+        }
+        Ok(1)
+    }
+
+    fn fill_group(
+        &self,
+        group: &[(Part, Place)],
+        range: &Range<usize>,
+        out: &mut [u8],
+        keep: bool,
+    ) -> Result<()> {
+        let reader = self.tree.reader();
+        let Some((_, last)) = group.last() else {
+            return Ok(());
+        };
+        let mut plain = Vec::new();
+        reader.frame(last, last.at.saturating_add(last.length), &mut plain)?;
+        for (part, place) in group {
+            let Some(id) = part.extent.chunk else {
+                continue;
+            };
+            let start = usize::try_from(place.at).unwrap_or(usize::MAX);
+            let bytes = plain
+                .get(start..start.saturating_add(part.length()))
+                .unwrap_or_default();
+            reader.authenticate(ChunkKind::Data, id, place, bytes)?;
+            copy_part(part, range, out, Some(bytes));
+            if keep {
+                reader.keep(id, Arc::new(bytes.to_vec()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parts(leaf: &Leaf) -> impl Iterator<Item = Part> + '_ {
+    let mut start = 0usize;
+    leaf.extents.iter().map(move |extent| {
+        let part = Part {
+            extent: *extent,
+            start,
+        };
+        start = part.end();
+        part
+    })
+}
+
+/// Copies what of `part` lies in `range` to where it belongs in `out`; `None` is zeros.
+fn copy_part(part: &Part, range: &Range<usize>, out: &mut [u8], bytes: Option<&[u8]>) {
+    let start = part.start.max(range.start);
+    let end = part.end().min(range.end);
+    if start >= end {
+        return;
+    }
+    let Some(to) = out.get_mut(start - range.start..end - range.start) else {
+        return;
+    };
+    match bytes.and_then(|bytes| bytes.get(start - part.start..end - part.start)) {
+        Some(from) => to.copy_from_slice(from),
+        None => to.fill(0),
+    }
+}
+
+impl ReadAt for StoredDisk {
+    fn size(&self) -> u64 {
+        self.tree.shape().size()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        check_range(self.size(), offset, buffer.len())?;
+        let sequential = self.last_end.load(Ordering::Relaxed) == offset;
+        let mut offset = offset;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let region = offset / REGION;
+            let within = offset % REGION;
+            let length = usize::try_from(REGION - within)
+                .unwrap_or(usize::MAX)
+                .min(rest.len());
+            let (out, later) = rest.split_at_mut(length);
+            match self.leaf_at(region)? {
+                None => out.fill(0),
+                Some(leaf) => {
+                    let start = usize::try_from(within).unwrap_or(usize::MAX);
+                    self.fill(&leaf, start..start + length, out, sequential)
+                        .map_err(|e| {
+                            e.context("a part of the disk cannot be read")
+                                .at_offset(offset)
+                        })?;
+                }
+            }
+            offset += to_u64(length);
+            rest = later;
+        }
+        self.last_end.store(offset, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let range = clip(range, self.size());
+        let mut extents: Vec<Range<u64>> = Vec::new();
+        let mut region = range.start / REGION;
+        while region < self.tree.shape().regions() && region * REGION < range.end {
+            match self.tree.locate(region)? {
+                Spot::HoleUntil(next) => region = next,
+                Spot::Leaf(id) => {
+                    let base = region * REGION;
+                    for part in parts(&self.tree.leaf(region, id)?) {
+                        let start = (base + to_u64(part.start)).max(range.start);
+                        let end = (base + to_u64(part.end())).min(range.end);
+                        if part.extent.chunk.is_none() || start >= end {
+                            continue;
+                        }
+                        match extents.last_mut() {
+                            Some(last) if last.end == start => last.end = end,
+                            _ => extents.push(start..end),
+                        }
+                    }
+                    region += 1;
+                }
+            }
+        }
+        Ok(extents)
+    }
+}

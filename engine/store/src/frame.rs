@@ -1,0 +1,251 @@
+//! Frames: consecutive chunks compressed together, decodable up to the end of any of them.
+//!
+//! A frame is one zstd frame (RFC 8878) with a flush at each chunk's end, so that a decoder that has the chunks it
+//! wants can stop; or, where compression does not pay, the plain bytes.
+
+use crate::cut::MAX_CHUNK;
+use cairn_base::{ChunkId, Error, Result};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd::zstd_safe::{
+    CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
+};
+
+/// Most plain bytes in a frame.
+pub const MAX_FRAME: usize = MAX_CHUNK;
+/// A frame whose compressed form is not at least this fraction (1/32) smaller is stored plain: decoding would cost more
+/// than the space is worth.
+const GAIN_SHIFT: u32 = 5;
+
+/// A frame ready to be written.
+#[derive(Debug)]
+pub struct BuiltFrame {
+    /// The bytes that go into the pack.
+    pub stored: Vec<u8>,
+    /// Whether they are the plain bytes.
+    pub plain: bool,
+    /// Number of plain bytes.
+    pub raw_length: usize,
+    /// Keyed tag of the stored bytes.
+    pub tag: [u8; 16],
+    /// The chunks inside, in order: id and length in bytes.
+    pub chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Compresses frames; one per thread, its context is reused.
+pub struct Compressor {
+    context: CCtx<'static>,
+    buffer: Vec<u8>,
+}
+
+impl Compressor {
+    /// A compressor at a zstd level (1 to 19).
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for a level zstd does not take.
+    pub fn new(level: i32) -> Result<Compressor> {
+        let mut context = CCtx::create();
+        context
+            .set_parameter(CParameter::CompressionLevel(level))
+            .map_err(|code| zstd_error("cannot set the compression level", code))?;
+        Ok(Compressor {
+            context,
+            buffer: Vec::with_capacity(compress_bound(MAX_FRAME) + 1024),
+        })
+    }
+
+    /// Compresses `parts` (the chunks' bytes, together at most [`MAX_FRAME`]) into one frame. `None` if it does not pay.
+    ///
+    /// # Errors
+    /// What zstd reports; it never does for memory buffers large enough.
+    pub fn compress(&mut self, parts: &[&[u8]]) -> Result<Option<&[u8]>> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let failed = |code| zstd_error("cannot compress a frame", code);
+        self.context
+            .reset(ResetDirective::SessionOnly)
+            .map_err(failed)?;
+        self.context
+            .set_pledged_src_size(u64::try_from(total).ok())
+            .map_err(failed)?;
+        self.buffer.clear();
+        self.buffer
+            .reserve(compress_bound(total) + 64 * parts.len() + 64);
+        let mut out = OutBuffer::around(&mut self.buffer);
+        for (index, part) in parts.iter().enumerate() {
+            let last = index + 1 == parts.len();
+            let directive = if last {
+                ZSTD_EndDirective::ZSTD_e_end
+            } else {
+                ZSTD_EndDirective::ZSTD_e_flush
+            };
+            let mut input = InBuffer::around(part);
+            // The buffer holds the worst case, so a second turn means that something is wrong.
+            let mut turns = 0;
+            while self
+                .context
+                .compress_stream2(&mut out, &mut input, directive)
+                .map_err(failed)?
+                > 0
+                || input.pos() < part.len()
+            {
+                turns += 1;
+                if turns > 64 {
+                    return Err(Error::invalid("zstd does not finish a frame"));
+                }
+            }
+        }
+        let length = out.pos();
+        let pays = length + (total >> GAIN_SHIFT) < total;
+        Ok(if pays {
+            self.buffer.get(..length)
+        } else {
+            None
+        })
+    }
+}
+
+/// Decompresses frames; one per thread, its context is reused.
+pub struct Decompressor {
+    context: DCtx<'static>,
+}
+
+impl Default for Decompressor {
+    fn default() -> Decompressor {
+        Decompressor {
+            context: DCtx::create(),
+        }
+    }
+}
+
+impl Decompressor {
+    /// The first `length` plain bytes (at most [`MAX_FRAME`]) of a compressed frame, into `out`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the frame does not hold that many.
+    pub fn decompress(&mut self, stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<()> {
+        if length > MAX_FRAME {
+            return Err(Error::damaged(format!(
+                "{length} bytes asked for from a frame of at most {MAX_FRAME}"
+            )));
+        }
+        let failed = |code| zstd_error("a frame cannot be decompressed", code);
+        self.context
+            .reset(ResetDirective::SessionOnly)
+            .map_err(failed)?;
+        out.clear();
+        out.reserve_exact(length);
+        let capacity = out.capacity();
+        // zstd fills up to the capacity: give it exactly what is wanted.
+        if capacity > length {
+            *out = Vec::with_capacity(length);
+        }
+        let mut output = OutBuffer::around(out);
+        let mut input = InBuffer::around(stored);
+        while output.pos() < length {
+            let before = (output.pos(), input.pos());
+            let hint = self
+                .context
+                .decompress_stream(&mut output, &mut input)
+                .map_err(failed)?;
+            let stuck = (output.pos(), input.pos()) == before;
+            if output.pos() < length && (hint == 0 || stuck) {
+                return Err(Error::damaged(format!(
+                    "a frame ends after {} bytes where {length} were expected",
+                    output.pos()
+                )));
+            }
+        }
+        if out.len() < length {
+            return Err(Error::damaged("a frame is shorter than expected"));
+        }
+        out.truncate(length);
+        Ok(())
+    }
+}
+
+fn zstd_error(what: &'static str, code: usize) -> Error {
+    Error::damaged(format!("{what}: {}", get_error_name(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(length: usize) -> Vec<u8> {
+        (0..length)
+            .map(|i| b"the quick brown fox "[i % 20] ^ u8::from(i % 97 == 0))
+            .collect()
+    }
+
+    #[test]
+    fn decoding_stops_at_any_chunks_end() {
+        let chunks = [text(30_000), text(5), text(60_000), text(8_192)];
+        let parts: Vec<&[u8]> = chunks.iter().map(|c| &c[..]).collect();
+        let mut compressor = Compressor::new(3).unwrap();
+        let mut decompressor = Decompressor::default();
+        let all: Vec<u8> = chunks.concat();
+        for _ in 0..2 {
+            let stored = compressor.compress(&parts).unwrap().unwrap().to_vec();
+            assert!(stored.len() < all.len() / 2);
+            let mut out = Vec::new();
+            let mut end = 0;
+            for chunk in &chunks {
+                end += chunk.len();
+                decompressor.decompress(&stored, end, &mut out).unwrap();
+                assert_eq!(out, all[..end]);
+            }
+            assert!(decompressor.decompress(&stored, end + 1, &mut out).is_err());
+            assert!(
+                decompressor
+                    .decompress(&stored, MAX_FRAME + 1, &mut out)
+                    .is_err()
+            );
+        }
+    }
+
+    #[test]
+    fn the_tail_of_a_frame_is_not_needed_for_its_head() {
+        let chunks = [text(30_000), text(30_001)];
+        let mut compressor = Compressor::new(3).unwrap();
+        let stored = compressor
+            .compress(&[&chunks[0], &chunks[1]])
+            .unwrap()
+            .unwrap()
+            .to_vec();
+        let mut out = Vec::new();
+        let head = stored.len() * 3 / 4;
+        Decompressor::default()
+            .decompress(&stored[..head], 30_000, &mut out)
+            .unwrap();
+        assert_eq!(out, chunks[0]);
+        assert!(
+            Decompressor::default()
+                .decompress(&stored[..head], 60_001, &mut out)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn noise_does_not_pay() {
+        let mut noise = vec![0; MAX_FRAME];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        assert!(
+            Compressor::new(3)
+                .unwrap()
+                .compress(&[&noise])
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        let mut out = Vec::new();
+        for garbage in [&b""[..], b"garbage", &[0; 100]] {
+            assert!(
+                Decompressor::default()
+                    .decompress(garbage, 10, &mut out)
+                    .is_err()
+            );
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The store of Cairn: recovery points of disks, cut into chunks, each stored once, in packs that are never changed.
+//!
+//! - [`cut`], [`hash`], [`frame`], [`map`]: what a disk becomes
+//! - [`pack`], [`index`], [`state`], [`header`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
+//! - [`store`], [`session`], [`publish`], [`catalog`]: who may do what, and in which order
+//! - [`backup`], [`read`], [`tree`], [`disk`], [`verify`], [`stats`]: what a front-end does with it
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+
+pub mod backup;
+pub mod cache;
+pub mod catalog;
+pub mod codec;
+pub mod cut;
+pub mod disk;
+pub mod frame;
+pub mod hash;
+pub mod header;
+pub mod index;
+pub mod layout;
+pub mod map;
+pub mod names;
+pub mod pack;
+pub mod point;
+pub mod publish;
+pub mod read;
+pub mod session;
+pub mod state;
+pub mod stats;
+pub mod store;
+pub mod tree;
+pub mod verify;
+
+pub use backup::{BackupOptions, BackupReport, DiskInput, backup};
+pub use cut::CutParameters;
+pub use disk::StoredDisk;
+pub use names::PointName;
+pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
+pub use read::ChunkReader;
+pub use session::{Session, SessionKind};
+pub use stats::{StoreStats, stats};
+pub use store::Store;
+pub use tree::Tree;
+pub use verify::{Damage, VerifyReport, verify};

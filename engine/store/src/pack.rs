@@ -1,0 +1,15 @@
+//! Packs: sealed files of frames. Written once, never changed.
+//!
+//! header (64 bytes) | frames | table of contents | parity (may be empty) | footer (128 bytes)
+
+pub mod footer;
+pub mod head;
+pub mod read;
+pub mod toc;
+pub mod write;
+
+pub use footer::Footer;
+pub use head::PackKind;
+pub use read::PackReader;
+pub use toc::{Toc, TocChunk, TocFrame};
+pub use write::{PackWriter, SealedPack};

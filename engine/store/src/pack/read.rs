@@ -1,0 +1,103 @@
+//! Reading a sealed pack as a whole: for verification and recovery. Single frames are read without it.
+
+use crate::hash::{Keys, checksum};
+use crate::layout;
+use crate::pack::footer::{FOOTER_LEN, Footer};
+use crate::pack::head::{HEAD_LEN, Head};
+use crate::pack::toc::{MAX_TOC, Toc, TocFrame};
+use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
+use cairn_base::{Error, Folder, PackId, ReadAt, Result};
+use std::sync::Arc;
+
+/// An open pack whose header, footer and table of contents agree.
+pub struct PackReader {
+    file: Arc<dyn ReadAt>,
+    path: String,
+    toc: Toc,
+    footer: Footer,
+}
+
+impl PackReader {
+    /// Opens a published pack.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](cairn_base::Kind::NotFound) if it is gone,
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if its frame of structures does not check.
+    pub fn open(folder: &dyn Folder, store: [u8; 16], id: PackId) -> Result<PackReader> {
+        let path = layout::pack(id);
+        let shown = folder.describe(&path);
+        let file = folder.open(&path)?;
+        Self::check(file, store, id, shown.clone()).map_err(|e| e.at_path(shown).with_id(id))
+    }
+
+    fn check(
+        file: Arc<dyn ReadAt>,
+        store: [u8; 16],
+        id: PackId,
+        path: String,
+    ) -> Result<PackReader> {
+        let size = file.size();
+        let Some(footer_at) = size
+            .checked_sub(to_u64(FOOTER_LEN))
+            .filter(|at| *at >= to_u64(HEAD_LEN))
+        else {
+            return Err(Error::damaged(format!(
+                "a pack of {size} bytes is too short"
+            )));
+        };
+        let head = Head::decode(&read_vec(&file, 0, HEAD_LEN)?)?;
+        let footer = Footer::decode(&read_vec(&file, footer_at, FOOTER_LEN)?, size)?;
+        if (head.pack, head.store, head.kind) != (footer.pack, footer.store, footer.kind)
+            || head.pack != id
+            || head.store != store
+        {
+            return Err(Error::damaged("a pack lies under another pack's name")
+                .advise("it belongs to another store, or files were swapped"));
+        }
+        let length = usize::try_from(footer.toc_length)
+            .ok()
+            .filter(|_| footer.toc_length <= MAX_TOC)
+            .ok_or_else(|| Error::damaged("the table of contents is impossibly long"))?;
+        let toc = read_vec(&file, footer.toc_offset, length)?;
+        if checksum(&toc) != footer.toc_checksum {
+            return Err(
+                Error::damaged("the checksum of the table of contents does not match")
+                    .at_offset(footer.toc_offset),
+            );
+        }
+        let toc = Toc::decode(&toc, footer.toc_offset)?;
+        Ok(PackReader {
+            file,
+            path,
+            toc,
+            footer,
+        })
+    }
+
+    /// What is in it.
+    pub fn toc(&self) -> &Toc {
+        &self.toc
+    }
+
+    /// Its footer.
+    pub fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// The stored bytes of a frame, checked against its tag.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if they differ from what was written.
+    pub fn stored(&self, keys: &Keys, frame: &TocFrame) -> Result<Vec<u8>> {
+        let length = usize::try_from(frame.stored).unwrap_or(usize::MAX);
+        let offset = u64::from(frame.offset);
+        let stored = read_vec(&self.file, offset, length).map_err(|e| e.at_path(&self.path))?;
+        if keys.frame_tag(&stored) != frame.tag {
+            return Err(Error::damaged("a frame's bytes are not what was written")
+                .at_path(&self.path)
+                .at_offset(offset));
+        }
+        Ok(stored)
+    }
+}

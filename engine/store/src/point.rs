@@ -1,0 +1,149 @@
+//! The record of a recovery point.
+
+use crate::codec::Record;
+use bincode::{Decode, Encode};
+use cairn_base::{ChunkId, PointId, Time};
+
+/// How consistent the disks were when they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum Consistency {
+    /// As after a power cut.
+    #[default]
+    Crash,
+    /// The guest's file systems were frozen (VSS, fsfreeze).
+    Frozen,
+    /// The machine was shut down.
+    Clean,
+}
+
+impl Consistency {
+    /// `crash`, `frozen` or `clean`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Consistency::Crash => "crash",
+            Consistency::Frozen => "frozen",
+            Consistency::Clean => "clean",
+        }
+    }
+}
+
+/// A range of a disk that was left out and reads as zeros.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Exclusion {
+    /// Offset on the disk in bytes.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Why: `pagefile.sys`, `free blocks`, ...
+    pub reason: String,
+}
+
+/// What an image says of itself, and what its file was like when it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct ImageFacts {
+    /// `raw`, `vhd dynamic`, ...
+    pub format: String,
+    /// Path as it was given.
+    pub path: String,
+    /// The image's own identity (VHDX VirtualDiskId, VHD unique id); empty if it has none.
+    pub identity: String,
+    /// Logical sector size in bytes.
+    pub sector_size: u32,
+    /// Length of the image file in bytes.
+    pub file_size: u64,
+    /// Modification time of the image file, nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+/// One disk of a point.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DiskRecord {
+    /// `disk0`, or the name it was given.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Root of its map.
+    pub root: [u8; 32],
+    /// What is known of the image.
+    pub image: ImageFacts,
+    /// What was left out.
+    pub excluded: Vec<Exclusion>,
+}
+
+impl DiskRecord {
+    /// Root of its map.
+    pub fn root_id(&self) -> ChunkId {
+        ChunkId(self.root)
+    }
+}
+
+/// What a backup did, in bytes unless named otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub struct BackupStats {
+    /// Read from the images.
+    pub read: u64,
+    /// Of that, not in the store before.
+    pub new: u64,
+    /// What the new chunks, maps and index entries take in the store.
+    pub stored: u64,
+    /// Left out.
+    pub excluded: u64,
+    /// Duration in milliseconds.
+    pub milliseconds: u64,
+    /// Number of new chunks.
+    pub new_chunks: u64,
+}
+
+/// A recovery point.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PointRecord {
+    /// Name of the machine.
+    pub machine: String,
+    /// Orders the points of a machine; from 1.
+    pub sequence: u64,
+    /// Seconds since 1970; unique among the machine's points.
+    pub seconds: i64,
+    /// Whether it was imported: made with a time before the then latest point, and never `latest`.
+    pub import: bool,
+    /// The point it was compared with.
+    pub base: Option<[u8; 32]>,
+    /// How consistent the disks were.
+    pub consistency: Consistency,
+    /// Its disks, in the order given.
+    pub disks: Vec<DiskRecord>,
+    /// What its backup did.
+    pub stats: BackupStats,
+    /// What was not as it should be.
+    pub warnings: Vec<String>,
+    /// The host that made it.
+    pub host: String,
+    /// The program and version that made it.
+    pub program: String,
+}
+
+impl Record for PointRecord {
+    const MAGIC: [u8; 8] = *b"CAIRNPNT";
+    const VERSION: u32 = 1;
+    const NAME: &'static str = "recovery point";
+}
+
+/// A recovery point and its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// Keyed hash of its record.
+    pub id: PointId,
+    /// What it says.
+    pub record: PointRecord,
+}
+
+impl Point {
+    /// When it was made.
+    pub fn time(&self) -> Time {
+        Time::from_seconds(self.record.seconds)
+    }
+
+    /// Its disk of that name.
+    pub fn disk(&self, name: &str) -> Option<&DiskRecord> {
+        self.record.disks.iter().find(|disk| disk.name == name)
+    }
+}

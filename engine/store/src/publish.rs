@@ -1,0 +1,132 @@
+//! Making packs and their segment public, in the write order: packs, segment, state. And merging segments afterwards.
+
+use crate::index::merge::{merge, merge_count};
+use crate::index::segment::PackRow;
+use crate::index::write::{SegmentWriter, WrittenSegment};
+use crate::index::{Entry, Segment};
+use crate::layout::{self, INDEX, LOCKS, PACKS};
+use crate::pack::SealedPack;
+use crate::session::{Session, publish_lock};
+use crate::state::{SegmentRow, State};
+use crate::store::Store;
+use cairn_base::{LockMode, Result};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Makes sealed packs public under one new segment of `entries`, which refer to them by position.
+///
+/// # Errors
+/// As the folder reports; nothing refers to what was renamed already, and the next writer sweeps it.
+pub fn publish(
+    store: &Store,
+    session: &Session,
+    packs: &[SealedPack],
+    mut entries: Vec<Entry>,
+) -> Result<()> {
+    if packs.is_empty() {
+        return Ok(());
+    }
+    let folder = &**store.folder();
+    entries.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix));
+    let rows: Vec<PackRow> = packs
+        .iter()
+        .map(|pack| PackRow {
+            id: pack.id,
+            length: pack.length,
+            kind: pack.kind,
+        })
+        .collect();
+    let mut writer = SegmentWriter::create(folder, &session.scratch(), store.header().store)?;
+    for entry in entries {
+        writer.push(entry)?;
+    }
+    let segment = writer.finish(&rows)?;
+    // The files are durable; their names in the session's folder need to be as well before they are announced.
+    folder.sync_folder(&session.scratch())?;
+
+    let lock = publish_lock(folder)?;
+    let ids: Vec<_> = packs.iter().map(|pack| pack.id).collect();
+    session.announce(&ids, segment.id)?;
+    let mut folders = BTreeSet::new();
+    for pack in packs {
+        let home = layout::pack_folder(pack.id);
+        if folders.insert(home.clone()) {
+            folder.create_folder(&home)?;
+        }
+        folder.publish(&pack.path, &layout::pack(pack.id))?;
+    }
+    for home in &folders {
+        folder.sync_folder(home)?;
+    }
+    folder.sync_folder(PACKS)?;
+    folder.publish(&segment.path, &layout::segment(segment.id))?;
+    folder.sync_folder(INDEX)?;
+    let (mut state, _) = State::read(folder)?;
+    state.generation += 1;
+    state.segments.push(row(&segment));
+    state.publish(folder)?;
+    session.fulfilled()?;
+    drop(lock);
+    store.refresh()?;
+    Ok(())
+}
+
+fn row(segment: &WrittenSegment) -> SegmentRow {
+    SegmentRow {
+        id: segment.id.0,
+        entries: segment.entries,
+        length: segment.length,
+    }
+}
+
+/// Merges the newest segments if there are many small ones. The work is done without the publish lock; if another
+/// process merges, or the segments changed meanwhile, nothing happens.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a segment cannot be read: all stay as they are.
+pub fn merge_segments(store: &Store, session: &Session) -> Result<()> {
+    let folder = &**store.folder();
+    let merging = format!("{LOCKS}/merge");
+    let Some(_merging) = folder.lock(&merging, LockMode::Exclusive, false)? else {
+        return Ok(());
+    };
+    store.refresh()?;
+    let index = store.index();
+    let sizes: Vec<u64> = index.segments().iter().map(|s| s.entries()).collect();
+    let count = merge_count(&sizes);
+    if count == 0 {
+        return Ok(());
+    }
+    let first = sizes.len() - count;
+    let sources: Vec<Arc<Segment>> = index.segments().iter().skip(first).cloned().collect();
+    let merged = merge(folder, &session.scratch(), store.header().store, &sources)?;
+    folder.sync_folder(&session.scratch())?;
+
+    let lock = publish_lock(folder)?;
+    let (mut state, _) = State::read(folder)?;
+    let position = state.segments.windows(count).position(|rows| {
+        rows.iter()
+            .zip(&sources)
+            .all(|(row, s)| row.segment() == s.id())
+    });
+    let Some(position) = position else {
+        folder.remove(&merged.path)?;
+        return Ok(());
+    };
+    session.announce(&[], merged.id)?;
+    folder.publish(&merged.path, &layout::segment(merged.id))?;
+    folder.sync_folder(INDEX)?;
+    state.generation += 1;
+    state
+        .segments
+        .splice(position..position + count, [row(&merged)]);
+    state.publish(folder)?;
+    // Only now does nothing list the sources any more; whoever has them open keeps what they mapped.
+    for source in &sources {
+        folder.remove(&layout::segment(source.id()))?;
+    }
+    session.fulfilled()?;
+    drop(lock);
+    store.refresh()?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Reading chunks: place, stored bytes, plain bytes, and the check against the id before anything is given out.
+
+use crate::cache::Cache;
+use crate::frame::Decompressor;
+use crate::hash::ChunkKind;
+use crate::index::Place;
+use crate::layout;
+use crate::store::Store;
+use cairn_base::read_at::read_vec;
+use cairn_base::{ChunkId, Error, Kind, PackId, ReadAt, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Open pack files kept at most.
+const OPEN_PACKS: usize = 256;
+
+/// A chunk that is wanted: what it is, its id, and the length the map names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its id.
+    pub id: ChunkId,
+    /// Its length in bytes; maps do not tell that of their own chunks.
+    pub length: Option<u32>,
+}
+
+/// Reads chunks of one store for many threads.
+pub struct ChunkReader {
+    store: Arc<Store>,
+    packs: Cache<PackId, Arc<dyn ReadAt>>,
+    chunks: Cache<ChunkId, Vec<u8>>,
+    decompressors: Mutex<Vec<Decompressor>>,
+}
+
+impl ChunkReader {
+    /// A reader whose cache of plain chunks holds `cache_bytes`.
+    pub fn new(store: Arc<Store>, cache_bytes: usize) -> ChunkReader {
+        ChunkReader {
+            store,
+            packs: Cache::new(OPEN_PACKS * 2),
+            chunks: Cache::new(cache_bytes),
+            decompressors: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The store it reads.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// A chunk that was read before, from the cache.
+    pub fn cached(&self, id: &ChunkId) -> Option<Arc<Vec<u8>>> {
+        self.chunks.get(id, Vec::len)
+    }
+
+    /// One chunk, from the cache or the store, authenticated.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
+    pub fn chunk(&self, kind: ChunkKind, wanted: Wanted) -> Result<Arc<Vec<u8>>> {
+        if let Some(bytes) = self.cached(&wanted.id) {
+            return Ok(bytes);
+        }
+        let bytes = Arc::new(self.chunk_uncached(kind, wanted)?);
+        self.keep(wanted.id, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// Puts an authenticated chunk into the cache.
+    pub fn keep(&self, id: ChunkId, bytes: Arc<Vec<u8>>) {
+        let weight = bytes.len() + 128;
+        self.chunks.insert(id, bytes, weight);
+    }
+
+    /// One chunk from the store, authenticated; every place is tried, and the state read again before it is called lost.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
+    pub fn chunk_uncached(&self, kind: ChunkKind, wanted: Wanted) -> Result<Vec<u8>> {
+        match self.try_places(kind, wanted) {
+            Err(error) if error.kind() != Kind::Interrupted => {
+                // What we know may be outdated: a prune or merge may have moved it.
+                if self.store.refresh()? {
+                    self.try_places(kind, wanted)
+                } else {
+                    Err(error)
+                }
+            }
+            done => done,
+        }
+    }
+
+    fn try_places(&self, kind: ChunkKind, wanted: Wanted) -> Result<Vec<u8>> {
+        let id = wanted.id;
+        let mut failed = None;
+        for place in self.store.index().places(&id).map_err(|e| e.with_id(id))? {
+            if wanted.length.is_some_and(|length| length != place.length) {
+                continue;
+            }
+            match self.read_place(kind, id, &place) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(match failed {
+            Some(error) => error,
+            None => Error::damaged("a chunk is not in the store").with_id(id),
+        })
+    }
+
+    fn read_place(&self, kind: ChunkKind, id: ChunkId, place: &Place) -> Result<Vec<u8>> {
+        let end = place.at.saturating_add(place.length);
+        let mut plain = Vec::new();
+        self.frame(place, end, &mut plain)?;
+        let start = usize::try_from(place.at).unwrap_or(usize::MAX);
+        if start > plain.len() {
+            return Err(self.damaged(place, id, "a frame is shorter than its index says"));
+        }
+        let bytes = plain.split_off(start);
+        self.authenticate(kind, id, place, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Whether `bytes`, read from `place`, are the chunk `id`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if not.
+    pub fn authenticate(
+        &self,
+        kind: ChunkKind,
+        id: ChunkId,
+        place: &Place,
+        bytes: &[u8],
+    ) -> Result<()> {
+        if self.store.keys().chunk_id(kind, bytes) == id {
+            Ok(())
+        } else {
+            Err(self.damaged(place, id, "a chunk's bytes do not match its id"))
+        }
+    }
+
+    fn damaged(&self, place: &Place, id: ChunkId, what: &'static str) -> Error {
+        let path = self.store.folder().describe(&layout::pack(place.pack));
+        Error::damaged(what)
+            .at_path(path)
+            .at_offset(u64::from(place.offset))
+            .with_id(id)
+            .advise("run `cairn verify` to learn what else is concerned")
+    }
+
+    /// The first `end` plain bytes of the frame at `place`, not authenticated.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if the frame cannot be read or decoded.
+    pub fn frame(&self, place: &Place, end: u32, plain: &mut Vec<u8>) -> Result<()> {
+        let result = self.read_frame(place, end, plain);
+        result.map_err(|e| {
+            let path = self.store.folder().describe(&layout::pack(place.pack));
+            e.at_path(path).at_offset(u64::from(place.offset))
+        })
+    }
+
+    fn read_frame(&self, place: &Place, end: u32, plain: &mut Vec<u8>) -> Result<()> {
+        let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let file = self.pack(place.pack)?;
+        let offset = u64::from(place.offset);
+        if place.plain {
+            *plain = read_vec(&file, offset, size(end.min(place.stored)))?;
+            return Ok(());
+        }
+        let stored = read_vec(&file, offset, size(place.stored))?;
+        let mut decompressor = self.decompressors.lock().pop().unwrap_or_default();
+        let result = decompressor.decompress(&stored, size(end), plain);
+        self.decompressors.lock().push(decompressor);
+        result
+    }
+
+    fn pack(&self, id: PackId) -> Result<Arc<dyn ReadAt>> {
+        if let Some(file) = self.packs.get(&id, |_| 1) {
+            return Ok((*file).clone());
+        }
+        let file = self.store.folder().open(&layout::pack(id)).map_err(|e| {
+            if e.kind() == Kind::NotFound {
+                Error::damaged("a pack of the store is missing")
+                    .with_id(id)
+                    .caused_by(e)
+            } else {
+                e
+            }
+        })?;
+        self.packs.insert(id, Arc::new(file.clone()), 1);
+        Ok(file)
+    }
+}

@@ -1,0 +1,275 @@
+//! Sessions: every writer and reader has a file that the kernel keeps locked while it lives, so that nothing it
+//! stands on is deleted, and what a dead one left behind is swept.
+
+use crate::codec::{self, Record};
+use crate::layout::{self, PUBLISH_LOCK, SESSIONS};
+use crate::state::State;
+use bincode::{Decode, Encode};
+use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
+use cairn_base::ids::random;
+use cairn_base::{Error, Folder, Kind, LockMode, PackId, PointId, Result, SegmentId, SessionId};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What a session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum SessionKind {
+    /// Writes packs, segments and a point.
+    Write,
+    /// Reads points: mount, restore, verify, listing of files.
+    Read,
+}
+
+/// What a session's file says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SessionRecord {
+    /// What it does.
+    pub kind: SessionKind,
+    /// The generation it opened.
+    pub generation: u64,
+    /// The points it stands on.
+    pub points: Vec<[u8; 32]>,
+    /// Process id.
+    pub process: u32,
+    /// Name of the host.
+    pub host: String,
+}
+
+impl Record for SessionRecord {
+    const MAGIC: [u8; 8] = *b"CAIRNSES";
+    const VERSION: u32 = 1;
+    const NAME: &'static str = "session file";
+}
+
+/// What a session is about to make public: lets a later one clear away what a crash left in between.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Manifest {
+    /// Packs that may have been renamed into place already.
+    pub packs: Vec<[u8; 16]>,
+    /// The segment that names them.
+    pub segment: [u8; 16],
+}
+
+impl Record for Manifest {
+    const MAGIC: [u8; 8] = *b"CAIRNMAN";
+    const VERSION: u32 = 1;
+    const NAME: &'static str = "publication manifest";
+}
+
+const MANIFEST: &str = "manifest";
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A live session. Dropping it removes its file and everything it did not publish.
+pub struct Session {
+    folder: Arc<dyn Folder>,
+    id: SessionId,
+    record: SessionRecord,
+    lock: Option<Box<dyn Lock>>,
+}
+
+/// Waits for the publish lock.
+///
+/// # Errors
+/// As the folder reports.
+pub fn publish_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
+    folder
+        .lock(PUBLISH_LOCK, LockMode::Exclusive, true)?
+        .ok_or_else(|| Error::new(Kind::Busy, "the store's publish lock is not to be had"))
+}
+
+/// Name of this host, for messages and for the rule of one writing host.
+pub fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+impl Session {
+    /// Begins a session that stands on `points`, of the generation `generation` reads under the publish lock.
+    ///
+    /// A reader on read-only media goes on without a file.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn begin(
+        folder: Arc<dyn Folder>,
+        kind: SessionKind,
+        points: &[PointId],
+    ) -> Result<Session> {
+        let id = SessionId(random()?);
+        let mut session = Session {
+            record: SessionRecord {
+                kind,
+                generation: 0,
+                points: points.iter().map(|id| id.0).collect(),
+                process: std::process::id(),
+                host: host_name(),
+            },
+            folder,
+            id,
+            lock: None,
+        };
+        match session.enter() {
+            Ok(()) => Ok(session),
+            Err(error) if kind == SessionKind::Read && error.kind() == Kind::Denied => Ok(session),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn enter(&mut self) -> Result<()> {
+        // Under the publish lock, so that nobody sweeps the file between its making and its locking.
+        let _publish = publish_lock(&*self.folder)?;
+        let path = layout::session(self.id);
+        let lock = self
+            .folder
+            .lock(&path, LockMode::Exclusive, false)?
+            .ok_or_else(|| Error::new(Kind::Busy, "a new session's file is locked already"))?;
+        let (state, _) = State::read(&*self.folder)?;
+        self.record.generation = state.generation;
+        lock.write_note(&codec::seal(&self.record)?)?;
+        self.lock = Some(lock);
+        if self.record.kind == SessionKind::Write {
+            self.folder.create_folder(&self.scratch())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the session has a file (a reader on read-only media has none).
+    pub fn is_registered(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// The generation it opened.
+    pub fn generation(&self) -> u64 {
+        self.record.generation
+    }
+
+    /// Adds a point the session stands on.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn stand_on(&mut self, point: PointId) -> Result<()> {
+        if self.record.points.contains(&point.0) {
+            return Ok(());
+        }
+        self.record.points.push(point.0);
+        match &self.lock {
+            Some(lock) => lock.write_note(&codec::seal(&self.record)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The folder for what is not published yet.
+    pub fn scratch(&self) -> String {
+        layout::session_folder(self.id)
+    }
+
+    /// Notes durably what is about to be made public. The caller holds the publish lock.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn announce(&self, packs: &[PackId], segment: SegmentId) -> Result<()> {
+        let manifest = Manifest {
+            packs: packs.iter().map(|id| id.0).collect(),
+            segment: segment.0,
+        };
+        let scratch = self.scratch();
+        let path = join(&scratch, MANIFEST);
+        self.folder.remove(&path)?;
+        publish_bytes(
+            &*self.folder,
+            &format!("{path}.new"),
+            &scratch,
+            MANIFEST,
+            &codec::seal(&manifest)?,
+        )
+    }
+
+    /// The manifest is fulfilled.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn fulfilled(&self) -> Result<()> {
+        self.folder.remove(&join(&self.scratch(), MANIFEST))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            // Whatever cannot be removed now is swept by the next writer.
+            let _later = remove_session(&*self.folder, self.id);
+        }
+    }
+}
+
+/// Removes a session's folder and then its file.
+fn remove_session(folder: &dyn Folder, id: SessionId) -> Result<()> {
+    let scratch = layout::session_folder(id);
+    if let Some(names) = optional(folder.list(&scratch))? {
+        for name in names {
+            folder.remove(&join(&scratch, &name))?;
+        }
+        folder.remove_folder(&scratch)?;
+    }
+    folder.remove(&layout::session(id))
+}
+
+/// Sweeps what dead sessions left: their folders, and packs and segments that were renamed into place but
+/// that no state ever listed. The caller holds the publish lock.
+///
+/// `named` tells which packs live segments name; `None` if that is not known for sure: then published names are left alone.
+///
+/// # Errors
+/// As the folder reports.
+pub fn sweep_dead(
+    folder: &dyn Folder,
+    state: &State,
+    named: Option<&HashSet<PackId>>,
+) -> Result<usize> {
+    let mut ids: Vec<SessionId> = folder
+        .list(SESSIONS)?
+        .iter()
+        .filter_map(|name| SessionId::parse(name.strip_suffix(".d").unwrap_or(name)).ok())
+        .collect();
+    ids.sort();
+    ids.dedup();
+    let mut swept = 0;
+    for id in ids {
+        let Some(_lock) = folder.lock(&layout::session(id), LockMode::Exclusive, false)? else {
+            continue;
+        };
+        let manifest = format!("{}/{MANIFEST}", layout::session_folder(id));
+        if let Some(bytes) = optional(read_small(folder, &manifest, MAX_BYTES))? {
+            let Some(named) = named else {
+                continue;
+            };
+            // A manifest that does not check was not durable, so nothing was renamed after it.
+            if let Ok(manifest) = codec::open::<Manifest>(&bytes) {
+                remove_unlisted(folder, state, named, &manifest)?;
+            }
+        }
+        remove_session(folder, id)?;
+        swept += 1;
+    }
+    Ok(swept)
+}
+
+fn remove_unlisted(
+    folder: &dyn Folder,
+    state: &State,
+    named: &HashSet<PackId>,
+    manifest: &Manifest,
+) -> Result<()> {
+    if state.segments.iter().any(|row| row.id == manifest.segment) {
+        return Ok(());
+    }
+    folder.remove(&layout::segment(SegmentId(manifest.segment)))?;
+    for pack in manifest.packs.iter().map(|id| PackId(*id)) {
+        if !named.contains(&pack) {
+            folder.remove(&layout::pack(pack))?;
+        }
+    }
+    Ok(())
+}

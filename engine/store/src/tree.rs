@@ -1,0 +1,114 @@
+//! Walking the map of a stored disk.
+
+use crate::hash::ChunkKind;
+use crate::map::node::Node;
+use crate::map::{Leaf, Shape};
+use crate::point::DiskRecord;
+use crate::read::{ChunkReader, Wanted};
+use cairn_base::{ChunkId, Error, Result};
+use std::sync::Arc;
+
+/// The map of one stored disk.
+#[derive(Clone)]
+pub struct Tree {
+    reader: Arc<ChunkReader>,
+    shape: Shape,
+    root: ChunkId,
+}
+
+/// What stands in the tree for a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spot {
+    /// A leaf with something other than zeros.
+    Leaf(ChunkId),
+    /// Nothing but zeros up to, not including, this region.
+    HoleUntil(u64),
+}
+
+impl Tree {
+    /// The map of a disk of a point.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for an impossible size.
+    pub fn new(reader: Arc<ChunkReader>, disk: &DiskRecord) -> Result<Tree> {
+        Ok(Tree {
+            reader,
+            shape: Shape::of(disk.size)?,
+            root: disk.root_id(),
+        })
+    }
+
+    /// Size, regions and height.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Reads the chunks.
+    pub fn reader(&self) -> &Arc<ChunkReader> {
+        &self.reader
+    }
+
+    /// The root's id.
+    pub fn root(&self) -> ChunkId {
+        self.root
+    }
+
+    /// What stands for `region`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a node on the way cannot be read.
+    pub fn locate(&self, region: u64) -> Result<Spot> {
+        if region >= self.shape.regions() {
+            return Err(Error::invalid(format!(
+                "region {region} of a disk of {}",
+                self.shape.regions()
+            )));
+        }
+        let mut id = self.root;
+        let mut level = self.shape.height();
+        loop {
+            if id.is_null() {
+                // Everything below a null child is zeros: go on behind what it covers.
+                let covers = 1u64.checked_shl(u32::from(level) * 8).unwrap_or(u64::MAX);
+                let next = (region / covers).saturating_add(1).saturating_mul(covers);
+                return Ok(Spot::HoleUntil(next.min(self.shape.regions())));
+            }
+            if level == 0 {
+                return Ok(Spot::Leaf(id));
+            }
+            let node = self.node(id, level)?;
+            id = node.child(Shape::child_index(region, level));
+            level -= 1;
+        }
+    }
+
+    /// A node of the map.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it cannot be read.
+    pub fn node(&self, id: ChunkId, level: u8) -> Result<Node> {
+        let wanted = Wanted { id, length: None };
+        let bytes = self
+            .reader
+            .chunk(ChunkKind::Node(level), wanted)
+            .map_err(|e| e.context("a node of a disk's map is lost"))?;
+        Node::decode(&bytes).map_err(|e| e.with_id(id))
+    }
+
+    /// The leaf `id`, which stands for `region`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it cannot be read.
+    pub fn leaf(&self, region: u64, id: ChunkId) -> Result<Leaf> {
+        let length = self.shape.region_length(region);
+        if id.is_null() {
+            return Ok(Leaf::hole(length));
+        }
+        let wanted = Wanted { id, length: None };
+        let bytes = self
+            .reader
+            .chunk(ChunkKind::Leaf, wanted)
+            .map_err(|e| e.context("a leaf of a disk's map is lost"))?;
+        Leaf::decode(&bytes, length).map_err(|e| e.with_id(id))
+    }
+}
