@@ -1,0 +1,203 @@
+//! What a device holds, told by its content; and which volumes a disk has.
+//!
+//! - [`magic`]: the marks of everything that is recognised but not read
+
+mod magic;
+#[cfg(test)]
+mod tests;
+
+use crate::ext::{self, ExtVolume};
+use crate::ntfs::NtfsVolume;
+use crate::partition::{Partition, PartitionKind, PartitionTable, TableKind};
+use crate::volume::Volume;
+use cairn_base::{Error, ReadAt, Result};
+use std::sync::Arc;
+
+/// What a device holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detected {
+    /// ext2, ext3 or ext4.
+    Ext,
+    /// ext whose superblock is gone, but a copy of it is there.
+    ExtByBackup,
+    /// NTFS.
+    Ntfs,
+    /// Something that is known by this name and not read.
+    Other(&'static str),
+    /// Something, but nothing that is known.
+    Unknown,
+    /// Nothing: the beginning reads as zeros.
+    Empty,
+}
+
+impl Detected {
+    /// Whether [`open_volume`] has a reader for it.
+    pub fn is_read(self) -> bool {
+        matches!(self, Detected::Ext | Detected::ExtByBackup | Detected::Ntfs)
+    }
+
+    /// What to call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Detected::Ext | Detected::ExtByBackup => "ext2/3/4",
+            Detected::Ntfs => "NTFS",
+            Detected::Other(name) => name,
+            Detected::Unknown => "nothing that is known",
+            Detected::Empty => "nothing",
+        }
+    }
+}
+
+/// Tells what `device` holds from its content.
+///
+/// # Errors
+/// Whatever the device reports.
+pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
+    let head = magic::Head::read(device)?;
+    // Encrypted and container formats first: they keep old superblocks of what they replaced in place.
+    if let Some(name) = magic::container(&head, device)? {
+        return Ok(Detected::Other(name));
+    }
+    if head.at(3, b"NTFS    ") {
+        return Ok(Detected::Ntfs);
+    }
+    if ext::is_ext(device)? {
+        return Ok(Detected::Ext);
+    }
+    if let Some(name) = magic::file_system(&head, device)? {
+        return Ok(Detected::Other(name));
+    }
+    if ext::has_backup(device)? {
+        return Ok(Detected::ExtByBackup);
+    }
+    Ok(if head.is_zero() { Detected::Empty } else { Detected::Unknown })
+}
+
+/// Opens the file system on `device`.
+///
+/// # Errors
+/// Not found if the device is empty; unsupported, naming it, for what is recognised but not read, and for what is
+/// not known; damaged where the file system is.
+pub fn open_volume(device: Arc<dyn ReadAt>) -> Result<Arc<dyn Volume>> {
+    let detected = detect(device.as_ref())?;
+    open_detected(device, detected)
+}
+
+fn open_detected(device: Arc<dyn ReadAt>, detected: Detected) -> Result<Arc<dyn Volume>> {
+    match detected {
+        Detected::Ext | Detected::ExtByBackup => Ok(Arc::new(ExtVolume::open(device)?)),
+        Detected::Ntfs => Ok(Arc::new(NtfsVolume::open(device)?)),
+        Detected::Other(name) => Err(Error::unsupported(format!("{name} is recognised but not read"))),
+        Detected::Unknown => Err(Error::unsupported("no file system that is known")),
+        Detected::Empty => Err(Error::not_found("the volume is empty: it starts with zeros")),
+    }
+}
+
+/// A partition, or a whole disk, that can hold a file system.
+#[derive(Clone)]
+pub struct FoundVolume {
+    /// The partition's number as the guest's kernel counts it; 0 for a disk without partitions.
+    pub number: u32,
+    /// Offset on the disk in bytes.
+    pub start: u64,
+    /// Length in bytes, as far as the disk has it.
+    pub size: u64,
+    /// The partition's type, if it is one.
+    pub kind: Option<PartitionKind>,
+    /// The partition's name (GPT), empty if none.
+    pub name: String,
+    /// What it holds, or why that cannot be told.
+    pub detected: Result<Detected>,
+    device: Arc<dyn ReadAt>,
+}
+
+impl FoundVolume {
+    /// Opens its file system.
+    ///
+    /// # Errors
+    /// As [`open_volume`].
+    pub fn open(&self) -> Result<Arc<dyn Volume>> {
+        open_detected(self.device.clone(), self.detected.clone()?)
+    }
+
+    /// Its bytes.
+    pub fn device(&self) -> &Arc<dyn ReadAt> {
+        &self.device
+    }
+}
+
+/// How a disk is divided, and what its parts hold.
+#[derive(Clone)]
+pub struct Layout {
+    /// The partition table.
+    pub table: PartitionTable,
+    /// Every partition but the containers of logical ones; the whole disk where there are none.
+    pub volumes: Vec<FoundVolume>,
+}
+
+/// Tells how `disk` is divided. `sector_size` is that of the disk image where it tells one.
+///
+/// # Errors
+/// Whatever the disk reports about its first sectors; a partition that cannot be read says so itself.
+pub fn volumes(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Layout> {
+    let table = PartitionTable::read(disk, sector_size)?;
+    let layout = layout(disk, table);
+    // A DOS table does not tell its sector size: larger ones are taken where only they find something.
+    if layout.table.kind == TableKind::Mbr && sector_size.is_none() && !layout.has_content() {
+        let other = self::layout(disk, PartitionTable::read(disk, Some(4096))?);
+        if other.has_content() {
+            return Ok(other);
+        }
+    }
+    Ok(layout)
+}
+
+impl Layout {
+    fn has_content(&self) -> bool {
+        self.volumes
+            .iter()
+            .any(|volume| matches!(volume.detected, Ok(held) if !matches!(held, Detected::Empty | Detected::Unknown)))
+    }
+}
+
+fn layout(disk: &Arc<dyn ReadAt>, table: PartitionTable) -> Layout {
+    let volumes = if table.kind == TableKind::None {
+        vec![FoundVolume {
+            number: 0,
+            start: 0,
+            size: disk.size(),
+            kind: None,
+            name: String::new(),
+            detected: detect(disk.as_ref()),
+            device: disk.clone(),
+        }]
+    } else {
+        let parts = table.partitions.iter().filter(|partition| !partition.is_container());
+        parts.map(|partition| found(disk, partition)).collect()
+    };
+    Layout { table, volumes }
+}
+
+fn found(disk: &Arc<dyn ReadAt>, partition: &Partition) -> FoundVolume {
+    let nothing: Arc<dyn ReadAt> = Arc::new(Vec::new());
+    let (device, detected) = match partition.open(disk) {
+        _ if partition.available == 0 && partition.size > 0 => (
+            nothing,
+            Err(Error::damaged("the partition lies beyond the end of the disk").at_offset(partition.start)),
+        ),
+        Ok(section) => {
+            let detected = detect(&section);
+            (Arc::new(section) as Arc<dyn ReadAt>, detected)
+        }
+        Err(error) => (nothing, Err(error)),
+    };
+    FoundVolume {
+        number: partition.number,
+        start: partition.start,
+        size: partition.available,
+        kind: Some(partition.kind),
+        name: partition.name.clone(),
+        detected,
+        device,
+    }
+}

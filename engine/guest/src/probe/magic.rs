@@ -1,0 +1,237 @@
+//! The marks of formats that are recognised by name.
+
+use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
+use cairn_base::{ReadAt, Result, View};
+
+/// Bytes of the beginning that are looked at.
+const HEAD: u64 = 1 << 20;
+
+/// The beginning of a device.
+pub(super) struct Head {
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    pub fn read(device: &dyn ReadAt) -> Result<Head> {
+        let length = device.size().min(HEAD);
+        let bytes = read_vec(device, 0, usize::try_from(length).unwrap_or(0))?;
+        Ok(Head { bytes })
+    }
+
+    /// Whether `mark` stands at `offset`.
+    pub fn at(&self, offset: usize, mark: &[u8]) -> bool {
+        self.bytes.get(offset..).is_some_and(|tail| tail.starts_with(mark))
+    }
+
+    pub fn is_zero(&self) -> bool {
+        self.bytes.iter().all(|&byte| byte == 0)
+    }
+
+    fn view(&self) -> View<'_> {
+        View::new(&self.bytes, "volume", 0)
+    }
+}
+
+/// A mark at a place, and the name of what leaves it there.
+type Mark = (usize, &'static [u8], &'static str);
+
+/// Formats that wrap or encrypt others.
+const CONTAINERS: &[Mark] = &[
+    (0, b"LUKS\xba\xbe", "LUKS"),
+    (3, b"-FVE-FS-", "BitLocker"),
+    // BitLocker To Go: a FAT32 lookalike with this GUID at 0x1a8.
+    (
+        0x1a8,
+        b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01",
+        "BitLocker",
+    ),
+    (0, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "mdraid member"),
+    (0x1000, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "mdraid member"),
+    (0x1018, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81", "bcache"),
+    (0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef", "bcachefs"),
+    (0x10_0000 - 8, b"SPACEDB ", "Storage Spaces member"),
+    (0, b"bluestore block device", "Ceph BlueStore"),
+];
+
+/// File systems and the like with a mark that is enough.
+const FILE_SYSTEMS: &[Mark] = &[
+    (3, b"ReFS\0\0\0\0", "ReFS"),
+    (3, b"EXFAT   ", "exFAT"),
+    (0, b"XFSB", "XFS"),
+    (0x1_0040, b"_BHRfS_M", "btrfs"),
+    (0x20, b"NXSB", "APFS"),
+    (0x400, b"H+\0\x04", "HFS+"),
+    (0x400, b"HX\0\x05", "HFS+"),
+    (0x400, b"\x10\x20\xf5\xf2", "F2FS"),
+    (0x400, b"\xe2\xe1\xf5\xe0", "EROFS"),
+    (0x406, b"\x34\x34", "NILFS2"),
+    (0x1_0034, b"ReIsEr", "ReiserFS"),
+    (0x2034, b"ReIsEr", "ReiserFS"),
+    (0x8000, b"JFS1", "JFS"),
+    (0, b"hsqs", "SquashFS"),
+    (0x1_0000, b"\x01\x16\x19\x70", "GFS2"),
+    (0x400, b"OCFSV2", "OCFS2"),
+    (0x1000, b"OCFSV2", "OCFS2"),
+    (0x2000 + 0x55c, b"\x54\x19\x01\0", "UFS"),
+    (0x1_0000 + 0x55c, b"\x19\x01\x54\x19", "UFS"),
+    (0xc00, b"PRIVHEAD", "Windows dynamic disk"),
+];
+
+/// What is told last: it may stand beside a file system, or be found in one.
+const OTHERS: &[Mark] = &[
+    (0x200, b"\x57\x45\x56\x82", "BSD disk label"),
+    (0x200, b"PM\0\0", "Apple partition map"),
+    // The second header of LUKS 2; it outlives what is written over the first.
+    (0x4000, b"SKUL\xba\xbe", "LUKS"),
+    (0x8000, b"SKUL\xba\xbe", "LUKS"),
+];
+
+/// Pages of the machines that Linux swaps on.
+const PAGES: [usize; 5] = [0x1000, 0x2000, 0x4000, 0x8000, 0x1_0000];
+
+fn first_of(head: &Head, marks: &[Mark]) -> Option<&'static str> {
+    marks
+        .iter()
+        .find(|(offset, mark, _)| head.at(*offset, mark))
+        .map(|(_, _, name)| *name)
+}
+
+/// Recognises formats that wrap or encrypt others.
+pub(super) fn container(head: &Head, device: &dyn ReadAt) -> Result<Option<&'static str>> {
+    if let Some(name) = first_of(head, CONTAINERS) {
+        return Ok(Some(name));
+    }
+    // The label lies in one of the first four sectors.
+    let is_lvm = (0..4usize).any(|sector| {
+        let at = sector.saturating_mul(512);
+        head.at(at, b"LABELONE") && head.at(at.saturating_add(24), b"LVM2 001")
+    });
+    if is_lvm {
+        return Ok(Some("LVM physical volume"));
+    }
+    if is_old_raid(device)? {
+        return Ok(Some("mdraid member"));
+    }
+    Ok(None)
+}
+
+/// Recognises file systems that are not read.
+pub(super) fn file_system(head: &Head, device: &dyn ReadAt) -> Result<Option<&'static str>> {
+    if let Some(name) = first_of(head, FILE_SYSTEMS) {
+        return Ok(Some(name));
+    }
+    if let Some(name) = fat(head)? {
+        return Ok(Some(name));
+    }
+    if is_swap(head) {
+        return Ok(Some("Linux swap"));
+    }
+    if is_optical(head) {
+        return Ok(Some("UDF/ISO 9660"));
+    }
+    if is_zfs(head)? {
+        return Ok(Some("ZFS"));
+    }
+    if head_beyond(device, 0x10_0000, b"\x0d\xd0\x01\xc0")? || head_beyond(device, 0x20_0000, b"\x5e\xf1\xab\x2f")? {
+        return Ok(Some("VMFS"));
+    }
+    Ok(first_of(head, OTHERS))
+}
+
+fn head_beyond(device: &dyn ReadAt, offset: u64, mark: &[u8]) -> Result<bool> {
+    if offset.checked_add(to_u64(mark.len())).is_none_or(|end| end > device.size()) {
+        return Ok(false);
+    }
+    Ok(read_vec(device, offset, mark.len())? == mark)
+}
+
+/// The mark ends the first page; a suspended machine leaves another one there.
+fn is_swap(head: &Head) -> bool {
+    const MARKS: [&[u8]; 5] = [b"SWAPSPACE2", b"SWAP-SPACE", b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND"];
+    PAGES.iter().any(|page| {
+        let at = page.saturating_sub(10);
+        MARKS.iter().any(|mark| head.at(at, mark))
+    })
+}
+
+/// Metadata of versions 0.90 and 1.0 lies at the end: 64 KiB blocks from it, and 8 to 12 KiB.
+fn is_old_raid(device: &dyn ReadAt) -> Result<bool> {
+    let size = device.size();
+    // The magic number and the major version (and the minor one).
+    let oldest = (size & !0xffff).checked_sub(0x1_0000);
+    let old = size.checked_sub(0x2000).map(|at| at & !0xfff);
+    let marks: [(Option<u64>, &[u8]); 2] = [
+        (oldest, b"\xfc\x4e\x2b\xa9\0\0\0\0\x5a\0\0\0"),
+        (old, b"\xfc\x4e\x2b\xa9\x01\0\0\0"),
+    ];
+    for (at, mark) in marks {
+        if let Some(at) = at.filter(|&at| at > 0)
+            && head_beyond(device, at, mark)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Volume descriptors from sector 16 of 2 KiB on.
+fn is_optical(head: &Head) -> bool {
+    const MARKS: [&[u8]; 5] = [b"CD001", b"BEA01", b"NSR02", b"NSR03", b"CDW02"];
+    (16..24usize).any(|sector| {
+        let at = sector.saturating_mul(0x800).saturating_add(1);
+        MARKS.iter().any(|mark| head.at(at, mark))
+    })
+}
+
+/// Uberblocks: 128 of them from 128 KiB on, of either byte order.
+fn is_zfs(head: &Head) -> Result<bool> {
+    const MAGIC: u64 = 0x00ba_b10c;
+    let view = head.view();
+    for slot in 0..128usize {
+        let at = slot.saturating_mul(0x400).saturating_add(0x2_0000);
+        if at.saturating_add(8) > view.len() {
+            return Ok(false);
+        }
+        if view.u64_le(at)? == MAGIC || view.u64_be(at)? == MAGIC {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// FAT has no mark of its own: its parameters have to be possible, and the number of clusters tells its width
+/// (Microsoft FAT specification, section 3).
+fn fat(head: &Head) -> Result<Option<&'static str>> {
+    let view = head.view();
+    if view.len() < 512 || !(head.at(0, &[0xeb]) || head.at(0, &[0xe9])) {
+        return Ok(None);
+    }
+    let sector = u32::from(view.u16_le(11)?);
+    let cluster = u32::from(view.u8(13)?);
+    let (reserved, fats) = (u32::from(view.u16_le(14)?), u32::from(view.u8(16)?));
+    let media = view.u8(21)?;
+    let possible = matches!(sector, 512 | 1024 | 2048 | 4096)
+        && cluster.is_power_of_two()
+        && reserved != 0
+        && matches!(fats, 1 | 2)
+        && (media >= 0xf8 || media == 0xf0);
+    if !possible {
+        return Ok(None);
+    }
+    let either = |short: u16, long: u32| if short == 0 { long } else { u32::from(short) };
+    let root = u32::from(view.u16_le(17)?).saturating_mul(32).div_ceil(sector);
+    let total = either(view.u16_le(19)?, view.u32_le(32)?);
+    let length = either(view.u16_le(22)?, view.u32_le(36)?);
+    let used = reserved.saturating_add(fats.saturating_mul(length)).saturating_add(root);
+    if length == 0 || total <= used {
+        return Ok(None);
+    }
+    let clusters = total.saturating_sub(used).checked_div(cluster).unwrap_or(0);
+    Ok(Some(match clusters {
+        _ if view.u16_le(22)? == 0 => "FAT32",
+        0..4085 => "FAT12",
+        4085..65525 => "FAT16",
+        _ => "FAT32",
+    }))
+}

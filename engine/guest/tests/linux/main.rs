@@ -1,0 +1,11 @@
+//! Partition tables and ext file systems against independent tools: the kernel, `mke2fs`, and images that others made.
+
+mod compare;
+mod images;
+mod kernel;
+mod layouts;
+mod malformed;
+mod own;
+#[path = "../../src/ext/sha256.rs"]
+mod sha256;
+mod support;
