@@ -74,7 +74,7 @@ const FIRST_USER: u64 = 16;
 const FOLDERS: usize = 512;
 /// A folder that takes more memory is not kept.
 const MAX_WEIGHT: usize = 64 << 10;
-/// Bytes of index blocks kept, counted as blocks of 4 KiB.
+/// Index blocks kept: 4 MiB as a rule.
 const BLOCKS: usize = 1024;
 
 /// A volume with NTFS.

@@ -534,3 +534,290 @@ fn a_torn_record_spoils_its_own_file_only() {
     );
     assert_eq!(content(&volume, &items[&b"/three"[..]]).unwrap(), b"three");
 }
+
+#[test]
+fn a_file_table_in_many_pieces_is_put_together() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = make(folder.path(), 12 << 20, &["-c", "512", "-z", "1"]);
+    {
+        let Some(mount) = Mount::new(&image, folder.path(), "streams_interface=none") else {
+            return;
+        };
+        // Fill, make small gaps, fill again: the table can grow only into the gaps.
+        let fill = |prefix: &str, length: usize| {
+            let mut made = 0;
+            while fs::write(mount.0.join(format!("{prefix}{made}")), vec![b'x'; length]).is_ok() {
+                made += 1;
+            }
+            let _ = fs::remove_file(mount.0.join(format!("{prefix}{made}")));
+            made
+        };
+        let first = fill("f", 1500);
+        for number in (0..first).step_by(2) {
+            fs::remove_file(mount.0.join(format!("f{number}"))).unwrap();
+        }
+        fill("g", 1100);
+        for number in (1..first).step_by(2) {
+            fs::remove_file(mount.0.join(format!("f{number}"))).unwrap();
+        }
+        assert!(fill("h", 0) > 1000);
+    }
+    let bytes = fs::read(&image).unwrap();
+    let mft = u64::from_le_bytes(bytes[0x30..0x38].try_into().unwrap()) as usize * 512;
+    let attributes = usize::from(bytes[mft + 20]);
+    let length =
+        u32::from_le_bytes(bytes[mft + attributes + 4..][..4].try_into().unwrap()) as usize;
+    assert_eq!(
+        bytes[mft + attributes + length],
+        0x20,
+        "the table has no attribute list: the test is void"
+    );
+    assert!(compare_image(&image, folder.path()).unwrap() > 3000);
+}
+
+#[test]
+fn hundreds_of_names_need_a_list_outside_the_record() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = make(folder.path(), 16 << 20, &[]);
+    {
+        let Some(mount) = Mount::new(&image, folder.path(), "streams_interface=none") else {
+            return;
+        };
+        fs::write(mount.0.join("file"), noise(1, 5000)).unwrap();
+        for number in 0..700 {
+            fs::hard_link(
+                mount.0.join("file"),
+                mount
+                    .0
+                    .join(format!("another name, a long one, {number:04}")),
+            )
+            .unwrap();
+        }
+    }
+    let volume = NtfsVolume::open(FileDisk::open(&image)).unwrap();
+    let file = volume.lookup(volume.root(), b"FILE").unwrap().unwrap().id;
+    assert_eq!(volume.attributes(file).unwrap().links, 701);
+    assert_eq!(volume.parent(file).unwrap(), Some(volume.root()));
+    assert_eq!(compare_image(&image, folder.path()).unwrap(), 701);
+}
+
+/// A volume with a few files; its bytes and where its file records are.
+fn patchable(fill: impl Fn(&Path)) -> Option<(Vec<u8>, usize)> {
+    let folder = tempfile::tempdir().unwrap();
+    let image = make(folder.path(), 8 << 20, &[]);
+    {
+        let mount = Mount::new(&image, folder.path(), "streams_interface=none")?;
+        fill(&mount.0);
+    }
+    let bytes = fs::read(&image).unwrap();
+    let mft = u64::from_le_bytes(bytes[0x30..0x38].try_into().unwrap()) as usize * 4096;
+    Some((bytes, mft))
+}
+
+fn open_bytes(bytes: &[u8]) -> NtfsVolume {
+    NtfsVolume::open(Arc::new(bytes.to_vec()) as Arc<dyn ReadAt>).unwrap()
+}
+
+fn record_of(bytes: &[u8], mft: usize, name: &str) -> usize {
+    let volume = open_bytes(bytes);
+    let entry = volume
+        .lookup(volume.root(), name.as_bytes())
+        .unwrap()
+        .unwrap();
+    mft + entry.id.number as usize * 1024
+}
+
+#[test]
+fn a_torn_index_block_hides_its_own_names_only() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((mut bytes, _)) = patchable(|root| {
+        fs::create_dir(root.join("folder")).unwrap();
+        for number in 0..300 {
+            fs::write(root.join(format!("folder/name {number}")), b"x").unwrap();
+        }
+    }) else {
+        return;
+    };
+    let blocks: Vec<usize> = (0..bytes.len())
+        .step_by(4096)
+        .filter(|&at| {
+            let names: Vec<u8> = "name ".encode_utf16().flat_map(u16::to_le_bytes).collect();
+            &bytes[at..at + 4] == b"INDX"
+                && bytes[at..at + 4096]
+                    .windows(10)
+                    .any(|window| window == names)
+        })
+        .collect();
+    assert!(blocks.len() > 3);
+    bytes[blocks[1] + 1023] ^= 1;
+    let volume = open_bytes(&bytes);
+    let folder = volume.lookup(volume.root(), b"folder").unwrap().unwrap().id;
+    let mut names = BTreeSet::new();
+    for _ in 0..2 {
+        // Told at the end, each time.
+        let error = volume
+            .read_dir(folder, 0, &mut |entry| {
+                names.insert(entry.name);
+                ControlFlow::Continue(())
+            })
+            .unwrap_err();
+        assert_eq!(error.kind(), cairn_base::Kind::Damaged);
+    }
+    assert!(names.len() > 200 && names.len() < 300, "{}", names.len());
+    for number in 0..300 {
+        let name = format!("name {number}").into_bytes();
+        let found = volume.lookup(folder, &name);
+        assert_eq!(
+            found.is_ok_and(|found| found.is_some()),
+            names.contains(&name),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn encrypted_and_stale_files_are_listed_and_refused() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((mut bytes, mft)) = patchable(|root| {
+        for name in ["secret", "stale", "good"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+    }) else {
+        return;
+    };
+    let secret = record_of(&bytes, mft, "secret");
+    let stale = record_of(&bytes, mft, "stale");
+    let mut at = usize::from(bytes[secret + 20]);
+    while bytes[secret + at] != 0x80 {
+        at += usize::from(bytes[secret + at + 4]);
+    }
+    bytes[secret + at + 13] |= 0x40;
+    bytes[stale + 16] = bytes[stale + 16].wrapping_add(1);
+    let volume = open_bytes(&bytes);
+    let mut ids = BTreeMap::new();
+    volume
+        .read_dir(volume.root(), 0, &mut |entry| {
+            ids.insert(entry.name, entry.id);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(ids.len(), 3);
+    let secret = ids[&b"secret"[..]];
+    assert_eq!(volume.attributes(secret).unwrap().size, 6);
+    assert_eq!(
+        volume.open(secret).err().unwrap().kind(),
+        cairn_base::Kind::Unsupported
+    );
+    let error = volume.lookup(volume.root(), b"stale").unwrap_err();
+    assert_eq!(error.kind(), cairn_base::Kind::Damaged);
+    assert!(volume.open(ids[&b"good"[..]]).is_ok());
+}
+
+#[test]
+fn a_hibernated_or_dirty_volume_is_not_clean() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((mut bytes, mft)) = patchable(|root| {
+        let mut image = vec![0u8; 8192];
+        image[..4].copy_from_slice(b"hibr");
+        fs::write(root.join("hiberfil.sys"), image).unwrap();
+    }) else {
+        return;
+    };
+    let info = open_bytes(&bytes).info().clone();
+    assert!(
+        !info.clean && info.notes.iter().any(|note| note.contains("hibernated")),
+        "{info:?}"
+    );
+    let volume_record = mft + 3 * 1024;
+    let mut at = usize::from(bytes[volume_record + 20]);
+    while bytes[volume_record + at] != 0x70 {
+        at += usize::from(bytes[volume_record + at + 4]);
+    }
+    let value = usize::from(bytes[volume_record + at + 20]);
+    bytes[volume_record + at + value + 10] |= 1;
+    let info = open_bytes(&bytes).info().clone();
+    assert!(
+        info.notes.iter().any(|note| note.contains("dirty")),
+        "{info:?}"
+    );
+}
+
+#[test]
+fn the_file_systems_own_files_are_found_but_not_listed() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((bytes, _)) = patchable(|_| ()) else {
+        return;
+    };
+    let volume = open_bytes(&bytes);
+    assert!(walk(&volume, &mut |_, error| panic!("{error}")).is_empty());
+    for name in ["$MFT", "$bitmap", "$Extend", "$UpCase"] {
+        let found = volume
+            .lookup(volume.root(), name.as_bytes())
+            .unwrap()
+            .unwrap();
+        assert!(found.id.number < 16, "{name}");
+    }
+    let mft = volume.lookup(volume.root(), b"$MFT").unwrap().unwrap().id;
+    assert!(volume.open(mft).unwrap().size() >= 16 << 10);
+    assert_eq!(
+        volume.open(volume.root()).err().unwrap().kind(),
+        cairn_base::Kind::Invalid
+    );
+    let missing = cairn_guest::EntryId::new(1 << 40);
+    assert_eq!(
+        volume.attributes(missing).unwrap_err().kind(),
+        cairn_base::Kind::NotFound
+    );
+}
+
+#[test]
+fn many_threads_read_at_once() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((bytes, _)) = patchable(|root| {
+        for number in 0..300u64 {
+            fs::write(
+                root.join(format!("file {number}")),
+                noise(number, 100 * number as usize),
+            )
+            .unwrap();
+        }
+    }) else {
+        return;
+    };
+    let volume = open_bytes(&bytes);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let volume = &volume;
+            scope.spawn(move || {
+                for number in (0..300u64).map(|number| (number * (2 * thread + 7)) % 300) {
+                    let name = format!("FILE {number}");
+                    let id = volume
+                        .lookup(volume.root(), name.as_bytes())
+                        .unwrap()
+                        .unwrap()
+                        .id;
+                    let source = volume.open(id).unwrap();
+                    let read =
+                        cairn_base::read_at::read_vec(&source, 0, source.size() as usize).unwrap();
+                    assert!(read == noise(number, 100 * number as usize));
+                }
+            });
+        }
+    });
+}

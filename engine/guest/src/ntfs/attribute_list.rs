@@ -55,3 +55,6 @@ pub fn parse(view: View<'_>) -> Result<Vec<ListEntry>> {
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests;

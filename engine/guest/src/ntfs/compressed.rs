@@ -3,7 +3,6 @@
 //! A stream is cut into units of 2^n clusters (64 KiB as a rule). A unit with all its clusters is stored plain, one
 //! with none is zeros, and one with some begins with clusters of compressed data and ends with a hole.
 
-use super::cache::Cache;
 use super::cluster::{Clusters, Vcn};
 use super::lznt1;
 use super::run_list::RunList;
@@ -11,13 +10,15 @@ use super::stream::{data_extents, split_at_byte};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The largest unit that is read; Windows makes 64 KiB.
-const MAX_UNIT: u64 = 2 << 20;
-/// Decompressed units kept for each open stream.
-const KEPT: usize = 16;
+const MAX_UNIT: u64 = 1 << 20;
+/// Decompressed units kept for each open stream, so that small reads do not decompress again and again.
+const KEPT: usize = 4;
 
 /// Compressed content in clusters.
 pub struct CompressedStream {
@@ -29,7 +30,8 @@ pub struct CompressedStream {
     unit: u64,
     /// Bytes of a unit.
     unit_bytes: usize,
-    done: Cache<u64, Arc<Vec<u8>>>,
+    /// Decompressed units by their first cluster, the latest last.
+    recent: Mutex<VecDeque<(u64, Arc<Vec<u8>>)>>,
 }
 
 enum Form {
@@ -65,7 +67,7 @@ impl CompressedStream {
             initialized: initialized.min(size),
             unit: count,
             unit_bytes: usize::try_from(unit_bytes).unwrap_or(0),
-            done: Cache::new(KEPT),
+            recent: Mutex::new(VecDeque::with_capacity(KEPT)),
         })
     }
 
@@ -108,7 +110,11 @@ impl CompressedStream {
     }
 
     fn unpacked(&self, vcn: u64, stored: u64) -> Result<Arc<Vec<u8>>> {
-        if let Some(unit) = self.done.get(&vcn) {
+        let kept = |recent: &VecDeque<(u64, Arc<Vec<u8>>)>| {
+            let found = recent.iter().find(|(first, _)| *first == vcn);
+            found.map(|(_, unit)| unit.clone())
+        };
+        if let Some(unit) = kept(&self.recent.lock()) {
             return Ok(unit);
         }
         let offset = self.clusters.bytes(vcn)?;
@@ -118,7 +124,13 @@ impl CompressedStream {
         let mut unit = vec![0; self.unit_bytes];
         lznt1::decompress(&packed, &mut unit)?;
         let unit = Arc::new(unit);
-        self.done.insert(vcn, unit.clone());
+        let mut recent = self.recent.lock();
+        if kept(&recent).is_none() {
+            if recent.len() >= KEPT {
+                recent.pop_front();
+            }
+            recent.push_back((vcn, unit.clone()));
+        }
         Ok(unit)
     }
 

@@ -24,6 +24,8 @@ const MAX_DEPTH: usize = 32;
 const MAX_BITMAP: u64 = 1 << 20;
 /// A resident index root is shorter than a file record.
 const MAX_ROOT: u64 = 64 << 10;
+/// Larger blocks, which Windows does not make, are not kept.
+const MAX_KEPT_BLOCK: u64 = 16 << 10;
 /// Bits of a cookie that hold the offset in a node.
 const OFFSET_BITS: u32 = 20;
 
@@ -126,7 +128,9 @@ impl Folder {
         index::mend_block(&mut bytes, vcn, offset)
             .map_err(|error| error.context(format!("folder {}", self.number)))?;
         let bytes = Arc::new(bytes);
-        blocks.insert(key, bytes.clone());
+        if self.block_size <= MAX_KEPT_BLOCK {
+            blocks.insert(key, bytes.clone());
+        }
         Ok(bytes)
     }
 

@@ -78,3 +78,6 @@ fn restart(mut bytes: Vec<u8>, offset: u64) -> Result<(u64, LogState)> {
     };
     Ok((area.u64_le(0)?, state))
 }
+
+#[cfg(test)]
+mod tests;

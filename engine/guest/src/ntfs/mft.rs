@@ -175,7 +175,9 @@ fn name_record(error: Error, number: u64) -> Error {
 
 fn check_extension(record: &Record, reference: Reference, base: u64) -> Result<()> {
     let right_age = reference.sequence == 0 || reference.sequence == record.sequence;
-    let owned = reference.number == base || record.base.number == base;
+    // Record 0 has extensions too, and most records have no base, which is written as 0.
+    let extends = record.base.number == base && (base != 0 || record.base.sequence != 0);
+    let owned = reference.number == base || extends;
     if record.in_use() && right_age && owned {
         return Ok(());
     }

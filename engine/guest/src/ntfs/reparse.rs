@@ -99,3 +99,6 @@ fn best_name(data: View<'_>, buffer: usize) -> Result<Vec<u16>> {
     }
     Ok(substitute)
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,9 @@ pub fn walk(
                 stream: None,
                 target,
             };
-            assert!(items.insert(full, item).is_none(), "a name twice");
+            if items.insert(full, item).is_some() {
+                on_error("read_dir", cairn_base::Error::damaged("a name twice"));
+            }
         }
     }
     items
