@@ -1,0 +1,84 @@
+//! Recovery points of virtual-machine disks: stored once, mounted as files.
+//!
+//! This is the library under the command `cairn`; other backup front-ends use it the same way.
+//!
+//! # Back up
+//! ```
+//! use cairn::{BackupOptions, DiskImage, Silent, Store};
+//! # fn main() -> cairn::Result<()> {
+//! # let temp = tempfile::tempdir().unwrap();
+//! # let (store_path, image) = (temp.path().join("store"), temp.path().join("web01.raw"));
+//! # std::fs::write(&image, vec![7u8; 1 << 20]).unwrap();
+//! let store = Store::create(&store_path)?;
+//! let disk = DiskImage::open("disk0", &image)?; // raw, VHD or VHDX, found out by its content
+//! let point = store.backup(vec![disk], &BackupOptions::new("web01"), &Silent)?;
+//! println!("{} at {}: {} bytes new", point.record.machine, point.time(), point.record.stats.new);
+//! # assert_eq!(point.record.stats.read, 1 << 20);
+//! # Ok(())
+//! # }
+//! ```
+//! Anything that implements [`ReadAt`] can be backed up: see [`DiskImage::from_reader`].
+//!
+//! # Browse
+//! ```no_run
+//! use cairn::{Store, walk};
+//! # fn main() -> cairn::Result<()> {
+//! let store = Store::open("/backup/store".as_ref())?;
+//! let point = store.open_point(&store.find_point("web01@latest")?)?;
+//! for disk in point.disks() {
+//!     for volume in disk.volumes()? {
+//!         let files = volume.open()?; // ext4, NTFS, ... without a kernel driver
+//!         let found = walk::resolve(&*files, b"etc/hostname")?;
+//!         println!("{} bytes", files.attributes(found)?.size);
+//!         let content = files.open(found)?; // readable at any offset, by many threads
+//!         let mut start = vec![0; content.size().min(100) as usize];
+//!         content.read_exact_at(0, &mut start)?;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Restore
+//! ```
+//! use cairn::{BackupOptions, DiskImage, ImageFormat, RestoreOptions, Silent, Store, restore};
+//! # use std::sync::Arc;
+//! # fn main() -> cairn::Result<()> {
+//! # let temp = tempfile::tempdir().unwrap();
+//! # let store = Store::create(&temp.path().join("store"))?;
+//! # let disk = DiskImage::from_reader("disk0", Arc::new(vec![5u8; 100_000]));
+//! # store.backup(vec![disk], &BackupOptions::new("web01"), &Silent)?;
+//! let point = store.open_point(&store.find_point("web01@latest")?)?;
+//! let target = temp.path().join("back.raw");
+//! let options = RestoreOptions { format: ImageFormat::Raw, force: false };
+//! restore(&point, "disk0", &target, &options, &Silent)?; // sparse, every byte authenticated
+//! # assert_eq!(std::fs::read(&target).unwrap(), vec![5u8; 100_000]);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod copy;
+pub mod input;
+pub mod point;
+pub mod restore;
+pub mod store;
+pub mod view;
+pub mod walk;
+
+pub use cairn_base::{
+    ChunkId, Error, Kind, Monitor, PackId, PointId, ReadAt, Result, Section, Silent, Stage, Time,
+    mapped::install_guard, units,
+};
+pub use cairn_disk::{Format, FormatHint};
+pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
+pub use cairn_store::catalog::Listing;
+pub use cairn_store::{
+    BackupOptions, Consistency, CutParameters, Damage, DiskRecord, Point, PointName, PointRecord,
+    StoreStats, VerifyReport, names,
+};
+pub use copy::{CopyReport, copy_out};
+pub use input::DiskImage;
+pub use point::PointView;
+pub use restore::{ImageFormat, RestoreOptions, Restored, restore};
+pub use store::Store;
+pub use view::{DiskView, VolumeView};

@@ -1,0 +1,61 @@
+//! An open recovery point.
+
+use crate::view::DiskView;
+use cairn_base::Result;
+use cairn_store::{ChunkReader, Point, Session, SessionKind, StoredDisk, Tree};
+use std::sync::Arc;
+
+/// A recovery point, open for reading. While it lives, nothing it stands on is deleted.
+pub struct PointView {
+    point: Point,
+    disks: Vec<Arc<DiskView>>,
+    stored: Vec<Arc<StoredDisk>>,
+    _session: Session,
+}
+
+impl PointView {
+    pub(crate) fn open(
+        store: &Arc<cairn_store::Store>,
+        reader: &Arc<ChunkReader>,
+        point: &Point,
+    ) -> Result<PointView> {
+        let session = Session::begin(store.folder().clone(), SessionKind::Read, &[point.id])?;
+        store.refresh()?;
+        let mut disks = Vec::new();
+        let mut stored = Vec::new();
+        for record in &point.record.disks {
+            let disk = Arc::new(StoredDisk::new(Tree::new(reader.clone(), record)?));
+            stored.push(disk.clone());
+            let raw = record.image.format == cairn_disk::Format::Raw.to_string();
+            let sector = record.image.sector_size;
+            let sector_size = (!raw && sector > 0).then_some(sector);
+            disks.push(Arc::new(DiskView::new(&*record.name, disk, sector_size)));
+        }
+        Ok(PointView {
+            point: point.clone(),
+            disks,
+            stored,
+            _session: session,
+        })
+    }
+
+    /// What the point says.
+    pub fn point(&self) -> &Point {
+        &self.point
+    }
+
+    /// Its disks, in the order they were given.
+    pub fn disks(&self) -> &[Arc<DiskView>] {
+        &self.disks
+    }
+
+    /// Its disk of that name.
+    pub fn disk(&self, name: &str) -> Option<&Arc<DiskView>> {
+        self.disks.iter().find(|disk| disk.name() == name)
+    }
+
+    /// The disks with their maps, for restoring them as a whole.
+    pub(crate) fn stored(&self) -> &[Arc<StoredDisk>] {
+        &self.stored
+    }
+}

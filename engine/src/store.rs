@@ -1,0 +1,144 @@
+//! The store as a front-end sees it.
+
+use crate::input::DiskImage;
+use crate::point::PointView;
+use cairn_base::{Folder, LocalFolder, Monitor, Result, SystemClock};
+use cairn_store::catalog::{self, Listing};
+use cairn_store::{
+    BackupOptions, ChunkReader, CutParameters, Point, PointName, StoreStats, VerifyReport,
+};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Plain chunks kept in memory by everything that reads one store, in bytes.
+const CHUNK_CACHE: usize = 96 << 20;
+
+/// A store of recovery points. Cheap to clone; shared by threads.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<cairn_store::Store>,
+    reader: Arc<ChunkReader>,
+}
+
+impl Store {
+    /// Makes a store in the folder `path`, which is made if it is not there and must be empty.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`](crate::Kind::Exists) if there is a store or anything else; as the operating system reports.
+    pub fn create(path: &Path) -> Result<Store> {
+        Store::create_with(path, CutParameters::default())
+    }
+
+    /// As [`create`](Store::create), with other cut parameters; they cannot be changed later.
+    ///
+    /// # Errors
+    /// As [`create`](Store::create), and [`Kind::Invalid`](crate::Kind::Invalid) for impossible parameters.
+    pub fn create_with(path: &Path, cut: CutParameters) -> Result<Store> {
+        LocalFolder::new(path).create_folder("")?;
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
+        let inner = cairn_store::Store::create(folder, cut, &SystemClock)?;
+        Ok(Store::of(inner))
+    }
+
+    /// Opens the store in the folder `path`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound) if it is no store, [`Kind::Unsupported`](crate::Kind::Unsupported) if it needs a
+    /// newer version, [`Kind::Damaged`](crate::Kind::Damaged) if it cannot be read.
+    pub fn open(path: &Path) -> Result<Store> {
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
+        Ok(Store::of(cairn_store::Store::open(folder)?))
+    }
+
+    /// Whether the folder `path` holds a store, without opening it.
+    pub fn is_store(path: &Path) -> bool {
+        path.is_dir()
+            && cairn_store::layout::HEADERS
+                .iter()
+                .any(|name| path.join(name).exists())
+    }
+
+    fn of(inner: cairn_store::Store) -> Store {
+        let inner = Arc::new(inner);
+        Store {
+            reader: Arc::new(ChunkReader::new(inner.clone(), CHUNK_CACHE)),
+            inner,
+        }
+    }
+
+    /// What was found wrong, but not fatal, when it was opened.
+    pub fn warnings(&self) -> &[String] {
+        self.inner.warnings()
+    }
+
+    /// Where it lies, for messages.
+    pub fn location(&self) -> String {
+        self.inner.folder().describe("")
+    }
+
+    /// Backs up disks as one recovery point of a machine.
+    ///
+    /// # Errors
+    /// As [`cairn_store::backup()`]; nothing is lost, and nothing partial is listed.
+    pub fn backup(
+        &self,
+        disks: Vec<DiskImage>,
+        options: &BackupOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Point> {
+        let disks: Vec<_> = disks.into_iter().map(DiskImage::into_input).collect();
+        let report = cairn_store::backup(&self.inner, &disks, options, monitor, &SystemClock)?;
+        Ok(report.point)
+    }
+
+    /// The points of one machine, or of all, oldest first; what cannot be read is named in the listing.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn points(&self, machine: Option<&str>) -> Result<Listing> {
+        match machine {
+            Some(machine) => catalog::machine_points(&self.inner, machine),
+            None => catalog::all_points(&self.inner),
+        }
+    }
+
+    /// The names of all machines, and what could not be read.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn machines(&self) -> Result<(Vec<String>, Vec<crate::Error>)> {
+        catalog::machines(&self.inner)
+    }
+
+    /// The point that a user names: `NAME@latest`, `NAME@<time>` or a unique prefix of an id.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound) if there is none, [`Kind::Invalid`](crate::Kind::Invalid) if the name makes no sense.
+    pub fn find_point(&self, name: &str) -> Result<Point> {
+        catalog::find(&self.inner, &PointName::parse(name)?)
+    }
+
+    /// Opens a point for reading.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn open_point(&self, point: &Point) -> Result<PointView> {
+        PointView::open(&self.inner, &self.reader, point)
+    }
+
+    /// Checks that every point can be restored; `quick` looks at maps, index and packs without reading all data.
+    ///
+    /// # Errors
+    /// Only if the check itself could not be done; damage is in the report.
+    pub fn verify(&self, quick: bool, monitor: &dyn Monitor) -> Result<VerifyReport> {
+        cairn_store::verify(&self.inner, quick, monitor)
+    }
+
+    /// What the store holds, in numbers.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn stats(&self) -> Result<StoreStats> {
+        cairn_store::stats(&self.inner)
+    }
+}

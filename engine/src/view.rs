@@ -1,0 +1,177 @@
+//! What a disk shows: its bytes, its partitions, and the volumes on them. The same for a disk of a recovery point and for
+//! an image on this machine.
+
+use cairn_base::{ReadAt, Result};
+use cairn_disk::VirtualDisk;
+use cairn_guest::{Detected, Volume, probe};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// A disk and what is on it. Shared by threads; partitions and volumes are looked at when they are first asked for.
+pub struct DiskView {
+    name: String,
+    disk: Arc<dyn ReadAt>,
+    sector_size: Option<u32>,
+    warnings: Vec<String>,
+    volumes: OnceLock<Result<Vec<Arc<VolumeView>>>>,
+}
+
+/// A partition that holds a file system, or something that could not be read as one.
+pub struct VolumeView {
+    number: u32,
+    start: u64,
+    size: u64,
+    found: probe::FoundVolume,
+    opened: OnceLock<Result<Arc<dyn Volume>>>,
+}
+
+impl DiskView {
+    /// A view of `disk` under a name. `sector_size` is the logical one, if it is known.
+    pub fn new(
+        name: impl Into<String>,
+        disk: Arc<dyn ReadAt>,
+        sector_size: Option<u32>,
+    ) -> DiskView {
+        DiskView {
+            name: name.into(),
+            disk,
+            sector_size,
+            warnings: Vec::new(),
+            volumes: OnceLock::new(),
+        }
+    }
+
+    /// A view of a disk image of this machine, called `disk0`: nothing is stored.
+    ///
+    /// # Errors
+    /// As [`cairn_disk::open`].
+    pub fn open_image(path: &Path) -> Result<DiskView> {
+        let image = cairn_disk::open(path)?;
+        let warnings = image.warnings().to_vec();
+        // A raw file does not know its sectors: let the partition table tell.
+        let sector_size = (image.format() != cairn_disk::Format::Raw).then(|| image.sector_size());
+        let mut view = DiskView::new("disk0", image, sector_size);
+        view.warnings = warnings;
+        Ok(view)
+    }
+
+    /// Its name in the point.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.disk.size()
+    }
+
+    /// The whole disk's bytes; holes show in its extents.
+    pub fn disk(&self) -> &Arc<dyn ReadAt> {
+        &self.disk
+    }
+
+    /// What a user should know although the disk can be read.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Its volumes by partition number. Empty partitions are not among them.
+    ///
+    /// # Errors
+    /// Whatever reading the partition table reports; remembered, so that it is told again.
+    pub fn volumes(&self) -> Result<&[Arc<VolumeView>]> {
+        let found = self.volumes.get_or_init(|| {
+            let layout = probe::volumes(&self.disk, self.sector_size)?;
+            Ok(layout
+                .volumes
+                .into_iter()
+                .filter(|found| !matches!(found.detected, Ok(Detected::Empty)))
+                .map(|found| {
+                    Arc::new(VolumeView {
+                        number: found.number,
+                        start: found.start,
+                        size: found.size,
+                        found,
+                        opened: OnceLock::new(),
+                    })
+                })
+                .collect())
+        });
+        match found {
+            Ok(volumes) => Ok(volumes),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// The volume of the partition with this number; 0 is a disk without partitions.
+    ///
+    /// # Errors
+    /// As [`volumes`](DiskView::volumes).
+    pub fn volume(&self, number: u32) -> Result<Option<&Arc<VolumeView>>> {
+        Ok(self
+            .volumes()?
+            .iter()
+            .find(|volume| volume.number == number))
+    }
+}
+
+impl VolumeView {
+    /// The partition's number as the guest's kernel counts it; 0 is a disk without partitions.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// `p1`, `p2`, ...; `p0` is a disk without partitions.
+    pub fn folder_name(&self) -> String {
+        format!("p{}", self.number)
+    }
+
+    /// Offset on the disk in bytes.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What the partition seems to hold, without opening it.
+    pub fn content(&self) -> &'static str {
+        match &self.found.detected {
+            Ok(detected) => detected.name(),
+            Err(_) => "unreadable",
+        }
+    }
+
+    /// Its file system, opened once.
+    ///
+    /// # Errors
+    /// Why it cannot be read: damaged, or not a file system that is known. Remembered, so that it is told again.
+    pub fn open(&self) -> Result<Arc<dyn Volume>> {
+        self.opened.get_or_init(|| self.found.open()).clone()
+    }
+}
+
+/// The facts of an image that a point keeps.
+pub(crate) fn image_facts(path: &str, image: &dyn VirtualDisk) -> cairn_store::ImageFacts {
+    let identity = image.identity();
+    let stamp = identity.file;
+    cairn_store::ImageFacts {
+        format: image.format().to_string(),
+        path: path.to_string(),
+        identity: identity
+            .disk_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        sector_size: image.sector_size(),
+        file_size: stamp.map_or(0, |stamp| stamp.size),
+        modified_ns: stamp.map_or(0, |stamp| {
+            stamp
+                .modified
+                .seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(i64::from(stamp.modified.nanos))
+        }),
+    }
+}

@@ -1,0 +1,50 @@
+//! Finding entries by path.
+
+use cairn_base::{Error, Kind, Result};
+use cairn_guest::{DirEntry, EntryId, EntryKind, Volume};
+use std::ops::ControlFlow;
+
+/// The entry at `path` (relative to the volume's root, `/` between names, empty names and `.` skipped). Symbolic links
+/// are not followed: they belong to the guest, whose paths mean nothing here.
+///
+/// # Errors
+/// [`Kind::NotFound`] if a name on the way is not there or is no folder.
+pub fn resolve(volume: &dyn Volume, path: &[u8]) -> Result<EntryId> {
+    let mut at = volume.root();
+    let mut kind = EntryKind::Folder;
+    for name in path.split(|byte| *byte == b'/') {
+        if name.is_empty() || name == b"." {
+            continue;
+        }
+        let missing = || {
+            Error::new(
+                Kind::NotFound,
+                format!(
+                    "there is no `{}` in `{}`",
+                    String::from_utf8_lossy(name),
+                    String::from_utf8_lossy(path)
+                ),
+            )
+        };
+        if kind != EntryKind::Folder {
+            return Err(missing());
+        }
+        let entry = volume.lookup(at, name)?.ok_or_else(missing)?;
+        at = entry.id;
+        kind = entry.kind;
+    }
+    Ok(at)
+}
+
+/// All names in a folder. For interactive use: a very large folder is better walked with [`Volume::read_dir`].
+///
+/// # Errors
+/// As [`Volume::read_dir`].
+pub fn list(volume: &dyn Volume, folder: EntryId) -> Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    volume.read_dir(folder, 0, &mut |entry| {
+        entries.push(entry);
+        ControlFlow::Continue(())
+    })?;
+    Ok(entries)
+}

@@ -1,0 +1,1 @@
+//! Recovery points and disk images as a file system.
