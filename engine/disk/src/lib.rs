@@ -4,7 +4,7 @@
 //! - [`VirtualDisk`]: what every image is once it is open
 //! - [`FileSource`]: an image file or block device, read by position, without a shared cursor
 //! - [`vhd`]: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0
-//! - [`vhdx`]: \[MS-VHDX\]
+//! - [`vhdx`]: Microsoft's \[MS-VHDX\]
 //! - [`write`]: raw, VHD and VHDX images from the content of a disk
 //!
 //! Everything read is taken as hostile: lengths are bounded before anything is allocated, walks are bounded, and a
@@ -15,6 +15,13 @@
         clippy::indexing_slicing,
         clippy::arithmetic_side_effects,
         clippy::as_conversions
+    )
+)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::single_range_in_vec_init,
+        reason = "extents are lists of ranges, some of one"
     )
 )]
 

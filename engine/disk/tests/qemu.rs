@@ -1,11 +1,13 @@
 //! Against QEMU's own tools: what they write is read, and what is written here they accept and read.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod shared;
 
 use cairn_disk::write::{DiskWriter, RawWriter, VhdWriter, VhdxOptions, VhdxWriter};
 use cairn_disk::{Format, open};
 use serde_json::Value;
-use shared::{check_extents, run, sha256};
+use shared::{check_same, run};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -41,11 +43,6 @@ fn qemu_img() -> Command {
     Command::new("qemu-img")
 }
 
-fn hash_of(path: &Path) -> String {
-    let text = run(Command::new("sha256sum").arg(path));
-    text.split(' ').next().unwrap().to_string()
-}
-
 /// The ranges that `qemu-img map` says are data.
 fn map(format: &str, path: &Path) -> Vec<Range<u64>> {
     let text = run(qemu_img()
@@ -64,6 +61,16 @@ fn map(format: &str, path: &Path) -> Vec<Range<u64>> {
         }
     }
     ranges
+}
+
+/// The blocks of 2 MiB that `ranges` touch.
+fn whole_blocks(ranges: &[Range<u64>]) -> Vec<u64> {
+    let mut blocks: Vec<u64> = ranges
+        .iter()
+        .flat_map(|range| range.start >> 21..=(range.end - 1) >> 21)
+        .collect();
+    blocks.dedup();
+    blocks
 }
 
 #[test]
@@ -124,17 +131,13 @@ fn what_qemu_writes_is_read() {
         run(qemu_img()
             .args(["convert", "-f", format, "-O", "raw"])
             .args([&image, &back]));
-        assert_eq!(
-            disk.size(),
-            std::fs::metadata(&back).unwrap().len(),
-            "{what}"
-        );
-        assert_eq!(sha256(&*disk).unwrap(), hash_of(&back), "{what}");
-        check_extents(&*disk);
-        if format == "vpc" {
+        check_same(&*disk, &*open(&back).unwrap(), &what);
+        if expected == Format::VhdDynamic {
+            // QEMU says what blocks there are; here holes of the file within them are known as well.
+            let ours = disk.data_extents(0..u64::MAX).unwrap();
             assert_eq!(
-                disk.data_extents(0..u64::MAX).unwrap(),
-                map(format, &image),
+                whole_blocks(&ours),
+                whole_blocks(&map(format, &image)),
                 "{what}"
             );
         }
@@ -148,7 +151,6 @@ fn what_is_written_here_qemu_reads() {
     for size in [512, 1 << 20, (150 << 20) + 512 * 7, 5 << 30] {
         let raw = sample(work.path(), size);
         let source = open(&raw).unwrap();
-        let hash = hash_of(&raw);
         let path = |name: &str| work.path().join(format!("{size}-{name}"));
         let small = VhdxOptions {
             block_size: Some(1 << 20),
@@ -192,14 +194,13 @@ fn what_is_written_here_qemu_reads() {
             let written = writer.finish().unwrap();
             assert_eq!(written.disk_size, size);
             let disk = open(&image).unwrap();
-            assert_eq!(sha256(&*disk).unwrap(), hash, "{format} {size}");
-            check_extents(&*disk);
+            check_same(&*disk, &*source, format);
             if format == "vhdx" {
                 run(qemu_img().args(["check", "-f", format]).arg(&image));
             }
             // Identical to QEMU's eyes as well, and of the same size.
             run(qemu_img()
-                .args(["compare", "-s", "-f", "raw", "-F", format])
+                .args(["compare", "-f", "raw", "-F", format])
                 .args([&raw, &image]));
             let info = run(qemu_img()
                 .args(["info", "--output=json", "-f", format])

@@ -22,7 +22,7 @@ pub fn runs(bitmap: &[u8], range: Range<u64>, mut each: impl FnMut(u64, u64, boo
         while at < range.end && is_set(bitmap, at) == set {
             // Whole bytes at once: bitmaps are mostly all ones.
             let alike = if set { 0xff } else { 0 };
-            let step = if at % 8 == 0 && byte(bitmap, at) == alike {
+            let step = if at.is_multiple_of(8) && byte(bitmap, at) == alike {
                 8
             } else {
                 1

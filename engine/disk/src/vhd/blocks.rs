@@ -91,14 +91,10 @@ impl Blocks {
     pub(super) fn allocated(&self, range: Range<u64>) -> Result<Runs> {
         let mut runs = Runs::default();
         self.walk(range, |block, entry, part, _| {
-            let place = match self.place(block, entry)? {
-                Some(place) => Some(
-                    place
-                        .saturating_add(self.bitmap_size)
-                        .saturating_add(part.start),
-                ),
-                None => None,
-            };
+            let place = self.place(block, entry)?.map(|place| {
+                let data = place.saturating_add(self.bitmap_size);
+                data.saturating_add(part.start)
+            });
             runs.push(Run {
                 length: part.end.saturating_sub(part.start),
                 place,

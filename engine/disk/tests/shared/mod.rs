@@ -36,10 +36,21 @@ pub fn run(command: &mut Command) -> String {
     text
 }
 
+/// A program that hashes its input: OpenSSL uses the processor's own instructions, the other one is always there.
+fn hasher() -> Command {
+    let has_openssl = Command::new("openssl").arg("version").output().is_ok();
+    if has_openssl {
+        let mut command = Command::new("openssl");
+        command.args(["dgst", "-sha256", "-r"]);
+        return command;
+    }
+    Command::new("sha256sum")
+}
+
 /// SHA-256 of all of a disk, read in pieces of 4 MiB.
 #[allow(dead_code, reason = "not every test file uses every helper")]
 pub fn sha256(disk: &dyn VirtualDisk) -> cairn_base::Result<String> {
-    let mut child = Command::new("sha256sum")
+    let mut child = hasher()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -97,4 +108,26 @@ pub fn check_extents(disk: &dyn VirtualDisk) {
         }
         at = extent.end;
     }
+}
+
+/// Asserts that both are the same disk: all bytes where either has data, and all sizes.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn check_same(one: &dyn VirtualDisk, other: &dyn VirtualDisk, what: &str) {
+    assert_eq!(one.size(), other.size(), "{what}");
+    let mut buffers = [vec![0; 1 << 20], vec![0; 1 << 20]];
+    for extents in [one, other].map(|disk| disk.data_extents(0..u64::MAX).unwrap()) {
+        for extent in extents {
+            let mut at = extent.start;
+            while at < extent.end {
+                let length = (extent.end - at).min(1 << 20) as usize;
+                let [a, b] = &mut buffers;
+                one.read_exact_at(at, &mut a[..length]).unwrap();
+                other.read_exact_at(at, &mut b[..length]).unwrap();
+                assert!(a[..length] == b[..length], "{what}: differs near {at}");
+                at += length as u64;
+            }
+        }
+    }
+    check_extents(one);
+    check_extents(other);
 }
