@@ -1,4 +1,10 @@
 //! NTFS images that others made, compared with their manifests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may panic"
+)]
 
 mod ntfs_support;
 

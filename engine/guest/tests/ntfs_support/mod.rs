@@ -1,5 +1,7 @@
 //! What the NTFS tests share: unpacking images, walking volumes, hashing.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod made;
 
 use cairn_base::{Kind, ReadAt, Result, Section};
 use cairn_guest::ntfs::NtfsVolume;

@@ -1,0 +1,256 @@
+//! Volumes with known damage: what is whole must be read, what is not must be named.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may panic"
+)]
+
+mod ntfs_support;
+
+use cairn_base::ReadAt;
+use cairn_guest::Volume;
+use cairn_guest::ntfs::NtfsVolume;
+use ntfs_support::made::*;
+use ntfs_support::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+#[test]
+fn a_bad_boot_sector_and_bad_first_records_have_substitutes() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = make(folder.path(), 8 << 20, &["-L", "my label"]);
+    let original = fs::read(&image).unwrap();
+    let open = |bytes: Vec<u8>| NtfsVolume::open(Arc::new(bytes) as Arc<dyn ReadAt>);
+    let volume = open(original.clone()).unwrap();
+    assert!(
+        volume.info().clean && volume.info().notes.is_empty(),
+        "{:?}",
+        volume.info()
+    );
+    assert_eq!(volume.info().label, "my label");
+
+    let mut bytes = original.clone();
+    bytes[..512].fill(0);
+    let volume = open(bytes).unwrap();
+    assert!(
+        !volume.info().clean && volume.info().notes[0].contains("backup"),
+        "{:?}",
+        volume.info()
+    );
+
+    let mft = u64::from_le_bytes(original[0x30..0x38].try_into().unwrap()) as usize * 4096;
+    for record in 0..4 {
+        let mut bytes = original.clone();
+        bytes[mft + record * 1024 + 510] ^= 0xFF;
+        let volume = open(bytes).unwrap();
+        assert_eq!(volume.info().label, "my label");
+        if record != 1 {
+            assert!(
+                volume
+                    .info()
+                    .notes
+                    .iter()
+                    .any(|note| note.contains("mirror")),
+                "{record}: {:?}",
+                volume.info()
+            );
+        }
+    }
+    // Neither the first record nor its mirror.
+    let mirror = u64::from_le_bytes(original[0x38..0x40].try_into().unwrap()) as usize * 4096;
+    let mut bytes = original;
+    bytes[mft] = 0;
+    bytes[mirror] = 0;
+    assert_eq!(open(bytes).err().unwrap().kind(), cairn_base::Kind::Damaged);
+}
+
+#[test]
+fn a_torn_record_spoils_its_own_file_only() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = make(folder.path(), 8 << 20, &[]);
+    {
+        let Some(mount) = Mount::new(&image, folder.path(), "streams_interface=none") else {
+            return;
+        };
+        for name in ["one", "two", "three"] {
+            fs::write(mount.0.join(name), name).unwrap();
+        }
+    }
+    let mut bytes = fs::read(&image).unwrap();
+    let volume = NtfsVolume::open(Arc::new(bytes.clone()) as Arc<dyn ReadAt>).unwrap();
+    let two = volume.lookup(volume.root(), b"two").unwrap().unwrap().id;
+    let mft = u64::from_le_bytes(bytes[0x30..0x38].try_into().unwrap()) as usize * 4096;
+    bytes[mft + two.number as usize * 1024 + 511] ^= 1;
+    let volume = NtfsVolume::open(Arc::new(bytes) as Arc<dyn ReadAt>).unwrap();
+    let mut errors = Vec::new();
+    let items = walk(&volume, &mut |_, error| errors.push(error));
+    assert_eq!(items.len(), 3);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].kind(), cairn_base::Kind::Damaged);
+    assert_eq!(
+        volume.open(two).err().unwrap().kind(),
+        cairn_base::Kind::Damaged
+    );
+    assert_eq!(content(&volume, &items[&b"/three"[..]]).unwrap(), b"three");
+}
+
+#[test]
+fn a_torn_index_block_hides_its_own_names_only() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((mut bytes, _)) = patchable(|root| {
+        fs::create_dir(root.join("folder")).unwrap();
+        for number in 0..300 {
+            fs::write(root.join(format!("folder/name {number}")), b"x").unwrap();
+        }
+    }) else {
+        return;
+    };
+    let blocks: Vec<usize> = (0..bytes.len())
+        .step_by(4096)
+        .filter(|&at| {
+            let names: Vec<u8> = "name ".encode_utf16().flat_map(u16::to_le_bytes).collect();
+            &bytes[at..at + 4] == b"INDX"
+                && bytes[at..at + 4096]
+                    .windows(10)
+                    .any(|window| window == names)
+        })
+        .collect();
+    assert!(blocks.len() > 3);
+    bytes[blocks[1] + 1023] ^= 1;
+    let volume = open_bytes(&bytes);
+    let folder = volume.lookup(volume.root(), b"folder").unwrap().unwrap().id;
+    let mut names = BTreeSet::new();
+    for _ in 0..2 {
+        // Told at the end, each time.
+        let error = volume
+            .read_dir(folder, 0, &mut |entry| {
+                names.insert(entry.name);
+                ControlFlow::Continue(())
+            })
+            .unwrap_err();
+        assert_eq!(error.kind(), cairn_base::Kind::Damaged);
+    }
+    assert!(names.len() > 200 && names.len() < 300, "{}", names.len());
+    for number in 0..300 {
+        let name = format!("name {number}").into_bytes();
+        let found = volume.lookup(folder, &name);
+        assert_eq!(
+            found.is_ok_and(|found| found.is_some()),
+            names.contains(&name),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn encrypted_and_stale_files_are_listed_and_refused() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((mut bytes, mft)) = patchable(|root| {
+        for name in ["secret", "stale", "good"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+    }) else {
+        return;
+    };
+    let secret = record_of(&bytes, mft, "secret");
+    let stale = record_of(&bytes, mft, "stale");
+    let mut at = usize::from(bytes[secret + 20]);
+    while bytes[secret + at] != 0x80 {
+        at += usize::from(bytes[secret + at + 4]);
+    }
+    bytes[secret + at + 13] |= 0x40;
+    bytes[stale + 16] = bytes[stale + 16].wrapping_add(1);
+    let volume = open_bytes(&bytes);
+    let mut ids = BTreeMap::new();
+    volume
+        .read_dir(volume.root(), 0, &mut |entry| {
+            ids.insert(entry.name, entry.id);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(ids.len(), 3);
+    let secret = ids[&b"secret"[..]];
+    assert_eq!(volume.attributes(secret).unwrap().size, 6);
+    assert_eq!(
+        volume.open(secret).err().unwrap().kind(),
+        cairn_base::Kind::Unsupported
+    );
+    let error = volume.lookup(volume.root(), b"stale").unwrap_err();
+    assert_eq!(error.kind(), cairn_base::Kind::Damaged);
+    assert!(volume.open(ids[&b"good"[..]]).is_ok());
+}
+
+#[test]
+fn a_hibernated_or_dirty_volume_is_not_clean() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((mut bytes, mft)) = patchable(|root| {
+        let mut image = vec![0u8; 8192];
+        image[..4].copy_from_slice(b"hibr");
+        fs::write(root.join("hiberfil.sys"), image).unwrap();
+    }) else {
+        return;
+    };
+    let info = open_bytes(&bytes).info().clone();
+    assert!(
+        !info.clean && info.notes.iter().any(|note| note.contains("hibernated")),
+        "{info:?}"
+    );
+    let volume_record = mft + 3 * 1024;
+    let mut at = usize::from(bytes[volume_record + 20]);
+    while bytes[volume_record + at] != 0x70 {
+        at += usize::from(bytes[volume_record + at + 4]);
+    }
+    let value = usize::from(bytes[volume_record + at + 20]);
+    bytes[volume_record + at + value + 10] |= 1;
+    let info = open_bytes(&bytes).info().clone();
+    assert!(
+        info.notes.iter().any(|note| note.contains("dirty")),
+        "{info:?}"
+    );
+}
+
+#[test]
+fn the_file_systems_own_files_are_found_but_not_listed() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((bytes, _)) = patchable(|_| ()) else {
+        return;
+    };
+    let volume = open_bytes(&bytes);
+    assert!(walk(&volume, &mut |_, error| panic!("{error}")).is_empty());
+    for name in ["$MFT", "$bitmap", "$Extend", "$UpCase"] {
+        let found = volume
+            .lookup(volume.root(), name.as_bytes())
+            .unwrap()
+            .unwrap();
+        assert!(found.id.number < 16, "{name}");
+    }
+    let mft = volume.lookup(volume.root(), b"$MFT").unwrap().unwrap().id;
+    assert!(volume.open(mft).unwrap().size() >= 16 << 10);
+    assert_eq!(
+        volume.open(volume.root()).err().unwrap().kind(),
+        cairn_base::Kind::Invalid
+    );
+    let missing = cairn_guest::EntryId::new(1 << 40);
+    assert_eq!(
+        volume.attributes(missing).unwrap_err().kind(),
+        cairn_base::Kind::NotFound
+    );
+}
