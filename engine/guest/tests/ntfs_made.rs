@@ -13,7 +13,7 @@ use cairn_guest::ntfs::NtfsVolume;
 use cairn_guest::{EntryKind, Volume};
 use ntfs_support::made::*;
 use ntfs_support::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
