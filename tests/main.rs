@@ -1,0 +1,6 @@
+//! Tests that belong to no single crate: the house rules, and the command `cairn` as a whole.
+//!
+//! All of them are one binary. A new file of tests is a `mod` line here; `tidy` fails when the line was forgotten.
+
+#[cfg(test)]
+mod tidy;
