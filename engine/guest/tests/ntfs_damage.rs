@@ -16,7 +16,6 @@ use ntfs_support::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 
 #[test]
