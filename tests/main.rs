@@ -3,4 +3,6 @@
 //! All of them are one binary. A new file of tests is a `mod` line here; `tidy` fails when the line was forgotten.
 
 #[cfg(test)]
+mod command;
+#[cfg(test)]
 mod tidy;

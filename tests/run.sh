@@ -157,7 +157,7 @@ printf '%5d s  all\n' "$SECONDS"
 if [ -s "$scratch/skipped" ]; then
     printf '\n== skipped, and why\n'
     # One line for each test, its reasons after it.
-    awk -F '\t' '{ why[$1] = $1 in why ? why[$1] "; " $2 : $2 } END { for (name in why) print name ": " why[name] }' \
+    awk -F '\t' '{ if ($1 in why) why[$1] = why[$1] "; " $2; else why[$1] = $2 } END { for (name in why) print name ": " why[name] }' \
         "$scratch/skipped" | sort
 fi
 if [ -s "$scratch/failures" ]; then
