@@ -1,1 +1,38 @@
-//! Recovery points and disk images as a file system.
+//! Recovery points and disk images as a read-only file system.
+//!
+//! `SEMANTICS.md` beside this crate says what every operation promises. From the ground up:
+//!
+//! - [`failure`]: why an operation fails, and its errno
+//! - [`inode`]: stable inode numbers without a table of visited files
+//! - [`stat`]: what is said of a node
+//! - [`node`]: what there is: machines, points, disks, volumes, entries of guests
+//! - [`catalog`]: machines and points as they are now, and the points that are open
+//! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
+//! - [`tree`]: the whole file system, without a kernel
+//! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
+//! - [`device`], [`mount`]: mounting and unmounting
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+pub mod adapter;
+pub mod catalog;
+pub mod device;
+pub mod extents;
+pub mod failure;
+pub mod inode;
+pub mod mount;
+pub mod node;
+pub mod stat;
+pub mod tree;
+pub mod workers;
+
+pub use failure::Failure;
+pub use mount::{MountOptions, Mounted, Unmounted, mount_image, mount_store};
+pub use stat::Stat;
+pub use tree::Tree;

@@ -1,0 +1,456 @@
+//! The kernel's requests, brought to the tree and back. Nothing is decided here but what the kernel may keep.
+
+use crate::failure::{Failure, Result};
+use crate::stat::Stat;
+use crate::tree::{Content, Folder, Found, Listed, Tree};
+use crate::workers::Workers;
+use cairn::{EntryKind, Time};
+use fuser::{
+    AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr,
+    Request,
+};
+use parking_lot::RwLock;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// How long the kernel may keep what never changes: longer than anything stays in its caches.
+const LASTING: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long it may keep what can change: listings, `latest`, errors.
+const FLEETING: Duration = Duration::from_secs(1);
+/// Requests that the kernel may have under way of its own accord, such as reading ahead.
+const BACKGROUND: u16 = 128;
+/// Unit of `st_blksize`.
+const BLOCK: u32 = 4096;
+/// Longest read answered at once; the kernel asks for 1 MiB at most.
+const LONGEST_READ: usize = 16 << 20;
+
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
+/// The tree, served to the kernel.
+pub struct Adapter {
+    shared: Arc<Shared>,
+    workers: Workers,
+}
+
+struct Shared {
+    tree: Arc<Tree>,
+    files: Handles<Content>,
+    folders: Handles<Folder>,
+}
+
+impl Adapter {
+    /// For so many event loops.
+    pub fn new(tree: Arc<Tree>, loops: usize) -> Adapter {
+        Adapter {
+            shared: Arc::new(Shared {
+                tree,
+                files: Handles::default(),
+                folders: Handles::default(),
+            }),
+            workers: Workers::new(loops),
+        }
+    }
+
+    fn serve(&self, job: impl FnOnce(&Shared) + Send + 'static) {
+        let shared = self.shared.clone();
+        self.workers.run(move || job(&shared));
+    }
+}
+
+/// What is open, by the number that the kernel was given for it. As many as the kernel has open.
+struct Handles<T> {
+    open: RwLock<HashMap<u64, Arc<T>>>,
+    next: AtomicU64,
+}
+
+impl<T> Default for Handles<T> {
+    fn default() -> Handles<T> {
+        Handles {
+            open: RwLock::new(HashMap::new()),
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+impl<T> Handles<T> {
+    fn add(&self, what: T) -> FileHandle {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.write().insert(number, Arc::new(what));
+        FileHandle(number)
+    }
+
+    fn get(&self, handle: FileHandle) -> Result<Arc<T>> {
+        self.open
+            .read()
+            .get(&handle.0)
+            .cloned()
+            .ok_or(Failure::Stale)
+    }
+
+    fn remove(&self, handle: FileHandle) {
+        let closed = self.open.write().remove(&handle.0);
+        // Closing may take a while: not under the lock.
+        drop(closed);
+    }
+}
+
+thread_local! {
+    /// What a read is answered from: one buffer a thread, as large as the largest read it served.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn errno(failure: &Failure) -> Errno {
+    Errno::from_i32(failure.errno())
+}
+
+fn ttl(stat: &Stat) -> Duration {
+    if stat.lasting { LASTING } else { FLEETING }
+}
+
+fn file_type(kind: EntryKind) -> FileType {
+    match kind {
+        EntryKind::File => FileType::RegularFile,
+        EntryKind::Folder => FileType::Directory,
+        EntryKind::Symlink => FileType::Symlink,
+        EntryKind::CharDevice => FileType::CharDevice,
+        EntryKind::BlockDevice => FileType::BlockDevice,
+        EntryKind::Fifo => FileType::NamedPipe,
+        EntryKind::Socket => FileType::Socket,
+    }
+}
+
+/// Times before 1970 count down in whole seconds and up in nanoseconds, as the guest's do.
+pub(crate) fn system_time(time: Time) -> SystemTime {
+    let epoch = SystemTime::UNIX_EPOCH;
+    let seconds = Duration::from_secs(time.seconds.unsigned_abs());
+    let whole = if time.seconds < 0 {
+        epoch.checked_sub(seconds)
+    } else {
+        epoch.checked_add(seconds)
+    };
+    whole
+        .and_then(|whole| whole.checked_add(Duration::from_nanos(time.nanos.into())))
+        .unwrap_or(epoch)
+}
+
+fn attributes(stat: &Stat) -> FileAttr {
+    let of = &stat.attributes;
+    FileAttr {
+        ino: INodeNo(stat.inode),
+        size: of.size,
+        blocks: stat.blocks(),
+        atime: system_time(of.accessed),
+        mtime: system_time(of.modified),
+        ctime: system_time(of.changed),
+        crtime: system_time(of.created.unwrap_or(of.changed)),
+        kind: file_type(of.kind),
+        perm: u16::try_from(of.mode & 0o7777).unwrap_or(0),
+        nlink: stat.links(),
+        uid: of.uid,
+        gid: of.gid,
+        rdev: stat.device(),
+        blksize: BLOCK,
+        flags: 0,
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+        ];
+        for flag in wanted {
+            // An older kernel does without.
+            let _ = config.add_capabilities(flag);
+        }
+        let _ = config.set_max_background(BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.as_bytes().to_vec();
+        self.serve(move |shared| match shared.tree.lookup(parent.0, &name) {
+            Ok(Found::Node(stat)) => reply.entry(&ttl(&stat), &attributes(&stat), Generation(0)),
+            // The number 0 means that there is nothing, and that this may be remembered.
+            Ok(Found::Nothing { lasting: true }) => {
+                let nothing = Stat::made(0, EntryKind::File, 0, 0, Time::default());
+                reply.entry(&LASTING, &attributes(&nothing), Generation(0));
+            }
+            Ok(Found::Nothing { lasting: false }) => reply.error(Errno::ENOENT),
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.serve(move |shared| match shared.tree.getattr(inode.0) {
+            Ok(stat) => reply.attr(&ttl(&stat), &attributes(&stat)),
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+
+    fn readlink(&self, _: &Request, inode: INodeNo, reply: ReplyData) {
+        self.serve(move |shared| match shared.tree.readlink(inode.0) {
+            Ok(target) => reply.data(&target),
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+
+    fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.serve(move |shared| match shared.tree.open(inode.0) {
+            Ok(content) => {
+                let mut flags = FopenFlags::FOPEN_NOFLUSH;
+                if content.lasting() {
+                    flags |= FopenFlags::FOPEN_KEEP_CACHE;
+                }
+                reply.opened(shared.files.add(content), flags);
+            }
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.serve(move |shared| {
+            let content = match shared.files.get(handle) {
+                Ok(content) => content,
+                Err(failure) => return reply.error(errno(&failure)),
+            };
+            let length = usize::try_from(size)
+                .unwrap_or(LONGEST_READ)
+                .min(LONGEST_READ);
+            BUFFER.with_borrow_mut(|buffer| {
+                if buffer.len() < length {
+                    buffer.resize(length, 0);
+                }
+                let part = buffer.get_mut(..length).unwrap_or_default();
+                match content.read(offset, part) {
+                    Ok(read) => reply.data(part.get(..read).unwrap_or_default()),
+                    Err(failure) => reply.error(errno(&failure)),
+                }
+            });
+        });
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.serve(move |shared| {
+            shared.files.remove(handle);
+            reply.ok();
+        });
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.serve(move |shared| {
+            let found = || {
+                let content = shared.files.get(handle)?;
+                let from = u64::try_from(offset).map_err(|_| Failure::BeyondEnd)?;
+                let at = match whence {
+                    SEEK_DATA => content.seek_data(from)?,
+                    SEEK_HOLE => content.seek_hole(from)?,
+                    _ => return Err(Failure::Invalid),
+                };
+                i64::try_from(at).map_err(|_| Failure::Invalid)
+            };
+            match found() {
+                Ok(at) => reply.offset(at),
+                Err(failure) => reply.error(errno(&failure)),
+            }
+        });
+    }
+
+    fn opendir(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.serve(move |shared| match shared.tree.open_folder(inode.0) {
+            Ok(folder) => {
+                let flags = if folder.lasting() {
+                    FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+                } else {
+                    FopenFlags::empty()
+                };
+                reply.opened(shared.folders.add(folder), flags);
+            }
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.serve(move |shared| {
+            let read = shared.read_folder(handle, offset, false, &mut |listed| {
+                let name = OsStr::from_bytes(&listed.name);
+                reply.add(
+                    INodeNo(listed.inode),
+                    listed.offset,
+                    file_type(listed.kind),
+                    name,
+                )
+            });
+            match read {
+                Ok(()) => reply.ok(),
+                Err(failure) => reply.error(errno(&failure)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.serve(move |shared| {
+            let read = shared.read_folder(handle, offset, true, &mut |listed| {
+                let (stat, keep) = match &listed.stat {
+                    Some(stat) => (attributes(stat), ttl(stat)),
+                    // Kept for no time at all: whoever asks for it gets the error.
+                    None => {
+                        let unknown = Stat::made(listed.inode, listed.kind, 0, 0, Time::default());
+                        (attributes(&unknown), Duration::ZERO)
+                    }
+                };
+                let name = OsStr::from_bytes(&listed.name);
+                let inode = INodeNo(listed.inode);
+                reply.add(inode, listed.offset, name, &keep, &stat, Generation(0))
+            });
+            match read {
+                Ok(()) => reply.ok(),
+                Err(failure) => reply.error(errno(&failure)),
+            }
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.serve(move |shared| {
+            shared.folders.remove(handle);
+            reply.ok();
+        });
+    }
+
+    fn statfs(&self, _: &Request, inode: INodeNo, reply: ReplyStatfs) {
+        self.serve(move |shared| match shared.tree.statfs(inode.0) {
+            Ok(space) => reply.statfs(
+                space.blocks,
+                space.free,
+                space.free,
+                space.files,
+                0,
+                space.block_size,
+                space.longest_name,
+                space.block_size,
+            ),
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+
+    fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.as_bytes().to_vec();
+        self.serve(move |shared| answer(shared.tree.getxattr(inode.0, &name), size, reply));
+    }
+
+    fn listxattr(&self, _: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        self.serve(move |shared| answer(shared.tree.listxattr(inode.0), size, reply));
+    }
+
+    fn access(&self, _: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let wanted = u32::try_from(mask.bits()).unwrap_or(0);
+        self.serve(move |shared| match shared.tree.access(inode.0, wanted) {
+            Ok(()) => reply.ok(),
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+}
+
+impl Shared {
+    /// Reads on in an open folder. `add` says whether the name had no room any more. If there was a name before an
+    /// error, the error comes with the next call.
+    fn read_folder(
+        &self,
+        handle: FileHandle,
+        offset: u64,
+        full: bool,
+        add: &mut dyn FnMut(&Listed) -> bool,
+    ) -> Result<()> {
+        let folder = self.folders.get(handle)?;
+        let mut any = false;
+        let read = self.tree.read_folder(&folder, offset, full, &mut |listed| {
+            if add(&listed) {
+                ControlFlow::Break(())
+            } else {
+                any = true;
+                ControlFlow::Continue(())
+            }
+        });
+        match read {
+            Err(_) if any => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Answers with bytes, or with their number if the caller has no room for them yet.
+fn answer(value: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match value {
+        Err(failure) => reply.error(errno(&failure)),
+        Ok(value) => match u32::try_from(value.len()) {
+            Ok(length) if size == 0 => reply.size(length),
+            Ok(length) if length <= size => reply.data(&value),
+            _ => reply.error(errno(&Failure::SmallBuffer)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! Machines and points as they are now, and the points that are open.
+//!
+//! What can change is looked up again after a second. No lock is held over all machines or points while the store
+//! is read: each machine and each point has its own.
+
+use crate::extents;
+use crate::failure::Result;
+use crate::inode::PointKey;
+use cairn::{DiskView, Error, Kind, Point, PointId, PointView, Store, names};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How long a listing is believed.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Machines whose points are remembered.
+const MACHINES: usize = 64;
+/// Points kept open. Each volume of each keeps up to some 10 MiB of the guest's structures, so it is not many; files in use
+/// keep theirs open beside these.
+const OPEN_POINTS: usize = 16;
+
+/// Something that cannot be read, told in a file of its own.
+#[derive(Debug, Clone)]
+pub struct Complaint {
+    /// The file's name, ending in `.error`.
+    pub name: String,
+    /// What is wrong: sentences, and a newline.
+    pub text: String,
+}
+
+/// The machines of a store.
+#[derive(Debug, Default)]
+pub struct Machines {
+    /// Their names, sorted.
+    pub names: Vec<Arc<str>>,
+    /// Machines of which no point can be read.
+    pub complaints: Vec<Complaint>,
+}
+
+/// The points of a machine.
+#[derive(Debug, Default)]
+pub struct Points {
+    /// The machine's name as its newest point writes it; none if there is no such machine.
+    pub machine: Option<Arc<str>>,
+    /// Oldest first.
+    pub points: Vec<Arc<Point>>,
+    /// The latest that is no import.
+    pub latest: Option<Arc<Point>>,
+    /// Points that cannot be read.
+    pub complaints: Vec<Complaint>,
+}
+
+/// The disks of a point or image that is open.
+pub struct OpenPoint {
+    disks: Vec<Arc<DiskView>>,
+    allocated: Vec<OnceLock<u64>>,
+    /// Keeps what the disks stand on from being deleted.
+    _view: Option<PointView>,
+}
+
+impl OpenPoint {
+    fn of_point(view: PointView) -> OpenPoint {
+        OpenPoint {
+            disks: view.disks().to_vec(),
+            allocated: view.disks().iter().map(|_| OnceLock::new()).collect(),
+            _view: Some(view),
+        }
+    }
+
+    /// The one disk of an image.
+    pub fn of_image(disk: DiskView) -> OpenPoint {
+        OpenPoint {
+            disks: vec![Arc::new(disk)],
+            allocated: vec![OnceLock::new()],
+            _view: None,
+        }
+    }
+
+    /// Its disks, in order.
+    pub fn disks(&self) -> &[Arc<DiskView>] {
+        &self.disks
+    }
+
+    /// The disk at a position.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there are not so many.
+    pub fn disk(&self, position: u16) -> Result<&Arc<DiskView>> {
+        self.disks
+            .get(usize::from(position))
+            .ok_or_else(|| Error::not_found("the point has no such disk").into())
+    }
+
+    /// About how many bytes of a disk are data, see [`extents::allocated`]; found out once.
+    pub fn allocated(&self, position: u16) -> u64 {
+        let position = usize::from(position);
+        match (self.disks.get(position), self.allocated.get(position)) {
+            (Some(disk), Some(cell)) => *cell.get_or_init(|| extents::allocated(&**disk.disk())),
+            _ => 0,
+        }
+    }
+}
+
+type Cell<T> = Arc<Mutex<Option<T>>>;
+
+/// A store as the mount sees it.
+pub struct Catalog {
+    store: Store,
+    machines: Mutex<Option<(Instant, Arc<Machines>)>>,
+    points: Mutex<HashMap<String, Cell<(Instant, Arc<Points>)>>>,
+    open: Mutex<OpenPoints>,
+}
+
+#[derive(Default)]
+struct OpenPoints {
+    cells: HashMap<PointId, (Cell<Arc<OpenPoint>>, u64)>,
+    clock: u64,
+}
+
+impl Catalog {
+    /// Of a store.
+    pub fn new(store: Store) -> Catalog {
+        Catalog {
+            store,
+            machines: Mutex::new(None),
+            points: Mutex::new(HashMap::new()),
+            open: Mutex::new(OpenPoints::default()),
+        }
+    }
+
+    /// The machines, at most a second old.
+    ///
+    /// # Errors
+    /// As [`Store::machines`].
+    pub fn machines(&self) -> Result<Arc<Machines>> {
+        let mut held = self.machines.lock();
+        if let Some((when, machines)) = &*held
+            && when.elapsed() < BELIEVED
+        {
+            return Ok(machines.clone());
+        }
+        let (names, errors) = self.store.machines()?;
+        let machines = Arc::new(Machines {
+            names: names.into_iter().map(Arc::from).collect(),
+            complaints: errors.iter().map(complaint).collect(),
+        });
+        *held = Some((Instant::now(), machines.clone()));
+        Ok(machines)
+    }
+
+    /// The points of a machine, at most a second old.
+    ///
+    /// # Errors
+    /// As [`Store::points`].
+    pub fn points(&self, machine: &str) -> Result<Arc<Points>> {
+        if names::check_machine(machine).is_err() {
+            return Ok(Arc::new(Points::default()));
+        }
+        let cell = self.points_cell(machine);
+        let mut held = cell.lock();
+        if let Some((when, points)) = &*held
+            && when.elapsed() < BELIEVED
+        {
+            return Ok(points.clone());
+        }
+        let points = Arc::new(self.read_points(machine)?);
+        *held = Some((Instant::now(), points.clone()));
+        Ok(points)
+    }
+
+    fn points_cell(&self, machine: &str) -> Cell<(Instant, Arc<Points>)> {
+        let mut cells = self.points.lock();
+        if cells.len() >= MACHINES && !cells.contains_key(machine) {
+            cells.clear();
+        }
+        cells.entry(machine.to_string()).or_default().clone()
+    }
+
+    fn read_points(&self, machine: &str) -> Result<Points> {
+        let listing = self.store.points(Some(machine))?;
+        let points: Vec<Arc<Point>> = listing.points.into_iter().map(Arc::new).collect();
+        // The catalog's own rule, and its refusal where a newer point cannot be read: then there is no link,
+        // rather than one to an older point than asked for.
+        let latest = match self.store.find_point(&format!("{machine}@latest")) {
+            Ok(latest) => points.iter().find(|point| point.id == latest.id).cloned(),
+            Err(_) => None,
+        };
+        Ok(Points {
+            machine: points.last().map(|point| Arc::from(&*point.record.machine)),
+            complaints: listing.damaged.iter().map(complaint).collect(),
+            points,
+            latest,
+        })
+    }
+
+    /// A point, opened if it is not.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if it was forgotten; as [`Store::open_point`].
+    pub fn open(&self, key: &PointKey) -> Result<Arc<OpenPoint>> {
+        let cell = self.open_cell(key.id);
+        let mut held = cell.lock();
+        if let Some(open) = &*held {
+            return Ok(open.clone());
+        }
+        let point = self.record(key)?;
+        let open = Arc::new(OpenPoint::of_point(self.store.open_point(&point)?));
+        *held = Some(open.clone());
+        Ok(open)
+    }
+
+    /// The place of an open point. The one that was not used for longest makes room.
+    fn open_cell(&self, id: PointId) -> Cell<Arc<OpenPoint>> {
+        let mut open = self.open.lock();
+        open.clock = open.clock.saturating_add(1);
+        let now = open.clock;
+        if let Some((cell, used)) = open.cells.get_mut(&id) {
+            *used = now;
+            return cell.clone();
+        }
+        let mut dropped = None;
+        if open.cells.len() >= OPEN_POINTS {
+            let oldest = open.cells.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                dropped = open.cells.remove(&oldest);
+            }
+        }
+        let cell = Cell::default();
+        open.cells.insert(id, (cell.clone(), now));
+        // Closing may take a while: not under the lock.
+        drop(open);
+        drop(dropped);
+        cell
+    }
+
+    /// A point's record. Records never change, so a listing of any age will do.
+    fn record(&self, key: &PointKey) -> Result<Arc<Point>> {
+        let known = self
+            .points_cell(&key.machine)
+            .lock()
+            .as_ref()
+            .and_then(|(_, points)| {
+                points
+                    .points
+                    .iter()
+                    .find(|point| point.id == key.id)
+                    .cloned()
+            });
+        match known {
+            Some(point) => Ok(point),
+            None => Ok(Arc::new(self.store.find_point(&key.id.to_string())?)),
+        }
+    }
+}
+
+/// The file that tells of a point that cannot be read.
+fn complaint(error: &Error) -> Complaint {
+    let name = match error.id().and_then(|id| id.get(..16)) {
+        Some(prefix) => format!("{prefix}.error"),
+        None => {
+            let hash = crate::inode::Hash::new()
+                .add(error.to_string().as_bytes())
+                .value();
+            format!("unreadable-{hash:016x}.error")
+        }
+    };
+    Complaint {
+        name,
+        text: explain("This recovery point is not listed", error),
+    }
+}
+
+/// What an `*.error` file says: what is missing, why, and what to do.
+pub fn explain(missing: &str, error: &Error) -> String {
+    let advice = match error.kind() {
+        Kind::Damaged | Kind::NotFound => {
+            "What is damaged in the store is listed by `cairn verify`; what was damaged in the guest is kept as it was."
+        }
+        Kind::Unsupported => "The whole disk is under `disks/`, for tools that can read it.",
+        Kind::Io | Kind::Denied => "See the system's log, and whether the store can be read.",
+        Kind::Exists | Kind::Invalid | Kind::Full | Kind::Busy | Kind::Interrupted => {
+            "Unmount and mount again to try once more."
+        }
+    };
+    format!("{missing}: {error}.\n{advice}\n")
+}

@@ -1,0 +1,319 @@
+//! Mounting and unmounting: `mount(2)` where the process may, `fusermount3` where it may not.
+//!
+//! A mount is known by its device number, so that nothing is ever unmounted but what was mounted here.
+
+use cairn::{Error, Kind, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use std::ffi::CString;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const DEVICE: &str = "/dev/fuse";
+/// What `mount` and `df` show as the source, and behind `fuse.` as the type.
+const NAME: &str = "cairn";
+/// The programs that mount for those who may not, the current one first.
+const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
+
+/// A file system mounted by this process.
+#[derive(Debug, Clone)]
+pub struct Place {
+    path: PathBuf,
+    /// Device number as `/proc/self/mountinfo` writes it; none where that cannot be read.
+    number: Option<String>,
+}
+
+/// How unmounting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detached {
+    /// It was unmounted, now or before.
+    Gone,
+    /// It is no longer in the tree of files, but lives until the last file in it is closed.
+    InUse,
+}
+
+/// Mounts at `path`, an existing folder, and answers with the device the kernel is to be served by.
+///
+/// # Errors
+/// [`Kind::NotFound`] without the folder, FUSE or the helper, each with advice; [`Kind::Denied`], [`Kind::Busy`], and
+/// as the operating system reports.
+pub fn mount(path: &Path, allow_other: bool) -> Result<(OwnedFd, Place)> {
+    let path = folder(path)?;
+    let device = match mount_directly(&path, allow_other)? {
+        Some(device) => device,
+        None => mount_by_helper(&path, allow_other)?,
+    };
+    let number = topmost(&path);
+    Ok((device, Place { path, number }))
+}
+
+fn folder(path: &Path) -> Result<PathBuf> {
+    let full = path.canonicalize().map_err(|error| {
+        let advice = match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => "make the folder first",
+            Some(Errno::NOTCONN) => "a mount there lost its program: unmount it first, with `umount` or `fusermount3 -u`",
+            _ => "mount on a folder that can be reached",
+        };
+        Error::io("cannot mount there", path, error).advise(advice)
+    })?;
+    if !full.is_dir() {
+        let error = Error::invalid("cannot mount there: it is no folder");
+        return Err(error.at_path(path).advise("mount on an empty folder"));
+    }
+    Ok(full)
+}
+
+/// Whether every event loop can have a descriptor of its own.
+pub fn can_open_device() -> bool {
+    open_device().is_ok()
+}
+
+fn open_device() -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// None if this process may not mount.
+fn mount_directly(path: &Path, allow_other: bool) -> Result<Option<OwnedFd>> {
+    let device = match open_device() {
+        Ok(device) => device,
+        Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
+        Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => {
+            return Err(Error::not_found("this system has no FUSE")
+                .at_path(DEVICE)
+                .advise("load it with `modprobe fuse`; a container needs `--device /dev/fuse`"));
+        }
+        Err(error) => {
+            return Err(Error::io(
+                "cannot open FUSE",
+                Path::new(DEVICE),
+                error.into(),
+            ));
+        }
+    };
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={}",
+        device.as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
+    if allow_other {
+        data.push_str(",allow_other,default_permissions");
+    }
+    let data = CString::new(data).map_err(|_| Error::invalid("a NUL byte in the mount options"))?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    match rustix::mount::mount(NAME, path, format!("fuse.{NAME}"), flags, &*data) {
+        Ok(()) => Ok(Some(device)),
+        Err(Errno::PERM) => Ok(None),
+        Err(error @ Errno::BUSY) => Err(Error::io("cannot mount there", path, error.into())
+            .advise("something is mounted there already: unmount it, or choose another folder")),
+        Err(Errno::NODEV) => {
+            Err(Error::not_found("this kernel has no FUSE").advise("load it with `modprobe fuse`"))
+        }
+        Err(error) => Err(Error::io("cannot mount there", path, error.into())),
+    }
+}
+
+fn mount_by_helper(path: &Path, allow_other: bool) -> Result<OwnedFd> {
+    let mut options = format!("ro,nosuid,nodev,fsname={NAME},subtype={NAME}");
+    if allow_other {
+        options.push_str(",allow_other,default_permissions");
+    }
+    for helper in HELPERS {
+        let failed = |error| Error::io("cannot run the mount helper", Path::new(helper), error);
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        // Its standard input is the socket: that needs no descriptor left open across the start.
+        let spawned = Command::new(helper)
+            .args(["-o", &options, "--"])
+            .arg(path)
+            .env("_FUSE_COMMFD", "0")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let child = match spawned {
+            Ok(child) => child,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let device = receive(&ours);
+        let output = child.wait_with_output().map_err(failed)?;
+        return match device {
+            Some(device) if output.status.success() => Ok(device),
+            _ => Err(refused(path, &String::from_utf8_lossy(&output.stderr))),
+        };
+    }
+    Err(
+        Error::not_found("not permitted to mount, and `fusermount3` is not there to do it")
+            .at_path(path)
+            .advise("install the package fuse3, or mount as root"),
+    )
+}
+
+fn refused(path: &Path, said: &str) -> Error {
+    let said = said.trim().replace('\n', "; ");
+    let (kind, advice) = if said.contains("user_allow_other") {
+        (
+            Kind::Denied,
+            "an administrator allows it with the line `user_allow_other` in /etc/fuse.conf",
+        )
+    } else if said.contains("Permission denied") || said.contains("not permitted") {
+        (Kind::Denied, "mount on a folder of your own")
+    } else if said.contains(DEVICE) {
+        (
+            Kind::NotFound,
+            "load FUSE with `modprobe fuse`; a container needs `--device /dev/fuse`",
+        )
+    } else {
+        (Kind::Io, "see what the helper says")
+    };
+    Error::new(kind, format!("the mount helper refuses: {said}"))
+        .at_path(path)
+        .advise(advice)
+}
+
+/// The descriptor that the helper sends; none if it ends without one.
+fn receive(socket: &UnixStream) -> Option<OwnedFd> {
+    let mut byte = [0u8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    loop {
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        match rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => continue,
+            Err(_) => return None,
+            Ok(_) => {
+                return control.drain().find_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(mut sent) => sent.next(),
+                    _ => None,
+                });
+            }
+        }
+    }
+}
+
+/// Unmounts. What is in use is detached, if `lazy`.
+///
+/// # Errors
+/// [`Kind::Busy`] if it is in use and not `lazy`, or another file system lies over it; as the operating system reports.
+pub fn unmount(place: &Place, lazy: bool) -> Result<Detached> {
+    let path = &place.path;
+    if place.number.is_some() {
+        let top = topmost(path);
+        if top != place.number {
+            return if all_at(path)
+                .iter()
+                .any(|number| Some(number) == place.number.as_ref())
+            {
+                Err(
+                    Error::new(Kind::Busy, "another file system is mounted over this one")
+                        .at_path(path)
+                        .advise("unmount that first"),
+                )
+            } else {
+                Ok(Detached::Gone)
+            };
+        }
+    }
+    let flags = if lazy {
+        UnmountFlags::DETACH
+    } else {
+        UnmountFlags::empty()
+    };
+    match rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW) {
+        Ok(()) if lazy => Ok(Detached::InUse),
+        Ok(()) => Ok(Detached::Gone),
+        // No mount point any more.
+        Err(Errno::INVAL | Errno::NOENT) => Ok(Detached::Gone),
+        Err(Errno::PERM) => unmount_by_helper(path, lazy),
+        Err(error @ Errno::BUSY) => Err(in_use(path, error.into())),
+        Err(error) => Err(Error::io("cannot unmount", path, error.into())),
+    }
+}
+
+fn in_use(path: &Path, error: std::io::Error) -> Error {
+    let error = Error::new(Kind::Busy, "cannot unmount: files in it are in use").caused_by(error);
+    error
+        .at_path(path)
+        .advise("close them, or see `fuser -vm` for who uses them")
+}
+
+fn unmount_by_helper(path: &Path, lazy: bool) -> Result<Detached> {
+    let options: &[&str] = if lazy {
+        &["-u", "-z", "--"]
+    } else {
+        &["-u", "--"]
+    };
+    for helper in HELPERS {
+        match Command::new(helper).args(options).arg(path).output() {
+            Ok(output) if output.status.success() => {
+                return Ok(if lazy {
+                    Detached::InUse
+                } else {
+                    Detached::Gone
+                });
+            }
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+                return Err(in_use(path, std::io::Error::other(said)));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Error::io(
+                    "cannot run the mount helper",
+                    Path::new(helper),
+                    error,
+                ));
+            }
+        }
+    }
+    Err(Error::not_found("`fusermount3` is not there to unmount").at_path(path))
+}
+
+/// Lets the kernel read ahead by so many KiB instead of the 128 that FUSE offers. Only root can; others do without.
+pub fn set_read_ahead(place: &Place, kib: u32) {
+    if let Some(number) = &place.number {
+        let file = format!("/sys/class/bdi/{number}/read_ahead_kb");
+        // Slower without, never wrong.
+        let _ = std::fs::write(file, kib.to_string());
+    }
+}
+
+/// The device number of what is mounted on top at `path`.
+fn topmost(path: &Path) -> Option<String> {
+    all_at(path).pop()
+}
+
+/// The device numbers of everything mounted at `path`, lowest first. See proc_pid_mountinfo(5).
+fn all_at(path: &Path) -> Vec<String> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let escaped = escape(path);
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let mut fields = line.split(|byte| *byte == b' ').skip(2);
+            let number = fields.next()?;
+            let place = fields.nth(1)?;
+            (place == escaped).then(|| String::from_utf8_lossy(number).into_owned())
+        })
+        .collect()
+}
+
+fn escape(path: &Path) -> Vec<u8> {
+    let mut escaped = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => {
+                escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes());
+            }
+            other => escaped.push(*other),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,188 @@
+//! Mounting a store or an image, and ending the mount.
+
+use crate::adapter::Adapter;
+use crate::device::{self, Detached, Place};
+use crate::tree::Tree;
+use cairn::{DiskView, Error, Kind, Result, Store};
+use fuser::{Config, Session, SessionACL};
+use parking_lot::{Condvar, Mutex};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How much the kernel reads ahead, where it lets us say so, in KiB.
+const READ_AHEAD: u32 = 1024;
+/// How often a stop flag is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the session may take to end once nothing is mounted.
+const ENDING: Duration = Duration::from_secs(2);
+/// How long unmounting is tried before what is in use is detached.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How to mount.
+#[derive(Debug, Clone, Default)]
+pub struct MountOptions {
+    /// Others than the one who mounts may look, within the modes that the guests' files have.
+    pub allow_other: bool,
+    /// Threads that listen to the kernel; 0 chooses: twice the processors, at least 8.
+    pub threads: usize,
+}
+
+impl MountOptions {
+    fn loops(&self) -> usize {
+        if self.threads > 0 {
+            return self.threads.clamp(2, 256);
+        }
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+        processors.saturating_mul(2).clamp(8, 64)
+    }
+}
+
+/// How a mount ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmounted {
+    /// Nothing is left of it.
+    Cleanly,
+    /// Files in it are in use. It has vanished from the tree of files; their users get errors once this process ends.
+    StillInUse,
+}
+
+/// A mounted file system. Dropping it unmounts it.
+pub struct Mounted {
+    place: Place,
+    ended: Arc<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    result: Mutex<Option<Result<()>>>,
+    changed: Condvar,
+}
+
+/// Mounts all points of a store at `mountpoint`, an existing folder. Returns when the mount can be used.
+///
+/// # Errors
+/// As [`device::mount`].
+pub fn mount_store(store: Store, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
+    mount(Tree::of_store(store), mountpoint, options)
+}
+
+/// Mounts what is on a disk image at `mountpoint`, an existing folder. Returns when the mount can be used.
+///
+/// # Errors
+/// As [`device::mount`].
+pub fn mount_image(view: DiskView, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
+    mount(Tree::of_image(view), mountpoint, options)
+}
+
+fn mount(tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
+    let loops = options.loops();
+    let mut config = Config::default();
+    config.n_threads = Some(loops);
+    config.clone_fd = device::can_open_device();
+    let acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    let (fuse, place) = device::mount(mountpoint, options.allow_other)?;
+    let failed = |what: &'static str, error: std::io::Error| {
+        // Nothing answers: whoever looks at it would hang.
+        let _ = device::unmount(&place, true);
+        Error::io(what, mountpoint, error)
+    };
+    let session = Session::from_fd(Adapter::new(Arc::new(tree), loops), fuse, acl, config)
+        .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
+    let ended = Arc::new(Ended::default());
+    let told = ended.clone();
+    let shown = mountpoint.to_path_buf();
+    std::thread::Builder::new()
+        .name("cairn-mount".into())
+        .spawn(move || {
+            let result = session.run();
+            let result =
+                result.map_err(|error| Error::io("serving the mount failed", &shown, error));
+            *told.result.lock() = Some(result);
+            told.changed.notify_all();
+        })
+        .map_err(|error| failed("cannot start a thread", error))?;
+    device::set_read_ahead(&place, READ_AHEAD);
+    Ok(Mounted { place, ended })
+}
+
+impl Mounted {
+    /// Waits until it was unmounted, by whomever.
+    ///
+    /// # Errors
+    /// If it could not be served to the end.
+    pub fn wait(&self) -> Result<()> {
+        let mut result = self.ended.result.lock();
+        loop {
+            if let Some(result) = &*result {
+                return result.clone();
+            }
+            self.ended.changed.wait(&mut result);
+        }
+    }
+
+    /// Waits until it was unmounted or `stop` is set. Says whether it was unmounted; if not, it is still there.
+    ///
+    /// # Errors
+    /// As [`wait`](Mounted::wait).
+    pub fn wait_or(&self, stop: &AtomicBool) -> Result<bool> {
+        while !stop.load(Ordering::Relaxed) {
+            if self.ended_within(LOOK) {
+                return self.wait().map(|()| true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Unmounts, from any thread. If files are in use for longer than a moment, it is detached: then the end of this
+    /// process ends it.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if another file system is mounted over it; as the operating system reports.
+    pub fn unmount(&self) -> Result<Unmounted> {
+        if self.ended_within(Duration::ZERO) {
+            return Ok(Unmounted::Cleanly);
+        }
+        let started = Instant::now();
+        let detached = loop {
+            match device::unmount(&self.place, false) {
+                Err(error) if error.kind() == Kind::Busy && started.elapsed() < PATIENCE => {
+                    std::thread::sleep(LOOK);
+                }
+                Err(error) if error.kind() == Kind::Busy => {
+                    break device::unmount(&self.place, true)?;
+                }
+                other => break other?,
+            }
+        };
+        let ended = self.ended_within(match detached {
+            Detached::Gone => ENDING,
+            Detached::InUse => LOOK,
+        });
+        Ok(if ended {
+            Unmounted::Cleanly
+        } else {
+            Unmounted::StillInUse
+        })
+    }
+
+    fn ended_within(&self, time: Duration) -> bool {
+        let mut result = self.ended.result.lock();
+        if result.is_none() && !time.is_zero() {
+            self.ended.changed.wait_for(&mut result, time);
+        }
+        result.is_some()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // There is nobody to tell; `unmount` is there for those who want to know.
+        let _ = self.unmount();
+    }
+}

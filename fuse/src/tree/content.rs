@@ -1,0 +1,121 @@
+//! Content: open files, read by position.
+
+use crate::catalog::OpenPoint;
+use crate::extents;
+use crate::failure::{Failure, Result};
+use crate::node::Node;
+use crate::tree::Tree;
+use cairn::{EntryKind, ReadAt};
+use std::sync::Arc;
+
+/// An open file. Shared by threads; reading it looks nothing up any more.
+pub struct Content {
+    reader: Arc<dyn ReadAt>,
+    lasting: bool,
+    /// Keeps the point open while the file is, even when the catalog closes it.
+    _point: Option<Arc<OpenPoint>>,
+}
+
+impl Content {
+    /// Length in bytes.
+    pub fn size(&self) -> u64 {
+        self.reader.size()
+    }
+
+    /// Whether it never changes, so that the kernel may keep it from one opening to the next.
+    pub fn lasting(&self) -> bool {
+        self.lasting
+    }
+
+    /// Fills `buffer` from `offset` as far as the file goes, and says how far that was.
+    ///
+    /// # Errors
+    /// Whatever reading reports; then nothing of the range is given, however little of it is unreadable.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let left = self.size().saturating_sub(offset);
+        let length = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        match buffer.get_mut(..length) {
+            Some(part) if length > 0 => {
+                self.reader.read_exact_at(offset, part)?;
+                Ok(length)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// `SEEK_DATA`, see [`extents::seek_data`].
+    ///
+    /// # Errors
+    /// [`Failure::BeyondEnd`] if no data follows.
+    pub fn seek_data(&self, offset: u64) -> Result<u64> {
+        extents::seek_data(&*self.reader, offset)
+    }
+
+    /// `SEEK_HOLE`, see [`extents::seek_hole`].
+    ///
+    /// # Errors
+    /// [`Failure::BeyondEnd`] if `offset` is not before the end.
+    pub fn seek_hole(&self, offset: u64) -> Result<u64> {
+        extents::seek_hole(&*self.reader, offset)
+    }
+}
+
+impl Tree {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`Failure::IsAFolder`] for folders, [`Failure::Invalid`] for links and devices, what the volume reports else.
+    pub fn open(&self, inode: u64) -> Result<Content> {
+        let node = self.node(inode)?;
+        match &node {
+            Node::Raw(point, disk) => {
+                let open = self.open_point(point)?;
+                Ok(Content {
+                    reader: open.disk(*disk)?.disk().clone(),
+                    lasting: true,
+                    _point: Some(open),
+                })
+            }
+            Node::Entry(entry) => {
+                let open = self.volume(&entry.tree)?;
+                match open.volume.attributes(entry.id())?.kind {
+                    EntryKind::File => {}
+                    EntryKind::Folder => return Err(Failure::IsAFolder),
+                    _ => return Err(Failure::Invalid),
+                }
+                Ok(Content {
+                    reader: open.volume.open(entry.id())?,
+                    lasting: true,
+                    _point: Some(open.point),
+                })
+            }
+            Node::RootError(_)
+            | Node::MachineError(..)
+            | Node::PointError(_)
+            | Node::PartitionsError(..)
+            | Node::VolumeError(..) => Ok(Content {
+                reader: Arc::new(self.error_text(&node)?.into_bytes()),
+                lasting: false,
+                _point: None,
+            }),
+            Node::Latest(..) => Err(Failure::Invalid),
+            Node::Root
+            | Node::Machine(_)
+            | Node::Point(_)
+            | Node::Disks(_)
+            | Node::Files(_)
+            | Node::DiskFiles(..)
+            | Node::Unreadable(..) => Err(Failure::IsAFolder),
+        }
+    }
+
+    /// Reads a file that is not open: [`open`](Tree::open) and [`Content::read`].
+    ///
+    /// # Errors
+    /// As these.
+    pub fn read(&self, inode: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.open(inode)?.read(offset, buffer)
+    }
+}

@@ -1,0 +1,66 @@
+//! Extended attributes of guests' entries, and named streams of NTFS as attributes `user.<stream>`.
+
+use crate::failure::{Failure, Result};
+use crate::node::Node;
+use crate::tree::Tree;
+use cairn::ReadAt;
+
+/// The longest value, and the longest list of names, that Linux passes on.
+const LONGEST: usize = 64 << 10;
+/// What stands before the name of a stream.
+const STREAM: &[u8] = b"user.";
+
+impl Tree {
+    /// The names of the extended attributes, each followed by a NUL byte.
+    ///
+    /// # Errors
+    /// [`Failure::TooLong`] beyond 64 KiB; what the volume reports.
+    pub fn listxattr(&self, inode: u64) -> Result<Vec<u8>> {
+        let Node::Entry(entry) = self.node(inode)? else {
+            return Ok(Vec::new());
+        };
+        let volume = self.volume(&entry.tree)?.volume;
+        let mut names = Vec::new();
+        for (name, _) in volume.xattrs(entry.id())? {
+            names.extend_from_slice(&name);
+            names.push(0);
+        }
+        for stream in volume.streams(entry.id())? {
+            names.extend_from_slice(STREAM);
+            names.extend_from_slice(&stream.name);
+            names.push(0);
+        }
+        if names.len() > LONGEST {
+            return Err(Failure::TooLong);
+        }
+        Ok(names)
+    }
+
+    /// The value of an extended attribute.
+    ///
+    /// # Errors
+    /// [`Failure::NoAttribute`]; [`Failure::TooLong`] for a stream of more than 64 KiB; what the volume reports.
+    pub fn getxattr(&self, inode: u64, name: &[u8]) -> Result<Vec<u8>> {
+        let Node::Entry(entry) = self.node(inode)? else {
+            return Err(Failure::NoAttribute);
+        };
+        let volume = self.volume(&entry.tree)?.volume;
+        let found = volume.xattrs(entry.id())?;
+        if let Some((_, value)) = found.into_iter().find(|(known, _)| known == name) {
+            return Ok(value);
+        }
+        let wanted = name.strip_prefix(STREAM).ok_or(Failure::NoAttribute)?;
+        let streams = volume.streams(entry.id())?;
+        let stream = streams.iter().find(|stream| stream.name == wanted);
+        let stream = stream.ok_or(Failure::NoAttribute)?;
+        let length = usize::try_from(stream.size).unwrap_or(usize::MAX);
+        if length > LONGEST {
+            return Err(Failure::TooLong);
+        }
+        let mut value = vec![0; length];
+        volume
+            .open_stream(entry.id(), &stream.name)?
+            .read_exact_at(0, &mut value)?;
+        Ok(value)
+    }
+}
