@@ -1,0 +1,182 @@
+//! One trait for every guest file system.
+//!
+//! A volume is read-only, shared by threads, and answers from bounded caches. Entries are named by stable ids, so
+//! that a mount needs no table of paths. Nothing a volume says is trusted beyond what it is asked for: it never
+//! decides whether bytes are backed up.
+
+use cairn_base::{ReadAt, Result, Time};
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+/// The stable id of a file, folder or other entry of one volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId {
+    /// The sub-volume (btrfs); 0 for file systems with one tree.
+    pub tree: u64,
+    /// The inode or file record number.
+    pub number: u64,
+}
+
+impl EntryId {
+    /// An entry of a file system with one tree.
+    pub fn new(number: u64) -> EntryId {
+        EntryId { tree: 0, number }
+    }
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link, a junction or another reparse point that names a target.
+    Symlink,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+}
+
+/// What is known of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Length of the main stream in bytes; of a symbolic link, of its target.
+    pub size: u64,
+    /// Bytes allocated on the volume for the main stream.
+    pub allocated: u64,
+    /// Permission bits (0o7777). File systems without them: 0o555 for folders, 0o444 for others.
+    pub mode: u32,
+    /// Owner; 0 where the file system has none.
+    pub uid: u32,
+    /// Group; 0 where the file system has none.
+    pub gid: u32,
+    /// Number of names, at least 1.
+    pub links: u32,
+    /// Major and minor number of a device.
+    pub device: Option<(u32, u32)>,
+    /// Content changed.
+    pub modified: Time,
+    /// Attributes changed.
+    pub changed: Time,
+    /// Content read.
+    pub accessed: Time,
+    /// Made, where the file system keeps it.
+    pub created: Option<Time>,
+    /// Windows file attributes (FILE_ATTRIBUTE_*), 0 elsewhere.
+    pub dos_flags: u32,
+}
+
+/// One name in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Bytes as the guest's kernel would show them: raw on Linux file systems, UTF-8 (lone surrogates as
+    /// WTF-8) on Windows ones. Never empty, no `/`, no NUL, neither `.` nor `..`.
+    pub name: Vec<u8>,
+    /// Which entry it names.
+    pub id: EntryId,
+    /// What the folder says the entry is.
+    pub kind: EntryKind,
+    /// Give this to [`Volume::read_dir`] to go on behind this name. Never 0.
+    pub cookie: u64,
+}
+
+/// A named stream of a file beside its content (NTFS alternate data stream).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Name in the encoding of [`DirEntry::name`].
+    pub name: Vec<u8>,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// What is known of a volume as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// `ext2`, `ext3`, `ext4`, `ntfs`, ...
+    pub file_system: &'static str,
+    /// The label, empty if none.
+    pub label: String,
+    /// UUID or serial number as its own tools print it, empty if none.
+    pub uuid: String,
+    /// Allocation unit (block, cluster) in bytes.
+    pub block_size: u32,
+    /// Bytes the file system covers.
+    pub size: u64,
+    /// Bytes free, as the file system counts them.
+    pub free: u64,
+    /// Number of entries in use, 0 if not counted.
+    pub files: u64,
+    /// Whether the guest closed it properly: no journal to replay, not marked dirty.
+    pub clean: bool,
+    /// What a user should know: an unreplayed journal, features that are read in part. Sentences.
+    pub notes: Vec<String>,
+    /// Names are compared without regard to case (NTFS, FAT).
+    pub ignores_case: bool,
+}
+
+/// Receives names; [`ControlFlow::Break`] ends the walk.
+pub type DirSink<'a> = &'a mut dyn FnMut(DirEntry) -> ControlFlow<()>;
+
+/// Receives ranges in bytes of the volume; [`ControlFlow::Break`] ends the walk.
+pub type RangeSink<'a> = &'a mut dyn FnMut(Range<u64>) -> ControlFlow<()>;
+
+/// A guest's file system.
+///
+/// # Errors
+/// Every method answers [`Kind::Damaged`](cairn_base::Kind::Damaged) for bytes that contradict the format,
+/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a feature that is not read (encryption, say),
+/// [`Kind::NotFound`](cairn_base::Kind::NotFound) for an id that is not in use,
+/// [`Kind::Invalid`](cairn_base::Kind::Invalid) for asking a file for names or a folder for content; and whatever
+/// the disk below reports. One bad entry never spoils its neighbours.
+pub trait Volume: Send + Sync {
+    /// What is known of the volume as a whole.
+    fn info(&self) -> &VolumeInfo;
+
+    /// The root folder.
+    fn root(&self) -> EntryId;
+
+    /// What is known of an entry.
+    fn attributes(&self, id: EntryId) -> Result<Attributes>;
+
+    /// The entry called `name` in `folder`, by the volume's own rules for comparing names.
+    fn lookup(&self, folder: EntryId, name: &[u8]) -> Result<Option<DirEntry>>;
+
+    /// Tells `sink` the names in `folder`, from the start (`after` 0) or behind the name with the cookie `after`.
+    /// Cookies are stable for the life of the volume object; a walk interrupted and continued misses nothing and
+    /// repeats nothing.
+    fn read_dir(&self, folder: EntryId, after: u64, sink: DirSink<'_>) -> Result<()>;
+
+    /// The folder an entry lies in, where the file system knows (for `..` and for paths); the root's is itself.
+    fn parent(&self, id: EntryId) -> Result<Option<EntryId>>;
+
+    /// The content of a file, for positional reads by many threads; holes show in
+    /// [`ReadAt::data_extents`].
+    fn open(&self, id: EntryId) -> Result<Arc<dyn ReadAt>>;
+
+    /// The named streams of a file or folder. Most file systems have none.
+    fn streams(&self, _id: EntryId) -> Result<Vec<StreamInfo>> {
+        Ok(Vec::new())
+    }
+
+    /// The content of the named stream `name`.
+    fn open_stream(&self, id: EntryId, name: &[u8]) -> Result<Arc<dyn ReadAt>>;
+
+    /// The target of a symbolic link, as the guest wrote it.
+    fn read_link(&self, id: EntryId) -> Result<Vec<u8>>;
+
+    /// Extended attributes: full name (`user.x`, `security.selinux`) and value.
+    fn xattrs(&self, _id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+
+    /// Tells `sink` the ranges of the volume that the file system says hold nothing, ascending and not overlapping.
+    fn free_space(&self, sink: RangeSink<'_>) -> Result<()>;
+}
