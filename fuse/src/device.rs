@@ -163,6 +163,11 @@ fn refused(path: &Path, said: &str) -> Error {
             Kind::Denied,
             "an administrator allows it with the line `user_allow_other` in /etc/fuse.conf",
         )
+    } else if said.contains(DEVICE) && said.contains("Permission denied") {
+        (
+            Kind::Denied,
+            "an administrator opens it to all with `chmod 666 /dev/fuse`, or mount as root",
+        )
     } else if said.contains("Permission denied") || said.contains("not permitted") {
         (Kind::Denied, "mount on a folder of your own")
     } else if said.contains(DEVICE) {

@@ -87,6 +87,11 @@ pub struct Slots {
 }
 
 impl Slots {
+    /// How many there are.
+    pub fn in_use(&self) -> usize {
+        self.owners.read().len()
+    }
+
     /// What a slot stands for.
     ///
     /// # Errors

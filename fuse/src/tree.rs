@@ -81,6 +81,11 @@ impl Tree {
         }
     }
 
+    /// How many machines, points and volumes have been given numbers: all that is remembered of what was visited.
+    pub fn slots_in_use(&self) -> usize {
+        self.slots.in_use()
+    }
+
     fn node(&self, inode: u64) -> Result<Node> {
         Node::find(inode, matches!(self.source, Source::Image(_)), &self.slots)
     }
