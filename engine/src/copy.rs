@@ -175,8 +175,9 @@ impl Copier<'_> {
             Error::io("cannot make the file", path, e)
                 .advise("choose another target, or say --force")
         })?;
-        let copied = self.content(&*source, &file, path);
-        file.set_len(source.size()).map_err(failed)?;
+        let copied = self
+            .content(&*source, &file, path)
+            .and_then(|()| file.set_len(source.size()).map_err(failed));
         if copied.is_err() {
             // A half file must not pass for a whole one.
             let _gone = std::fs::remove_file(path);

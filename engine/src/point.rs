@@ -10,7 +10,7 @@ pub struct PointView {
     point: Point,
     disks: Vec<Arc<DiskView>>,
     stored: Vec<Arc<StoredDisk>>,
-    _session: Session,
+    session: Session,
 }
 
 impl PointView {
@@ -35,8 +35,13 @@ impl PointView {
             point: point.clone(),
             disks,
             stored,
-            _session: session,
+            session,
         })
+    }
+
+    /// What a user should know although the point can be read.
+    pub fn warning(&self) -> Option<&str> {
+        self.session.warning()
     }
 
     /// What the point says.

@@ -1,6 +1,7 @@
 //! Restoring whole disks: regions are read, decompressed and authenticated by all processors, and written in order.
 
 use crate::point::PointView;
+use cairn_base::ids::random;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, Monitor, Result, Stage};
 use cairn_disk::DiskWriter;
@@ -96,22 +97,25 @@ pub fn restore(
         return run(stored, writer, monitor);
     }
     let partial = partial_name(target)?;
-    remove_if_there(&partial)?;
     let sector_size = point
         .point()
         .disk(disk)
         .map_or(512, |record| record.image.sector_size.max(512));
     let result = open_writer(&partial, size, options.format, sector_size)
-        .and_then(|writer| run(stored, writer, monitor))
-        .and_then(|restored| {
-            put_in_place(&partial, target, options.force)?;
-            Ok(restored)
-        });
+        .and_then(|writer| run(stored, writer, monitor));
     if result.is_err() {
         // The failure is what counts; a partial file that stays is named as such.
         let _left = remove_if_there(&partial);
     }
-    result
+    let restored = result?;
+    // From here on the image is whole, and never deleted.
+    put_in_place(&partial, target, options.force).map_err(|e| {
+        e.advise(format!(
+            "the restored disk is whole: it lies in {}",
+            partial.display()
+        ))
+    })?;
+    Ok(restored)
 }
 
 /// Writes a disk of a point, raw, to a stream: holes as zeros.
@@ -183,7 +187,9 @@ fn partial_name(target: &Path) -> Result<PathBuf> {
         .ok_or_else(|| Error::invalid("the target of the restore has no name").at_path(target))?;
     let mut partial = std::ffi::OsString::from(".");
     partial.push(name);
-    partial.push(".partial");
+    // Random, so that two restores to one target cannot write into each other's file.
+    let [a, b, c, d] = random::<4>()?;
+    partial.push(format!(".{:08x}.partial", u32::from_le_bytes([a, b, c, d])));
     Ok(target.with_file_name(partial))
 }
 
@@ -196,13 +202,27 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Renames without replacing what somebody may have made meanwhile, as well as the file system can.
+fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::io::Errno;
+    let here = rustix::fs::CWD;
+    match rustix::fs::renameat_with(here, from, here, to, rustix::fs::RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if to.exists() {
+                return Err(std::io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        other => other.map_err(Into::into),
+    }
+}
+
 /// Gives the finished file its name, and makes the name durable.
 fn put_in_place(partial: &Path, target: &Path, force: bool) -> Result<()> {
     let renamed = if force {
         std::fs::rename(partial, target)
     } else {
-        // Somebody may have made the target meanwhile: a hard link refuses to replace it.
-        std::fs::hard_link(partial, target).and_then(|()| std::fs::remove_file(partial))
+        rename_new(partial, target)
     };
     renamed.map_err(|e| Error::io("cannot put the restored disk in its place", target, e))?;
     let folder = match target.parent() {
@@ -252,7 +272,10 @@ type Answer = (Vec<u8>, usize, Result<Vec<Range<usize>>>);
 fn each_region(stored: &StoredDisk, monitor: &dyn Monitor, sink: RegionSink<'_>) -> Result<()> {
     let shape = stored.tree().shape();
     monitor.begin(Stage::Restore, shape.size());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    // A worker holds up to five regions: more than eight would break the memory budget.
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(8);
     let stop = AtomicBool::new(false);
     let done = AtomicU64::new(0);
     let result = std::thread::scope(|scope| {

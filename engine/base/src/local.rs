@@ -25,6 +25,8 @@ impl LocalFolder {
     /// system, where a lost server would be a signal rather than an error.
     pub fn new(root: impl Into<PathBuf>) -> LocalFolder {
         let root = root.into();
+        // Absolute, so that it stays the same folder when the process moves, and has a parent to sync.
+        let root = std::path::absolute(&root).unwrap_or(root);
         let mapping = !on_network(&root);
         LocalFolder { root, mapping }
     }

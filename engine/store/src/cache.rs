@@ -89,11 +89,11 @@ mod tests {
             assert!(cache.get(&7, weigh).is_some());
             cache.insert(key, Arc::new(vec![0; 1000]), 1000);
         }
-        let kept: usize = cache
-            .shards
-            .iter()
-            .map(|s| s.lock().young.len() + s.lock().old.len())
-            .sum();
+        let count = |s: &Mutex<Generations<u64, Vec<u8>>>| {
+            let shard = s.lock();
+            shard.young.len() + shard.old.len()
+        };
+        let kept: usize = cache.shards.iter().map(count).sum();
         assert!(kept * 1000 <= 16 * 100_000, "{kept}");
         assert!(cache.get(&100, weigh).is_none());
     }

@@ -10,8 +10,6 @@ use crate::store::Store;
 use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
 use cairn_base::{Error, Folder, Kind, LockMode, PointId, Result, Time};
 
-const MAX_BYTES: u64 = 17 << 20;
-
 /// The points found, oldest first, and what could not be read.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -153,7 +151,12 @@ fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
 fn machine_folders(folder: &dyn Folder) -> Result<Vec<String>> {
     let mut names = folder.list(POINTS)?;
     names.sort();
-    Ok(names.iter().map(|name| join(POINTS, name)).collect())
+    let is_ours = |name: &&String| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    Ok(names
+        .iter()
+        .filter(is_ours)
+        .map(|name| join(POINTS, name))
+        .collect())
 }
 
 /// Sequence number, id and file name of every point in a machine's folder, oldest first.
@@ -171,6 +174,18 @@ fn point_files(folder: &dyn Folder, path: &str) -> Result<Vec<(u64, PointId, Str
 
 fn read_folder(store: &Store, path: &str) -> Result<Listing> {
     let mut listing = Listing::default();
+    for name in optional(store.folder().list(path))?.unwrap_or_default() {
+        if layout::parse_point_name(&name).is_none() && name != "lock" && name != "new" {
+            let full = store.folder().describe(&join(path, &name));
+            listing.damaged.push(
+                Error::damaged("a file among the recovery points is not named like one")
+                    .at_path(full)
+                    .advise(
+                        "if it was renamed, give it its name back; if it is not ours, remove it",
+                    ),
+            );
+        }
+    }
     for (_, id, file) in point_files(&**store.folder(), path)? {
         match read_point(store, path, &file, id) {
             Ok(point) => listing.points.push(point),
@@ -185,7 +200,7 @@ fn read_folder(store: &Store, path: &str) -> Result<Listing> {
 fn read_point(store: &Store, path: &str, file: &str, id: PointId) -> Result<Point> {
     let folder = &**store.folder();
     let full = join(path, file);
-    let bytes = read_small(folder, &full, MAX_BYTES)?;
+    let bytes = read_small(folder, &full, codec::MAX_FILE)?;
     let whole = || -> Result<Point> {
         let record: PointRecord = codec::open(&bytes)?;
         let expected = layout::point_name(record.sequence, id);
@@ -222,6 +237,19 @@ pub fn lock_machine(store: &Store, machine: &str) -> Result<Box<dyn Lock>> {
             )
             .advise("wait until it has finished")
         })
+}
+
+/// The next sequence number of a machine: above every point's, readable or not.
+///
+/// # Errors
+/// As the folder reports; [`Kind::Invalid`] if there is no higher number.
+pub fn next_sequence(store: &Store, machine: &str) -> Result<u64> {
+    let files = point_files(&**store.folder(), &layout::machine_folder(machine))?;
+    files
+        .last()
+        .map_or(0, |(sequence, ..)| *sequence)
+        .checked_add(1)
+        .ok_or_else(|| Error::invalid("the machine's points have used up their numbers"))
 }
 
 /// When a new point is said to have been made.

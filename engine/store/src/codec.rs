@@ -12,9 +12,11 @@ use cairn_base::units::to_u64;
 use cairn_base::{Error, Result, View};
 
 /// Largest payload that is written or read, in bytes.
-pub const LIMIT: usize = 16 << 20;
+pub const LIMIT: usize = 64 << 20;
 /// Bytes of the envelope around the payload.
 pub const ENVELOPE: usize = 24 + 16;
+/// Largest file read.
+pub const MAX_FILE: u64 = (64 << 20) + 24 + 16;
 
 const CONFIG: Configuration<LittleEndian, Fixint, Limit<LIMIT>> = bincode::config::standard()
     .with_little_endian()
@@ -45,6 +47,9 @@ pub fn seal<R: Record>(record: &R) -> Result<Vec<u8>> {
             payload.len()
         )));
     }
+    // The limit counts memory, not bytes: what is written must be readable.
+    bincode::decode_from_slice::<R, _>(&payload, CONFIG)
+        .map_err(|e| Error::invalid(format!("{} is too large", R::NAME)).caused_by(e))?;
     let mut bytes = Vec::with_capacity(payload.len().saturating_add(ENVELOPE));
     bytes.extend_from_slice(&R::MAGIC);
     bytes.extend_from_slice(&R::VERSION.to_le_bytes());

@@ -7,7 +7,7 @@ use crate::read::Wanted;
 use crate::tree::{Spot, Tree};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
-use cairn_base::{ReadAt, Result};
+use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,12 +99,14 @@ impl StoredDisk {
                 break;
             }
             let Some(id) = part.extent.chunk else {
-                copy_part(part, &range, out, None);
+                copy_part(part, &range, out, None)?;
                 next += 1;
                 continue;
             };
-            if let Some(bytes) = self.tree.reader().cached(&id) {
-                copy_part(part, &range, out, Some(&bytes));
+            if let Some(bytes) = self.tree.reader().cached(&id)
+                && bytes.len() == part.length()
+            {
+                copy_part(part, &range, out, Some(&bytes))?;
                 next += 1;
                 continue;
             }
@@ -136,7 +138,10 @@ impl StoredDisk {
                 break;
             };
             // A chunk of another length under the same prefix is not ours.
-            let places = reader.store().index().places(&id)?;
+            // What cannot be looked up here is left to the careful way.
+            let Ok(places) = reader.store().index().places(&id) else {
+                break;
+            };
             let place = places.into_iter().find(|place| {
                 place.length == part.extent.length
                     && group.last().is_none_or(|(_, last)| {
@@ -162,7 +167,7 @@ impl StoredDisk {
                 length: Some(part.extent.length),
             };
             let bytes = reader.chunk(ChunkKind::Data, wanted)?;
-            copy_part(part, range, out, Some(&bytes));
+            copy_part(part, range, out, Some(&bytes))?;
         }
         Ok(1)
     }
@@ -189,7 +194,7 @@ impl StoredDisk {
                 .get(start..start.saturating_add(part.length()))
                 .unwrap_or_default();
             reader.authenticate(ChunkKind::Data, id, place, bytes)?;
-            copy_part(part, range, out, Some(bytes));
+            copy_part(part, range, out, Some(bytes))?;
             if keep {
                 reader.keep(id, Arc::new(bytes.to_vec()));
             }
@@ -211,19 +216,30 @@ fn parts(leaf: &Leaf) -> impl Iterator<Item = Part> + '_ {
 }
 
 /// Copies what of `part` lies in `range` to where it belongs in `out`; `None` is zeros.
-fn copy_part(part: &Part, range: &Range<usize>, out: &mut [u8], bytes: Option<&[u8]>) {
+fn copy_part(
+    part: &Part,
+    range: &Range<usize>,
+    out: &mut [u8],
+    bytes: Option<&[u8]>,
+) -> Result<()> {
     let start = part.start.max(range.start);
     let end = part.end().min(range.end);
     if start >= end {
-        return;
+        return Ok(());
     }
-    let Some(to) = out.get_mut(start - range.start..end - range.start) else {
-        return;
-    };
-    match bytes.and_then(|bytes| bytes.get(start - part.start..end - part.start)) {
-        Some(from) => to.copy_from_slice(from),
+    let short = || Error::damaged("a chunk is shorter than the map says");
+    let to = out
+        .get_mut(start - range.start..end - range.start)
+        .ok_or_else(short)?;
+    match bytes {
+        Some(bytes) => to.copy_from_slice(
+            bytes
+                .get(start - part.start..end - part.start)
+                .ok_or_else(short)?,
+        ),
         None => to.fill(0),
     }
+    Ok(())
 }
 
 impl ReadAt for StoredDisk {

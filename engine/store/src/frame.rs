@@ -7,11 +7,14 @@ use crate::cut::MAX_CHUNK;
 use cairn_base::{ChunkId, Error, Result};
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd::zstd_safe::{
-    CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
+    CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, compress_bound,
+    get_error_name,
 };
 
 /// Most plain bytes in a frame.
 pub const MAX_FRAME: usize = MAX_CHUNK;
+/// Window of the largest frame: 2^17 is [`MAX_FRAME`].
+const WINDOW_LOG: u32 = 17;
 /// A frame whose compressed form is not at least this fraction (1/32) smaller is stored plain: decoding would cost more
 /// than the space is worth.
 const GAIN_SHIFT: u32 = 5;
@@ -110,9 +113,11 @@ pub struct Decompressor {
 
 impl Default for Decompressor {
     fn default() -> Decompressor {
-        Decompressor {
-            context: DCtx::create(),
-        }
+        let mut context = DCtx::create();
+        // No frame of ours needs more, and what is decoded here was not authenticated yet. If zstd should refuse, its own
+        // limit stands.
+        let _own_limit = context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG));
+        Decompressor { context }
     }
 }
 
@@ -131,14 +136,9 @@ impl Decompressor {
         self.context
             .reset(ResetDirective::SessionOnly)
             .map_err(failed)?;
-        out.clear();
-        out.reserve_exact(length);
-        let capacity = out.capacity();
-        // zstd fills up to the capacity: give it exactly what is wanted.
-        if capacity > length {
-            *out = Vec::with_capacity(length);
-        }
-        let mut output = OutBuffer::around(out);
+        out.resize(length, 0);
+        // As long as what is wanted, so that zstd stops there.
+        let mut output = OutBuffer::around(out.as_mut_slice());
         let mut input = InBuffer::around(stored);
         while output.pos() < length {
             let before = (output.pos(), input.pos());
@@ -154,10 +154,6 @@ impl Decompressor {
                 )));
             }
         }
-        if out.len() < length {
-            return Err(Error::damaged("a frame is shorter than expected"));
-        }
-        out.truncate(length);
         Ok(())
     }
 }

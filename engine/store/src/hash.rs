@@ -9,11 +9,11 @@ pub enum ChunkKind {
     Data,
     /// A leaf of a map: one region.
     Leaf,
-    /// A node of a map, level 1 (children are leaves) to 7.
+    /// A node of a map, level 1 (children are leaves) to [`MAX_LEVEL`].
     Node(u8),
 }
 
-/// Highest level of a map's node; 4 MiB x 256^7 is beyond any 64-bit offset.
+/// Highest level of a map's node; the largest disk needs four.
 pub const MAX_LEVEL: u8 = 5;
 
 /// The keys of one store, all derived from the id key in its header.

@@ -69,6 +69,8 @@ impl Header {
                     Some(_) => {}
                     None => found = Some(header),
                 },
+                // A newer format is not a loss: nothing may be written over it.
+                Err(error) if error.kind() == Kind::Unsupported => return Err(error),
                 Err(error) => {
                     warnings.push(format!("a copy of the store header is lost: {error}"));
                     first_error = first_error.or(Some(error));
@@ -93,6 +95,10 @@ impl Header {
             .at_path(folder.describe(""))
             .advise("use a newer version of cairn"));
         }
+        header
+            .cut
+            .check()
+            .map_err(|e| e.at_path(folder.describe("")))?;
         Ok((header, warnings))
     }
 

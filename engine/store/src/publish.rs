@@ -9,7 +9,7 @@ use crate::pack::SealedPack;
 use crate::session::{Session, publish_lock};
 use crate::state::{SegmentRow, State};
 use crate::store::Store;
-use cairn_base::{LockMode, Result};
+use cairn_base::{Folder, LockMode, Result, SegmentId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub fn publish(
     for entry in entries {
         writer.push(entry)?;
     }
-    let segment = writer.finish(&rows)?;
+    let segment = writer.finish(folder, &rows)?;
     // The files are durable; their names in the session's folder need to be as well before they are announced.
     folder.sync_folder(&session.scratch())?;
 
@@ -66,8 +66,31 @@ pub fn publish(
     state.segments.push(row(&segment));
     state.publish(folder)?;
     session.fulfilled()?;
+    sweep_segments(folder)?;
     drop(lock);
     store.refresh()?;
+    Ok(())
+}
+
+/// Deletes segments that neither slot of the state lists: those that were merged two publications ago, and those that a crash
+/// kept from being listed. As long as one slot lists a segment it stays, so that the loss of the other slot loses nothing.
+/// The caller holds the publish lock. Whoever has a segment open keeps what is mapped.
+///
+/// # Errors
+/// As the folder reports.
+pub fn sweep_segments(folder: &dyn Folder) -> Result<()> {
+    let Some(listed) = State::listed(folder)? else {
+        return Ok(());
+    };
+    for id in folder
+        .list(INDEX)?
+        .iter()
+        .filter_map(|name| SegmentId::parse(name).ok())
+    {
+        if !listed.contains(&id) {
+            folder.remove(&layout::segment(id))?;
+        }
+    }
     Ok(())
 }
 
@@ -121,11 +144,8 @@ pub fn merge_segments(store: &Store, session: &Session) -> Result<()> {
         .segments
         .splice(position..position + count, [row(&merged)]);
     state.publish(folder)?;
-    // Only now does nothing list the sources any more; whoever has them open keeps what they mapped.
-    for source in &sources {
-        folder.remove(&layout::segment(source.id()))?;
-    }
     session.fulfilled()?;
+    sweep_segments(folder)?;
     drop(lock);
     store.refresh()?;
     Ok(())

@@ -6,7 +6,6 @@ use crate::hash::ChunkKind;
 use crate::index::Place;
 use crate::layout;
 use crate::store::Store;
-use cairn_base::read_at::read_vec;
 use cairn_base::{ChunkId, Error, Kind, PackId, ReadAt, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -28,7 +27,14 @@ pub struct ChunkReader {
     store: Arc<Store>,
     packs: Cache<PackId, Arc<dyn ReadAt>>,
     chunks: Cache<ChunkId, Vec<u8>>,
-    decompressors: Mutex<Vec<Decompressor>>,
+    tools: Mutex<Vec<Tools>>,
+}
+
+/// What one thread decodes with; kept, because both are costly to make.
+#[derive(Default)]
+struct Tools {
+    decompressor: Decompressor,
+    stored: Vec<u8>,
 }
 
 impl ChunkReader {
@@ -36,9 +42,9 @@ impl ChunkReader {
     pub fn new(store: Arc<Store>, cache_bytes: usize) -> ChunkReader {
         ChunkReader {
             store,
-            packs: Cache::new(OPEN_PACKS * 2),
+            packs: Cache::new(OPEN_PACKS),
             chunks: Cache::new(cache_bytes),
-            decompressors: Mutex::new(Vec::new()),
+            tools: Mutex::new(Vec::new()),
         }
     }
 
@@ -57,7 +63,11 @@ impl ChunkReader {
     /// # Errors
     /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
     pub fn chunk(&self, kind: ChunkKind, wanted: Wanted) -> Result<Arc<Vec<u8>>> {
-        if let Some(bytes) = self.cached(&wanted.id) {
+        if let Some(bytes) = self.cached(&wanted.id)
+            && wanted
+                .length
+                .is_none_or(|length| bytes.len() == usize::try_from(length).unwrap_or(usize::MAX))
+        {
             return Ok(bytes);
         }
         let bytes = Arc::new(self.chunk_uncached(kind, wanted)?);
@@ -163,14 +173,23 @@ impl ChunkReader {
         let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
         let file = self.pack(place.pack)?;
         let offset = u64::from(place.offset);
-        if place.plain {
-            *plain = read_vec(&file, offset, size(end.min(place.stored)))?;
-            return Ok(());
+        if offset.saturating_add(u64::from(place.stored)) > file.size() {
+            return Err(Error::damaged("a pack is shorter than its index says"));
         }
-        let stored = read_vec(&file, offset, size(place.stored))?;
-        let mut decompressor = self.decompressors.lock().pop().unwrap_or_default();
-        let result = decompressor.decompress(&stored, size(end), plain);
-        self.decompressors.lock().push(decompressor);
+        if place.plain {
+            plain.resize(size(end.min(place.stored)), 0);
+            return file.read_exact_at(offset, plain);
+        }
+        let mut tools = self.tools.lock().pop().unwrap_or_default();
+        tools.stored.resize(size(place.stored), 0);
+        let result = file
+            .read_exact_at(offset, &mut tools.stored)
+            .and_then(|()| {
+                tools
+                    .decompressor
+                    .decompress(&tools.stored, size(end), plain)
+            });
+        self.tools.lock().push(tools);
         result
     }
 

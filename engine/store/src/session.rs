@@ -57,7 +57,6 @@ impl Record for Manifest {
 }
 
 const MANIFEST: &str = "manifest";
-const MAX_BYTES: u64 = 16 << 20;
 
 /// A live session. Dropping it removes its file and everything it did not publish.
 pub struct Session {
@@ -65,6 +64,7 @@ pub struct Session {
     id: SessionId,
     record: SessionRecord,
     lock: Option<Box<dyn Lock>>,
+    warning: Option<String>,
 }
 
 /// Waits for the publish lock.
@@ -77,7 +77,13 @@ pub fn publish_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
         .ok_or_else(|| Error::new(Kind::Busy, "the store's publish lock is not to be had"))
 }
 
-/// Name of this host, for messages and for the rule of one writing host.
+/// What tells this host from others: its name, and its machine id where it has one.
+pub fn host_identity() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    format!("{} {}", host_name(), id.trim())
+}
+
+/// Name of this host, for messages.
 pub fn host_name() -> String {
     rustix::system::uname()
         .nodename()
@@ -109,10 +115,18 @@ impl Session {
             folder,
             id,
             lock: None,
+            warning: None,
         };
         match session.enter() {
             Ok(()) => Ok(session),
-            Err(error) if kind == SessionKind::Read && error.kind() == Kind::Denied => Ok(session),
+            // Read-only media, a full disk: nobody can be told, but reading goes on.
+            Err(error) if kind == SessionKind::Read && error.kind() != Kind::Damaged => {
+                session.lock = None;
+                session.warning = Some(format!(
+                    "reading without a session file, so a prune may delete what is read: {error}"
+                ));
+                Ok(session)
+            }
             Err(error) => Err(error),
         }
     }
@@ -138,6 +152,11 @@ impl Session {
     /// Whether the session has a file (a reader on read-only media has none).
     pub fn is_registered(&self) -> bool {
         self.lock.is_some()
+    }
+
+    /// Why it has no file, if it has none.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// The generation it opened.
@@ -197,7 +216,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.lock.is_some() {
+        // A publication that failed halfway has left files in public places: its manifest stays, so that the next writer
+        // sweeps them.
+        let unfulfilled = join(&self.scratch(), MANIFEST);
+        if self.lock.is_some() && self.folder.size(&unfulfilled).is_err() {
             // Whatever cannot be removed now is swept by the next writer.
             let _later = remove_session(&*self.folder, self.id);
         }
@@ -217,17 +239,18 @@ fn remove_session(folder: &dyn Folder, id: SessionId) -> Result<()> {
 }
 
 /// Sweeps what dead sessions left: their folders, and packs and segments that were renamed into place but
-/// that no state ever listed. The caller holds the publish lock.
+/// that no state ever listed. The caller holds the publish lock. One session that cannot be swept does not stop the rest;
+/// the answer says what could not be done.
 ///
 /// `named` tells which packs live segments name; `None` if that is not known for sure: then published names are left alone.
 ///
 /// # Errors
-/// As the folder reports.
+/// If the sessions cannot be listed.
 pub fn sweep_dead(
     folder: &dyn Folder,
     state: &State,
     named: Option<&HashSet<PackId>>,
-) -> Result<usize> {
+) -> Result<Vec<String>> {
     let mut ids: Vec<SessionId> = folder
         .list(SESSIONS)?
         .iter()
@@ -235,27 +258,40 @@ pub fn sweep_dead(
         .collect();
     ids.sort();
     ids.dedup();
-    let mut swept = 0;
+    let mut warnings = Vec::new();
     for id in ids {
-        let Some(_lock) = folder.lock(&layout::session(id), LockMode::Exclusive, false)? else {
-            continue;
-        };
-        let manifest = format!("{}/{MANIFEST}", layout::session_folder(id));
-        if let Some(bytes) = optional(read_small(folder, &manifest, MAX_BYTES))? {
-            let Some(named) = named else {
-                continue;
-            };
-            // A manifest that does not check was not durable, so nothing was renamed after it.
-            if let Ok(manifest) = codec::open::<Manifest>(&bytes) {
-                remove_unlisted(folder, state, named, &manifest)?;
-            }
+        if let Err(error) = sweep_one(folder, state, named, id) {
+            warnings.push(format!(
+                "what the dead session {id} left could not be removed: {error}"
+            ));
         }
-        remove_session(folder, id)?;
-        swept += 1;
     }
-    Ok(swept)
+    Ok(warnings)
 }
 
+fn sweep_one(
+    folder: &dyn Folder,
+    state: &State,
+    named: Option<&HashSet<PackId>>,
+    id: SessionId,
+) -> Result<()> {
+    let Some(_lock) = folder.lock(&layout::session(id), LockMode::Exclusive, false)? else {
+        return Ok(());
+    };
+    let manifest = join(&layout::session_folder(id), MANIFEST);
+    if let Some(bytes) = optional(read_small(folder, &manifest, codec::MAX_FILE))? {
+        let Some(named) = named else {
+            return Ok(());
+        };
+        // A manifest that does not check was not durable, so nothing was renamed after it.
+        if let Ok(manifest) = codec::open::<Manifest>(&bytes) {
+            remove_unlisted(folder, state, named, &manifest)?;
+        }
+    }
+    remove_session(folder, id)
+}
+
+/// Removes what the manifest names and the state does not.
 fn remove_unlisted(
     folder: &dyn Folder,
     state: &State,

@@ -1,15 +1,13 @@
 //! The state: which segments live and which packs are condemned. What it does not list does not exist.
 //!
-//! Two slots; a publication writes the one that is not current, so that a crash leaves the other.
+//! Two slots, one generation apart; a publication writes the one that is not current, so that a crash leaves the other.
 
 use crate::codec::{self, Record};
 use crate::layout::{LOCKS, STATES};
 use bincode::{Decode, Encode};
-use cairn_base::folder::{optional, read_small, replace_bytes};
+use cairn_base::folder::{read_small, replace_bytes};
 use cairn_base::{Error, Folder, PackId, Result, SegmentId};
-
-/// Largest state file read.
-const MAX_BYTES: u64 = 16 << 20;
+use std::collections::HashSet;
 
 /// A live segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -52,41 +50,60 @@ impl State {
         self.condemned.iter().map(|id| PackId(*id))
     }
 
-    /// Reads the newest state that checks. A damaged slot is a warning if the other one is whole.
+    /// The segments that any slot lists; `None` if a slot is lost.
+    ///
+    /// # Errors
+    /// As [`State::read`].
+    pub fn listed(folder: &dyn Folder) -> Result<Option<HashSet<SegmentId>>> {
+        let (_, lost) = State::read(folder)?;
+        if lost.is_some() {
+            return Ok(None);
+        }
+        let mut listed = HashSet::new();
+        for name in STATES {
+            let state: State = codec::open(&read_small(folder, name, codec::MAX_FILE)?)?;
+            listed.extend(state.segments.iter().map(SegmentRow::segment));
+        }
+        Ok(Some(listed))
+    }
+
+    /// Reads the newest state that checks. If a slot is lost, that state may not be the newest that ever was: the answer says
+    /// so, and what it does not list may be needed all the same.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither slot can be read.
     pub fn read(folder: &dyn Folder) -> Result<(State, Option<String>)> {
-        let mut newest: Option<State> = None;
+        let mut found: Vec<State> = Vec::new();
         let mut failed: Option<Error> = None;
         for name in STATES {
-            let read = optional(read_small(folder, name, MAX_BYTES)).and_then(|bytes| {
-                bytes
-                    .map(|bytes| codec::open::<State>(&bytes))
-                    .transpose()
-                    .map_err(|e| e.at_path(folder.describe(name)))
-            });
-            match read {
-                Ok(Some(state))
-                    if newest
-                        .as_ref()
-                        .is_none_or(|other| other.generation < state.generation) =>
-                {
-                    newest = Some(state);
+            match read_small(folder, name, codec::MAX_FILE).and_then(|bytes| codec::open(&bytes)) {
+                Ok(state) => found.push(state),
+                Err(error) => {
+                    let error: Error = error;
+                    failed = Some(error.at_path(folder.describe(name)));
                 }
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
             }
         }
-        match (newest, failed) {
-            (Some(state), failed) => {
-                let warning = failed.map(|e| format!("a slot of the store state is damaged: {e}"));
-                Ok((state, warning))
+        found.sort_by_key(|state| state.generation);
+        match (found.pop(), found.pop(), failed) {
+            (Some(newest), Some(older), _) => {
+                // A publication writes one slot, so the two are always one apart.
+                let apart = newest.generation.saturating_sub(older.generation);
+                let lost = (apart != 1)
+                    .then(|| "the two slots of the store state do not belong together".to_string());
+                Ok((newest, lost))
             }
-            (None, Some(error)) => Err(error.context("the store state cannot be read")),
-            (None, None) => Err(Error::damaged("the store has no state")
-                .at_path(folder.describe(""))
-                .advise("the files state.0 and state.1 are gone: restore them from a copy")),
+            (Some(only), None, failed) => {
+                let why = failed.map(|e| e.to_string()).unwrap_or_default();
+                Ok((
+                    only,
+                    Some(format!("a slot of the store state is lost: {why}")),
+                ))
+            }
+            (None, _, Some(error)) => Err(error
+                .context("the store state cannot be read")
+                .advise("restore the files state.0 and state.1 from a copy of the store")),
+            (None, _, None) => Err(Error::damaged("the store has no state")),
         }
     }
 

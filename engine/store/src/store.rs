@@ -4,9 +4,9 @@ use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::Header;
 use crate::index::{IndexSet, Segment};
-use crate::layout::{self, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, SESSIONS};
-use crate::session::{host_name, publish_lock, sweep_dead};
-use crate::state::State;
+use crate::layout::{self, HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, SESSIONS, STATES};
+use crate::session::{host_identity, publish_lock, sweep_dead};
+use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
 use cairn_base::{Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
@@ -20,6 +20,34 @@ const ATTEMPTS: usize = 5;
 struct Current {
     state: State,
     index: IndexSet,
+    /// Packs that are gone or cut short, as far as a writer has looked.
+    missing: HashSet<PackId>,
+    /// Segments that could not be opened.
+    lost: Vec<String>,
+}
+
+/// What was found on disk.
+struct Found {
+    state: State,
+    segments: Vec<Arc<Segment>>,
+    lost: Vec<String>,
+    lost_slot: Option<String>,
+}
+
+impl Current {
+    fn of(found: Found, missing: HashSet<PackId>) -> Current {
+        let hidden = found
+            .state
+            .condemned_packs()
+            .chain(missing.iter().copied())
+            .collect();
+        Current {
+            index: IndexSet::new(found.segments, hidden),
+            state: found.state,
+            missing,
+            lost: found.lost,
+        }
+    }
 }
 
 /// An open store. Shared by threads.
@@ -35,29 +63,21 @@ impl Store {
     /// Makes a store in `folder`, which must be empty.
     ///
     /// # Errors
-    /// [`Kind::Exists`] if anything is in the folder, [`Kind::Invalid`] for impossible cut parameters; as the folder reports.
+    /// [`Kind::Exists`] if anything but an interrupted `init` is in the folder, [`Kind::Invalid`] for impossible cut parameters; as the folder reports.
     pub fn create(folder: Arc<dyn Folder>, cut: CutParameters, clock: &dyn Clock) -> Result<Store> {
         cut.check()?;
-        let found = folder.list("")?;
-        if found
-            .iter()
-            .any(|name| layout::HEADERS.contains(&name.as_str()))
-        {
-            return Err(
-                Error::new(Kind::Exists, "there is a store already").at_path(folder.describe(""))
-            );
-        }
-        if !found.is_empty() {
-            return Err(
-                Error::new(Kind::Exists, "the folder for the store is not empty")
-                    .at_path(folder.describe(""))
-                    .advise("name a new or empty folder"),
-            );
-        }
+        check_empty(&*folder)?;
         for path in [LOCKS, SESSIONS, PACKS, INDEX, POINTS] {
             folder.create_folder(path)?;
         }
-        State::default().publish(&*folder)?;
+        // Both slots from the start, so that one that is missing is always one that was lost.
+        for generation in 0..2 {
+            let state = State {
+                generation,
+                ..State::default()
+            };
+            state.publish(&*folder)?;
+        }
         let header = Header {
             store: random()?,
             read_flags: 0,
@@ -66,7 +86,7 @@ impl Store {
             cut,
             id_key: random()?,
         };
-        // The header comes last: without it the folder is no store, and making it again is refused only then.
+        // The header comes last: without it the folder is no store, and making it can begin again.
         header.create(&*folder)?;
         Store::open(folder)
     }
@@ -79,13 +99,14 @@ impl Store {
     pub fn open(folder: Arc<dyn Folder>) -> Result<Store> {
         let (header, mut warnings) = Header::read(&*folder)?;
         let keys = Keys::derive(&header.id_key);
-        let (current, warning) = read_current(&*folder, header.store, &IndexSet::default())?;
-        warnings.extend(warning);
+        let found = read_current(&*folder, header.store, &IndexSet::default())?;
+        warnings.extend(found.lost_slot.iter().cloned());
+        warnings.extend(found.lost.iter().cloned());
         Ok(Store {
             folder,
             keys,
             header,
-            current: RwLock::new(current),
+            current: RwLock::new(Current::of(found, HashSet::new())),
             warnings,
         })
     }
@@ -120,6 +141,13 @@ impl Store {
         self.current.read().state.clone()
     }
 
+    /// Whether every segment could be opened and, as far as a writer has looked, every pack is there: then whatever a map
+    /// names is in the store.
+    pub fn is_whole(&self) -> bool {
+        let current = self.current.read();
+        current.missing.is_empty() && current.lost.is_empty()
+    }
+
     /// Reads the state again; `true` if there is a newer generation. Segments that stay are not opened again.
     ///
     /// # Errors
@@ -133,17 +161,18 @@ impl Store {
         if state.generation == before {
             return Ok(false);
         }
-        let (current, _) = read_current(&*self.folder, self.header.store, &index)?;
+        let found = read_current(&*self.folder, self.header.store, &index)?;
         let mut slot = self.current.write();
         // Another thread may have read an even newer one meanwhile.
-        if slot.state.generation < current.state.generation {
-            *slot = current;
+        if slot.state.generation < found.state.generation {
+            let missing = std::mem::take(&mut slot.missing);
+            *slot = Current::of(found, missing);
         }
         Ok(true)
     }
 
-    /// Makes ready to write: takes the host's lock, sweeps dead sessions, mends lost copies of the header, and looks whether every
-    /// pack is there with its sealed length. Answers the lock and the packs that must not be relied on.
+    /// Makes ready to write: takes the host's lock, mends lost copies of header and state, sweeps dead sessions, and looks whether
+    /// every pack is there with its sealed length. From then on what lies in packs that are not counts as absent.
     ///
     /// # Errors
     /// [`Kind::Busy`] if another host writes, [`Kind::Unsupported`] if the store needs a newer program to write.
@@ -156,29 +185,58 @@ impl Store {
             );
         }
         let host = self.host_lock()?;
+        let mut warnings;
         {
             let _publish = publish_lock(&*self.folder)?;
             self.header.heal(&*self.folder)?;
-            let (state, damaged_slot) = State::read(&*self.folder)?;
+            self.heal_state()?;
+            let (state, lost_slot) = State::read(&*self.folder)?;
             self.refresh()?;
             let named: HashSet<PackId> = self.index().packs().iter().map(|row| row.id).collect();
-            // With a slot lost the state may be an older one: what it does not list may yet be needed.
-            sweep_dead(
-                &*self.folder,
-                &state,
-                damaged_slot.is_none().then_some(&named),
-            )?;
+            // Where something is lost, what nothing lists may yet be needed.
+            let certain = lost_slot.is_none() && self.current.read().lost.is_empty();
+            warnings = sweep_dead(&*self.folder, &state, certain.then_some(&named))?;
         }
         let missing = self.missing_packs()?;
+        if !missing.is_empty() {
+            warnings.push(format!(
+                "{} packs of the store are missing or cut short: what lay in them and is seen again is stored anew; run `cairn verify`",
+                missing.len()
+            ));
+        }
+        let mut current = self.current.write();
+        let hidden = current
+            .state
+            .condemned_packs()
+            .chain(missing.iter().copied())
+            .collect();
+        current.index = IndexSet::new(current.index.segments().to_vec(), hidden);
+        current.missing = missing;
+        warnings.extend(current.lost.iter().cloned());
         Ok(WriterPermit {
             _host: host,
-            missing,
+            warnings,
         })
+    }
+
+    /// If a slot of the state is lost, publishes both anew, with every whole segment there is. The caller holds the publish lock.
+    fn heal_state(&self) -> Result<()> {
+        let (mut state, lost_slot) = State::read(&*self.folder)?;
+        if lost_slot.is_none() {
+            return Ok(());
+        }
+        complete(&*self.folder, self.header.store, &mut state)?;
+        // Above the generation that may have been lost, so that everybody notices; twice, so that both slots are whole.
+        state.generation = state.generation.saturating_add(2);
+        state.publish(&*self.folder)?;
+        state.generation = state.generation.saturating_add(1);
+        state.publish(&*self.folder)?;
+        Ok(())
     }
 
     fn host_lock(&self) -> Result<Box<dyn Lock>> {
         let folder = &*self.folder;
-        let here = host_name();
+        let here = host_identity();
         let busy = || {
             let holder = read_small(folder, HOST_LOCK, 4096).unwrap_or_default();
             Error::new(
@@ -195,7 +253,9 @@ impl Store {
             if let Some(lock) = folder.lock(HOST_LOCK, LockMode::Exclusive, false)? {
                 // Alone: the note is ours to write. Going to shared mode lets other writers of this host in.
                 lock.write_note(here.as_bytes())?;
-                if lock.change(LockMode::Shared)? {
+                // The kernel lets go for a moment in between: somebody else may have written his name.
+                let shared = lock.change(LockMode::Shared)?;
+                if shared && read_small(folder, HOST_LOCK, 4096)? == here.as_bytes() {
                     return Ok(lock);
                 }
             } else if let Some(lock) = folder.lock(HOST_LOCK, LockMode::Shared, false)? {
@@ -236,48 +296,99 @@ impl Store {
 /// The right to write: while it lives no other host writes.
 pub struct WriterPermit {
     _host: Box<dyn Lock>,
-    missing: HashSet<PackId>,
+    warnings: Vec<String>,
 }
 
 impl WriterPermit {
-    /// Packs that are gone or cut short: what lies in them counts as absent.
-    pub fn missing(&self) -> &HashSet<PackId> {
-        &self.missing
+    /// What is not as it should be.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 }
 
-fn read_current(
-    folder: &dyn Folder,
-    store: [u8; 16],
-    known: &IndexSet,
-) -> Result<(Current, Option<String>)> {
+/// Refuses a folder that holds anything but what an interrupted `init` left.
+fn check_empty(folder: &dyn Folder) -> Result<()> {
+    let found = folder.list("")?;
+    let here = || folder.describe("");
+    if found.iter().any(|name| HEADERS.contains(&name.as_str())) {
+        return Err(Error::new(Kind::Exists, "there is a store already").at_path(here()));
+    }
+    for name in &found {
+        let own = [LOCKS, SESSIONS, PACKS, INDEX, POINTS].contains(&name.as_str());
+        let left = STATES.contains(&name.as_str())
+            || own && (name == LOCKS || folder.list(name)?.is_empty());
+        if !left {
+            return Err(
+                Error::new(Kind::Exists, "the folder for the store is not empty")
+                    .at_path(here())
+                    .advise("name a new or empty folder"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Reads the state and opens its segments; those of `known` are not opened again. A segment that cannot be opened is left
+/// out and named: what only it knew counts as absent, the rest of the store stays usable.
+fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Result<Found> {
     let known: HashMap<SegmentId, Arc<Segment>> = known
         .segments()
         .iter()
         .map(|segment| (segment.id(), segment.clone()))
         .collect();
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
-        let (state, warning) = State::read(folder)?;
-        let opened: Result<Vec<Arc<Segment>>> = state
-            .segments
-            .iter()
-            .map(|row| match known.get(&row.segment()) {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (mut state, lost_slot) = State::read(folder)?;
+        if lost_slot.is_some() {
+            complete(folder, store, &mut state)?;
+        }
+        let mut found = Found {
+            segments: Vec::new(),
+            lost: Vec::new(),
+            lost_slot,
+            state,
+        };
+        let mut gone = false;
+        for row in &found.state.segments {
+            let id = row.segment();
+            let opened = match known.get(&id) {
                 Some(segment) => Ok(segment.clone()),
-                None => Segment::open(folder, store, row.segment()).map(Arc::new),
-            })
-            .collect();
-        match opened {
-            Ok(segments) => {
-                let hidden = state.condemned_packs().collect();
-                let index = IndexSet::new(segments, hidden);
-                return Ok((Current { state, index }, warning));
+                None => Segment::open(folder, store, id).map(Arc::new),
+            };
+            match opened {
+                Ok(segment) => found.segments.push(segment),
+                Err(error) => {
+                    gone |= error.kind() == Kind::NotFound;
+                    found
+                        .lost
+                        .push(format!("a segment of the index is lost: {error}"));
+                }
             }
-            // A merge may have replaced it since the state was read.
-            Err(error) if error.kind() == Kind::NotFound => last = Some(error),
-            Err(error) => return Err(error.context("the store's index cannot be opened")),
+        }
+        // A merge may have replaced a segment since the state was read.
+        if !gone || attempt >= ATTEMPTS {
+            return Ok(found);
         }
     }
-    let error = last.unwrap_or_else(|| Error::damaged("the index keeps changing"));
-    Err(Error::damaged("a segment of the store's index is missing").caused_by(error))
+}
+
+/// Adds every whole segment that lies in the index folder to a state that may not be the newest. What is too much there is
+/// harmless: every chunk is authenticated when it is read.
+fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<()> {
+    let mut names = folder.list(INDEX)?;
+    names.sort();
+    for id in names.iter().filter_map(|name| SegmentId::parse(name).ok()) {
+        if state.segments.iter().any(|row| row.segment() == id) {
+            continue;
+        }
+        if let Ok(segment) = Segment::open(folder, store, id) {
+            state.segments.push(SegmentRow {
+                id: id.0,
+                entries: segment.entries(),
+                length: segment.length(),
+            });
+        }
+    }
+    Ok(())
 }

@@ -7,8 +7,9 @@
 use crate::catalog::all_points;
 use crate::frame::Decompressor;
 use crate::hash::ChunkKind;
+use crate::index::Place;
 use crate::map::{Leaf, REGION};
-use crate::pack::{PackKind, PackReader};
+use crate::pack::{PackKind, PackReader, TocChunk, TocFrame};
 use crate::point::{DiskRecord, Point};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind};
@@ -137,7 +138,9 @@ fn check_packs(
     let checked = AtomicU64::new(0);
     let found: Mutex<BadChunks> = Mutex::default();
     let problems: Mutex<Vec<String>> = Mutex::default();
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(16);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -147,17 +150,11 @@ fn check_packs(
                         return;
                     }
                     match check_pack(store, row.id, &mut scratch, monitor) {
-                        Ok((bad, bytes)) => {
-                            checked.fetch_add(bytes, Ordering::Relaxed);
-                            if !bad.is_empty() {
-                                let path = store.folder().describe(&crate::layout::pack(row.id));
-                                problems.lock().push(format!(
-                                    "{} chunks in the pack {path} are damaged",
-                                    bad.len()
-                                ));
-                            }
+                        Ok(findings) => {
+                            checked.fetch_add(findings.bytes, Ordering::Relaxed);
+                            problems.lock().extend(describe(store, row.id, &findings));
                             let mut found = found.lock();
-                            for id in bad {
+                            for id in findings.bad {
                                 found.chunks.entry(id).or_default().insert(row.id);
                             }
                         }
@@ -182,56 +179,122 @@ fn check_packs(
 #[derive(Default)]
 struct Scratch {
     decompressor: Decompressor,
+    stored: Vec<u8>,
     plain: Vec<u8>,
 }
 
-/// The damaged chunks of one pack, and the bytes that were checked. An error if the pack's own structures do not check.
+impl Scratch {
+    /// Whether the first `end` plain bytes of the frame in `stored` could be had.
+    fn decode(&mut self, frame: &TocFrame, end: usize) -> bool {
+        if frame.plain {
+            self.plain.clone_from(&self.stored);
+            return self.plain.len() >= end;
+        }
+        self.decompressor
+            .decompress(&self.stored, end, &mut self.plain)
+            .is_ok()
+    }
+}
+
+/// What the check of a pack found.
+#[derive(Default)]
+struct PackFindings {
+    bytes: u64,
+    bad: Vec<ChunkId>,
+    /// Chunks that the index does not have at their place.
+    unindexed: u64,
+    /// Frames whose tag does not match; their chunks may be good all the same.
+    bad_frames: u64,
+}
+
+/// What is wrong with a pack, in sentences.
+fn describe(store: &Store, id: PackId, findings: &PackFindings) -> Vec<String> {
+    let path = store.folder().describe(&crate::layout::pack(id));
+    let mut said = Vec::new();
+    if findings.bad_frames > 0 {
+        said.push(format!(
+            "{} frames of the pack {path} are not what was written: {} chunks are lost",
+            findings.bad_frames,
+            findings.bad.len()
+        ));
+    } else if !findings.bad.is_empty() {
+        said.push(format!(
+            "{} chunks in the pack {path} are damaged",
+            findings.bad.len()
+        ));
+    }
+    if findings.unindexed > 0 {
+        said.push(format!(
+            "the index does not know where {} chunks of the pack {path} lie",
+            findings.unindexed
+        ));
+    }
+    said
+}
+
+/// Checks every frame and chunk of a pack. An error if the pack's own structures do not check.
 fn check_pack(
     store: &Store,
     id: PackId,
     scratch: &mut Scratch,
     monitor: &dyn Monitor,
-) -> Result<(Vec<ChunkId>, u64)> {
+) -> Result<PackFindings> {
     let pack = PackReader::open(&**store.folder(), store.header().store, id)?;
-    let mut bad = Vec::new();
-    let mut chunks = pack.toc().chunks.iter();
-    let mut bytes = 0u64;
+    let mut findings = PackFindings::default();
+    let mut chunks = pack.toc().chunks.as_slice();
     for frame in &pack.toc().frames {
         if monitor.stop_requested() {
             break;
         }
-        let inside: Vec<_> = chunks
-            .by_ref()
-            .take(usize::try_from(frame.chunks).unwrap_or(0))
-            .collect();
-        let length = usize::try_from(frame.raw).unwrap_or(usize::MAX);
-        let decoded = pack.stored(store.keys(), frame).and_then(|stored| {
-            if frame.plain {
-                scratch.plain = stored;
-                Ok(())
-            } else {
-                scratch
-                    .decompressor
-                    .decompress(&stored, length, &mut scratch.plain)
-            }
-        });
-        let mut at = 0usize;
-        for chunk in inside {
-            let end = at.saturating_add(usize::try_from(chunk.length).unwrap_or(usize::MAX));
-            let good = decoded.is_ok()
-                && scratch
-                    .plain
-                    .get(at..end)
-                    .is_some_and(|bytes| is_chunk(store, pack.footer().kind, chunk.id, bytes));
-            if !good {
-                bad.push(chunk.id);
-            }
-            at = end;
-        }
-        bytes += u64::from(frame.stored);
+        let count = usize::try_from(frame.chunks).unwrap_or(0).min(chunks.len());
+        let (inside, later) = chunks.split_at(count);
+        chunks = later;
+        check_frame(store, &pack, frame, inside, scratch, &mut findings);
+        findings.bytes += u64::from(frame.stored);
         monitor.advance(Stage::VerifyPacks, u64::from(frame.stored));
     }
-    Ok((bad, bytes))
+    Ok(findings)
+}
+
+fn check_frame(
+    store: &Store,
+    pack: &PackReader,
+    frame: &TocFrame,
+    chunks: &[TocChunk],
+    scratch: &mut Scratch,
+    findings: &mut PackFindings,
+) {
+    let tag = pack.stored(store.keys(), frame, &mut scratch.stored);
+    if !matches!(tag, Ok(true)) {
+        findings.bad_frames += 1;
+    }
+    let readable = tag.is_ok();
+    let whole = readable && scratch.decode(frame, usize::try_from(frame.raw).unwrap_or(usize::MAX));
+    let index = store.index();
+    let mut at = 0u32;
+    for chunk in chunks {
+        let end = at.saturating_add(chunk.length);
+        let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+        // Of a damaged frame the chunks before the damage may still be good.
+        let decoded = whole || readable && scratch.decode(frame, size(end));
+        let bytes = scratch.plain.get(size(at)..size(end));
+        let kind = pack.footer().kind;
+        if !decoded || !bytes.is_some_and(|bytes| is_chunk(store, kind, chunk.id, bytes)) {
+            findings.bad.push(chunk.id);
+        }
+        let place = Place {
+            pack: pack.footer().pack,
+            offset: frame.offset,
+            stored: frame.stored,
+            plain: frame.plain,
+            at,
+            length: chunk.length,
+        };
+        if !index.places(&chunk.id).unwrap_or_default().contains(&place) {
+            findings.unindexed += 1;
+        }
+        at = end;
+    }
 }
 
 /// Whether the bytes are those of the chunk. A map's chunk may be a leaf or a node of any level.
@@ -264,6 +327,7 @@ fn walk_points(
     monitor.begin(Stage::VerifyPoints, total);
     // Of the point before, by machine and disk: its map, and the damage found in it.
     let mut before: HashMap<(String, String), (Tree, Regions)> = HashMap::new();
+    let mut unlisted = 0u64;
     let mut all: BTreeMap<(String, u64, u64, Option<ChunkId>), Damage> = BTreeMap::new();
     for point in points {
         for disk in &point.record.disks {
@@ -288,7 +352,11 @@ fn walk_points(
             let regions = walk.disk(before.get(&key))?;
             for (region, found) in &regions {
                 for damage in found {
-                    note(&mut all, point, disk, *region, damage);
+                    if all.len() < MAX_LISTED {
+                        note(&mut all, point, disk, *region, damage);
+                    } else {
+                        unlisted += 1;
+                    }
                 }
             }
             report.walked_bytes += disk.size;
@@ -297,6 +365,11 @@ fn walk_points(
         report.points += 1;
     }
     monitor.finish(Stage::VerifyPoints);
+    if unlisted > 0 {
+        report
+            .problems
+            .push(format!("{unlisted} more damaged places are not listed"));
+    }
     report.damaged.extend(all.into_values());
     Ok(())
 }
@@ -309,6 +382,11 @@ struct Lost {
     within: u64,
     length: u64,
     why: String,
+}
+
+/// Whether an error means that bytes are lost, rather than that the work cannot be done.
+fn is_loss(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Damaged | Kind::Io)
 }
 
 /// Damage by region.
@@ -337,6 +415,9 @@ fn note(
     damage.points.push(point.id);
 }
 
+/// Damages listed one by one; of more only the number is told.
+const MAX_LISTED: usize = 100_000;
+
 struct Walk<'a> {
     store: &'a Arc<Store>,
     tree: &'a Tree,
@@ -363,7 +444,7 @@ impl Walk<'_> {
             }
             let spot = match self.tree.locate(region) {
                 Ok(spot) => spot,
-                Err(error) if error.kind() == Kind::Damaged => {
+                Err(error) if is_loss(&error) => {
                     let lost = self.lost_region(region, &error);
                     regions.entry(region).or_default().push(lost);
                     region += 1;
@@ -410,7 +491,7 @@ impl Walk<'_> {
     fn region(&self, region: u64, id: ChunkId) -> Result<Vec<Lost>> {
         let leaf: Leaf = match self.tree.leaf(region, id) {
             Ok(leaf) => leaf,
-            Err(error) if error.kind() == Kind::Damaged => {
+            Err(error) if is_loss(&error) => {
                 return Ok(vec![self.lost_region(region, &error)]);
             }
             Err(error) => return Err(error),

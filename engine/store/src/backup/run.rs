@@ -6,7 +6,9 @@ use crate::backup::plan::{Plan, Task, allocated_bytes, covered};
 use crate::backup::region::{Context, RegionResult};
 use crate::backup::seal::Sealer;
 use crate::backup::sink::Sink;
-use crate::catalog::{choose_time, latest, lock_machine, machine_points, publish_point};
+use crate::catalog::{
+    choose_time, latest, lock_machine, machine_points, next_sequence, publish_point,
+};
 use crate::frame::Compressor;
 use crate::map::{MapBuilder, REGION, Shape};
 use crate::names::{check_machine, is_disk_name};
@@ -25,6 +27,8 @@ use std::time::Instant;
 
 /// Cache for the maps of the previous point, in bytes.
 const MAP_CACHE: usize = 8 << 20;
+/// A worker and its window need about 25 MiB: more of them would break the memory budget.
+const MAX_THREADS: usize = 8;
 /// Regions in flight for each worker.
 const WINDOW: u64 = 4;
 
@@ -52,7 +56,7 @@ pub struct BackupOptions {
     pub consistency: Consistency,
     /// zstd level, 1 to 19.
     pub level: i32,
-    /// Worker threads; 0 means one for each processor.
+    /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
 }
 
@@ -94,6 +98,11 @@ pub fn backup(
     let _machine = lock_machine(store, &options.machine)?;
     let listing = machine_points(store, &options.machine)?;
     let mut warnings: Vec<String> = store.warnings().to_vec();
+    for warning in permit.warnings() {
+        if !warnings.contains(warning) {
+            warnings.push(warning.clone());
+        }
+    }
     warnings.extend(listing.damaged.iter().map(ToString::to_string));
     let moment = choose_time(&listing.points, options.time, clock.now())?;
     if moment.clock_went_back {
@@ -113,12 +122,6 @@ pub fn backup(
     let stands_on: Vec<_> = base.iter().map(|point| point.id).collect();
     let session = Session::begin(store.folder().clone(), SessionKind::Write, &stands_on)?;
     store.refresh()?;
-    if !permit.missing().is_empty() {
-        warnings.push(format!(
-            "{} packs of the store are missing or cut short: what lay in them and is seen again is stored anew; run `cairn verify`",
-            permit.missing().len()
-        ));
-    }
 
     let total = disks
         .iter()
@@ -132,10 +135,10 @@ pub fn backup(
         monitor,
         disks,
         bases: find_bases(store, base.as_ref(), disks, &mut warnings)?,
-        missing: permit.missing().clone(),
         claims: Claims::default(),
     };
     let mut done = run.all()?;
+    warnings.append(&mut done.warnings);
     monitor.finish(Stage::Backup);
     for disk in disks {
         if let Some(changed) = &disk.changed
@@ -150,7 +153,7 @@ pub fn backup(
     for warning in &warnings {
         monitor.warn(warning);
     }
-    let sequence = listing.points.last().map_or(1, |p| p.record.sequence + 1);
+    let sequence = next_sequence(store, &options.machine)?;
     done.stats.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let record = PointRecord {
         machine: options.machine.clone(),
@@ -236,13 +239,13 @@ struct Run<'a> {
     monitor: &'a dyn Monitor,
     disks: &'a [DiskInput],
     bases: Vec<Option<Tree>>,
-    missing: std::collections::HashSet<cairn_base::PackId>,
     claims: Claims,
 }
 
 struct Done {
     disks: Vec<DiskRecord>,
     stats: BackupStats,
+    warnings: Vec<String>,
 }
 
 enum Outcome {
@@ -256,8 +259,9 @@ impl Run<'_> {
     fn all(&self) -> Result<Done> {
         let threads = match self.options.threads {
             0 => std::thread::available_parallelism().map_or(2, usize::from),
-            count => count.min(256),
-        };
+            count => count,
+        }
+        .min(MAX_THREADS);
         let sources = self.disks.iter().map(|disk| disk.source.clone()).collect();
         let plan = Mutex::new(Plan::new(sources)?);
         let window = WINDOW * u64::try_from(threads).unwrap_or(1);
@@ -351,7 +355,11 @@ impl Run<'_> {
         sink.publish()?;
         stats.stored = sink.stored;
         stats.new_chunks = sink.chunks;
-        Ok(Done { disks, stats })
+        Ok(Done {
+            disks,
+            stats,
+            warnings: sink.warnings,
+        })
     }
 
     fn take(
@@ -449,17 +457,12 @@ impl<'a> Worker<'a> {
         }
         let base = self.base_leaf(disk, region, shape)?;
         let store = self.run.store;
-        let mut index = store.index();
-        if !self.run.missing.is_empty() {
-            let hidden = index.hidden().union(&self.run.missing).copied().collect();
-            index = crate::index::IndexSet::new(index.segments().to_vec(), hidden);
-        }
         let context = Context {
             keys: store.keys(),
             cut: store.header().cut,
-            index,
+            index: store.index(),
             claims: &self.run.claims,
-            trust_base: self.run.missing.is_empty(),
+            trust_base: store.is_whole(),
         };
         let bytes = self.buffer.get(..length).unwrap_or_default();
         let base = base.as_ref().map(|(id, leaf)| (*id, leaf));
@@ -494,7 +497,7 @@ impl<'a> Worker<'a> {
         match leaf {
             Ok(found) => Ok(Some(found)),
             // A damaged map is no reason not to back up: the region is stored anew.
-            Err(error) if error.kind() == Kind::Damaged => Ok(None),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -11,7 +11,7 @@ use crate::publish::{merge_segments, publish};
 use crate::session::Session;
 use crate::store::Store;
 use cairn_base::units::to_u64;
-use cairn_base::{ChunkId, Result};
+use cairn_base::{ChunkId, Kind, Result};
 
 /// Entries after which a segment is published in the middle of a backup: bounds memory, and lets an interrupted first backup
 /// go on where it was. About 16 GiB of new data.
@@ -39,6 +39,8 @@ pub struct Sink<'a, 'scope> {
     pub stored: u64,
     /// Chunks written.
     pub chunks: u64,
+    /// What went wrong without harm.
+    pub warnings: Vec<String>,
 }
 
 impl<'a, 'scope> Sink<'a, 'scope> {
@@ -67,6 +69,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
             entries: Vec::new(),
             stored: 0,
             chunks: 0,
+            warnings: Vec::new(),
         })
     }
 
@@ -161,14 +164,14 @@ impl<'a, 'scope> Sink<'a, 'scope> {
         self.chunks += to_u64(frame.chunks.len());
         if pack.writer.is_full() {
             self.sealer.seal(pack.number, pack.writer)?;
-            if self.entries.len() >= CHECKPOINT {
-                return self.publish();
-            }
         } else {
             match kind {
                 PackKind::Data => self.data = Some(pack),
                 PackKind::Map => self.map = Some(pack),
             }
+        }
+        if self.entries.len() >= CHECKPOINT {
+            self.publish()?;
         }
         Ok(())
     }
@@ -178,8 +181,8 @@ impl<'a, 'scope> Sink<'a, 'scope> {
     /// # Errors
     /// As the folder reports.
     pub fn publish(&mut self) -> Result<()> {
-        // Entries name only packs that are sealed below; what waits for its frame goes along.
-        self.flush_waiting()?;
+        // What waits for its frame goes along. It is taken first, so that a publication within ends.
+        self.flush_map()?;
         for pack in [self.data.take(), self.map.take()].into_iter().flatten() {
             self.sealer.seal(pack.number, pack.writer)?;
         }
@@ -192,15 +195,15 @@ impl<'a, 'scope> Sink<'a, 'scope> {
         for prefix in &prefixes {
             self.claims.release(prefix);
         }
-        merge_segments(self.store, self.session)
-    }
-
-    fn flush_waiting(&mut self) -> Result<()> {
-        // A frame that fills its pack publishes: take what waits out first, so that this ends.
-        if self.waiting.is_empty() {
-            Ok(())
-        } else {
-            self.flush_map()
+        // What is public is safe whether or not segments can be merged.
+        match merge_segments(self.store, self.session) {
+            Err(error) if error.kind() == Kind::Interrupted => Err(error),
+            Err(error) => {
+                self.warnings
+                    .push(format!("index segments could not be merged: {error}"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 }

@@ -84,7 +84,7 @@ pub fn merge(
             heap.push(Reverse((entry.prefix, index, Queued(entry))));
         }
     }
-    writer.finish(&packs)
+    writer.finish(folder, &packs)
 }
 
 /// An entry in the heap; ordered by nothing, the key beside it is.

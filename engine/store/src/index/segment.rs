@@ -209,6 +209,7 @@ pub struct Segment {
     /// Fences and filters, where they are not mapped: bytes `fences_at..directory_at`.
     loaded: Option<Vec<u8>>,
     filters: Vec<SegmentFilter>,
+    lost_filters: bool,
     packs: Vec<PackRow>,
     path: String,
 }
@@ -253,12 +254,14 @@ impl Segment {
                 )
             }
         };
+        // Without its filters a segment is slower, not useless.
         let directory = part(
             footer.directory_at,
             footer.table_at,
             footer.directory_sum,
             "filter directory",
-        )?;
+        )
+        .ok();
         let table = part(footer.table_at, footer_at, footer.table_sum, "pack table")?;
         let fences_end = footer
             .fences_at
@@ -267,7 +270,11 @@ impl Segment {
         let fences = part(footer.fences_at, fences_end, footer.fences_sum, "fences")?;
         drop(fences);
         let mut filters = Vec::new();
-        for record in directory.chunks_exact(RECORD_LEN) {
+        for record in directory
+            .as_deref()
+            .unwrap_or_default()
+            .chunks_exact(RECORD_LEN)
+        {
             let record = FilterRecord::decode(record)?;
             let end = record.offset.checked_add(record.length);
             if record.offset < fences_end || end.is_none_or(|end| end > footer.directory_at) {
@@ -288,6 +295,7 @@ impl Segment {
             pages,
             loaded: None,
             filters,
+            lost_filters: directory.is_none(),
             packs,
             path,
         };
@@ -435,9 +443,11 @@ impl Segment {
 
     /// Whether a filter was found damaged; look-ups go on without it.
     pub fn has_damaged_filter(&self) -> bool {
-        self.filters
-            .iter()
-            .any(|filter| filter.state.load(Ordering::Acquire) == BAD)
+        self.lost_filters
+            || self
+                .filters
+                .iter()
+                .any(|filter| filter.state.load(Ordering::Acquire) == BAD)
     }
 
     /// The entries of a page, checked.

@@ -1,4 +1,4 @@
-//! Writing a segment: sorted entries in, one file out, memory bounded by one filter's keys.
+//! Writing a segment: sorted entries in, one file out, memory bounded by the keys of one filter and eight bytes a page.
 //!
 //! Segment: pages | fences | filters | filter directory | pack table | footer. The footer comes last, so that a segment is
 //! written in one pass.
@@ -10,8 +10,12 @@ use crate::index::place::Entry;
 use crate::index::segment::{PackRow, SegmentFooter};
 use cairn_base::folder::{Folder, NewFile};
 use cairn_base::ids::random;
+use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result, SegmentId};
+
+/// Filters are copied in pieces of this many bytes.
+const COPY: usize = 1 << 20;
 
 /// Writes one segment.
 pub struct SegmentWriter {
@@ -25,7 +29,11 @@ pub struct SegmentWriter {
     last: [u8; 16],
     fences: Vec<u8>,
     keys: Vec<u64>,
-    filters: Vec<(FilterRecord, Box<[u8]>)>,
+    filters: Vec<FilterRecord>,
+    /// Filters wait here until the pages are complete, so that memory stays small.
+    prints: Box<dyn NewFile>,
+    prints_path: String,
+    prints_length: u64,
 }
 
 /// A segment that is complete and durable, but not yet public.
@@ -54,6 +62,8 @@ impl SegmentWriter {
         let id = SegmentId(random()?);
         let path = format!("{session_folder}/{id}");
         let body = folder.create(&path)?;
+        let prints_path = format!("{path}.filters");
+        let prints = folder.create(&prints_path)?;
         Ok(SegmentWriter {
             id,
             store,
@@ -66,6 +76,9 @@ impl SegmentWriter {
             fences: Vec::new(),
             keys: Vec::new(),
             filters: Vec::new(),
+            prints,
+            prints_path,
+            prints_length: 0,
         })
     }
 
@@ -109,8 +122,10 @@ impl SegmentWriter {
     fn flush_filter(&mut self) -> Result<()> {
         if !self.keys.is_empty() {
             // Offsets are relative to the first filter until all are known.
-            let offset = self.filters.iter().map(|(record, _)| record.length).sum();
-            self.filters.push(filter::build(&self.keys, offset)?);
+            let (record, prints) = filter::build(&self.keys, self.prints_length)?;
+            self.prints.append(&prints)?;
+            self.prints_length += record.length;
+            self.filters.push(record);
             self.keys.clear();
         }
         Ok(())
@@ -120,21 +135,30 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// As the file reports; the segment must then be abandoned.
-    pub fn finish(mut self, packs: &[PackRow]) -> Result<WrittenSegment> {
+    pub fn finish(mut self, folder: &dyn Folder, packs: &[PackRow]) -> Result<WrittenSegment> {
         self.flush_page()?;
         self.flush_filter()?;
         let page_bytes = self.pages * to_u64(PAGE_LEN);
         let fences_at = page_bytes;
         let filters_at = fences_at + to_u64(self.fences.len());
         let mut directory = Vec::new();
-        let mut at = filters_at;
         self.body.append(&self.fences)?;
-        for (mut record, prints) in std::mem::take(&mut self.filters) {
-            record.offset = at;
-            at += record.length;
+        for record in &mut self.filters {
+            record.offset += filters_at;
             directory.extend_from_slice(&record.encode());
-            self.body.append(&prints)?;
         }
+        drop(self.prints);
+        let prints = folder.open(&self.prints_path)?;
+        let mut copied = 0;
+        while copied < self.prints_length {
+            let length = usize::try_from(self.prints_length - copied)
+                .unwrap_or(COPY)
+                .min(COPY);
+            self.body.append(&read_vec(&prints, copied, length)?)?;
+            copied += to_u64(length);
+        }
+        folder.remove(&self.prints_path)?;
+        let at = filters_at + self.prints_length;
         let table: Vec<u8> = packs.iter().flat_map(PackRow::encode).collect();
         let footer = SegmentFooter {
             segment: self.id,

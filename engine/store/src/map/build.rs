@@ -3,7 +3,7 @@
 use crate::hash::{ChunkKind, Keys};
 use crate::map::node::Node;
 use crate::map::shape::{FANOUT, Shape};
-use cairn_base::{ChunkId, Result};
+use cairn_base::{ChunkId, Error, Result};
 
 /// Takes the chunks of a map: kind, id, bytes. Called for every node; the receiver knows which are stored already.
 pub type NodeSink<'a> = &'a mut dyn FnMut(ChunkKind, ChunkId, Vec<u8>) -> Result<()>;
@@ -11,6 +11,7 @@ pub type NodeSink<'a> = &'a mut dyn FnMut(ChunkKind, ChunkId, Vec<u8>) -> Result
 /// Builds the nodes above leaves that arrive in disk order.
 pub struct MapBuilder {
     levels: Vec<Vec<ChunkId>>,
+    missing: u64,
 }
 
 impl MapBuilder {
@@ -18,6 +19,7 @@ impl MapBuilder {
     pub fn new(shape: Shape) -> MapBuilder {
         MapBuilder {
             levels: vec![Vec::new(); usize::from(shape.height()) + 1],
+            missing: shape.regions(),
         }
     }
 
@@ -26,6 +28,10 @@ impl MapBuilder {
     /// # Errors
     /// What the sink reports.
     pub fn push(&mut self, keys: &Keys, leaf: ChunkId, sink: NodeSink<'_>) -> Result<()> {
+        self.missing = self
+            .missing
+            .checked_sub(1)
+            .ok_or_else(|| Error::invalid("a map has more leaves than its disk regions"))?;
         self.push_at(0, keys, leaf, sink)
     }
 
@@ -67,8 +73,14 @@ impl MapBuilder {
     /// The root, after the last leaf.
     ///
     /// # Errors
-    /// What the sink reports.
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) if a leaf is missing; what the sink reports.
     pub fn finish(mut self, keys: &Keys, sink: NodeSink<'_>) -> Result<ChunkId> {
+        if self.missing > 0 {
+            return Err(Error::invalid(format!(
+                "a map lacks {} of its leaves",
+                self.missing
+            )));
+        }
         for level in 1..self.levels.len() {
             if self
                 .levels

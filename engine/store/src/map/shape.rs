@@ -8,7 +8,7 @@ use cairn_base::{Error, Result};
 pub const REGION: u64 = 4 << 20;
 /// Children of a node.
 pub const FANOUT: usize = 256;
-/// Largest disk: 4 EiB would be six levels; 4 PiB are far beyond every disk format we read.
+/// Largest disk, 4 PiB: far beyond every disk format we read.
 pub const MAX_DISK: u64 = 1 << 52;
 
 /// How the tree over a disk of a given size looks.

@@ -85,19 +85,15 @@ impl PackReader {
         &self.footer
     }
 
-    /// The stored bytes of a frame, checked against its tag.
+    /// Reads the stored bytes of a frame into `stored`; whether they are what was written, by the frame's tag.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if they differ from what was written.
-    pub fn stored(&self, keys: &Keys, frame: &TocFrame) -> Result<Vec<u8>> {
-        let length = usize::try_from(frame.stored).unwrap_or(usize::MAX);
-        let offset = u64::from(frame.offset);
-        let stored = read_vec(&self.file, offset, length).map_err(|e| e.at_path(&self.path))?;
-        if keys.frame_tag(&stored) != frame.tag {
-            return Err(Error::damaged("a frame's bytes are not what was written")
-                .at_path(&self.path)
-                .at_offset(offset));
-        }
-        Ok(stored)
+    /// What the file reports.
+    pub fn stored(&self, keys: &Keys, frame: &TocFrame, stored: &mut Vec<u8>) -> Result<bool> {
+        stored.resize(usize::try_from(frame.stored).unwrap_or(usize::MAX), 0);
+        self.file
+            .read_exact_at(u64::from(frame.offset), stored)
+            .map_err(|e| e.at_path(&self.path))?;
+        Ok(keys.frame_tag(stored) == frame.tag)
     }
 }

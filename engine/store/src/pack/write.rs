@@ -12,6 +12,8 @@ use cairn_base::{PackId, Result};
 
 /// A pack is sealed when its frames reach this many bytes.
 pub const TARGET: u64 = 64 << 20;
+/// A pack is sealed when it holds this many chunks, so that its table of contents stays small whatever a guest writes.
+pub const MAX_CHUNKS: usize = 1 << 16;
 /// The kernel is asked to begin writing after this many bytes.
 const WRITE_BACK: u64 = 8 << 20;
 
@@ -117,7 +119,7 @@ impl PackWriter {
 
     /// Whether it is time to seal.
     pub fn is_full(&self) -> bool {
-        self.at >= TARGET
+        self.at >= TARGET || self.toc.chunks.len() >= MAX_CHUNKS
     }
 
     /// Writes the table of contents and the footer and makes the file durable.

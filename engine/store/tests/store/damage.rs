@@ -1,0 +1,218 @@
+//! Damage is found, named, and never served; what is whole stays readable.
+
+use crate::kit::{Kit, R, TestDisk, files, files_in, mixed, noise, open_disk};
+use cairn_base::read_at::read_vec;
+use cairn_base::{Folder, Kind, LocalFolder, Silent};
+use cairn_store::{Store, catalog, verify};
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+fn flip(path: &Path, at: u64) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+/// The pack with the most bytes: the one with data.
+fn data_pack(kit: &Kit) -> std::path::PathBuf {
+    let packs = files_in(kit.path(), "packs");
+    let largest = packs
+        .iter()
+        .max_by_key(|p| std::fs::metadata(kit.path().join(p)).unwrap().len());
+    kit.path().join(largest.unwrap())
+}
+
+#[test]
+fn a_flipped_bit_is_named_and_never_served() {
+    let kit = Kit::new();
+    let bytes = noise(2 * R, 1);
+    let point = kit.backup("m", TestDisk::new(bytes.clone()));
+    flip(&data_pack(&kit), 1_000_000);
+    let error = kit.read(&point).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(error.id().is_some() && error.path().is_some(), "{error}");
+    let report = verify(&kit.reopen(), false, &Silent).unwrap();
+    assert_eq!(report.damaged.len(), 1, "{report:?}");
+    let lost = &report.damaged[0];
+    assert_eq!(lost.points, [point.id]);
+    // Everything around the loss is still there.
+    let disk = open_disk(&kit.store, &point, "disk0");
+    let (start, end) = (lost.offset as usize, (lost.offset + lost.length) as usize);
+    assert_eq!(read_vec(&disk, 0, start).unwrap(), bytes[..start]);
+    assert_eq!(
+        read_vec(&disk, end as u64, bytes.len() - end).unwrap(),
+        bytes[end..]
+    );
+    assert!(read_vec(&disk, lost.offset, 1).is_err());
+}
+
+#[test]
+fn every_kind_of_file_may_be_damaged_without_a_wrong_byte() {
+    let kit = Kit::new();
+    let bytes = mixed(3 * R, 2);
+    kit.backup("m", TestDisk::new(bytes.clone()));
+    let originals: Vec<(String, Vec<u8>)> = files(kit.path())
+        .into_iter()
+        .filter(|f| !f.starts_with("locks/") && !f.ends_with("/lock"))
+        .map(|f| (f.clone(), std::fs::read(kit.path().join(&f)).unwrap()))
+        .collect();
+    assert!(originals.len() >= 9, "{originals:?}");
+    for (file, content) in &originals {
+        let path = kit.path().join(file);
+        let mut step = 0u64;
+        for damage in 0..24u64 {
+            match damage {
+                0 => std::fs::remove_file(&path).unwrap(),
+                1 => std::fs::write(&path, &content[..content.len() / 2]).unwrap(),
+                2 => std::fs::write(&path, b"").unwrap(),
+                3 => std::fs::write(&path, vec![0; content.len()]).unwrap(),
+                _ => {
+                    step = (step * 7919 + damage * 104_729) % 1_000_003;
+                    flip(&path, step % content.len() as u64);
+                }
+            }
+            check_nothing_wrong_is_served(kit.path(), &bytes, file);
+            std::fs::write(&path, content).unwrap();
+        }
+    }
+    assert!(verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
+}
+
+fn check_nothing_wrong_is_served(path: &Path, bytes: &[u8], what: &str) {
+    let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path).without_maps());
+    let Ok(store) = Store::open(folder) else {
+        return;
+    };
+    let store = Arc::new(store);
+    let mut whole = true;
+    match catalog::latest(&store, "m") {
+        Ok(point) => match read_vec(&open_disk(&store, &point, "disk0"), 0, bytes.len()) {
+            Ok(read) => assert!(read == bytes, "{what}: wrong bytes were served"),
+            Err(_) => whole = false,
+        },
+        Err(_) => whole = false,
+    }
+    let report = verify(&store, false, &Silent).unwrap();
+    if !whole && report.points == 1 {
+        assert!(
+            !report.is_clean(),
+            "{what}: verify does not see what reading sees"
+        );
+    }
+}
+
+#[test]
+fn what_a_lost_pack_held_is_stored_anew() {
+    let kit = Kit::new();
+    let bytes = mixed(6 * R, 3);
+    kit.backup("m", TestDisk::new(bytes.clone()));
+    // Each pack in turn: that of data, that of the map.
+    for pack in files_in(kit.path(), "packs") {
+        std::fs::remove_file(kit.path().join(pack)).unwrap();
+        let again = kit.backup("m", TestDisk::new(bytes.clone()));
+        assert!(
+            again.record.warnings.iter().any(|w| w.contains("missing")),
+            "{:?}",
+            again.record
+        );
+        assert!(again.record.stats.stored > 0);
+        assert_eq!(kit.read(&again).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_lost_segment_is_survived_by_the_next_backup() {
+    let kit = Kit::new();
+    let bytes = mixed(4 * R, 4);
+    let first = kit.backup("m", TestDisk::new(bytes.clone()));
+    std::fs::remove_file(kit.path().join(&files_in(kit.path(), "index")[0])).unwrap();
+    let kit = Kit {
+        store: kit.reopen(),
+        ..kit
+    };
+    assert!(!kit.store.warnings().is_empty());
+    assert_eq!(kit.read(&first).unwrap_err().kind(), Kind::Damaged);
+    let again = kit.backup("m", TestDisk::new(bytes.clone()));
+    assert!(!again.record.warnings.is_empty());
+    assert_eq!(kit.read(&again).unwrap(), bytes);
+    assert_eq!(kit.read(&first).unwrap(), bytes);
+}
+
+#[test]
+fn a_lost_slot_of_the_state_loses_nothing() {
+    for slot in ["state.0", "state.1"] {
+        for gone in [true, false] {
+            let kit = Kit::new();
+            let first = kit.backup("m", TestDisk::new(noise(R, 5)));
+            let second = kit.backup("m", TestDisk::new(noise(R, 6)));
+            if gone {
+                std::fs::remove_file(kit.path().join(slot)).unwrap();
+            } else {
+                flip(&kit.path().join(slot), 30);
+            }
+            // Readers find everything, warned; so do writers, who mend it.
+            assert!(!kit.reopen().warnings().is_empty());
+            assert_eq!(kit.read(&first).unwrap(), noise(R, 5));
+            assert_eq!(kit.read(&second).unwrap(), noise(R, 6));
+            let kit = Kit {
+                store: kit.reopen(),
+                ..kit
+            };
+            let third = kit.backup("m", TestDisk::new(noise(R, 7)));
+            assert!(
+                kit.reopen().warnings().is_empty(),
+                "{:?}",
+                kit.reopen().warnings()
+            );
+            for (point, seed) in [(&first, 5), (&second, 6), (&third, 7)] {
+                assert_eq!(kit.read(point).unwrap(), noise(R, seed));
+            }
+            assert!(verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
+        }
+    }
+}
+
+#[test]
+fn lost_copies_of_the_header_are_mended_by_the_next_writer() {
+    let kit = Kit::new();
+    let point = kit.backup("m", TestDisk::new(noise(R, 8)));
+    flip(&kit.path().join("header.0"), 50);
+    std::fs::remove_file(kit.path().join("header.2")).unwrap();
+    assert_eq!(kit.reopen().warnings().len(), 2);
+    let kit = Kit {
+        store: kit.reopen(),
+        ..kit
+    };
+    kit.backup("m", TestDisk::new(noise(R, 9)));
+    assert!(kit.reopen().warnings().is_empty());
+    assert_eq!(kit.read(&point).unwrap(), noise(R, 8));
+}
+
+#[test]
+fn a_damaged_point_does_not_hide_the_others() {
+    let kit = Kit::new();
+    kit.backup("m", TestDisk::new(noise(R, 10)));
+    kit.backup("m", TestDisk::new(noise(R, 11)));
+    let newest = files_in(kit.path(), "points")
+        .into_iter()
+        .rfind(|f| !f.ends_with("lock"))
+        .unwrap();
+    flip(&kit.path().join(&newest), 60);
+    let listing = catalog::machine_points(&kit.store, "m").unwrap();
+    assert_eq!((listing.points.len(), listing.damaged.len()), (1, 1));
+    // The one before is not what `latest` asks for.
+    assert_eq!(
+        catalog::latest(&kit.store, "m").unwrap_err().kind(),
+        Kind::Damaged
+    );
+    let third = kit.backup("m", TestDisk::new(noise(R, 12)));
+    assert_eq!(third.record.sequence, 3);
+    assert!(!third.record.warnings.is_empty());
+}

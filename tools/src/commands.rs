@@ -1,0 +1,12 @@
+//! One module for each command.
+
+pub mod backup;
+pub mod cat;
+pub mod copy;
+pub mod init;
+pub mod ls;
+pub mod mount;
+pub mod points;
+pub mod restore;
+pub mod stats;
+pub mod verify;

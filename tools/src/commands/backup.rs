@@ -1,0 +1,176 @@
+//! `cairn backup STORE --machine NAME [DISK=]IMAGE...`
+
+use crate::address::open_store;
+use crate::exit::{Answer, Exit, Failure};
+use crate::output;
+use crate::progress::Progress;
+use cairn::units::human_bytes;
+use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Point, Time, names};
+use serde_json::json;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Back up disks as one recovery point of a machine.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store
+    store: PathBuf,
+    /// Name of the machine the disks belong to
+    #[arg(long, value_name = "NAME")]
+    machine: String,
+    /// Disk images: raw, VHD, VHDX or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
+    #[arg(required = true, value_name = "[DISK=]IMAGE")]
+    images: Vec<OsString>,
+    /// Time of the point, if not now; before the latest point it is an import and never `latest`
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    time: Option<Time>,
+    /// What is known of the disks: crash (nothing), frozen (VSS, fsfreeze) or clean (shut down)
+    #[arg(long, value_enum, default_value = "crash")]
+    consistency: ConsistencyArg,
+    /// Leave nothing out, not even swap files and free blocks
+    #[arg(long)]
+    exact: bool,
+    /// Take the images for raw disks, whatever their content looks like
+    #[arg(long)]
+    raw: bool,
+    /// zstd level, 1 to 19
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: i32,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ConsistencyArg {
+    Crash,
+    Frozen,
+    Clean,
+}
+
+fn parse_time(text: &str) -> Result<Time, String> {
+    Time::parse(text).map_err(|e| e.to_string())
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Answer {
+    // Nothing is left out by this version, so an exact backup is what every backup is.
+    let _everything = args.exact;
+    let hint = if args.raw {
+        FormatHint::Raw
+    } else {
+        FormatHint::Detect
+    };
+    let mut disks = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
+    for (index, image) in args.images.iter().enumerate() {
+        let (name, path) = split_name(image, index)?;
+        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
+        for warning in disk.warnings() {
+            eprintln!("cairn: warning: {}: {warning}", path.display());
+            warnings.push(format!("{}: {warning}", path.display()));
+        }
+        disks.push(disk);
+    }
+    let store = open_store(&args.store)?;
+    let options = BackupOptions {
+        time: args.time,
+        level: args.level,
+        consistency: match args.consistency {
+            ConsistencyArg::Crash => Consistency::Crash,
+            ConsistencyArg::Frozen => Consistency::Frozen,
+            ConsistencyArg::Clean => Consistency::Clean,
+        },
+        ..BackupOptions::new(&args.machine)
+    };
+    let point = store.backup(disks, &options, &Progress::default())?;
+    warnings.extend(point.record.warnings.iter().cloned());
+    if args.json {
+        output::json(&report(&point, &warnings))?;
+    } else {
+        tell(&point)?;
+    }
+    Ok(if warnings.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Warnings
+    })
+}
+
+/// `X=Y` names a disk if X can be a disk's name; anything else is a path.
+fn split_name(image: &OsStr, index: usize) -> Result<(String, &Path), Error> {
+    let bytes = image.as_bytes();
+    if let Some(at) = bytes.iter().position(|byte| *byte == b'=')
+        && let Ok(name) = std::str::from_utf8(&bytes[..at])
+        && names::is_disk_name(name)
+    {
+        let path = OsStr::from_bytes(&bytes[at + 1..]);
+        if path.is_empty() {
+            return Err(Error::invalid(format!("`{name}=` names no image")));
+        }
+        return Ok((name.to_string(), Path::new(path)));
+    }
+    Ok((format!("disk{index}"), Path::new(image)))
+}
+
+fn seconds(point: &Point) -> f64 {
+    std::time::Duration::from_millis(point.record.stats.milliseconds).as_secs_f64()
+}
+
+fn report(point: &Point, warnings: &[String]) -> serde_json::Value {
+    let stats = &point.record.stats;
+    json!({
+        "point": point.id.to_string(),
+        "machine": point.record.machine,
+        "time": point.time().rfc3339(),
+        "read_bytes": stats.read,
+        "new_bytes": stats.new,
+        "stored_bytes": stats.stored,
+        "excluded_bytes": stats.excluded,
+        "new_chunks": stats.new_chunks,
+        "seconds": seconds(point),
+        "warnings": warnings,
+    })
+}
+
+fn tell(point: &Point) -> Result<(), Failure> {
+    let stats = &point.record.stats;
+    let seconds = seconds(point);
+    let rate = std::time::Duration::from_millis(stats.milliseconds.max(1)).as_millis();
+    let rate = u128::from(stats.read) * 1000 / rate.max(1);
+    output::line(&format!(
+        "{}@{}  {}",
+        point.record.machine,
+        point.time().folder_name(),
+        point.id
+    ))?;
+    output::line(&format!(
+        "read {}, new {}, stored {} in {seconds:.2} s ({}/s)",
+        human_bytes(stats.read),
+        human_bytes(stats.new),
+        human_bytes(stats.stored),
+        human_bytes(u64::try_from(rate).unwrap_or(u64::MAX)),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_front_of_images() {
+        let split = |text: &'static str| {
+            split_name(OsStr::new(text), 3)
+                .ok()
+                .map(|(n, p)| (n, p.display().to_string()))
+        };
+        let pair = |n: &str, p: &str| Some((n.to_string(), p.to_string()));
+        assert_eq!(split("C=a.vhdx"), pair("C", "a.vhdx"));
+        assert_eq!(split("a.vhdx"), pair("disk3", "a.vhdx"));
+        assert_eq!(split("./C=a.vhdx"), pair("disk3", "./C=a.vhdx"));
+        assert_eq!(split("latest=x"), pair("disk3", "latest=x"));
+        assert_eq!(split("C=a=b"), pair("C", "a=b"));
+        assert_eq!(split("C="), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! `cairn ls STORE POINT[:/disk/pN/path]`
+
+use crate::address::{Address, Target, open_point, resolve};
+use crate::exit::{Answer, Exit, Failure};
+use crate::output::{json, line, name_json, name_line};
+use cairn::units::human_bytes;
+use cairn::{Attributes, DiskView, EntryId, EntryKind, PointView, Volume, walk};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// List disks, volumes or a folder of a point.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store
+    store: PathBuf,
+    /// POINT, POINT:/disk or POINT:/disk/pN/path
+    #[arg(value_name = "POINT[:/disk/pN/path]")]
+    address: OsString,
+    /// Show kind, permissions, owner, size and time
+    #[arg(short, long)]
+    long: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Answer {
+    let address = Address::parse(&args.address)?;
+    let point = open_point(&args.store, &address)?;
+    match resolve(&point, address.path)? {
+        Target::Point => disks(&point, args),
+        Target::Disk(disk) => volumes(&disk, args),
+        Target::Entry(volume, id) => entries(&*volume, id, address.last_name(), args),
+    }
+}
+
+fn disks(point: &PointView, args: &Args) -> Answer {
+    if args.json {
+        let list: Vec<_> = point
+            .disks()
+            .iter()
+            .map(|disk| json!({"name": disk.name(), "kind": "disk", "size": disk.size()}))
+            .collect();
+        json(&list.into())?;
+        return Ok(Exit::Done);
+    }
+    for disk in point.disks() {
+        if args.long {
+            line(&format!("{:>9}  {}", human_bytes(disk.size()), disk.name()))?;
+        } else {
+            line(disk.name())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn volumes(disk: &DiskView, args: &Args) -> Answer {
+    let mut list = Vec::new();
+    for volume in disk.volumes()? {
+        let opened = volume.open();
+        let (content, label, error) = match &opened {
+            Ok(files) => (files.info().file_system, files.info().label.clone(), None),
+            Err(error) => (volume.content(), String::new(), Some(error.to_string())),
+        };
+        let name = volume.folder_name();
+        if args.json {
+            list.push(json!({
+                "name": name, "kind": "volume", "start": volume.start(), "size": volume.size(),
+                "content": content, "label": label, "error": error,
+            }));
+        } else if args.long {
+            let why = error
+                .map(|error| format!("  ({error})"))
+                .unwrap_or_default();
+            line(&format!(
+                "{:>9}  {content:8}  {name}  {label}{why}",
+                human_bytes(volume.size())
+            ))?;
+        } else {
+            line(&name)?;
+        }
+    }
+    if args.json {
+        json(&list.into())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer {
+    let own = volume.attributes(id)?;
+    let mut found: Vec<(Vec<u8>, EntryId)> = if own.kind == EntryKind::Folder {
+        let list = walk::list(volume, id)?;
+        list.into_iter()
+            .map(|entry| (entry.name, entry.id))
+            .collect()
+    } else {
+        vec![(name.to_vec(), id)]
+    };
+    found.sort();
+    let mut list = Vec::new();
+    let mut exit = Exit::Done;
+    for (name, id) in &found {
+        if !args.long && !args.json {
+            name_line("", name)?;
+            continue;
+        }
+        match volume.attributes(*id) {
+            Ok(attributes) if args.json => list.push(entry_json(volume, name, *id, &attributes)),
+            Ok(attributes) => long_line(volume, name, *id, &attributes)?,
+            Err(error) => {
+                eprintln!("cairn: {}: {error}", String::from_utf8_lossy(name));
+                exit = Exit::Warnings;
+            }
+        }
+    }
+    if args.json {
+        json(&list.into())?;
+    }
+    Ok(exit)
+}
+
+fn kind_name(kind: EntryKind) -> (&'static str, char) {
+    match kind {
+        EntryKind::File => ("file", '-'),
+        EntryKind::Folder => ("folder", 'd'),
+        EntryKind::Symlink => ("symlink", 'l'),
+        EntryKind::CharDevice => ("char_device", 'c'),
+        EntryKind::BlockDevice => ("block_device", 'b'),
+        EntryKind::Fifo => ("fifo", 'p'),
+        EntryKind::Socket => ("socket", 's'),
+    }
+}
+
+fn entry_json(volume: &dyn Volume, name: &[u8], id: EntryId, attributes: &Attributes) -> Value {
+    let (text, hex) = name_json(name);
+    let mut value = json!({
+        "name": text,
+        "kind": kind_name(attributes.kind).0,
+        "size": attributes.size,
+        "mode": format!("{:04o}", attributes.mode),
+        "uid": attributes.uid,
+        "gid": attributes.gid,
+        "links": attributes.links,
+        "modified": attributes.modified.rfc3339(),
+    });
+    if let Some(hex) = hex {
+        value["name_hex"] = hex.into();
+    }
+    if attributes.kind == EntryKind::Symlink
+        && let Ok(target) = volume.read_link(id)
+    {
+        value["target"] = name_json(&target).0;
+    }
+    value
+}
+
+fn permissions(mode: u32) -> String {
+    let mut text = String::new();
+    for (bit, letter) in (0..9).rev().zip("rwxrwxrwx".chars()) {
+        text.push(if mode >> bit & 1 == 1 { letter } else { '-' });
+    }
+    text
+}
+
+fn long_line(
+    volume: &dyn Volume,
+    name: &[u8],
+    id: EntryId,
+    attributes: &Attributes,
+) -> Result<(), Failure> {
+    let mut shown = name.to_vec();
+    if attributes.kind == EntryKind::Symlink
+        && let Ok(target) = volume.read_link(id)
+    {
+        shown.extend_from_slice(b" -> ");
+        shown.extend_from_slice(&target);
+    }
+    let prefix = format!(
+        "{}{} {:>3} {:>5} {:>5} {:>12} {} ",
+        kind_name(attributes.kind).1,
+        permissions(attributes.mode),
+        attributes.links,
+        attributes.uid,
+        attributes.gid,
+        attributes.size,
+        attributes.modified.rfc3339(),
+    );
+    name_line(&prefix, &shown)
+}

@@ -1,0 +1,95 @@
+//! `cairn points STORE`
+
+use crate::address::open_store;
+use crate::exit::{Answer, Exit};
+use crate::output;
+use cairn::Point;
+use cairn::units::human_bytes;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// List recovery points.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store
+    store: PathBuf,
+    /// Only those of one machine
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Answer {
+    let store = open_store(&args.store)?;
+    let listing = store.points(args.machine.as_deref())?;
+    if args.json {
+        let points: Vec<_> = listing.points.iter().map(as_json).collect();
+        output::json(&points.into())?;
+    } else {
+        for point in &listing.points {
+            output::line(&as_line(point))?;
+        }
+    }
+    for error in &listing.damaged {
+        eprintln!("cairn: {error}");
+    }
+    Ok(if listing.damaged.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Damage
+    })
+}
+
+fn as_json(point: &Point) -> serde_json::Value {
+    let record = &point.record;
+    let disks: Vec<_> = record
+        .disks
+        .iter()
+        .map(|disk| {
+            json!({
+                "name": disk.name,
+                "size": disk.size,
+                "format": disk.image.format,
+                "image": disk.image.path,
+            })
+        })
+        .collect();
+    json!({
+        "point": point.id.to_string(),
+        "machine": record.machine,
+        "sequence": record.sequence,
+        "time": point.time().rfc3339(),
+        "import": record.import,
+        "consistency": record.consistency.name(),
+        "disks": disks,
+        "read_bytes": record.stats.read,
+        "new_bytes": record.stats.new,
+        "added_bytes": record.stats.stored,
+        "warnings": record.warnings,
+    })
+}
+
+fn as_line(point: &Point) -> String {
+    let record = &point.record;
+    let size: u64 = record.disks.iter().map(|disk| disk.size).sum();
+    let id = point.id.to_string();
+    let mut notes = String::new();
+    if record.import {
+        notes.push_str("  import");
+    }
+    if !record.warnings.is_empty() {
+        notes.push_str(&format!("  {} warnings", record.warnings.len()));
+    }
+    format!(
+        "{}@{}  {}  {} disks  {:>9}  added {:>9}{notes}",
+        record.machine,
+        point.time().folder_name(),
+        id.get(..12).unwrap_or(&id),
+        record.disks.len(),
+        human_bytes(size),
+        human_bytes(record.stats.stored),
+    )
+}

@@ -1,0 +1,117 @@
+//! `cairn restore STORE POINT --to DIR`
+
+use crate::address::{open_named, open_store};
+use crate::exit::{Answer, Exit, Failure};
+use crate::output;
+use crate::progress::Progress;
+use cairn::restore::restore_to;
+use cairn::units::human_bytes;
+use cairn::{Error, ImageFormat, RestoreOptions, restore};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Restore whole disks of a point.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store
+    store: PathBuf,
+    /// The point
+    point: String,
+    /// Folder for the images, or a block device; `-` writes one raw disk to standard output
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Only this disk
+    #[arg(long, value_name = "NAME")]
+    disk: Option<String>,
+    /// What the disks are written as
+    #[arg(long, value_enum, default_value = "raw")]
+    format: FormatArg,
+    /// Replace images that are there, or write onto a block device
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum FormatArg {
+    Raw,
+    Vhd,
+    Vhdx,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Answer {
+    let store = open_store(&args.store)?;
+    let point = open_named(&store, &args.point)?;
+    let names: Vec<String> = match &args.disk {
+        Some(name) => vec![name.clone()],
+        None => point
+            .disks()
+            .iter()
+            .map(|disk| disk.name().to_string())
+            .collect(),
+    };
+    let monitor = Progress::default();
+    let single = || -> Result<&String, Failure> {
+        match &names[..] {
+            [name] => Ok(name),
+            _ => Err(Error::invalid("the point has several disks")
+                .advise(format!("choose one with --disk: {}", names.join(", ")))
+                .into()),
+        }
+    };
+    if args.to == Path::new("-") {
+        let name = single()?;
+        let mut out = std::io::stdout().lock();
+        restore_to(&point, name, &mut out, &monitor)?;
+        return Ok(Exit::Done);
+    }
+    let options = RestoreOptions {
+        format: match args.format {
+            FormatArg::Raw => ImageFormat::Raw,
+            FormatArg::Vhd => ImageFormat::Vhd,
+            FormatArg::Vhdx => ImageFormat::Vhdx,
+        },
+        force: args.force,
+    };
+    let is_file_or_device = args.to.exists() && !args.to.is_dir();
+    if !is_file_or_device {
+        std::fs::create_dir_all(&args.to)
+            .map_err(|e| Error::io("cannot make the folder", &args.to, e))?;
+    }
+    let mut done = Vec::new();
+    for name in &names {
+        let target = if is_file_or_device {
+            single()?;
+            args.to.clone()
+        } else {
+            args.to
+                .join(format!("{name}.{}", options.format.extension()))
+        };
+        let started = Instant::now();
+        let restored = restore(&point, name, &target, &options, &monitor)?;
+        let seconds = started.elapsed().as_secs_f64();
+        if args.json {
+            done.push(json!({
+                "disk": name, "file": target.display().to_string(), "size": restored.disk_bytes,
+                "data_bytes": restored.data_bytes, "seconds": seconds,
+                "sync_seconds": restored.sync.as_secs_f64(),
+            }));
+        } else {
+            output::line(&format!(
+                "{}: {} of {} data in {seconds:.2} s (sync {:.2} s)",
+                target.display(),
+                human_bytes(restored.data_bytes),
+                human_bytes(restored.disk_bytes),
+                restored.sync.as_secs_f64(),
+            ))?;
+        }
+    }
+    if args.json {
+        output::json(&done.into())?;
+    }
+    Ok(Exit::Done)
+}

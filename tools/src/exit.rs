@@ -1,0 +1,88 @@
+//! Exit codes: the contract with scripts.
+
+use cairn::{Error, Kind};
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 3: done, with warnings that were named.
+    Warnings,
+    /// 4: damage was found.
+    Damage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Warnings => 3,
+            Exit::Damage => 4,
+        })
+    }
+}
+
+/// Why a command failed, and with which exit code.
+#[derive(Debug)]
+pub struct Failure {
+    error: Error,
+    code: u8,
+}
+
+impl Failure {
+    /// Says why on standard error; answers the exit code.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("cairn: {}", self.error);
+        ExitCode::from(self.code)
+    }
+
+    /// The failure of reading an input that is not the store: damage in it is a failed command, not a damaged store.
+    pub fn of_input(error: Error) -> Failure {
+        let code = match code_of(error.kind()) {
+            4 => 1,
+            code => code,
+        };
+        Failure { error, code }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let code = code_of(error.kind());
+        Failure { error, code }
+    }
+}
+
+/// The one place where kinds become exit codes.
+fn code_of(kind: Kind) -> u8 {
+    match kind {
+        Kind::Invalid => 2,
+        Kind::Damaged => 4,
+        Kind::Busy => 5,
+        Kind::NotFound
+        | Kind::Exists
+        | Kind::Unsupported
+        | Kind::Io
+        | Kind::Full
+        | Kind::Denied
+        | Kind::Interrupted => 1,
+    }
+}
+
+/// What a command answers.
+pub type Answer = Result<Exit, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_of_an_input_is_no_damage_of_the_store() {
+        assert_eq!(Failure::from(Error::damaged("x")).code, 4);
+        assert_eq!(Failure::of_input(Error::damaged("x")).code, 1);
+        assert_eq!(Failure::of_input(Error::invalid("x")).code, 2);
+        assert_eq!(Failure::from(Error::new(Kind::Busy, "x")).code, 5);
+    }
+}
