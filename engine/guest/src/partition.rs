@@ -83,9 +83,15 @@ impl Partition {
         let left = disk_size.saturating_sub(self.start);
         self.available = self.size.min(left);
         if left == 0 {
-            warnings.push(format!("partition {} starts beyond the end of the disk", self.number));
+            warnings.push(format!(
+                "partition {} starts beyond the end of the disk",
+                self.number
+            ));
         } else if self.available < self.size {
-            warnings.push(format!("partition {} ends beyond the end of the disk", self.number));
+            warnings.push(format!(
+                "partition {} ends beyond the end of the disk",
+                self.number
+            ));
         }
     }
 }
@@ -138,7 +144,8 @@ impl PartitionTable {
                 }
             }
             // The kernel does not read a DOS table with a protective entry either.
-            warnings.push("the protective partition table has no readable GPT behind it".to_string());
+            warnings
+                .push("the protective partition table has no readable GPT behind it".to_string());
             return Ok(PartitionTable {
                 warnings,
                 ..PartitionTable::none(first)

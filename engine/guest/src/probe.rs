@@ -70,7 +70,11 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     if ext::has_backup(device)? {
         return Ok(Detected::ExtByBackup);
     }
-    Ok(if head.is_zero() { Detected::Empty } else { Detected::Unknown })
+    Ok(if head.is_zero() {
+        Detected::Empty
+    } else {
+        Detected::Unknown
+    })
 }
 
 /// Opens the file system on `device`.
@@ -87,9 +91,13 @@ fn open_detected(device: Arc<dyn ReadAt>, detected: Detected) -> Result<Arc<dyn 
     match detected {
         Detected::Ext | Detected::ExtByBackup => Ok(Arc::new(ExtVolume::open(device)?)),
         Detected::Ntfs => Ok(Arc::new(NtfsVolume::open(device)?)),
-        Detected::Other(name) => Err(Error::unsupported(format!("{name} is recognised but not read"))),
+        Detected::Other(name) => Err(Error::unsupported(format!(
+            "{name} is recognised but not read"
+        ))),
         Detected::Unknown => Err(Error::unsupported("no file system that is known")),
-        Detected::Empty => Err(Error::not_found("the volume is empty: it starts with zeros")),
+        Detected::Empty => Err(Error::not_found(
+            "the volume is empty: it starts with zeros",
+        )),
     }
 }
 
@@ -172,7 +180,10 @@ fn layout(disk: &Arc<dyn ReadAt>, table: PartitionTable) -> Layout {
             device: disk.clone(),
         }]
     } else {
-        let parts = table.partitions.iter().filter(|partition| !partition.is_container());
+        let parts = table
+            .partitions
+            .iter()
+            .filter(|partition| !partition.is_container());
         parts.map(|partition| found(disk, partition)).collect()
     };
     Layout { table, volumes }
@@ -183,11 +194,14 @@ fn found(disk: &Arc<dyn ReadAt>, partition: &Partition) -> FoundVolume {
     let (device, detected) = match partition.open(disk) {
         _ if partition.available == 0 && partition.size > 0 => (
             nothing,
-            Err(Error::damaged("the partition lies beyond the end of the disk").at_offset(partition.start)),
+            Err(
+                Error::damaged("the partition lies beyond the end of the disk")
+                    .at_offset(partition.start),
+            ),
         ),
         Ok(section) => {
-            let detected = detect(&section);
-            (Arc::new(section) as Arc<dyn ReadAt>, detected)
+            let device: Arc<dyn ReadAt> = Arc::new(section);
+            (device.clone(), detect(device.as_ref()))
         }
         Err(error) => (nothing, Err(error)),
     };

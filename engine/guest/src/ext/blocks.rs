@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes of all cached blocks together, at most.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 const SHARDS: usize = 16;
 /// Bytes read at once when more blocks behind the one asked for are wanted.
 const AHEAD_BYTES: usize = 64 << 10;
@@ -97,7 +97,9 @@ impl Blocks {
                 "{what}: block {first} is outside of the file system"
             )));
         }
-        let bytes = end.and_then(|end| end.checked_shl(self.shift)).unwrap_or(u64::MAX);
+        let bytes = end
+            .and_then(|end| end.checked_shl(self.shift))
+            .unwrap_or(u64::MAX);
         if bytes > self.device.size() {
             return Err(Error::damaged(format!(
                 "{what}: block {first} lies beyond the end of the device"
@@ -122,7 +124,9 @@ impl Blocks {
 
     /// Block `number`; if it has to be read, up to `more` blocks behind it are read with it.
     pub fn block_ahead(&self, number: u64, more: u64, what: &str) -> Result<Block> {
-        let cached = self.shard(number).and_then(|shard| shard.lock().get(number, self.limit));
+        let cached = self
+            .shard(number)
+            .and_then(|shard| shard.lock().get(number, self.limit));
         if let Some(block) = cached {
             return Ok(block);
         }

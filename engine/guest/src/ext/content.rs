@@ -86,7 +86,9 @@ impl Content {
             }
             // Damage behind this run is told when it is its turn.
             match self.mapping.find(&self.core.blocks, run.end()) {
-                Ok(next) if follows(&run, &next) => run.blocks = run.blocks.saturating_add(next.blocks),
+                Ok(next) if follows(&run, &next) => {
+                    run.blocks = run.blocks.saturating_add(next.blocks)
+                }
                 _ => break,
             }
         }
@@ -105,7 +107,11 @@ impl Content {
         while at < range.end {
             let block = at >> shift;
             let run = self.run(block, range.end.div_ceil(unit))?;
-            let end = run.end().saturating_mul(unit).min(range.end).max(at.saturating_add(1));
+            let end = run
+                .end()
+                .saturating_mul(unit)
+                .min(range.end)
+                .max(at.saturating_add(1));
             let inner = at.saturating_sub(block.saturating_mul(unit));
             let device = run
                 .physical
@@ -146,9 +152,14 @@ impl ReadAt for Content {
             match at {
                 None => part.fill(0),
                 Some(at) => {
-                    if at.checked_add(to_u64(length)).is_none_or(|end| end > device.size()) {
-                        return Err(Error::damaged("file content lies beyond the end of the device")
-                            .at_offset(at));
+                    if at
+                        .checked_add(to_u64(length))
+                        .is_none_or(|end| end > device.size())
+                    {
+                        return Err(Error::damaged(
+                            "file content lies beyond the end of the device",
+                        )
+                        .at_offset(at));
                     }
                     device.read_exact_at(at, part)?;
                 }
@@ -212,11 +223,10 @@ pub(super) fn inline(inode: &Inode, more: &[u8]) -> Result<Vec<u8>> {
 /// Refuses content that is not plain bytes.
 pub(super) fn check_plain(inode: &Inode) -> Result<()> {
     if inode.has(flag::ENCRYPTED) {
-        return Err(Error::unsupported(format!(
-            "inode {} is encrypted (fscrypt)",
-            inode.number
-        ))
-        .advise("only the guest itself, with its key, reads it"));
+        return Err(
+            Error::unsupported(format!("inode {} is encrypted (fscrypt)", inode.number))
+                .advise("only the guest itself, with its key, reads it"),
+        );
     }
     if inode.has(flag::COMPRESSED) {
         return Err(Error::unsupported(format!(

@@ -55,7 +55,10 @@ pub(super) fn scan<'a>(
             let hash_at = HEADER.saturating_add(name_length).saturating_add(3) & !3;
             let dots = matches!(name, b"." | b"..");
             let hash = if layout.hashed && !dots && hash_at.saturating_add(8) <= length {
-                Some((record.u32_le(hash_at)?, record.u32_le(hash_at.saturating_add(4))?))
+                Some((
+                    record.u32_le(hash_at)?,
+                    record.u32_le(hash_at.saturating_add(4))?,
+                ))
             } else {
                 None
             };

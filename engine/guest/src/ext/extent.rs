@@ -73,7 +73,9 @@ fn check(blocks: &Blocks, segment: Segment) -> Result<Segment> {
 }
 
 fn verify(view: &View<'_>, seed: u32) -> Result<()> {
-    let at = usize::from(view.u16_le(4)?).saturating_mul(ENTRY).saturating_add(ENTRY);
+    let at = usize::from(view.u16_le(4)?)
+        .saturating_mul(ENTRY)
+        .saturating_add(ENTRY);
     if crc32c(seed, view.slice(0, at)?) == view.u32_le(at)? {
         Ok(())
     } else {
@@ -87,7 +89,11 @@ fn entries<'a>(view: &View<'a>, depth: u16) -> Result<Vec<(u64, View<'a>)>> {
         return Err(view.damaged(0, "no magic number"));
     }
     let (count, most) = (view.u16_le(2)?, view.u16_le(4)?);
-    let room = view.len().saturating_sub(ENTRY).checked_div(ENTRY).unwrap_or(0);
+    let room = view
+        .len()
+        .saturating_sub(ENTRY)
+        .checked_div(ENTRY)
+        .unwrap_or(0);
     if count > most || usize::from(most) > room {
         return Err(view.damaged(2, "the number of entries is impossible"));
     }
@@ -129,7 +135,9 @@ fn next_level(view: &View<'_>, depth: u16, logical: u64, limit: &mut u64) -> Res
         let Some((_, entry)) = entries.get(behind.saturating_sub(1)) else {
             return Ok(Step::Hole);
         };
-        if behind == 0 && let Some((second, _)) = entries.get(1) {
+        if behind == 0
+            && let Some((second, _)) = entries.get(1)
+        {
             *limit = (*limit).max(logical.saturating_add(1)).min(*second);
         }
         let number = u64::from(entry.u32_le(4)?) | (u64::from(entry.u16_le(8)?) << 32);

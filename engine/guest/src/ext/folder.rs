@@ -50,7 +50,10 @@ impl<'a> Folder<'a> {
     /// Invalid if `inode` is not a folder.
     pub fn new(core: &'a Core, inode: &'a Inode) -> Result<Folder<'a>> {
         if !inode.is_folder() {
-            return Err(Error::invalid(format!("inode {} is not a folder", inode.number)));
+            return Err(Error::invalid(format!(
+                "inode {} is not a folder",
+                inode.number
+            )));
         }
         let encrypted = inode.has(flag::ENCRYPTED);
         let mut folder = Folder {
@@ -100,7 +103,10 @@ impl<'a> Folder<'a> {
         }
         let run = self.mapping.find(blocks, logical)?;
         let physical = run.physical.ok_or_else(|| {
-            Error::damaged(format!("folder {} has no block {logical}", self.inode.number))
+            Error::damaged(format!(
+                "folder {} has no block {logical}",
+                self.inode.number
+            ))
         })?;
         Ok((blocks.block(physical, "folder")?, blocks.offset(physical)))
     }
@@ -141,13 +147,17 @@ impl<'a> Folder<'a> {
             for (physical, logical) in (first..).zip(at..stop) {
                 visited = visited.saturating_add(1);
                 if visited > core.blocks.count() {
-                    return Ok(Some(Error::damaged("a folder is larger than its file system")));
+                    return Ok(Some(Error::damaged(
+                        "a folder is larger than its file system",
+                    )));
                 }
                 let more = stop.saturating_sub(logical).saturating_sub(1);
                 let told = core
                     .blocks
                     .block_ahead(physical, more, "folder")
-                    .and_then(|bytes| self.walk_block(&bytes, physical, logical, from, sink, &mut damage));
+                    .and_then(|bytes| {
+                        self.walk_block(&bytes, physical, logical, from, sink, &mut damage)
+                    });
                 match told {
                     Ok(ControlFlow::Break(())) => return Ok(damage),
                     Ok(ControlFlow::Continue(())) => {}
@@ -172,7 +182,11 @@ impl<'a> Folder<'a> {
     ) -> Result<ControlFlow<()>> {
         let view = View::new(bytes, "folder", self.core.blocks.offset(physical));
         if let Some(seed) = self.seed() {
-            let shape = if self.inode.has(flag::INDEXED) { shape(&view)? } else { Shape::Leaf };
+            let shape = if self.inode.has(flag::INDEXED) {
+                shape(&view)?
+            } else {
+                Shape::Leaf
+            };
             verify(&view, shape, seed)?;
         }
         let start = logical.saturating_mul(u64::from(self.core.sb.block_size));
@@ -251,7 +265,9 @@ impl<'a> Folder<'a> {
             return Ok(None);
         }
         let by_hash = self.inode.has(flag::INDEXED)
-            && !self.inode.has(flag::INLINE_DATA | flag::ENCRYPTED | flag::CASEFOLD)
+            && !self
+                .inode
+                .has(flag::INLINE_DATA | flag::ENCRYPTED | flag::CASEFOLD)
             && self.core.sb.has_compat(compat::DIR_INDEX);
         if by_hash && let Ok(found) = self.lookup_index(name) {
             return Ok(found);
@@ -286,13 +302,20 @@ impl<'a> Folder<'a> {
                     bytes: record.name.to_vec(),
                     inode: record.inode,
                     file_type: record.file_type,
-                    offset: (leaf << self.core.sb.block_shift).saturating_add(to_u64(record.offset)),
+                    offset: (leaf << self.core.sb.block_shift)
+                        .saturating_add(to_u64(record.offset)),
                 });
                 ControlFlow::Break(())
             })?;
             Ok(found.is_some())
         };
-        htree::search(&self.core.sb, self.seed(), &|logical| self.block(logical), name, &mut look)?;
+        htree::search(
+            &self.core.sb,
+            self.seed(),
+            &|logical| self.block(logical),
+            name,
+            &mut look,
+        )?;
         Ok(found)
     }
 
@@ -319,4 +342,3 @@ impl<'a> Folder<'a> {
 pub(super) fn cookie(offset: u64) -> u64 {
     offset.saturating_add(1)
 }
-

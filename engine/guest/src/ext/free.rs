@@ -11,11 +11,14 @@ use crate::volume::RangeSink;
 use cairn_base::Result;
 use std::ops::{ControlFlow, Range};
 
-/// Tells `sink` the free ranges in bytes, ascending, merged.
+/// Tells `sink` the free ranges in bytes, ascending, merged, as far as the device reaches.
 pub(super) fn walk(core: &Core, sink: RangeSink<'_>) -> Result<()> {
     let strangers = strangers(core)?;
-    let mut merged = Merged { pending: None, sink };
-    for group in 0..core.sb.groups {
+    let mut merged = Merged {
+        pending: None,
+        sink,
+    };
+    for group in 0..core.groups_on_device() {
         let Ok(descriptor) = core.descriptor(group) else {
             continue;
         };
@@ -81,7 +84,10 @@ fn places(core: &Core, descriptor: &Descriptor) -> [Range<u64>; 3] {
     [
         one(descriptor.block_bitmap),
         one(descriptor.inode_bitmap),
-        descriptor.inode_table..descriptor.inode_table.saturating_add(core.inode_table_blocks()),
+        descriptor.inode_table
+            ..descriptor
+                .inode_table
+                .saturating_add(core.inode_table_blocks()),
     ]
 }
 
@@ -91,7 +97,7 @@ fn strangers(core: &Core) -> Result<Vec<Range<u64>>> {
     if !has_uninit(core) || !core.sb.has_incompat(incompat::FLEX_BG) {
         return Ok(found);
     }
-    for group in 0..core.sb.groups {
+    for group in 0..core.groups_on_device() {
         let Ok(descriptor) = core.descriptor(group) else {
             continue;
         };
@@ -101,7 +107,10 @@ fn strangers(core: &Core) -> Result<Vec<Range<u64>>> {
             let bare = (first..=last)
                 .take(64)
                 .filter(|&host| host != group)
-                .any(|host| core.descriptor(host).is_ok_and(|d| d.flags & BLOCK_UNINIT != 0));
+                .any(|host| {
+                    core.descriptor(host)
+                        .is_ok_and(|d| d.flags & BLOCK_UNINIT != 0)
+                });
             if bare {
                 found.push(place);
             }
@@ -112,7 +121,9 @@ fn strangers(core: &Core) -> Result<Vec<Range<u64>>> {
 
 fn group_of(core: &Core, block: u64) -> u32 {
     let relative = block.saturating_sub(u64::from(core.sb.first_data_block));
-    let group = relative.checked_div(u64::from(core.sb.blocks_per_group)).unwrap_or(0);
+    let group = relative
+        .checked_div(u64::from(core.sb.blocks_per_group))
+        .unwrap_or(0);
     u32::try_from(group).unwrap_or(u32::MAX)
 }
 
@@ -128,7 +139,10 @@ fn used_clusters(
     descriptor: &Descriptor,
     strangers: &[Range<u64>],
 ) -> Option<Vec<bool>> {
-    let blocks = core.sb.group_end(group).saturating_sub(core.sb.group_start(group));
+    let blocks = core
+        .sb
+        .group_end(group)
+        .saturating_sub(core.sb.group_start(group));
     let clusters = blocks.div_ceil(u64::from(core.sb.cluster_blocks));
     let mut used = vec![false; usize::try_from(clusters).ok()?];
     let own = places(core, descriptor);
@@ -139,7 +153,10 @@ fn used_clusters(
         }
         return agrees(&used, descriptor).then_some(used);
     }
-    let block = core.blocks.block(descriptor.block_bitmap, "block bitmap").ok()?;
+    let block = core
+        .blocks
+        .block(descriptor.block_bitmap, "block bitmap")
+        .ok()?;
     let length = size_of(core.sb.clusters_per_group) >> 3;
     if core.sb.metadata_csum() {
         let sum = crc32c(core.sb.checksum_seed, block.get(..length)?);
@@ -152,12 +169,17 @@ fn used_clusters(
             return None;
         }
     }
-    let bits = block.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
+    let bits = block
+        .iter()
+        .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
     for (slot, bit) in used.iter_mut().zip(bits) {
         *slot = bit;
     }
     // A bitmap that calls its own group's metadata free is not believed.
-    let believable = own.iter().chain(base(core, group).iter()).all(|place| all_used(core, group, &used, place));
+    let believable = own
+        .iter()
+        .chain(base(core, group).iter())
+        .all(|place| all_used(core, group, &used, place));
     (believable && agrees(&used, descriptor)).then_some(used)
 }
 
@@ -171,11 +193,18 @@ fn base(core: &Core, group: u32) -> Option<Range<u64>> {
     let start = core.sb.group_start(group);
     let has_super = core.sb.group_has_super(group);
     let meta = core.sb.has_incompat(incompat::META_BG);
-    let meta_start = core.sb.first_meta_bg.checked_mul(core.descriptors_per_block())?;
+    let meta_start = core
+        .sb
+        .first_meta_bg
+        .checked_mul(core.descriptors_per_block())?;
     let mut count = u64::from(has_super);
     if !meta || group < meta_start {
         if has_super {
-            let descriptors = if meta { core.sb.first_meta_bg } else { core.descriptor_blocks() };
+            let descriptors = if meta {
+                core.sb.first_meta_bg
+            } else {
+                core.descriptor_blocks()
+            };
             count = count
                 .saturating_add(u64::from(descriptors))
                 .saturating_add(u64::from(core.sb.reserved_gdt_blocks));

@@ -12,9 +12,6 @@ pub(super) struct Core {
     pub blocks: Blocks,
 }
 
-/// The inode bitmap of the group was never written: no inode is in use.
-#[cfg(test)]
-pub(super) const INODE_UNINIT: u16 = 1;
 /// The block bitmap of the group was never written.
 pub(super) const BLOCK_UNINIT: u16 = 2;
 
@@ -66,11 +63,23 @@ impl Core {
     /// Whether the places it names lie in the file system.
     pub fn is_sane(&self, descriptor: &Descriptor) -> bool {
         let inside = |block: u64, blocks: u64| {
-            block > 0 && block.checked_add(blocks).is_some_and(|end| end <= self.sb.blocks)
+            block > 0
+                && block
+                    .checked_add(blocks)
+                    .is_some_and(|end| end <= self.sb.blocks)
         };
         inside(descriptor.block_bitmap, 1)
             && inside(descriptor.inode_bitmap, 1)
             && inside(descriptor.inode_table, self.inode_table_blocks())
+    }
+
+    /// Groups that start within the device: a superblock can claim any number.
+    pub fn groups_on_device(&self) -> u32 {
+        let blocks = self.blocks.device().size() >> self.sb.block_shift;
+        let groups = blocks.div_ceil(u64::from(self.sb.blocks_per_group).max(1));
+        self.sb
+            .groups
+            .min(u32::try_from(groups).unwrap_or(u32::MAX))
     }
 
     /// Blocks of a group's inode table.
@@ -88,7 +97,9 @@ impl Core {
             [1, 3]
         };
         let count = self.sb.groups;
-        groups.into_iter().filter(move |&group| group > 0 && group < count)
+        groups
+            .into_iter()
+            .filter(move |&group| group > 0 && group < count)
     }
 
     /// Blocks of descriptors that follow a superblock copy, without those reserved for growing.
@@ -99,7 +110,11 @@ impl Core {
 
     /// At least 1.
     pub fn descriptors_per_block(&self) -> u32 {
-        self.sb.block_size.checked_div(self.sb.descriptor_size).unwrap_or(1).max(1)
+        self.sb
+            .block_size
+            .checked_div(self.sb.descriptor_size)
+            .unwrap_or(1)
+            .max(1)
     }
 
     /// Block that holds descriptor block `index`, in the copy that starts with group `copy`.
@@ -112,11 +127,15 @@ impl Core {
             } else {
                 sb.group_start(copy)
             };
-            return superblock.saturating_add(u64::from(index)).saturating_add(1);
+            return superblock
+                .saturating_add(u64::from(index))
+                .saturating_add(1);
         }
         // A meta group keeps its descriptors in its first, second and last group.
         let per_block = self.descriptors_per_block();
-        let group = index.saturating_mul(per_block).saturating_add(u32::from(copy != 0));
+        let group = index
+            .saturating_mul(per_block)
+            .saturating_add(u32::from(copy != 0));
         let mut behind = u64::from(sb.group_has_super(group));
         if sb.block_size == 1024 && group == 0 && sb.first_data_block == 0 {
             behind = behind.saturating_add(1);

@@ -33,7 +33,11 @@ impl NameHash {
             5 => (Method::Tea, false),
             _ => return None,
         };
-        Some(NameHash { method, signed, seed })
+        Some(NameHash {
+            method,
+            signed,
+            seed,
+        })
     }
 
     /// The major and minor hash of `name`.
@@ -66,7 +70,14 @@ impl NameHash {
         };
         let hash = hash & !1;
         // The largest value stands for the end of a listing.
-        (if hash == 0xffff_fffe { 0xffff_fffc } else { hash }, minor)
+        (
+            if hash == 0xffff_fffe {
+                0xffff_fffc
+            } else {
+                hash
+            },
+            minor,
+        )
     }
 
     fn character(&self, byte: u8) -> u32 {
@@ -109,14 +120,24 @@ impl NameHash {
 fn half_md4(state: &mut [u32; 4], words: &[u32; 8]) {
     type Mix = fn(u32, u32, u32) -> u32;
     let rounds: [(Mix, u32, [usize; 8], [u32; 4]); 3] = [
-        (|x, y, z| z ^ (x & (y ^ z)), 0, [0, 1, 2, 3, 4, 5, 6, 7], [3, 7, 11, 19]),
+        (
+            |x, y, z| z ^ (x & (y ^ z)),
+            0,
+            [0, 1, 2, 3, 4, 5, 6, 7],
+            [3, 7, 11, 19],
+        ),
         (
             |x, y, z| (x & y).wrapping_add((x ^ y) & z),
             0x5a82_7999,
             [1, 3, 5, 7, 0, 2, 4, 6],
             [3, 5, 9, 13],
         ),
-        (|x, y, z| x ^ y ^ z, 0x6ed9_eba1, [3, 7, 2, 6, 1, 5, 0, 4], [3, 9, 11, 15]),
+        (
+            |x, y, z| x ^ y ^ z,
+            0x6ed9_eba1,
+            [3, 7, 2, 6, 1, 5, 0, 4],
+            [3, 9, 11, 15],
+        ),
     ];
     let [mut a, mut b, mut c, mut d] = *state;
     for (mix, constant, order, shifts) in rounds {

@@ -75,7 +75,9 @@ fn node(view: &View<'_>, at: usize, seed: Option<u32>, target: u32) -> Result<No
     if !entries.is_sorted_by_key(|(hash, _)| *hash) {
         return Err(view.damaged(at, "the index is out of order"));
     }
-    let index = entries.partition_point(|(hash, _)| *hash <= target).saturating_sub(1);
+    let index = entries
+        .partition_point(|(hash, _)| *hash <= target)
+        .saturating_sub(1);
     Ok(Node { entries, index })
 }
 
@@ -94,7 +96,9 @@ pub(super) fn search(
     let (root, target) = root(sb, seed, &View::new(&bytes, "folder index", base), name)?;
     // Which sign characters have is not recorded in old file systems: the index cannot be relied on then.
     if root.hash.signed && sb.flags & 3 == 0 && !name.is_ascii() {
-        return Err(Error::damaged("folder index: the kind of hash is not recorded"));
+        return Err(Error::damaged(
+            "folder index: the kind of hash is not recorded",
+        ));
     }
     let mut path = vec![root.node];
     let descend = |path: &mut Vec<Node>, target: u32| -> Result<()> {

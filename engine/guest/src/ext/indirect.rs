@@ -19,7 +19,8 @@ pub(super) fn find(blocks: &Blocks, area: &[u8; AREA], logical: u64) -> Result<S
     for level in 1..=3u32 {
         let span = 1u64 << bits.saturating_mul(level);
         if index < span {
-            let slot = 44usize.saturating_add(usize::try_from(level).unwrap_or(1).saturating_mul(4));
+            let slot =
+                44usize.saturating_add(usize::try_from(level).unwrap_or(1).saturating_mul(4));
             return below(blocks, root.u32_le(slot)?, level, index, logical);
         }
         index = index.saturating_sub(span);
@@ -60,12 +61,18 @@ fn below(blocks: &Blocks, number: u32, level: u32, index: u64, logical: u64) -> 
 
 /// The run that starts with pointer `index` of `pointers`.
 fn run(blocks: &Blocks, pointers: &View<'_>, index: u64, logical: u64) -> Result<Segment> {
-    let at = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(4);
+    let at = usize::try_from(index)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(4);
     let first = pointers.u32_le(at)?;
     let mut count = 0u64;
     for bytes in pointers.tail(at)?.bytes().chunks_exact(4) {
         let next = bytes.try_into().map(u32::from_le_bytes).unwrap_or(0);
-        let expected = if first == 0 { 0 } else { u64::from(first).saturating_add(count) };
+        let expected = if first == 0 {
+            0
+        } else {
+            u64::from(first).saturating_add(count)
+        };
         if u64::from(next) != expected {
             break;
         }

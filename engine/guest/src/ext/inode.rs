@@ -102,10 +102,13 @@ pub(super) fn load(core: &Core, number: u32) -> Result<Inode> {
     let table = core.descriptor(group)?.inode_table;
     let byte = u64::from(slot).saturating_mul(u64::from(sb.inode_size));
     let block = table.saturating_add(byte >> sb.block_shift);
-    let within = size_of(u32::try_from(byte & u64::from(sb.block_size.saturating_sub(1))).unwrap_or(0));
+    let within =
+        size_of(u32::try_from(byte & u64::from(sb.block_size.saturating_sub(1))).unwrap_or(0));
     // Neighbours are asked for next, mostly: an aligned run of the table is read at once.
-    let run = (0x8000u64 >> sb.block_shift).max(1);
-    let ahead = run.saturating_sub(1).saturating_sub(block & run.saturating_sub(1));
+    let run = (0x4000u64 >> sb.block_shift).max(1);
+    let ahead = run
+        .saturating_sub(1)
+        .saturating_sub(block & run.saturating_sub(1));
     let bytes = core.blocks.block_ahead(block, ahead, "inode table")?;
     let view = View::new(&bytes, "inode table", core.blocks.offset(block));
     let view = view.part(within, size_of(sb.inode_size), "inode")?;
@@ -119,7 +122,10 @@ fn parse(core: &Core, number: u32, view: &View<'_>) -> Result<Inode> {
         return Err(not_in_use());
     }
     let generation = view.u32_le(0x64)?;
-    let seed = crc32c(crc32c(sb.checksum_seed, &number.to_le_bytes()), &generation.to_le_bytes());
+    let seed = crc32c(
+        crc32c(sb.checksum_seed, &number.to_le_bytes()),
+        &generation.to_le_bytes(),
+    );
     let extra = extra_size(view)?;
     if sb.metadata_csum() {
         verify(view, seed, extra)?;
@@ -133,7 +139,11 @@ fn parse(core: &Core, number: u32, view: &View<'_>) -> Result<Inode> {
     let large = mode & format::MASK == format::FILE || sb.has_incompat(incompat::LARGEDIR);
     let size = join(view.u32_le(4)?, if large { view.u32_le(0x6c)? } else { 0 });
     let wide = sb.has_incompat(incompat::SIXTY_FOUR_BIT);
-    let acl_high = if wide { u32::from(view.u16_le(0x76)?) } else { 0 };
+    let acl_high = if wide {
+        u32::from(view.u16_le(0x76)?)
+    } else {
+        0
+    };
     let times = Times { view, extra };
     let tail = view.tail(OLD_SIZE)?;
     Ok(Inode {

@@ -14,7 +14,8 @@ const ROUND: [u32; 64] = [
 /// The digest of `bytes`; at most 106 bytes of a name here, so speed does not matter.
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut state: [u32; 8] = [
-        0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+        0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab,
+        0x5be0cd19,
     ];
     let bits = u64::try_from(bytes.len()).unwrap_or(0).wrapping_mul(8);
     let mut message = bytes.to_vec();
@@ -55,7 +56,10 @@ fn compress(state: &mut [u32; 8], block: &[u8]) {
         // The word sixteen rounds on takes the place of the one used.
         let small0 = early.rotate_right(7) ^ early.rotate_right(18) ^ (early >> 3);
         let small1 = late.rotate_right(17) ^ late.rotate_right(19) ^ (late >> 10);
-        let next = word.wrapping_add(small0).wrapping_add(nine).wrapping_add(small1);
+        let next = word
+            .wrapping_add(small0)
+            .wrapping_add(nine)
+            .wrapping_add(small1);
         words.rotate_left(1);
         if let Some(last) = words.last_mut() {
             *last = next;

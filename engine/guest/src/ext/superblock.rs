@@ -186,7 +186,9 @@ pub(super) fn has_primary(device: &dyn ReadAt) -> Result<bool> {
 pub(super) fn find(device: &dyn ReadAt) -> Result<Found> {
     let primary = match read_at(device, PRIMARY_AT)? {
         Some(bytes) => parse(&bytes, PRIMARY_AT),
-        None => Err(Error::damaged("the device is too small for an ext file system")),
+        None => Err(Error::damaged(
+            "the device is too small for an ext file system",
+        )),
     };
     match primary {
         Ok((superblock, true)) => Ok(Found {
@@ -215,7 +217,9 @@ pub(super) fn find_backup(device: &dyn ReadAt) -> Result<Option<Found>> {
         let group = block.saturating_mul(8).saturating_mul(block);
         let first = if shift == 10 { KIB } else { 0 };
         for number in [1u16, 3, 5, 7, 9, 25, 27] {
-            let at = u64::from(number).saturating_mul(group).saturating_add(first);
+            let at = u64::from(number)
+                .saturating_mul(group)
+                .saturating_add(first);
             let Some(bytes) = read_at(device, at)? else {
                 break;
             };
@@ -241,7 +245,10 @@ pub(super) fn find_backup(device: &dyn ReadAt) -> Result<Option<Found>> {
 }
 
 fn read_at(device: &dyn ReadAt, at: u64) -> Result<Option<Vec<u8>>> {
-    if at.checked_add(to_u64(LENGTH)).is_none_or(|end| end > device.size()) {
+    if at
+        .checked_add(to_u64(LENGTH))
+        .is_none_or(|end| end > device.size())
+    {
         return Ok(None);
     }
     read_vec(device, at, LENGTH).map(Some)
@@ -258,8 +265,7 @@ fn parse(bytes: &[u8], at: u64) -> Result<(Superblock, bool)> {
     let feature = |offset| if old { Ok(0) } else { view.u32_le(offset) };
     let (compat, incompat, ro) = (feature(0x5c)?, feature(0x60)?, feature(0x64)?);
     let has_checksum = ro & ro_compat::METADATA_CSUM != 0;
-    let checked = !has_checksum
-        || crc32c(!0, view.slice(0, 0x3fc)?) == view.u32_le(0x3fc)?;
+    let checked = !has_checksum || crc32c(!0, view.slice(0, 0x3fc)?) == view.u32_le(0x3fc)?;
     if checked {
         refuse_unknown(incompat)?;
     }
@@ -290,31 +296,29 @@ fn parse(bytes: &[u8], at: u64) -> Result<(Superblock, bool)> {
         inodes: view.u32_le(0)?,
         free_inodes: view.u32_le(0x10)?,
         inodes_per_group: view.u32_le(0x28)?,
-        inode_size: if old { 128 } else { u32::from(view.u16_le(0x58)?) },
+        inode_size: if old {
+            128
+        } else {
+            u32::from(view.u16_le(0x58)?)
+        },
         first_inode: if old { 11 } else { view.u32_le(0x54)? },
-        descriptor_size: if wide { u32::from(view.u16_le(0xfe)?) } else { 32 },
+        descriptor_size: if wide {
+            u32::from(view.u16_le(0xfe)?)
+        } else {
+            32
+        },
         reserved_gdt_blocks: u32::from(view.u16_le(0xce)?),
         first_meta_bg: view.u32_le(0x104)?,
-        backup_groups: [view.u32_le(0x24c)?, view.u32_le(0x250)?],
+        backup_groups: words(&view, 0x24c)?,
         compat,
         incompat,
         ro_compat: ro,
         state: view.u16_le(0x3a)?,
-        hash_seed: [
-            view.u32_le(0xec)?,
-            view.u32_le(0xf0)?,
-            view.u32_le(0xf4)?,
-            view.u32_le(0xf8)?,
-        ],
+        hash_seed: words(&view, 0xec)?,
         hash_version: view.u8(0xfc)?,
         flags: view.u32_le(0x160)?,
         uuid,
-        label: view
-            .slice(0x78, 16)?
-            .iter()
-            .copied()
-            .take_while(|&byte| byte != 0)
-            .collect(),
+        label: text(view.slice(0x78, 16)?),
         checksum_seed,
         external_journal: compat & compat::HAS_JOURNAL != 0 && view.u32_le(0xe0)? == 0,
     };
@@ -322,19 +326,43 @@ fn parse(bytes: &[u8], at: u64) -> Result<(Superblock, bool)> {
     Ok((superblock, checked))
 }
 
+/// Numbers of 32 bits in a row.
+fn words<const N: usize>(view: &View<'_>, at: usize) -> Result<[u32; N]> {
+    let mut words = [0; N];
+    for (index, word) in words.iter_mut().enumerate() {
+        *word = view.u32_le(at.saturating_add(index.saturating_mul(4)))?;
+    }
+    Ok(words)
+}
+
+/// The bytes up to the first zero.
+fn text(bytes: &[u8]) -> Vec<u8> {
+    bytes
+        .iter()
+        .copied()
+        .take_while(|&byte| byte != 0)
+        .collect()
+}
+
 fn refuse_unknown(bits: u32) -> Result<()> {
     if bits & incompat::JOURNAL_DEV != 0 {
-        return Err(Error::unsupported("this is the journal of an ext file system, not a file system"));
+        return Err(Error::unsupported(
+            "this is the journal of an ext file system, not a file system",
+        ));
     }
     if bits & incompat::COMPRESSION != 0 {
         return Err(Error::unsupported("ext compression (e2compr) is not read"));
     }
     if bits & incompat::DIRDATA != 0 {
-        return Err(Error::unsupported("the ext feature dirdata (Lustre) is not read"));
+        return Err(Error::unsupported(
+            "the ext feature dirdata (Lustre) is not read",
+        ));
     }
     let unknown = bits & !incompat::READ;
     if unknown != 0 {
-        return Err(Error::unsupported(format!("ext incompatible feature {unknown:#x} is not known")));
+        return Err(Error::unsupported(format!(
+            "ext incompatible feature {unknown:#x} is not known"
+        )));
     }
     Ok(())
 }
@@ -342,7 +370,9 @@ fn refuse_unknown(bits: u32) -> Result<()> {
 fn check_geometry(view: &View<'_>, sb: &mut Superblock) -> Result<()> {
     if sb.has_ro_compat(ro_compat::BIGALLOC) {
         let cluster_shift = view.u32_le(0x1c)?.saturating_add(10);
-        let ratio = cluster_shift.checked_sub(sb.block_shift).filter(|_| cluster_shift <= 29);
+        let ratio = cluster_shift
+            .checked_sub(sb.block_shift)
+            .filter(|_| cluster_shift <= 29);
         let Some(ratio) = ratio else {
             return Err(view.damaged(0x1c, "the cluster size is impossible"));
         };
@@ -350,7 +380,9 @@ fn check_geometry(view: &View<'_>, sb: &mut Superblock) -> Result<()> {
         sb.clusters_per_group = view.u32_le(0x24)?;
     }
     let bits = sb.block_size.saturating_mul(8);
+    // Linux and its tools count bitmaps in whole bytes.
     if sb.clusters_per_group == 0
+        || sb.clusters_per_group & 7 != 0
         || sb.clusters_per_group > bits
         || sb.clusters_per_group.checked_mul(sb.cluster_blocks) != Some(sb.blocks_per_group)
     {
@@ -378,11 +410,16 @@ fn check_geometry(view: &View<'_>, sb: &mut Superblock) -> Result<()> {
         _ => return Err(view.damaged(4, "the number of blocks is impossible")),
     };
     if sb.inodes == 0
-        || u64::from(sb.inodes) > u64::from(sb.groups).saturating_mul(u64::from(sb.inodes_per_group))
+        || u64::from(sb.inodes)
+            > u64::from(sb.groups).saturating_mul(u64::from(sb.inodes_per_group))
     {
         return Err(view.damaged(0, "the number of inodes is impossible"));
     }
-    if sb.blocks.checked_mul(u64::from(sb.block_size)).is_none_or(|size| size > u64::MAX - MIB) {
+    if sb
+        .blocks
+        .checked_mul(u64::from(sb.block_size))
+        .is_none_or(|size| size > u64::MAX - MIB)
+    {
         return Err(view.damaged(4, "the number of blocks is impossible"));
     }
     Ok(())

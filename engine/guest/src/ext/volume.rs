@@ -200,7 +200,10 @@ impl Volume for ExtVolume {
     fn open(&self, id: EntryId) -> Result<Arc<dyn ReadAt>> {
         let inode = self.inode(id)?;
         if inode.format() != format::FILE {
-            return Err(Error::invalid(format!("inode {} is not a file", inode.number)));
+            return Err(Error::invalid(format!(
+                "inode {} is not a file",
+                inode.number
+            )));
         }
         content::check_plain(&inode)?;
         if inode.has(flag::INLINE_DATA) {
@@ -211,13 +214,19 @@ impl Volume for ExtVolume {
     }
 
     fn open_stream(&self, id: EntryId, _name: &[u8]) -> Result<Arc<dyn ReadAt>> {
-        Err(Error::not_found(format!("inode {} has no named streams", id.number)))
+        Err(Error::not_found(format!(
+            "inode {} has no named streams",
+            id.number
+        )))
     }
 
     fn read_link(&self, id: EntryId) -> Result<Vec<u8>> {
         let inode = self.inode(id)?;
         if inode.format() != format::SYMLINK {
-            return Err(Error::invalid(format!("inode {} is not a symbolic link", inode.number)));
+            return Err(Error::invalid(format!(
+                "inode {} is not a symbolic link",
+                inode.number
+            )));
         }
         content::check_plain(&inode)?;
         if inode.size == 0 || inode.size > MAX_LINK {
@@ -266,7 +275,10 @@ fn is_fast_link(sb: &Superblock, inode: &Inode) -> bool {
 
 fn info(sb: &Superblock, notes: Vec<String>) -> VolumeInfo {
     let [a, b, c, d, rest @ ..] = sb.uuid;
-    let mut uuid: String = [a, b, c, d].iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut uuid: String = [a, b, c, d]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     for (index, byte) in rest.iter().enumerate() {
         if matches!(index, 0 | 2 | 4 | 6) {
             uuid.push('-');
@@ -312,7 +324,9 @@ fn notes(core: &Core, found: &Found, device_size: u64) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |text: String| notes.push(text);
     if let Some(at) = found.backup_at {
-        note(format!("The superblock is damaged; its copy at byte {at} is used."));
+        note(format!(
+            "The superblock is damaged; its copy at byte {at} is used."
+        ));
     }
     if !found.checked {
         note("The checksum of the superblock is wrong and no copy of it was found.".to_string());
@@ -334,17 +348,22 @@ fn notes(core: &Core, found: &Found, device_size: u64) -> Vec<String> {
     }
     let unknown = sb.ro_compat & !ro_compat::KNOWN;
     if unknown != 0 {
-        note(format!("Features {unknown:#x} are not known; they do not matter for reading."));
+        note(format!(
+            "Features {unknown:#x} are not known; they do not matter for reading."
+        ));
     }
     if sb.blocks.saturating_mul(u64::from(sb.block_size)) > device_size {
         note("The file system is larger than the device it lies on.".to_string());
     }
     let bad = (0..sb.groups.min(DESCRIPTORS_CHECKED))
-        .filter(|&group| !core.descriptor(group).is_ok_and(|d| d.checked && core.is_sane(&d)))
+        .filter(|&group| {
+            !core
+                .descriptor(group)
+                .is_ok_and(|d| d.checked && core.is_sane(&d))
+        })
         .count();
     if bad > 0 {
         note(format!("{bad} block group descriptors are damaged."));
     }
     notes
 }
-

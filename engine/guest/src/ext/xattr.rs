@@ -58,7 +58,11 @@ fn scan<'a>(
             value_size: view.u32_le(8)?,
             values,
         })?;
-        at = at.saturating_add(ENTRY).saturating_add(length).saturating_add(3) & !3;
+        at = at
+            .saturating_add(ENTRY)
+            .saturating_add(length)
+            .saturating_add(3)
+            & !3;
     }
     Ok(())
 }
@@ -118,7 +122,11 @@ pub(super) fn list(core: &Arc<Core>, inode: &Inode) -> Result<Vec<(Vec<u8>, Vec<
     }
     if inode.acl_block != 0 {
         let bytes = core.blocks.block(inode.acl_block, "extended attributes")?;
-        let view = View::new(&bytes, "extended attributes", core.blocks.offset(inode.acl_block));
+        let view = View::new(
+            &bytes,
+            "extended attributes",
+            core.blocks.offset(inode.acl_block),
+        );
         check_block(core, inode.acl_block, &view)?;
         scan(view.tail(BLOCK_HEADER)?, view, &mut add)?;
     }
@@ -160,7 +168,9 @@ fn local_value<'a>(entry: &Entry<'a>) -> Result<&'a [u8]> {
     if entry.value_size == 0 {
         return Ok(&[]);
     }
-    entry.values.slice(entry.value_offset, size_of(entry.value_size))
+    entry
+        .values
+        .slice(entry.value_offset, size_of(entry.value_size))
 }
 
 fn value_of(core: &Arc<Core>, owner: &Inode, entry: &Entry<'_>) -> Result<Vec<u8>> {

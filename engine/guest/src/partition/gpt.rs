@@ -41,7 +41,9 @@ pub(super) fn read(
             Ok((header, entries)) => {
                 return table(disk, sector_size, &header, &entries, found).map(Some);
             }
-            Err(why) => found.push(format!("the {name} GPT ({sector_size}-byte sectors) is not used: {why}")),
+            Err(why) => found.push(format!(
+                "the {name} GPT ({sector_size}-byte sectors) is not used: {why}"
+            )),
         }
     }
     warnings.append(&mut found);
@@ -56,7 +58,10 @@ fn read_copy(
 ) -> Result<std::result::Result<(Header, Vec<u8>), String>> {
     let at = lba.saturating_mul(u64::from(sector_size));
     let length = usize::try_from(sector_size).unwrap_or(HEADER).max(512);
-    if at.checked_add(u64::from(sector_size)).is_none_or(|end| end > disk.size()) {
+    if at
+        .checked_add(u64::from(sector_size))
+        .is_none_or(|end| end > disk.size())
+    {
         return Ok(Err("it lies beyond the end of the disk".to_string()));
     }
     let bytes = read_vec(disk, at, length)?;
@@ -110,8 +115,8 @@ fn parse_header(
     if header.entries > MAX_ENTRIES {
         return Ok(Err("it has more entries than are read"));
     }
-    let sane_size = (128..=MAX_ENTRY_SIZE).contains(&header.entry_size)
-        && header.entry_size.is_power_of_two();
+    let sane_size =
+        (128..=MAX_ENTRY_SIZE).contains(&header.entry_size) && header.entry_size.is_power_of_two();
     if !sane_size {
         return Ok(Err("the size of its entries is impossible"));
     }
@@ -126,7 +131,11 @@ fn table(
     mut warnings: Vec<String>,
 ) -> Result<PartitionTable> {
     let sector = u64::from(sector_size);
-    let last = disk.size().checked_div(sector).unwrap_or(0).saturating_sub(1);
+    let last = disk
+        .size()
+        .checked_div(sector)
+        .unwrap_or(0)
+        .saturating_sub(1);
     if header.last_usable > last {
         warnings.push("the disk is smaller than its GPT says".to_string());
     }
@@ -139,7 +148,9 @@ fn table(
             continue;
         }
         if number > MAX_NUMBER {
-            warnings.push(format!("partition {number} has no number in Linux and is not listed"));
+            warnings.push(format!(
+                "partition {number} has no number in Linux and is not listed"
+            ));
             continue;
         }
         let (first, end) = (view.u64_le(32)?, view.u64_le(40)?);
@@ -181,7 +192,24 @@ fn name_text(bytes: &[u8]) -> String {
 
 /// A GUID as Linux prints it: the first three groups are little-endian on disk.
 pub(super) fn guid_text(guid: &[u8; 16]) -> String {
-    let [a0, a1, a2, a3, b0, b1, c0, c1, d0, d1, e0, e1, e2, e3, e4, e5] = *guid;
+    let [
+        a0,
+        a1,
+        a2,
+        a3,
+        b0,
+        b1,
+        c0,
+        c1,
+        d0,
+        d1,
+        e0,
+        e1,
+        e2,
+        e3,
+        e4,
+        e5,
+    ] = *guid;
     format!(
         "{:08x}-{:04x}-{:04x}-{d0:02x}{d1:02x}-{e0:02x}{e1:02x}{e2:02x}{e3:02x}{e4:02x}{e5:02x}",
         u32::from_le_bytes([a0, a1, a2, a3]),

@@ -80,13 +80,18 @@ impl BootSector {
 
     /// Whether an entry announces a GPT: type EE at sector 1 (UEFI 5.2.3).
     pub(super) fn is_protective(&self) -> bool {
-        self.entries.iter().any(|entry| entry.kind == PROTECTIVE && entry.start == 1)
+        self.entries
+            .iter()
+            .any(|entry| entry.kind == PROTECTIVE && entry.start == 1)
     }
 
     /// Whether the four entries can be a table: flags 00 or 80, no protective entry, and, where the sector is also
     /// the boot sector of a volume, entries that fit the disk.
     pub(super) fn is_table(&self, disk_size: u64, sector_size: u32) -> bool {
-        let flags = self.entries.iter().all(|e| matches!(e.boot_flag, 0x00 | 0x80));
+        let flags = self
+            .entries
+            .iter()
+            .all(|e| matches!(e.boot_flag, 0x00 | 0x80));
         let protective = self.entries.iter().any(|e| e.kind == PROTECTIVE);
         let used: Vec<&Entry> = self.entries.iter().filter(|e| e.sectors != 0).collect();
         if !flags || protective || used.is_empty() {
@@ -106,7 +111,9 @@ impl BootSector {
     /// Whether it starts with a jump and names a file system in the places of NTFS, exFAT, FAT12/16 and FAT32.
     fn is_volume_boot_sector(&self) -> bool {
         let at = |offset: usize, magic: &[u8]| {
-            self.bytes.get(offset..).is_some_and(|tail| tail.starts_with(magic))
+            self.bytes
+                .get(offset..)
+                .is_some_and(|tail| tail.starts_with(magic))
         };
         (at(0, &[0xeb]) || at(0, &[0xe9]))
             && (at(3, b"NTFS    ") || at(3, b"EXFAT   ") || at(54, b"FAT") || at(82, b"FAT32"))
@@ -117,7 +124,10 @@ impl BootSector {
     pub(super) fn table(&self, disk: &dyn ReadAt, known: Option<u32>) -> Result<PartitionTable> {
         let mut sector_size = known.unwrap_or(512);
         if known.is_none()
-            && let Some(extended) = self.entries.iter().find(|e| e.sectors != 0 && e.is_extended())
+            && let Some(extended) = self
+                .entries
+                .iter()
+                .find(|e| e.sectors != 0 && e.is_extended())
         {
             let chain_at = |size: u64| -> Result<bool> {
                 let at = u64::from(extended.start).saturating_mul(size);
@@ -189,11 +199,13 @@ impl Reader<'_> {
         let mut empty_links = 0u32;
         loop {
             if !seen.insert(here) {
-                self.warnings.push("the chain of logical partitions is a loop".to_string());
+                self.warnings
+                    .push("the chain of logical partitions is a loop".to_string());
                 return Ok(());
             }
             let Some(sector) = BootSector::read_at(self.disk, here)? else {
-                self.warnings.push(format!("no table of logical partitions at byte {here}"));
+                self.warnings
+                    .push(format!("no table of logical partitions at byte {here}"));
                 return Ok(());
             };
             empty_links = empty_links.saturating_add(1);
@@ -212,19 +224,24 @@ impl Reader<'_> {
                     continue;
                 }
                 if self.next > MAX_NUMBER {
-                    self.warnings.push("more logical partitions than Linux counts".to_string());
+                    self.warnings
+                        .push("more logical partitions than Linux counts".to_string());
                     return Ok(());
                 }
                 self.add(self.next, start, size, entry.kind);
                 self.next = self.next.saturating_add(1);
                 empty_links = 0;
             }
-            let Some(link) = sector.entries.iter().find(|e| e.sectors != 0 && e.is_extended())
+            let Some(link) = sector
+                .entries
+                .iter()
+                .find(|e| e.sectors != 0 && e.is_extended())
             else {
                 return Ok(());
             };
             if empty_links > MAX_EMPTY_LINKS {
-                self.warnings.push("the chain of logical partitions is too long".to_string());
+                self.warnings
+                    .push("the chain of logical partitions is too long".to_string());
                 return Ok(());
             }
             here = first.saturating_add(u64::from(link.start).saturating_mul(self.sector));

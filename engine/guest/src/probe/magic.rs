@@ -21,7 +21,9 @@ impl Head {
 
     /// Whether `mark` stands at `offset`.
     pub fn at(&self, offset: usize, mark: &[u8]) -> bool {
-        self.bytes.get(offset..).is_some_and(|tail| tail.starts_with(mark))
+        self.bytes
+            .get(offset..)
+            .is_some_and(|tail| tail.starts_with(mark))
     }
 
     pub fn is_zero(&self) -> bool {
@@ -48,8 +50,16 @@ const CONTAINERS: &[Mark] = &[
     ),
     (0, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "mdraid member"),
     (0x1000, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "mdraid member"),
-    (0x1018, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81", "bcache"),
-    (0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef", "bcachefs"),
+    (
+        0x1018,
+        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+        "bcache",
+    ),
+    (
+        0x1018,
+        b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef",
+        "bcachefs",
+    ),
     (0x10_0000 - 8, b"SPACEDB ", "Storage Spaces member"),
     (0, b"bluestore block device", "Ceph BlueStore"),
 ];
@@ -133,14 +143,19 @@ pub(super) fn file_system(head: &Head, device: &dyn ReadAt) -> Result<Option<&'s
     if is_zfs(head)? {
         return Ok(Some("ZFS"));
     }
-    if head_beyond(device, 0x10_0000, b"\x0d\xd0\x01\xc0")? || head_beyond(device, 0x20_0000, b"\x5e\xf1\xab\x2f")? {
+    if head_beyond(device, 0x10_0000, b"\x0d\xd0\x01\xc0")?
+        || head_beyond(device, 0x20_0000, b"\x5e\xf1\xab\x2f")?
+    {
         return Ok(Some("VMFS"));
     }
     Ok(first_of(head, OTHERS))
 }
 
 fn head_beyond(device: &dyn ReadAt, offset: u64, mark: &[u8]) -> Result<bool> {
-    if offset.checked_add(to_u64(mark.len())).is_none_or(|end| end > device.size()) {
+    if offset
+        .checked_add(to_u64(mark.len()))
+        .is_none_or(|end| end > device.size())
+    {
         return Ok(false);
     }
     Ok(read_vec(device, offset, mark.len())? == mark)
@@ -148,7 +163,13 @@ fn head_beyond(device: &dyn ReadAt, offset: u64, mark: &[u8]) -> Result<bool> {
 
 /// The mark ends the first page; a suspended machine leaves another one there.
 fn is_swap(head: &Head) -> bool {
-    const MARKS: [&[u8]; 5] = [b"SWAPSPACE2", b"SWAP-SPACE", b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND"];
+    const MARKS: [&[u8]; 5] = [
+        b"SWAPSPACE2",
+        b"SWAP-SPACE",
+        b"S1SUSPEND",
+        b"S2SUSPEND",
+        b"ULSUSPEND",
+    ];
     PAGES.iter().any(|page| {
         let at = page.saturating_sub(10);
         MARKS.iter().any(|mark| head.at(at, mark))
@@ -220,10 +241,14 @@ fn fat(head: &Head) -> Result<Option<&'static str>> {
         return Ok(None);
     }
     let either = |short: u16, long: u32| if short == 0 { long } else { u32::from(short) };
-    let root = u32::from(view.u16_le(17)?).saturating_mul(32).div_ceil(sector);
+    let root = u32::from(view.u16_le(17)?)
+        .saturating_mul(32)
+        .div_ceil(sector);
     let total = either(view.u16_le(19)?, view.u32_le(32)?);
     let length = either(view.u16_le(22)?, view.u32_le(36)?);
-    let used = reserved.saturating_add(fats.saturating_mul(length)).saturating_add(root);
+    let used = reserved
+        .saturating_add(fats.saturating_mul(length))
+        .saturating_add(root);
     if length == 0 || total <= used {
         return Ok(None);
     }

@@ -3,7 +3,7 @@
 use crate::sha256::sha256;
 use crate::support::{FileDisk, check_extents, images, read_all, unpack, walk};
 use cairn_base::{ReadAt, Section};
-use cairn_guest::{EntryKind, Volume, open_volume};
+use cairn_guest::{EntryId, EntryKind, Volume, open_volume};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 /// A manifest; names that are not UTF-8 have their bytes moved to U+F700.
 pub fn manifest(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap().replace("\\udc", "\\uf7");
+    let text = std::fs::read_to_string(path)
+        .unwrap()
+        .replace("\\udc", "\\uf7");
     serde_json::from_str(&text).unwrap()
 }
 
@@ -60,15 +62,24 @@ fn every_ext_image_agrees_with_its_manifest() {
             continue;
         }
         let packed = folder.join(list["packed_file"].as_str().unwrap());
-        let Some(image) = unpack(&packed, scratch.path()) else { continue };
+        let Some(image) = unpack(&packed, scratch.path()) else {
+            continue;
+        };
         let disk = FileDisk::open(&image);
         for part in parts.iter().filter(is_ext) {
             let start = part["start"].as_u64().unwrap();
             let size = part["size"].as_u64().unwrap().min(disk.size() - start);
             let device = Arc::new(Section::new(disk.clone(), start, size).unwrap());
             let volume = open_volume(device).unwrap();
-            assert_eq!(volume.info().file_system, part["fs"].as_str().unwrap(), "{path:?}");
-            assert_eq!(volume.info().uuid, part["blkid"]["UUID"].as_str().unwrap_or_default());
+            assert_eq!(
+                volume.info().file_system,
+                part["fs"].as_str().unwrap(),
+                "{path:?}"
+            );
+            assert_eq!(
+                volume.info().uuid,
+                part["blkid"]["UUID"].as_str().unwrap_or_default()
+            );
             let files: Vec<&Value> = list["files"]
                 .as_array()
                 .unwrap()
@@ -84,7 +95,12 @@ fn every_ext_image_agrees_with_its_manifest() {
     }
     println!("{volumes} volumes with {entries} entries compared");
     assert!(volumes > 0);
-    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong[..wrong.len().min(60)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(60)].join("\n")
+    );
 }
 
 fn compare(
@@ -99,11 +115,16 @@ fn compare(
         errors.insert(text(path), error.to_string());
     });
     let mut seen = BTreeSet::new();
-    let found: BTreeMap<String, _> = items.iter().map(|(path, item)| (text(path), item)).collect();
+    let found: BTreeMap<String, _> = items
+        .iter()
+        .map(|(path, item)| (text(path), item))
+        .collect();
     for file in files {
         let path = file["path"].as_str().unwrap();
         let mut bad = |what: &str, is: String, should: &Value| {
-            wrong.push(format!("{image}:{path}: {what} is {is}, should be {should}"));
+            wrong.push(format!(
+                "{image}:{path}: {what} is {is}, should be {should}"
+            ));
         };
         let lenient = file["only_in"].is_array() || file["only_in"].is_string();
         let Some(item) = found.get(path) else {
@@ -117,15 +138,7 @@ fn compare(
             wrong.push(format!("{image}:{path}: {}", errors[path]));
             continue;
         };
-        let kind = match attributes.kind {
-            EntryKind::File => "file",
-            EntryKind::Folder => "dir",
-            EntryKind::Symlink => "symlink",
-            EntryKind::CharDevice => "char",
-            EntryKind::BlockDevice => "block",
-            EntryKind::Fifo => "fifo",
-            EntryKind::Socket => "socket",
-        };
+        let kind = kind_name(attributes.kind);
         if file["kind"] != kind {
             bad("kind", kind.to_string(), &file["kind"]);
             continue;
@@ -134,7 +147,11 @@ fn compare(
             bad("mode", format!("0o{:o}", attributes.mode), &file["mode"]);
         }
         if file["mtime"].is_number() && file["mtime"] != attributes.modified.seconds {
-            bad("mtime", attributes.modified.seconds.to_string(), &file["mtime"]);
+            bad(
+                "mtime",
+                attributes.modified.seconds.to_string(),
+                &file["mtime"],
+            );
         }
         if file["nlink"].is_number() && file["nlink"] != attributes.links {
             bad("nlink", attributes.links.to_string(), &file["nlink"]);
@@ -152,19 +169,9 @@ fn compare(
             if file["size"] != attributes.size {
                 bad("size", attributes.size.to_string(), &file["size"]);
             }
-            if file["sha256"].is_string() {
-                match volume.open(item.id) {
-                    Ok(content) => {
-                        let mut whole = Vec::new();
-                        read_all(content.as_ref(), |part| whole.extend_from_slice(part)).unwrap();
-                        check_extents(content.as_ref(), &whole);
-                        let sum = hex(&sha256(&whole));
-                        if file["sha256"] != sum {
-                            bad("sha256", sum, &file["sha256"]);
-                        }
-                    }
-                    Err(error) => bad("content", error.to_string(), &file["sha256"]),
-                }
+            let sum = digest(volume, item.id);
+            if file["sha256"].is_string() && file["sha256"] != sum {
+                bad("sha256", sum, &file["sha256"]);
             }
         }
         if file["xattrs"].is_object() {
@@ -188,4 +195,30 @@ fn compare(
         wrong.push(format!("{image}:{path}: {error}"));
     }
     files.len()
+}
+
+fn kind_name(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File => "file",
+        EntryKind::Folder => "dir",
+        EntryKind::Symlink => "symlink",
+        EntryKind::CharDevice => "char",
+        EntryKind::BlockDevice => "block",
+        EntryKind::Fifo => "fifo",
+        EntryKind::Socket => "socket",
+    }
+}
+
+/// The SHA-256 of a file's content, or why it cannot be read.
+fn digest(volume: &dyn Volume, id: EntryId) -> String {
+    let content = match volume.open(id) {
+        Ok(content) => content,
+        Err(error) => return error.to_string(),
+    };
+    let mut whole = Vec::new();
+    if let Err(error) = read_all(content.as_ref(), |part| whole.extend_from_slice(part)) {
+        return error.to_string();
+    }
+    check_extents(content.as_ref(), &whole);
+    hex(&sha256(&whole))
 }

@@ -18,7 +18,9 @@ fn exercise(volume: &dyn Volume) -> (usize, usize) {
                 let _ = volume.read_link(item.id);
             }
             EntryKind::File => {
-                let Ok(file) = volume.open(item.id) else { continue };
+                let Ok(file) = volume.open(item.id) else {
+                    continue;
+                };
                 let mut buffer = vec![0; 1 << 16];
                 for at in [0, file.size() / 2, file.size().saturating_sub(1 << 16)] {
                     let length = (file.size() - at).min(1 << 16) as usize;
@@ -40,9 +42,14 @@ fn try_image(path: &Path) -> String {
     };
     let mut told = Vec::new();
     for volume in &layout.volumes {
-        let is_ext = volume.detected.as_ref().is_ok_and(|d| d.name() == "ext2/3/4");
+        let is_ext = volume
+            .detected
+            .as_ref()
+            .is_ok_and(|d| d.name() == "ext2/3/4");
         told.push(match volume.open() {
-            Ok(volume) if is_ext => format!("{:?} {:?}", exercise(volume.as_ref()), volume.info().notes),
+            Ok(volume) if is_ext => {
+                format!("{:?} {:?}", exercise(volume.as_ref()), volume.info().notes)
+            }
             Ok(_) => "another reader's".to_string(),
             Err(error) => error.to_string(),
         });

@@ -61,7 +61,10 @@ pub fn shell(script: &str) -> std::result::Result<String, String> {
     if output.status.success() {
         Ok(out)
     } else {
-        Err(format!("{script}\n{out}{}", String::from_utf8_lossy(&output.stderr)))
+        Err(format!(
+            "{script}\n{out}{}",
+            String::from_utf8_lossy(&output.stderr)
+        ))
     }
 }
 
@@ -70,7 +73,11 @@ pub fn unpack(packed: &Path, folder: &Path) -> Option<PathBuf> {
     let target = folder.join(packed.file_stem().unwrap());
     let (from, to) = (packed.display(), target.display());
     shell(&format!("zstd -d -q -f --sparse '{from}' -o '{to}'")).unwrap();
-    let extension = target.extension().and_then(|e| e.to_str()).unwrap_or("").to_string();
+    let extension = target
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or("")
+        .to_string();
     let format = match extension.as_str() {
         "vhd" => "vpc",
         "vhdx" | "vmdk" => extension.as_str(),
@@ -79,13 +86,18 @@ pub fn unpack(packed: &Path, folder: &Path) -> Option<PathBuf> {
     if !have(&["qemu-img"]) {
         return None;
     }
-    let converted = shell(&format!("qemu-img convert -f {format} -O raw '{to}' '{to}.raw'"));
+    let converted = shell(&format!(
+        "qemu-img convert -f {format} -O raw '{to}' '{to}.raw'"
+    ));
     let _ = std::fs::remove_file(&target);
     if let Err(error) = converted {
         println!("SKIPPED: {error}");
         return None;
     }
-    Some(folder.join(format!("{}.raw", target.file_name().unwrap().to_str().unwrap())))
+    Some(folder.join(format!(
+        "{}.raw",
+        target.file_name().unwrap().to_str().unwrap()
+    )))
 }
 
 /// What a walk found at one path.
@@ -95,11 +107,20 @@ pub struct Item {
     pub attributes: Result<Attributes>,
 }
 
-pub fn list(volume: &dyn Volume, folder: EntryId, after: u64, most: usize) -> (Vec<DirEntry>, Result<()>) {
+pub fn list(
+    volume: &dyn Volume,
+    folder: EntryId,
+    after: u64,
+    most: usize,
+) -> (Vec<DirEntry>, Result<()>) {
     let mut entries = Vec::new();
     let result = volume.read_dir(folder, after, &mut |entry| {
         entries.push(entry);
-        if entries.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if entries.len() >= most {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     (entries, result)
 }
@@ -134,11 +155,14 @@ pub fn walk(
             if let Err(error) = &attributes {
                 on_error(&full, error.clone());
             }
-            items.insert(full, Item {
-                id: entry.id,
-                kind: entry.kind,
-                attributes,
-            });
+            items.insert(
+                full,
+                Item {
+                    id: entry.id,
+                    kind: entry.kind,
+                    attributes,
+                },
+            );
             if items.len() >= most {
                 return items;
             }
@@ -153,7 +177,10 @@ fn check_listing(volume: &dyn Volume, folder: EntryId, entries: &[DirEntry]) {
         assert_eq!((found.id, found.kind), (entry.id, entry.kind), "{entry:?}");
         assert!(entry.cookie != 0);
     }
-    assert_eq!(volume.lookup(folder, b"no such name in here").unwrap(), None);
+    assert_eq!(
+        volume.lookup(folder, b"no such name in here").unwrap(),
+        None
+    );
     let (mut after, mut at) = (0, 0);
     let step = entries.len() / 50 + 1;
     loop {
@@ -190,7 +217,8 @@ pub fn check_extents(file: &dyn ReadAt, whole: &[u8]) {
         assert!(part.start >= least && part.start < part.end && part.end <= file.size());
         least = part.end;
         let (start, end) = (part.start as usize, part.end as usize);
-        file.read_exact_at(part.start, &mut rebuilt[start..end]).unwrap();
+        file.read_exact_at(part.start, &mut rebuilt[start..end])
+            .unwrap();
     }
     assert!(rebuilt == whole, "a hole holds data");
 }
