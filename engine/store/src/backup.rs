@@ -11,5 +11,6 @@ pub mod region;
 pub mod run;
 pub mod seal;
 pub mod sink;
+pub mod work;
 
 pub use run::{BackupOptions, BackupReport, DiskInput, backup};

@@ -27,7 +27,7 @@ pub fn publish(
         return Ok(());
     }
     let folder = &**store.folder();
-    entries.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix));
+    entries.sort_unstable_by_key(|entry| entry.prefix);
     let rows: Vec<PackRow> = packs
         .iter()
         .map(|pack| PackRow {

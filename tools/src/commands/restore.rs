@@ -55,16 +55,8 @@ pub fn run(args: &Args) -> Answer {
             .collect(),
     };
     let monitor = Progress::default();
-    let single = || -> Result<&String, Failure> {
-        match &names[..] {
-            [name] => Ok(name),
-            _ => Err(Error::invalid("the point has several disks")
-                .advise(format!("choose one with --disk: {}", names.join(", ")))
-                .into()),
-        }
-    };
     if args.to == Path::new("-") {
-        let name = single()?;
+        let name = single(&names)?;
         let mut out = std::io::stdout().lock();
         restore_to(&point, name, &mut out, &monitor)?;
         return Ok(Exit::Done);
@@ -77,20 +69,8 @@ pub fn run(args: &Args) -> Answer {
         },
         force: args.force,
     };
-    let is_file_or_device = args.to.exists() && !args.to.is_dir();
-    if !is_file_or_device {
-        std::fs::create_dir_all(&args.to)
-            .map_err(|e| Error::io("cannot make the folder", &args.to, e))?;
-    }
     let mut done = Vec::new();
-    for name in &names {
-        let target = if is_file_or_device {
-            single()?;
-            args.to.clone()
-        } else {
-            args.to
-                .join(format!("{name}.{}", options.format.extension()))
-        };
+    for (name, target) in targets(args, &names, options.format)? {
         let started = Instant::now();
         let restored = restore(&point, name, &target, &options, &monitor)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -114,4 +94,29 @@ pub fn run(args: &Args) -> Answer {
         output::json(&done.into())?;
     }
     Ok(Exit::Done)
+}
+
+/// The only disk, where only one can be written.
+fn single(names: &[String]) -> Result<&String, Failure> {
+    match names {
+        [name] => Ok(name),
+        _ => Err(Error::invalid("the point has several disks")
+            .advise(format!("choose one with --disk: {}", names.join(", ")))
+            .into()),
+    }
+}
+
+/// Where each disk goes: into a folder, which is made, or to the one file or device that was named.
+fn targets<'a>(
+    args: &Args,
+    names: &'a [String],
+    format: ImageFormat,
+) -> Result<Vec<(&'a String, PathBuf)>, Failure> {
+    if args.to.exists() && !args.to.is_dir() {
+        return Ok(vec![(single(names)?, args.to.clone())]);
+    }
+    std::fs::create_dir_all(&args.to)
+        .map_err(|e| Error::io("cannot make the folder", &args.to, e))?;
+    let file = |name: &String| args.to.join(format!("{name}.{}", format.extension()));
+    Ok(names.iter().map(|name| (name, file(name))).collect())
 }

@@ -84,17 +84,40 @@ impl Context<'_> {
                 });
             }
         }
+        let mut result = RegionResult::default();
+        let leaf = self.cut(bytes, &known_zero, base, &known, compressor, &mut result)?;
+        if leaf.is_hole() {
+            return Ok(result);
+        }
+        let encoded = leaf.encode();
+        result.leaf = self.keys.chunk_id(ChunkKind::Leaf, &encoded);
+        let same_as_base = self.trust_base && base.is_some_and(|(id, _)| id == result.leaf);
+        if !same_as_base && self.must_store(&result.leaf, length_of(&encoded)) {
+            result.leaf_bytes = Some(encoded);
+        }
+        Ok(result)
+    }
+
+    /// Cuts the region anew, and makes frames of what must be stored.
+    fn cut(
+        &self,
+        bytes: &[u8],
+        known_zero: &[Range<usize>],
+        base: Option<(ChunkId, &Leaf)>,
+        known: &HashMap<(usize, u32), ChunkId>,
+        compressor: &mut Compressor,
+        result: &mut RegionResult,
+    ) -> Result<Leaf> {
         let trusted: HashSet<ChunkId> = match base {
             Some((_, leaf)) if self.trust_base => {
                 leaf.extents.iter().filter_map(|e| e.chunk).collect()
             }
             _ => HashSet::new(),
         };
-        let mut result = RegionResult::default();
         let mut leaf = Leaf::default();
         let mut frames = FrameBuilder::new(self.keys, compressor);
         let mut at = 0;
-        for hole in canonical_holes(bytes, &known_zero)
+        for hole in canonical_holes(bytes, known_zero)
             .into_iter()
             .chain(std::iter::once(bytes.len()..bytes.len()))
         {
@@ -127,17 +150,7 @@ impl Context<'_> {
             at = hole.end;
         }
         result.frames = frames.finish()?;
-        if leaf.is_hole() {
-            result.leaf = ChunkId::NULL;
-            return Ok(result);
-        }
-        let encoded = leaf.encode();
-        result.leaf = self.keys.chunk_id(ChunkKind::Leaf, &encoded);
-        let same_as_base = self.trust_base && base.is_some_and(|(id, _)| id == result.leaf);
-        if !same_as_base && self.must_store(&result.leaf, length_of(&encoded)) {
-            result.leaf_bytes = Some(encoded);
-        }
-        Ok(result)
+        Ok(leaf)
     }
 
     /// Whether the region still is what the old leaf says. The chunks that are still the same are noted by offset and length

@@ -102,6 +102,11 @@ pub struct SegmentFooter {
 }
 
 impl SegmentFooter {
+    /// Where the fences end and the filters begin.
+    pub fn fences_end(&self) -> u64 {
+        self.fences_at.saturating_add(self.pages.saturating_mul(8))
+    }
+
     /// Length of the whole segment.
     pub fn length(&self) -> u64 {
         self.table_at
@@ -192,6 +197,39 @@ impl SegmentFooter {
     }
 }
 
+/// A part of the segment, if its checksum matches.
+fn check_part(pages: &dyn Pages, range: Range<u64>, sum: [u8; 16], what: &str) -> Result<Vec<u8>> {
+    let mut scratch = Vec::new();
+    let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+    let bytes = pages.bytes(range.start, length, &mut scratch)?;
+    if checksum(bytes) == sum {
+        Ok(bytes.to_vec())
+    } else {
+        Err(
+            Error::damaged(format!("the checksum of the {what} does not match"))
+                .at_offset(range.start),
+        )
+    }
+}
+
+fn open_filters(pages: &dyn Pages, footer: &SegmentFooter) -> Result<Vec<SegmentFilter>> {
+    let range = footer.directory_at..footer.table_at;
+    let directory = check_part(pages, range, footer.directory_sum, "filter directory")?;
+    let mut filters = Vec::new();
+    for record in directory.chunks_exact(RECORD_LEN) {
+        let record = FilterRecord::decode(record)?;
+        let end = record.offset.checked_add(record.length);
+        if record.offset < footer.fences_end() || end.is_none_or(|end| end > footer.directory_at) {
+            return Err(Error::damaged("an index filter lies outside its place"));
+        }
+        filters.push(SegmentFilter {
+            record,
+            state: AtomicU8::new(UNCHECKED),
+        });
+    }
+    Ok(filters)
+}
+
 /// State of a filter: nobody looked yet, good, or damaged (then every look-up goes to the pages).
 const UNCHECKED: u8 = 0;
 const GOOD: u8 = 1;
@@ -242,71 +280,38 @@ impl Segment {
         if footer.segment != id || footer.store != store {
             return Err(Error::damaged("an index segment lies under another's name"));
         }
-        let mut part = |offset: u64, end: u64, sum: [u8; 16], what: &str| -> Result<Vec<u8>> {
-            let length = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-            let bytes = pages.bytes(offset, length, &mut scratch)?;
-            if checksum(bytes) == sum {
-                Ok(bytes.to_vec())
-            } else {
-                Err(
-                    Error::damaged(format!("the checksum of the {what} does not match"))
-                        .at_offset(offset),
-                )
-            }
-        };
-        // Without its filters a segment is slower, not useless.
-        let directory = part(
-            footer.directory_at,
-            footer.table_at,
-            footer.directory_sum,
-            "filter directory",
-        )
-        .ok();
-        let table = part(footer.table_at, footer_at, footer.table_sum, "pack table")?;
-        let fences_end = footer
-            .fences_at
-            .saturating_add(footer.pages.saturating_mul(8));
-        let in_place = pages.in_place().is_some();
-        let fences = part(footer.fences_at, fences_end, footer.fences_sum, "fences")?;
-        drop(fences);
-        let mut filters = Vec::new();
-        for record in directory
-            .as_deref()
-            .unwrap_or_default()
-            .chunks_exact(RECORD_LEN)
-        {
-            let record = FilterRecord::decode(record)?;
-            let end = record.offset.checked_add(record.length);
-            if record.offset < fences_end || end.is_none_or(|end| end > footer.directory_at) {
-                return Err(Error::damaged("an index filter lies outside its place"));
-            }
-            filters.push(SegmentFilter {
-                record,
-                state: AtomicU8::new(UNCHECKED),
-            });
-        }
+        check_part(
+            &*pages,
+            footer.fences_at..footer.fences_end(),
+            footer.fences_sum,
+            "fences",
+        )?;
+        let table_range = footer.table_at..footer_at;
+        let table = check_part(&*pages, table_range, footer.table_sum, "pack table")?;
         let view = View::new(&table, "index pack table", footer.table_at);
         let packs = (0..table.len())
             .step_by(PACK_ROW)
             .map(|at| PackRow::decode(&view, at))
             .collect::<Result<Vec<_>>>()?;
-        let mut segment = Segment {
+        // Without its filters a segment is slower, not useless.
+        let filters = open_filters(&*pages, &footer);
+        let mut loaded = None;
+        if pages.in_place().is_none() {
+            let length = footer.directory_at.saturating_sub(footer.fences_at);
+            let mut bytes = Vec::new();
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            pages.bytes(footer.fences_at, length, &mut bytes)?;
+            loaded = Some(bytes);
+        }
+        Ok(Segment {
             footer,
             pages,
-            loaded: None,
-            filters,
-            lost_filters: directory.is_none(),
+            loaded,
+            lost_filters: filters.is_err(),
+            filters: filters.unwrap_or_default(),
             packs,
             path,
-        };
-        if !in_place {
-            let length = usize::try_from(footer.directory_at.saturating_sub(footer.fences_at))
-                .unwrap_or(usize::MAX);
-            let mut loaded = Vec::new();
-            segment.pages.bytes(footer.fences_at, length, &mut loaded)?;
-            segment.loaded = Some(loaded);
-        }
-        Ok(segment)
+        })
     }
 
     /// Its id.
