@@ -1,6 +1,10 @@
 //! The store as a whole: backups, points, damage, sessions.
 
+#[cfg(test)]
 mod backups;
+#[cfg(test)]
 mod crashes;
+#[cfg(test)]
 mod damage;
+#[cfg(test)]
 mod kit;
