@@ -102,13 +102,16 @@ impl OpenPoint {
     }
 }
 
+/// Something that is looked up under a lock of its own.
 type Cell<T> = Arc<Mutex<Option<T>>>;
+/// What was found, and when.
+type Dated<T> = (Instant, Arc<T>);
 
 /// A store as the mount sees it.
 pub struct Catalog {
     store: Store,
-    machines: Mutex<Option<(Instant, Arc<Machines>)>>,
-    points: Mutex<HashMap<String, Cell<(Instant, Arc<Points>)>>>,
+    machines: Mutex<Option<Dated<Machines>>>,
+    points: Mutex<HashMap<String, Cell<Dated<Points>>>>,
     open: Mutex<OpenPoints>,
 }
 
@@ -169,7 +172,7 @@ impl Catalog {
         Ok(points)
     }
 
-    fn points_cell(&self, machine: &str) -> Cell<(Instant, Arc<Points>)> {
+    fn points_cell(&self, machine: &str) -> Cell<Dated<Points>> {
         let mut cells = self.points.lock();
         if cells.len() >= MACHINES && !cells.contains_key(machine) {
             cells.clear();

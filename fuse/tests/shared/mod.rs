@@ -1,5 +1,14 @@
 //! A small disk with an ext4, an NTFS and an unreadable partition, made by the tools of these file systems.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "only tests are here"
+)]
+
+pub mod asked;
+pub mod mounted;
 
 use cairn::{BackupOptions, DiskImage, Point, Silent, Store, Time};
 use std::fs::{self, File};
