@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# Whole commands beside what the machine can do, in one run: first backup, unchanged backup, the next day, restore, verify, mount.
+#
+#   usage: commands.sh [--record FILE]     prints a table; with --record also writes it as a page
+#
+# ROOT   folder with the disk images vmA-day0.raw, vmA-day0.vhdx, vmA-day1.raw (default /var/tmp/corpus)
+# WORK   folder for stores and copies, about 15 GB (default /var/tmp/cairn-compare); emptied before and removed after
+# CAIRN  the binary (default: target/release/cairn beside this checkout)
+# ROUNDS how often what can be repeated is repeated; the middle one counts (default 3)
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=${ROOT:-/var/tmp/corpus}
+WORK=${WORK:-/var/tmp/cairn-compare}
+CAIRN=${CAIRN:-$HERE/../../target/release/cairn}
+ROUNDS=${ROUNDS:-3}
+RECORD=
+case "${1:-}" in
+  "") ;;
+  --record) RECORD=${2:?"--record needs a file"} ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+DISK=$ROOT/vmA-day0.raw
+NEXT=$ROOT/vmA-day1.raw
+OTHER=$ROOT/vmA-day0.vhdx
+MNT=$WORK/mnt
+for need in "$DISK" "$NEXT" "$OTHER" "$CAIRN"; do
+  [ -r "$need" ] || { echo "commands.sh: $need is not there" >&2; exit 1; }
+done
+
+cleanup() {
+  umount "$MNT" 2> /dev/null || true
+  rm -rf "$WORK"
+}
+trap cleanup EXIT
+rm -rf "$WORK"
+mkdir -p "$MNT"
+
+declare -A V=() ALL=()
+log() { echo "[$(date +%T)] $*" >&2; }
+cached() { cat "$@" > /dev/null; }
+store_cached() { find "$1" -type f -exec cat {} + > /dev/null; }
+calc() { awk "BEGIN { printf \"$1\", $2 }"; }
+middle() { tr ' ' '\n' <<< "$1" | sed '/^$/d' | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+# measured KEY OUT COMMAND...: output in the file OUT; V[KEY.seconds], V[KEY.private], ... of the run whose time is in the middle of all rounds
+measured() {
+  local key=$1 name value; shift
+  while read -r name value; do
+    ALL[$key.$name]="${ALL[$key.$name]:-} $value"
+    V[$key.$name]=$(middle "${ALL[$key.$name]}")
+  done < <(python3 "$HERE/measure.py" run "$@" || echo "failed 1")
+  [ -z "${V[$key.failed]:-}" ] || { echo "commands.sh: failed: $*" >&2; exit 1; }
+}
+# synced KEY FILE: seconds until FILE is on stable storage
+synced() { measured "$1" /dev/null sync "$2"; }
+take() { local name value; while read -r name value; do V[$1.$name]=$value; done; }
+
+facts() {
+  echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs), $(nproc) processors, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
+  echo "Linux $(uname -r), $(stat -f -c %T "$WORK") on $(df --output=source "$WORK" | tail -1), $(zstd --version | grep -o 'v[0-9.]*' | head -1) of zstd"
+  echo "$("$CAIRN" --version 2> /dev/null || echo cairn), commit $(git -C "$HERE" rev-parse --short HEAD 2> /dev/null || echo unknown)"
+  echo "load before: $(cut -d' ' -f1-3 /proc/loadavg)"
+}
+
+FACTS=$(facts)
+log "$FACTS"
+log "the used bytes of $(basename "$DISK")"
+take used < <(python3 "$HERE/measure.py" pack "$DISK" "$WORK/used")
+USED=${V[used.used_bytes]}
+
+for round in $(seq "$ROUNDS"); do
+  log "round $round: zstd, first backup"
+  cached "$WORK/used"
+  measured zstd /dev/null zstd -q -3 -T2 -c "$WORK/used"
+  measured zstdfile "$WORK/used.zst" zstd -q -3 -T2 -c "$WORK/used"
+  synced zstdsync "$WORK/used.zst"
+  V[zstd.bytes]=$(stat -c %s "$WORK/used.zst")
+  rm -f "$WORK/used.zst"
+  rm -rf "$WORK/store"; sync
+  cached "$DISK"
+  measured init /dev/null "$CAIRN" init "$WORK/store"
+  measured first "$WORK/first.json" "$CAIRN" backup "$WORK/store" --machine vmA "$DISK" --exact --json
+done
+rm -f "$WORK/used"
+V[first.stored]=$(du -sb "$WORK/store" | cut -f1)
+
+for round in $(seq "$ROUNDS"); do
+  log "round $round: unchanged backup"
+  cached "$DISK"
+  measured again /dev/null "$CAIRN" backup "$WORK/store" --machine vmA "$DISK" --exact --json
+done
+
+for round in $(seq "$ROUNDS"); do
+  log "round $round: cp, restore"
+  cached "$DISK"; sync
+  measured cp /dev/null cp --sparse=always "$DISK" "$WORK/copy"
+  synced cpsync "$WORK/copy"
+  rm -f "$WORK/copy"; sync
+  store_cached "$WORK/store"
+  measured restore "$WORK/restore.json" "$CAIRN" restore "$WORK/store" vmA@latest --to "$WORK/out" --json
+  for name in seconds sync_seconds; do
+    ALL[restore.$name.of]="${ALL[restore.$name.of]:-} $(jq ".[0].$name" "$WORK/restore.json")"
+    V[restore.$name.of]=$(middle "${ALL[restore.$name.of]}")
+  done
+  [ "$round" != 1 ] || cmp "$DISK" "$WORK/out/disk0.raw"
+  rm -rf "$WORK/out"
+done
+
+log "verify"
+store_cached "$WORK/store"
+measured verify /dev/null "$CAIRN" verify "$WORK/store"
+measured quick /dev/null "$CAIRN" verify "$WORK/store" --quick
+
+log "mount"
+store_cached "$WORK/store"
+take mount < <(python3 "$HERE/measure.py" mount "$CAIRN" "$WORK/store" "$MNT" vmA/latest/files/disk0/p2/etc)
+take reads < <(python3 "$HERE/measure.py" reads "$CAIRN" "$WORK/store" "$MNT" vmA/latest/disks/disk0.raw "$DISK")
+
+log "the next day, and the same bytes from another image as another machine"
+cached "$NEXT"
+measured next "$WORK/next.json" "$CAIRN" backup "$WORK/store" --machine vmA "$NEXT" --exact --json
+cached "$OTHER"
+measured other "$WORK/other.json" "$CAIRN" backup "$WORK/store" --machine vmX "$OTHER" --exact --json
+V[stats.chunks]=$("$CAIRN" stats "$WORK/store" --json | jq .chunks)
+V[stats.index]=$(du -sb "$WORK/store/index" | cut -f1)
+AFTER="load after: $(cut -d' ' -f1-3 /proc/loadavg)"
+
+# row WHAT FIGURE RATIO BUDGET MET: one line of the table
+row() { printf '| %s | %s | %s | %s | %s |\n' "$@"; }
+# atleast VALUE LIMIT, atmost VALUE LIMIT
+atleast() { calc %s "($1 >= $2) ? \"yes\" : \"NO\""; }
+atmost() { calc %s "($1 <= $2) ? \"yes\" : \"NO\""; }
+gbs() { calc '%.2f GB/s' "$1 / $2 / 1e9"; }
+mib() { calc '%.0f MiB' "$1 / 1048576"; }
+
+table() {
+  local z=${V[zstd.seconds]} f=${V[first.seconds]} a=${V[again.seconds]} ratio copy back
+  row what measured compared budget met
+  row --- --- --- --- ---
+  row "zstd -3 -T2 of the used bytes, to nowhere" "$z s, $(gbs "$USED" "$z")" "stores $(mib "${V[zstd.bytes]}")" "" ""
+  row "the same to a file; sync" "${V[zstdfile.seconds]} s; ${V[zstdsync.seconds]} s" "" "" ""
+  row "init" "${V[init.seconds]} s" "" "" ""
+  ratio=$(calc %.2f "$z / $f")
+  row "first backup, durable" "$f s, $(gbs "$USED" "$f"), processors $(calc %.2f "${V[first.user]} + ${V[first.system]}") s" "$ratio x zstd to nowhere; $(calc %.2f "(${V[zstdfile.seconds]} + ${V[zstdsync.seconds]}) / $f") x zstd to a file and sync; stores $(mib "${V[first.stored]}")" ">= 1.0 x" "$(atleast "$ratio" 1.0)"
+  row "unchanged backup" "$a s, $(gbs "$USED" "$a")" "" ">= 7 GB/s" "$(atleast "$USED / $a / 1e9" 7)"
+  row "next day, no change information" "${V[next.seconds]} s" "new $(mib "$(jq .new_bytes "$WORK/next.json")"), stored $(mib "$(jq .stored_bytes "$WORK/next.json")")" "" ""
+  row "the same bytes as VHDX, another machine" "${V[other.seconds]} s, $(gbs "$USED" "${V[other.seconds]}")" "new $(mib "$(jq .new_bytes "$WORK/other.json")")" "" ""
+  copy=${V[cp.seconds]}
+  back=$(calc %.3f "${V[restore.seconds]} - ${V[restore.sync_seconds.of]}")
+  ratio=$(calc %.2f "$copy / $back")
+  row "cp --sparse=always; sync" "$copy s, $(gbs "$USED" "$copy"); ${V[cpsync.seconds]} s" "" "" ""
+  row "restore; sync" "$back s, $(gbs "$USED" "$back"); $(calc %.3f "${V[restore.sync_seconds.of]}") s" "$ratio x cp" ">= 0.6 x" "$(atleast "$ratio" 0.6)"
+  row "verify" "${V[verify.seconds]} s" "" "" ""
+  row "verify --quick" "${V[quick.seconds]} s" "" "" ""
+  row "mount, then first ls of a guest's folder" "${V[mount.mount_ms]} ms, worst of 7 ${V[mount.mount_worst_ms]} ms" "" "< 50 ms" "$(atmost "${V[mount.mount_ms]}" 50)"
+  row "sequential read through the mount, cold" "${V[reads.sequential_gbs]} GB/s" "" ">= 1.2 GB/s" "$(atleast "${V[reads.sequential_gbs]}" 1.2)"
+  row "random 4 KiB through the mount, cold" "${V[reads.random_cold]} /s" "" ">= 12,000 /s" "$(atleast "${V[reads.random_cold]}" 12000)"
+  row "random 4 KiB, warm in cairn, not in the kernel" "${V[reads.random_warm]} /s" "" ">= 60,000 /s" "$(atleast "${V[reads.random_warm]}" 60000)"
+  row "random 4 KiB, warm in the kernel" "${V[reads.random_kernel]} /s" "" "" ""
+  ratio=$(calc %.1f "${V[stats.index]} / ${V[stats.chunks]}")
+  row "index on disk" "$ratio bytes a chunk, ${V[stats.chunks]} chunks" "" "<= 34" "$(atmost "$ratio" 34)"
+  local what
+  for what in first again restore verify quick; do
+    row "memory: $what" "private $(mib "${V[$what.private]}"), resident $(mib "${V[$what.resident]}")" "" "<= 300 MiB" "$(atmost "${V[$what.private]} / 1048576" 300)"
+  done
+  row "memory: mount" "private $(mib "${V[reads.private]}")" "" "<= 300 MiB" "$(atmost "${V[reads.private]} / 1048576" 300)"
+}
+
+TABLE=$(table)
+printf '%s\n%s\n\n%s\n' "$FACTS" "$AFTER" "$TABLE"
+[ -z "$RECORD" ] || {
+  echo "# $(date -u +%F), $(nproc) processors"
+  echo
+  echo "Made by \`benches/compare/commands.sh\`: $(basename "$DISK"), $(mib "$USED") used, in the page cache; the middle one of $ROUNDS rounds."
+  echo
+  printf '%s\n' "$FACTS" "$AFTER" | sed 's/^/- /'
+  echo
+  echo "$TABLE"
+} > "$RECORD"

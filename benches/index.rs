@@ -1,0 +1,93 @@
+//! Looking up chunks in a segment of a million, mapped and by positional reads.
+
+use crate::disk::Noise;
+use cairn_base::{ChunkId, Folder, LocalFolder, PackId};
+use cairn_store::index::segment::PackRow;
+use cairn_store::index::{Entry, IndexSet, Place, Segment, SegmentWriter};
+use cairn_store::layout;
+use cairn_store::pack::PackKind;
+use criterion::{Criterion, Throughput};
+use std::collections::HashSet;
+use std::hint::black_box;
+use std::sync::Arc;
+
+const ENTRIES: usize = 1_000_000;
+const LOOK_UPS: usize = 10_000;
+const STORE: [u8; 16] = [1; 16];
+
+fn ids(count: usize, seed: u64) -> Vec<ChunkId> {
+    let mut noise = Noise::new(seed);
+    (0..count)
+        .map(|_| {
+            let mut id = [0; 32];
+            noise.fill(&mut id);
+            ChunkId(id)
+        })
+        .collect()
+}
+
+/// A segment of these chunks, published in `folder`.
+fn write(folder: &dyn Folder, ids: &[ChunkId]) -> cairn_base::SegmentId {
+    let pack = PackId([2; 16]);
+    let place = Place {
+        pack,
+        offset: 64,
+        stored: 60_000,
+        plain: false,
+        at: 0,
+        length: 32_768,
+    };
+    let mut entries: Vec<Entry> = ids
+        .iter()
+        .map(|id| Entry::new(id.prefix(), 0, &place))
+        .collect();
+    entries.sort_unstable_by_key(|entry| entry.prefix);
+    folder.create_folder("scratch").unwrap();
+    folder.create_folder(layout::INDEX).unwrap();
+    let mut writer = SegmentWriter::create(folder, "scratch", STORE).unwrap();
+    for entry in entries {
+        writer.push(entry).unwrap();
+    }
+    let packs = [PackRow {
+        id: pack,
+        length: 64 << 20,
+        kind: PackKind::Data,
+    }];
+    let segment = writer.finish(folder, &packs).unwrap();
+    folder
+        .publish(&segment.path, &layout::segment(segment.id))
+        .unwrap();
+    println!(
+        "index_lookup: {:.2} bytes an entry on disk",
+        segment.length as f64 / segment.entries as f64
+    );
+    segment.id
+}
+
+pub fn index_lookup(c: &mut Criterion) {
+    let temp = tempfile::tempdir().unwrap();
+    let mapped = LocalFolder::new(temp.path());
+    let read = mapped.clone().without_maps();
+    let there = ids(ENTRIES, 5);
+    let absent = ids(LOOK_UPS, 6);
+    let id = write(&mapped, &there);
+    let mut group = c.benchmark_group("index_lookup");
+    group.throughput(Throughput::Elements(LOOK_UPS as u64));
+    for (way, folder) in [("mapped", &mapped), ("read", &read)] {
+        let segment = Arc::new(Segment::open(folder, STORE, id).unwrap());
+        let index = IndexSet::new(vec![segment], HashSet::new());
+        for (what, wanted, found) in [
+            ("hit", &there[..LOOK_UPS], true),
+            ("miss", &absent[..], false),
+        ] {
+            group.bench_function(format!("{what}, {way}"), |b| {
+                b.iter(|| {
+                    for id in wanted {
+                        assert_eq!(!index.places(black_box(id)).unwrap().is_empty(), found);
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}

@@ -1,0 +1,32 @@
+//! The speed of the parts. Ratios to a floor are measured in the same run, turn by turn, and printed beside criterion's figures.
+//!
+//! Files are made in the folder for temporary files (`TMPDIR`): what is synced to its disk counts.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a bench that cannot do its work has nothing to report"
+)]
+
+mod bytes;
+mod disk;
+mod guest;
+mod index;
+mod put;
+mod read;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::time::Duration;
+
+fn quick() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .without_plots()
+}
+
+criterion_group! {
+    name = all;
+    config = quick();
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, index::index_lookup, guest::guest_walk
+}
+criterion_main!(all);
