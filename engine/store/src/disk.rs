@@ -7,7 +7,8 @@ use crate::read::Wanted;
 use crate::tree::{Spot, Tree};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
-use cairn_base::{Error, ReadAt, Result};
+use cairn_base::{ChunkId, Error, ReadAt, Result};
+use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,22 @@ pub struct StoredDisk {
     tree: Tree,
     /// Where the last read ended: a read that begins there is part of a sequential one.
     last_end: AtomicU64,
+}
+
+/// A read of this many bytes reads frames to their end: what follows is probably wanted next.
+const LARGE: u64 = 64 << 10;
+/// So does a read that begins this close to where one ended.
+const NEAR: u64 = 1 << 20;
+
+/// How a disk is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Here and there: no more is decoded than is asked for.
+    Random,
+    /// One piece after the other: frames are decoded to their end.
+    Sequential,
+    /// Whole regions, once: nothing is kept.
+    Whole,
 }
 
 /// An extent of a leaf, the bytes of the region before it, and what part of it is wanted.
@@ -49,7 +66,7 @@ impl StoredDisk {
         &self.tree
     }
 
-    fn leaf_at(&self, region: u64) -> Result<Option<Leaf>> {
+    fn leaf_at(&self, region: u64) -> Result<Option<Arc<Leaf>>> {
         match self.tree.locate(region)? {
             Spot::Leaf(id) => self.tree.leaf(region, id).map(Some),
             Spot::HoleUntil(_) => Ok(None),
@@ -71,7 +88,7 @@ impl StoredDisk {
             out.fill(0);
             return Ok(std::iter::once(0..length).collect());
         };
-        self.fill(&leaf, 0..length, out, false)
+        self.fill(&leaf, 0..length, out, How::Whole)
             .map_err(|e| e.at_offset(region.saturating_mul(REGION)))?;
         let mut holes = Vec::new();
         for part in parts(&leaf) {
@@ -83,65 +100,60 @@ impl StoredDisk {
     }
 
     /// Fills `out` with the bytes `range` of a region.
-    fn fill(
-        &self,
-        leaf: &Leaf,
-        range: Range<usize>,
-        out: &mut [u8],
-        sequential: bool,
-    ) -> Result<()> {
-        let whole =
-            range.len() == out.len() && out.len() >= usize::try_from(REGION / 2).unwrap_or(0);
-        let all: Vec<Part> = parts(leaf).collect();
-        let mut next = all.partition_point(|part| part.end() <= range.start);
-        while let Some(part) = all.get(next) {
+    fn fill(&self, leaf: &Leaf, range: Range<usize>, out: &mut [u8], how: How) -> Result<()> {
+        let mut walk = parts(leaf)
+            .skip_while(|part| part.end() <= range.start)
+            .peekable();
+        let mut plain = Vec::new();
+        while let Some(part) = walk.peek().copied() {
             if part.start >= range.end {
                 break;
             }
             let Some(id) = part.extent.chunk else {
-                copy_part(part, &range, out, None)?;
-                next += 1;
+                copy_part(&part, &range, out, None)?;
+                walk.next();
                 continue;
             };
             if let Some(bytes) = self.tree.reader().cached(&id)
                 && bytes.len() == part.length()
             {
-                copy_part(part, &range, out, Some(&bytes))?;
-                next += 1;
+                copy_part(&part, &range, out, Some(&bytes))?;
+                walk.next();
                 continue;
             }
-            next += self.fill_frame(
-                all.get(next..).unwrap_or_default(),
-                &range,
-                out,
-                sequential,
-                !whole,
-            )?;
+            let group = self.group(&mut walk, &range, how);
+            let filled = match &group[..] {
+                [] => Err(Error::damaged("no place of a chunk is known")),
+                group => self.fill_group(group, &range, out, how, &mut plain),
+            };
+            if filled.is_err() {
+                // The quick way failed: take the careful one, which tries every place and re-reads the state.
+                self.fill_carefully(&group, part, &range, out)?;
+                if group.is_empty() {
+                    walk.next();
+                }
+            }
         }
         Ok(())
     }
 
-    /// Reads the frame that holds the first of `parts`, and with it as many of the following chunks as lie in the same frame
-    /// and are wanted (or follow closely in a sequential read). Answers how many parts of `range` were filled.
-    fn fill_frame(
+    /// Takes from `walk` the chunks that lie together in the frame of the first one, as far as they are wanted (or follow closely
+    /// in a sequential read), with their places.
+    fn group(
         &self,
-        parts: &[Part],
+        walk: &mut Peekable<impl Iterator<Item = Part>>,
         range: &Range<usize>,
-        out: &mut [u8],
-        sequential: bool,
-        keep: bool,
-    ) -> Result<usize> {
-        let reader = self.tree.reader();
+        how: How,
+    ) -> Vec<(Part, Place)> {
+        let index = self.tree.reader().store().index();
         let mut group: Vec<(Part, Place)> = Vec::new();
-        for part in parts {
-            let (Some(id), true) = (part.extent.chunk, sequential || part.start < range.end) else {
+        while let Some(part) = walk.peek().copied() {
+            let Some(id) = part.extent.chunk else { break };
+            if part.start >= range.end && how != How::Sequential {
                 break;
-            };
-            // A chunk of another length under the same prefix is not ours.
-            // What cannot be looked up here is left to the careful way.
-            let Ok(places) = reader.store().index().places(&id) else {
-                break;
-            };
+            }
+            // What cannot be looked up here is left to the careful way, and so is a chunk of another length under the same prefix.
+            let Ok(places) = index.places(&id) else { break };
             let place = places.into_iter().find(|place| {
                 place.length == part.extent.length
                     && group.last().is_none_or(|(_, last)| {
@@ -149,27 +161,11 @@ impl StoredDisk {
                             && place.at >= last.at.saturating_add(last.length)
                     })
             });
-            match place {
-                Some(place) => group.push((*part, place)),
-                None => break,
-            }
+            let Some(place) = place else { break };
+            group.push((part, place));
+            walk.next();
         }
-        let filled = self.fill_group(&group, range, out, keep);
-        if let (Ok(()), true) = (&filled, !group.is_empty()) {
-            return Ok(group.len());
-        }
-        // The quick way failed: take the first chunk by the careful one, which tries every place and re-reads the state.
-        if let Some(part) = parts.first()
-            && let Some(id) = part.extent.chunk
-        {
-            let wanted = Wanted {
-                id,
-                length: Some(part.extent.length),
-            };
-            let bytes = reader.chunk(ChunkKind::Data, wanted)?;
-            copy_part(part, range, out, Some(&bytes))?;
-        }
-        Ok(1)
+        group
     }
 
     fn fill_group(
@@ -177,26 +173,53 @@ impl StoredDisk {
         group: &[(Part, Place)],
         range: &Range<usize>,
         out: &mut [u8],
-        keep: bool,
+        how: How,
+        plain: &mut Vec<u8>,
     ) -> Result<()> {
         let reader = self.tree.reader();
         let Some((_, last)) = group.last() else {
             return Ok(());
         };
-        let mut plain = Vec::new();
-        reader.frame(last, last.at.saturating_add(last.length), &mut plain)?;
+        reader.frame(last, last.at.saturating_add(last.length), plain)?;
+        let mut good: Vec<(ChunkId, Range<usize>)> = Vec::new();
         for (part, place) in group {
             let Some(id) = part.extent.chunk else {
                 continue;
             };
             let start = usize::try_from(place.at).unwrap_or(usize::MAX);
-            let bytes = plain
-                .get(start..start.saturating_add(part.length()))
-                .unwrap_or_default();
+            let within = start..start.saturating_add(part.length());
+            let bytes = plain.get(within.clone()).unwrap_or_default();
             reader.authenticate(ChunkKind::Data, id, place, bytes)?;
             copy_part(part, range, out, Some(bytes))?;
-            if keep {
-                reader.keep(id, Arc::new(bytes.to_vec()));
+            good.push((id, within));
+        }
+        if how != How::Whole {
+            reader.keep_frame(std::mem::take(plain), good);
+        }
+        Ok(())
+    }
+
+    /// Each chunk of a group on its own; `first` is taken alone where there is no group.
+    fn fill_carefully(
+        &self,
+        group: &[(Part, Place)],
+        first: Part,
+        range: &Range<usize>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let parts: Vec<Part> = match group {
+            [] => vec![first],
+            group => group.iter().map(|(part, _)| *part).collect(),
+        };
+        // What was only read ahead is nobody's concern.
+        for part in parts.iter().filter(|part| part.start < range.end) {
+            if let Some(id) = part.extent.chunk {
+                let length = Some(part.extent.length);
+                let bytes = self
+                    .tree
+                    .reader()
+                    .chunk(ChunkKind::Data, Wanted { id, length })?;
+                copy_part(part, range, out, Some(&bytes))?;
             }
         }
         Ok(())
@@ -249,7 +272,13 @@ impl ReadAt for StoredDisk {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         check_range(self.size(), offset, buffer.len())?;
-        let sequential = self.last_end.load(Ordering::Relaxed) == offset;
+        let last_end = self.last_end.load(Ordering::Relaxed);
+        // Requests of one sequential reader arrive by several threads, and so a little out of order.
+        let how = if to_u64(buffer.len()) >= LARGE || last_end.abs_diff(offset) <= NEAR {
+            How::Sequential
+        } else {
+            How::Random
+        };
         let mut offset = offset;
         let mut rest = buffer;
         while !rest.is_empty() {
@@ -263,7 +292,7 @@ impl ReadAt for StoredDisk {
                 None => out.fill(0),
                 Some(leaf) => {
                     let start = usize::try_from(within).unwrap_or(usize::MAX);
-                    self.fill(&leaf, start..start + length, out, sequential)
+                    self.fill(&leaf, start..start + length, out, how)
                         .map_err(|e| {
                             e.context("a part of the disk cannot be read")
                                 .at_offset(offset)
@@ -286,7 +315,8 @@ impl ReadAt for StoredDisk {
                 Spot::HoleUntil(next) => region = next,
                 Spot::Leaf(id) => {
                     let base = region * REGION;
-                    for part in parts(&self.tree.leaf(region, id)?) {
+                    let leaf = self.tree.leaf(region, id)?;
+                    for part in parts(&leaf) {
                         let start = (base + to_u64(part.start)).max(range.start);
                         let end = (base + to_u64(part.end())).min(range.end);
                         if part.extent.chunk.is_none() || start >= end {

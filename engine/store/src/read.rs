@@ -5,13 +5,45 @@ use crate::frame::Decompressor;
 use crate::hash::ChunkKind;
 use crate::index::Place;
 use crate::layout;
+use crate::map::Leaf;
+use crate::map::node::Node;
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Kind, PackId, ReadAt, Result};
 use parking_lot::Mutex;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+/// What an entry of a cache costs besides its bytes, about.
+const OVERHEAD: usize = 128;
 /// Open pack files kept at most.
 const OPEN_PACKS: usize = 256;
+
+/// Decoded nodes and leaves of maps that are kept, in bytes.
+const MAP_CACHE: usize = 16 << 20;
+
+/// The plain bytes of a chunk, authenticated: a part of a decoded frame that others share.
+#[derive(Clone)]
+pub struct Plain {
+    frame: Arc<Vec<u8>>,
+    within: Range<usize>,
+}
+
+impl Deref for Plain {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.frame.get(self.within.clone()).unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for Plain {
+    fn from(bytes: Vec<u8>) -> Plain {
+        Plain {
+            within: 0..bytes.len(),
+            frame: Arc::new(bytes),
+        }
+    }
+}
 
 /// A chunk that is wanted: what it is, its id, and the length the map names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +58,9 @@ pub struct Wanted {
 pub struct ChunkReader {
     store: Arc<Store>,
     packs: Cache<PackId, Arc<dyn ReadAt>>,
-    chunks: Cache<ChunkId, Vec<u8>>,
+    chunks: Cache<ChunkId, Plain>,
+    nodes: Cache<ChunkId, Node>,
+    leaves: Cache<ChunkId, Leaf>,
     tools: Mutex<Vec<Tools>>,
 }
 
@@ -44,6 +78,8 @@ impl ChunkReader {
             store,
             packs: Cache::new(OPEN_PACKS),
             chunks: Cache::new(cache_bytes),
+            nodes: Cache::new(MAP_CACHE / 2),
+            leaves: Cache::new(MAP_CACHE / 2),
             tools: Mutex::new(Vec::new()),
         }
     }
@@ -54,15 +90,16 @@ impl ChunkReader {
     }
 
     /// A chunk that was read before, from the cache.
-    pub fn cached(&self, id: &ChunkId) -> Option<Arc<Vec<u8>>> {
-        self.chunks.get(id, Vec::len)
+    pub fn cached(&self, id: &ChunkId) -> Option<Plain> {
+        let plain = self.chunks.get(id, |plain| plain.len() + OVERHEAD)?;
+        Some((*plain).clone())
     }
 
     /// One chunk, from the cache or the store, authenticated.
     ///
     /// # Errors
     /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
-    pub fn chunk(&self, kind: ChunkKind, wanted: Wanted) -> Result<Arc<Vec<u8>>> {
+    pub fn chunk(&self, kind: ChunkKind, wanted: Wanted) -> Result<Plain> {
         if let Some(bytes) = self.cached(&wanted.id)
             && wanted
                 .length
@@ -70,15 +107,67 @@ impl ChunkReader {
         {
             return Ok(bytes);
         }
-        let bytes = Arc::new(self.chunk_uncached(kind, wanted)?);
-        self.keep(wanted.id, bytes.clone());
-        Ok(bytes)
+        let plain = Plain::from(self.chunk_uncached(kind, wanted)?);
+        let weight = plain.len() + OVERHEAD;
+        self.chunks
+            .insert(wanted.id, Arc::new(plain.clone()), weight);
+        Ok(plain)
     }
 
-    /// Puts an authenticated chunk into the cache.
-    pub fn keep(&self, id: ChunkId, bytes: Arc<Vec<u8>>) {
-        let weight = bytes.len() + 128;
-        self.chunks.insert(id, bytes, weight);
+    /// Keeps authenticated chunks of one decoded frame, without copying them if they are most of it.
+    pub fn keep_frame(&self, frame: Vec<u8>, chunks: Vec<(ChunkId, Range<usize>)>) {
+        let wanted: usize = chunks.iter().map(|(_, within)| within.len()).sum();
+        if wanted * 2 < frame.len() {
+            for (id, within) in chunks {
+                let bytes = frame.get(within).unwrap_or_default().to_vec();
+                let weight = bytes.len() + OVERHEAD;
+                self.chunks.insert(id, Arc::new(bytes.into()), weight);
+            }
+            return;
+        }
+        let weight = frame.len() / chunks.len().max(1) + OVERHEAD;
+        let frame = Arc::new(frame);
+        for (id, within) in chunks {
+            let frame = frame.clone();
+            self.chunks
+                .insert(id, Arc::new(Plain { frame, within }), weight);
+        }
+    }
+
+    /// A node of a map.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if it cannot be read.
+    pub fn node(&self, id: ChunkId, level: u8) -> Result<Arc<Node>> {
+        if let Some(node) = self.nodes.get(&id, Node::weight) {
+            return Ok(node);
+        }
+        let wanted = Wanted { id, length: None };
+        let bytes = self
+            .chunk_uncached(ChunkKind::Node(level), wanted)
+            .map_err(|e| e.context("a node of a disk's map is lost"))?;
+        let node = Arc::new(Node::decode(&bytes).map_err(|e| e.with_id(id))?);
+        self.nodes.insert(id, node.clone(), node.weight());
+        Ok(node)
+    }
+
+    /// The leaf of a region of `length` bytes.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if it cannot be read, or is not the leaf of such a region.
+    pub fn leaf(&self, id: ChunkId, length: u64) -> Result<Arc<Leaf>> {
+        if let Some(leaf) = self.leaves.get(&id, Leaf::weight)
+            && leaf.length() == length
+        {
+            return Ok(leaf);
+        }
+        let wanted = Wanted { id, length: None };
+        let bytes = self
+            .chunk_uncached(ChunkKind::Leaf, wanted)
+            .map_err(|e| e.context("a leaf of a disk's map is lost"))?;
+        let leaf = Arc::new(Leaf::decode(&bytes, length).map_err(|e| e.with_id(id))?);
+        self.leaves.insert(id, leaf.clone(), leaf.weight());
+        Ok(leaf)
     }
 
     /// One chunk from the store, authenticated; every place is tried, and the state read again before it is called lost.

@@ -1,10 +1,9 @@
 //! Walking the map of a stored disk.
 
-use crate::hash::ChunkKind;
 use crate::map::node::Node;
 use crate::map::{Leaf, Shape};
 use crate::point::DiskRecord;
-use crate::read::{ChunkReader, Wanted};
+use crate::read::ChunkReader;
 use cairn_base::{ChunkId, Error, Result};
 use std::sync::Arc;
 
@@ -86,29 +85,19 @@ impl Tree {
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it cannot be read.
-    pub fn node(&self, id: ChunkId, level: u8) -> Result<Node> {
-        let wanted = Wanted { id, length: None };
-        let bytes = self
-            .reader
-            .chunk(ChunkKind::Node(level), wanted)
-            .map_err(|e| e.context("a node of a disk's map is lost"))?;
-        Node::decode(&bytes).map_err(|e| e.with_id(id))
+    pub fn node(&self, id: ChunkId, level: u8) -> Result<Arc<Node>> {
+        self.reader.node(id, level)
     }
 
     /// The leaf `id`, which stands for `region`.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it cannot be read.
-    pub fn leaf(&self, region: u64, id: ChunkId) -> Result<Leaf> {
+    pub fn leaf(&self, region: u64, id: ChunkId) -> Result<Arc<Leaf>> {
         let length = self.shape.region_length(region);
         if id.is_null() {
-            return Ok(Leaf::hole(length));
+            return Ok(Arc::new(Leaf::hole(length)));
         }
-        let wanted = Wanted { id, length: None };
-        let bytes = self
-            .reader
-            .chunk(ChunkKind::Leaf, wanted)
-            .map_err(|e| e.context("a leaf of a disk's map is lost"))?;
-        Leaf::decode(&bytes, length).map_err(|e| e.with_id(id))
+        self.reader.leaf(id, length)
     }
 }

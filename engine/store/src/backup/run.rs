@@ -16,9 +16,6 @@ use cairn_base::{Clock, Error, Kind, Monitor, ReadAt, Result, Stage, Time};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Cache for the maps of the previous point, in bytes.
-const MAP_CACHE: usize = 8 << 20;
-
 /// A disk to back up.
 pub struct DiskInput {
     /// Its name in the point.
@@ -219,7 +216,7 @@ fn find_bases(
     disks: &[DiskInput],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Option<Tree>>> {
-    let reader = Arc::new(ChunkReader::new(store.clone(), MAP_CACHE));
+    let reader = Arc::new(ChunkReader::new(store.clone(), 0));
     let mut trees = Vec::new();
     for disk in disks {
         let by_name = base.and_then(|point| point.disk(&disk.name));

@@ -275,7 +275,7 @@ impl<'a> Worker<'a> {
             trust_base: store.is_whole(),
         };
         let bytes = self.buffer.get(..length).unwrap_or_default();
-        let base = base.as_ref().map(|(id, leaf)| (*id, leaf));
+        let base = base.as_ref().map(|(id, leaf)| (*id, &**leaf));
         let mut result = context.process(bytes, data, base, &mut self.compressor)?;
         result.read_bytes = covered(data);
         self.run.monitor.advance(Stage::Backup, result.read_bytes);
@@ -283,7 +283,12 @@ impl<'a> Worker<'a> {
     }
 
     /// The previous leaf of the region, if there is one of the same length that can be read.
-    fn base_leaf(&self, disk: usize, region: u64, shape: Shape) -> Result<Option<(ChunkId, Leaf)>> {
+    fn base_leaf(
+        &self,
+        disk: usize,
+        region: u64,
+        shape: Shape,
+    ) -> Result<Option<(ChunkId, Arc<Leaf>)>> {
         let Some(Some(tree)) = self.run.bases.get(disk) else {
             return Ok(None);
         };
@@ -294,7 +299,10 @@ impl<'a> Worker<'a> {
         }
         let leaf = tree.locate(region).and_then(|spot| match spot {
             Spot::Leaf(id) => Ok((id, tree.leaf(region, id)?)),
-            Spot::HoleUntil(_) => Ok((ChunkId::NULL, Leaf::hole(shape.region_length(region)))),
+            Spot::HoleUntil(_) => Ok((
+                ChunkId::NULL,
+                Arc::new(Leaf::hole(shape.region_length(region))),
+            )),
         });
         match leaf {
             Ok(found) => Ok(Some(found)),

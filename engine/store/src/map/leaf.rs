@@ -46,6 +46,18 @@ impl Leaf {
         self.extents.iter().all(|extent| extent.chunk.is_none())
     }
 
+    /// Bytes of disk it covers.
+    pub fn length(&self) -> u64 {
+        self.extents.iter().fold(0, |sum, extent| {
+            sum.saturating_add(u64::from(extent.length))
+        })
+    }
+
+    /// Bytes of memory it takes, about.
+    pub fn weight(&self) -> usize {
+        self.extents.len().saturating_mul(size_of::<Extent>())
+    }
+
     /// The bytes that are hashed and stored.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.extents.len().saturating_mul(36));

@@ -32,6 +32,11 @@ impl Node {
         self.children.is_empty()
     }
 
+    /// Bytes of memory it takes, about.
+    pub fn weight(&self) -> usize {
+        self.children.len().saturating_mul(ChunkId::LEN)
+    }
+
     /// The bytes that are hashed and stored.
     pub fn encode(&self) -> Vec<u8> {
         self.children.iter().flat_map(|id| id.0).collect()

@@ -11,9 +11,6 @@ use cairn_base::{ChunkId, Error, Kind, Monitor, PackId, Result, Stage};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// Cache for maps while they are walked, in bytes.
-const MAP_CACHE: usize = 64 << 20;
-
 /// Walks the maps of all points. A part that is the same as in the machine's point before was walked with that one: its
 /// damage, if any, is the same.
 ///
@@ -27,7 +24,7 @@ pub fn walk_points(
     monitor: &dyn Monitor,
     report: &mut VerifyReport,
 ) -> Result<()> {
-    let reader = Arc::new(ChunkReader::new(store.clone(), MAP_CACHE));
+    let reader = Arc::new(ChunkReader::new(store.clone(), 0));
     let total = points
         .iter()
         .flat_map(|point| &point.record.disks)
@@ -198,7 +195,7 @@ impl Walk<'_> {
 
     /// What is lost in the region whose leaf is `id`.
     fn region(&self, region: u64, id: ChunkId) -> Result<Vec<Lost>> {
-        let leaf: Leaf = match self.tree.leaf(region, id) {
+        let leaf: Arc<Leaf> = match self.tree.leaf(region, id) {
             Ok(leaf) => leaf,
             Err(error) if is_loss(&error) => {
                 return Ok(vec![self.lost_region(region, &error)]);
