@@ -1,13 +1,16 @@
 //! `cairn verify STORE`
 
 use crate::address::open_store;
-use crate::exit::{Answer, Exit};
+use crate::exit::{Answer, Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{Damage, VerifyReport};
+use cairn::{Damage, Listing, PointId, VerifyReport};
 use serde_json::json;
 use std::path::PathBuf;
+
+/// How many points a line names before it only counts.
+const NAMED_POINTS: usize = 4;
 
 /// Check that every point can be restored.
 #[derive(clap::Args)]
@@ -37,7 +40,7 @@ pub fn run(args: &Args) -> Answer {
             "repaired": [],
         }))?;
     } else {
-        tell(&report)?;
+        tell(&report, &store.points(None)?, args.quick)?;
     }
     Ok(if report.is_clean() {
         Exit::Done
@@ -59,29 +62,52 @@ fn as_json(damage: &Damage) -> serde_json::Value {
     })
 }
 
-fn tell(report: &VerifyReport) -> Result<(), crate::exit::Failure> {
+fn tell(report: &VerifyReport, points: &Listing, quick: bool) -> Result<(), Failure> {
     for problem in &report.problems {
         output::line(&format!("problem: {problem}"))?;
     }
     for damage in &report.damaged {
-        output::line(&format!(
-            "lost: {} bytes at {} of {} in {} points: {}",
-            damage.length,
-            damage.offset,
-            damage.disk,
-            damage.points.len(),
-            damage.why
-        ))?;
+        output::line(&as_line(damage, points))?;
     }
     output::line(&format!(
         "{} points with {} of disks walked, {} of stored bytes read: {}",
         report.points,
         human_bytes(report.walked_bytes),
         human_bytes(report.checked_bytes),
-        if report.is_clean() {
-            "everything can be restored"
-        } else {
-            "there is damage"
+        match (report.is_clean(), quick) {
+            (false, _) => "there is damage",
+            (true, false) => "everything can be restored",
+            (true, true) => "nothing is missing; the data itself was not read",
         }
     ))
+}
+
+fn as_line(damage: &Damage, points: &Listing) -> String {
+    let mut line = format!(
+        "lost: {} bytes at {} of {} in ",
+        damage.length, damage.offset, damage.disk
+    );
+    let names = damage.points.iter().take(NAMED_POINTS);
+    let names: Vec<_> = names.map(|id| point_name(*id, points)).collect();
+    line.push_str(&names.join(", "));
+    if let Some(more @ 1..) = damage.points.len().checked_sub(NAMED_POINTS) {
+        line.push_str(&format!(" and {more} more points"));
+    }
+    line.push_str(&format!(": {}", damage.why));
+    if let Some(chunk) = damage.chunk {
+        line.push_str(&format!(" (chunk {chunk}"));
+        if let Some(pack) = damage.pack {
+            line.push_str(&format!(", pack {pack}"));
+        }
+        line.push(')');
+    }
+    line
+}
+
+/// `MACHINE@TIME`, or its id where its record cannot be read.
+fn point_name(id: PointId, points: &Listing) -> String {
+    match points.points.iter().find(|point| point.id == id) {
+        Some(point) => format!("{}@{}", point.record.machine, point.time().folder_name()),
+        None => id.to_string(),
+    }
 }
