@@ -3,6 +3,8 @@
 //! All of them are one binary. A new file of tests is a `mod` line here; `tidy` fails when the line was forgotten.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod command;
 #[cfg(test)]
 mod tidy;

@@ -1,0 +1,19 @@
+//! The contract of the command line, kept by running it on small disks that the tests make themselves.
+//!
+//! - `bench`: a folder with a store, images, and what runs on them
+//! - `browse`: ls, cat, copy
+//! - `crash`: killed, interrupted, and two at once
+//! - `damage`: what is broken is named, with its exit code
+//! - `images`: names and formats of disk images
+//! - `mount`: coming and going of the mount
+//! - `points`: init, backup, points, stats, verify as documents
+//! - `restore`: whole disks come back
+
+mod bench;
+mod browse;
+mod crash;
+mod damage;
+mod images;
+mod mount;
+mod points;
+mod restore;

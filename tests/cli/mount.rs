@@ -1,0 +1,148 @@
+//! The mount comes and goes: umount, Ctrl-C, SIGTERM; of a store and of an image.
+
+use super::bench::{Bench, Running, eventually, text};
+use super::browse::filled;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A mounted store or image; gone at the end of a test whatever happens.
+struct Mounted {
+    folder: PathBuf,
+    process: Running,
+}
+
+impl Mounted {
+    fn new(bench: &Bench, source: &str) -> Mounted {
+        let folder = bench.path("mnt");
+        if !folder.exists() {
+            fs::create_dir(&folder).unwrap();
+        }
+        let process = bench.start(&["mount", source, text(&folder)]);
+        let mut mounted = Mounted { folder, process };
+        eventually("it is mounted", || {
+            assert!(
+                mounted.process.is_alive() || is_mounted(&mounted.folder),
+                "it ended before it was mounted"
+            );
+            is_mounted(&mounted.folder)
+        });
+        mounted
+    }
+
+    #[track_caller]
+    fn has_ended(&mut self) {
+        let (status, answer) = self.process.end();
+        assert_eq!(status.code(), Some(0), "{}", answer.stderr);
+        assert!(!is_mounted(&self.folder), "nothing is mounted any more");
+        assert_eq!(fs::read_dir(&self.folder).unwrap().count(), 0);
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if is_mounted(&self.folder) {
+            let mut lazily = Command::new("fusermount3");
+            drop(lazily.args(["-u", "-z", text(&self.folder)]).status());
+        }
+    }
+}
+
+fn is_mounted(folder: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.contains(&format!(" {} ", text(folder)))
+}
+
+fn have_fuse() -> bool {
+    let there = Path::new("/dev/fuse").exists();
+    if !there {
+        println!("SKIPPED: there is no /dev/fuse");
+    }
+    there
+}
+
+/// As a user unmounts: `umount` for root, `fusermount3 -u` for everybody.
+fn unmount(folder: &Path) {
+    let mut umount = Command::new("umount");
+    let done = umount.arg(folder).stderr(Stdio::null()).status();
+    if !done.is_ok_and(|status| status.success()) {
+        let status = Command::new("fusermount3")
+            .args(["-u", text(folder)])
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+#[test]
+fn a_mounted_store_shows_files_and_disks_and_ends_cleanly() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    bench.backup("web01", &["disk.raw"]);
+    for how in ["umount", "INT", "TERM"] {
+        let mut mounted = Mounted::new(&bench, "store");
+        let latest = mounted.folder.join("web01/latest");
+        assert_eq!(
+            fs::read(latest.join("files/disk0/p1/etc/hostname")).unwrap(),
+            b"web01\n"
+        );
+        let disk = fs::read(latest.join("disks/disk0.raw")).unwrap();
+        assert!(disk == fs::read(bench.path("disk.raw")).unwrap());
+        match how {
+            "umount" => unmount(&mounted.folder),
+            signal => mounted.process.signal(signal),
+        }
+        mounted.has_ended();
+    }
+    assert_eq!(bench.store_files("sessions"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_image_is_mounted_without_a_store() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    let mut mounted = Mounted::new(&bench, "disk.raw");
+    assert_eq!(
+        fs::read(mounted.folder.join("files/disk0/p1/etc/hostname")).unwrap(),
+        b"web01\n"
+    );
+    assert!(
+        fs::read(mounted.folder.join("disks/disk0.raw")).unwrap()
+            == fs::read(bench.path("disk.raw")).unwrap()
+    );
+    mounted.process.signal("INT");
+    mounted.has_ended();
+}
+
+#[test]
+fn a_backup_shows_up_in_a_mounted_store() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    bench.noise("a.raw", 51, 1 << 20);
+    bench.backup("one", &["a.raw"]);
+    let mut mounted = Mounted::new(&bench, "store");
+    bench.backup("two", &["a.raw"]);
+    let disk = mounted.folder.join("two/latest/disks/disk0.raw");
+    eventually("the new machine is listed", || disk.exists());
+    assert!(fs::read(&disk).unwrap() == fs::read(bench.path("a.raw")).unwrap());
+    mounted.process.signal("INT");
+    mounted.has_ended();
+}
+
+#[test]
+fn what_cannot_be_mounted_is_refused() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("mnt")).unwrap();
+    fs::create_dir(bench.path("folder")).unwrap();
+    let refused = bench.expect(1, &["mount", "folder", "mnt"]);
+    assert!(refused.stderr.contains("no store"), "{}", refused.stderr);
+    bench.expect(1, &["mount", "nowhere", "mnt"]);
+    bench.expect(1, &["mount", "store", "no-folder"]);
+}

@@ -1,0 +1,105 @@
+//! Whole disks come back, in every format, and replace nothing unasked.
+
+use super::bench::{Bench, have, same_disk, text, tool};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// A disk of 24 MiB: data, a hole, data.
+fn disk_with_a_hole(bench: &Bench) -> Vec<u8> {
+    let path = bench.noise("a.raw", 21, 9 << 20);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[2 << 20..8 << 20].fill(0);
+    bytes.resize(24 << 20, 0);
+    fs::write(&path, &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn raw_disks_come_back_sparse_and_equal() {
+    let bench = Bench::new();
+    let bytes = disk_with_a_hole(&bench);
+    bench.backup("m", &["a.raw"]);
+    bench.expect(0, &["restore", "store", "m@latest", "--to", "out"]);
+    let restored = bench.path("out/disk0.raw");
+    assert!(fs::read(&restored).unwrap() == bytes);
+    let used = fs::metadata(&restored).unwrap().blocks() * 512;
+    assert!(
+        used < 5 << 20,
+        "{used} bytes used on disk for 3 MiB of data"
+    );
+    let streamed = bench.expect(0, &["restore", "store", "m@latest", "--to", "-"]);
+    assert!(streamed.stdout == bytes);
+}
+
+#[test]
+fn nothing_is_replaced_unasked() {
+    let bench = Bench::new();
+    let bytes = disk_with_a_hole(&bench);
+    bench.backup("m", &["a.raw"]);
+    // Longer than the disk, and without any hole: all of it must go.
+    bench.noise("old", 22, 30 << 20);
+    fs::create_dir(bench.path("out")).unwrap();
+    fs::rename(bench.path("old"), bench.path("out/disk0.raw")).unwrap();
+    let before = fs::read(bench.path("out/disk0.raw")).unwrap();
+    let refused = bench.expect(1, &["restore", "store", "m@latest", "--to", "out"]);
+    assert!(refused.stderr.contains("--force"), "{}", refused.stderr);
+    assert!(fs::read(bench.path("out/disk0.raw")).unwrap() == before);
+    bench.expect(
+        0,
+        &["restore", "store", "m@latest", "--to", "out", "--force"],
+    );
+    assert!(fs::read(bench.path("out/disk0.raw")).unwrap() == bytes);
+    let names: Vec<_> = fs::read_dir(bench.path("out")).unwrap().collect();
+    assert_eq!(names.len(), 1, "nothing but the disk is left: {names:?}");
+}
+
+#[test]
+fn vhd_and_vhdx_are_what_qemu_img_reads() {
+    let bench = Bench::new();
+    if !have(&["qemu-img"]) {
+        return;
+    }
+    disk_with_a_hole(&bench);
+    bench.backup("m", &["a.raw"]);
+    for (format, name) in [("vhd", "vpc"), ("vhdx", "vhdx")] {
+        let json = bench.expect(
+            0,
+            &[
+                "restore", "store", "m@latest", "--to", "out", "--format", format, "--json",
+            ],
+        );
+        let json = json.json();
+        assert_eq!(json[0]["disk"], "disk0");
+        assert_eq!(json[0]["size"], 24 << 20);
+        let restored = bench.path(&format!("out/disk0.{format}"));
+        same_disk(&bench.path("a.raw"), name, &restored);
+        if format == "vhdx" {
+            tool("qemu-img", &["check", "-f", name, text(&restored)]);
+        }
+        // And what was restored is a source like any other.
+        let again = bench.backup("again", &[text(&restored)]);
+        assert_eq!(again["new_bytes"], 0);
+    }
+}
+
+#[test]
+fn one_disk_of_several_is_chosen() {
+    let bench = Bench::new();
+    bench.noise("a.raw", 23, 1 << 20);
+    bench.noise("b.raw", 24, 2 << 20);
+    bench.backup("m", &["C=a.raw", "D=b.raw"]);
+    bench.expect(2, &["restore", "store", "m@latest", "--to", "-"]);
+    let streamed = bench.expect(
+        0,
+        &["restore", "store", "m@latest", "--to", "-", "--disk", "D"],
+    );
+    assert!(streamed.stdout == fs::read(bench.path("b.raw")).unwrap());
+    bench.expect(
+        1,
+        &["restore", "store", "m@latest", "--to", "-", "--disk", "E"],
+    );
+    bench.expect(0, &["restore", "store", "m@latest", "--to", "out"]);
+    for (disk, source) in [("out/C.raw", "a.raw"), ("out/D.raw", "b.raw")] {
+        assert!(fs::read(bench.path(disk)).unwrap() == fs::read(bench.path(source)).unwrap());
+    }
+}
