@@ -34,6 +34,12 @@ is_mounted() { grep -qF " $1 " /proc/self/mountinfo; }
 # detach FOLDER: unmounts it, whoever is allowed to.
 detach() { umount "$1" 2>/dev/null || fusermount3 -u "$1" 2>/dev/null || fusermount -u "$1" 2>/dev/null; }
 
+# discard FOLDER: the guests' folders may be without the right to write.
+discard() {
+    chmod -R u+rwX "$1" 2>/dev/null || true
+    rm -rf "$1"
+}
+
 # Whatever happens: nothing stays mounted, no process stays, no file stays.
 clean_up() {
     local status="$?" folder
@@ -52,7 +58,7 @@ clean_up() {
             echo "quickstart: something is still mounted below $work" >&2
             [ "$status" -ne 0 ] || status=1
         else
-            rm -rf "$work"
+            discard "$work"
         fi
     fi
     exit "$status"
@@ -163,7 +169,8 @@ gather() {
     local tree="$1" limit="$2" sum=0 size name
     shift 2
     mkdir -p "$tree"
-    find "$@" 2>/dev/null | tr '\n' '\a' | tr '\0' '\n' | grep -v "$(printf '\a')" | LC_ALL=C sort -k 2 |
+    # Folders that are not for us make find fail; what else it finds is enough.
+    { find "$@" 2>/dev/null || true; } | tr '\n' '\a' | tr '\0' '\n' | grep -v "$(printf '\a')" | LC_ALL=C sort -k 2 |
         while IFS=$'\t' read -r size name; do
             [ "$((sum + size))" -le "$limit" ] || continue
             sum=$((sum + size))
@@ -323,7 +330,7 @@ same() {
     diff <(facts "$work/$1/ext4") <(facts "$2/p1") || fail "$1: modes, times or links of the ext4 files differ"
     diff -r --no-dereference "$work/$1/ntfs" "$2/p2" || fail "$1: the NTFS files differ"
     echo "$1: $(find "$work/$1" -type f | wc -l) files, $(find "$work/$1" -type l | wc -l) links," \
-        "$(megabytes "$(du -sb "$work/$1" | cut -f 1)"): equal"
+        "$(megabytes "$(du -sbl "$work/$1" | cut -f 1)"): equal"
 }
 
 # same_by_copy DAY POINT: the same without a mount.
@@ -334,7 +341,13 @@ same_by_copy() {
         cairn copy "$store" "$2:/disk0/$part" "$work/out/$part"
     done
     same "$1" "$work/out"
-    rm -rf "$work/out"
+    discard "$work/out"
+}
+
+# is_recovered NAME: $work/recovered is yesterday's file.
+is_recovered() {
+    cmp "$work/recovered" "$work/day1/ext4/$1"
+    echo "recovered /$1, $(stat -c %s "$work/recovered") bytes"
 }
 
 browse_by_mount() {
@@ -350,8 +363,7 @@ browse_by_mount() {
     from="$gone_today"
     [ ! -e "$root/latest/files/disk0/p1/$from" ] || fail "it should be gone: $from"
     cp "$root/$yesterday/files/disk0/p1/$from" "$work/recovered"
-    cmp "$work/recovered" "$work/day1/ext4/$from"
-    echo "recovered /$from, $(stat -c %s "$work/recovered") bytes"
+    is_recovered "$from"
     heading "unmounting"
     unmount_store
 }
@@ -363,6 +375,10 @@ browse_by_copy() {
     heading "the files of both points, compared with the originals"
     same_by_copy day1 "demo@$yesterday"
     same_by_copy day2 demo@latest
+    heading "a file of yesterday that is gone today"
+    ! cairn ls "$store" "demo@latest:/disk0/p1/$gone_today" 2>/dev/null || fail "it should be gone: $gone_today"
+    cairn copy "$store" "demo@$yesterday:/disk0/p1/$gone_today" "$work/recovered"
+    is_recovered "$gone_today"
 }
 
 # ---- The two ways ---------------------------------------------------------------------------------------------------
@@ -433,6 +449,9 @@ back_up() {
 
 use_images() {
     local image machine machines=() folder list
+    for image in "$@"; do
+        [ -e "$image" ] || fail "there is no $image"
+    done
     store="$(realpath -m "${STORE:-cairn-store}")"
     heading "the store: $store"
     if [ -e "$store" ] && [ -n "$(ls -A "$store")" ]; then
@@ -441,7 +460,6 @@ use_images() {
         cairn init "$store"
     fi
     for image in "$@"; do
-        [ -e "$image" ] || fail "there is no $image"
         machine="$(machine_of "$image")"
         # Two images of one name are two machines.
         ! [[ " ${machines[*]} " == *" $machine "* ]] || machine="$machine-${image##*.}"
