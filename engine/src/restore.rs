@@ -110,6 +110,9 @@ pub fn restore(
     let restored = result?;
     // From here on the image is whole, and never deleted.
     put_in_place(&partial, target, options.force).map_err(|e| {
+        if !partial.exists() {
+            return e.advise("the restored disk is whole and has its name");
+        }
         e.advise(format!(
             "the restored disk is whole: it lies in {}",
             partial.display()

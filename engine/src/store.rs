@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Plain chunks kept in memory by everything that reads one store, in bytes.
-const CHUNK_CACHE: usize = 96 << 20;
+const CHUNK_CACHE: usize = 64 << 20;
 
 /// A store of recovery points. Cheap to clone; shared by threads.
 #[derive(Clone)]

@@ -89,7 +89,7 @@ pub fn resolve(point: &PointView, path: &[u8]) -> Result<Target, Failure> {
     if volume_name.is_empty() {
         return Ok(Target::Disk(disk.clone()));
     }
-    let volumes = disk.volumes()?;
+    let volumes = disk.volumes().map_err(Failure::of_guest)?;
     let volume: &Arc<VolumeView> = volumes
         .iter()
         .find(|volume| volume.folder_name() == volume_name)
@@ -102,14 +102,14 @@ pub fn resolve(point: &PointView, path: &[u8]) -> Result<Target, Failure> {
         })?;
     let files = volume.open().map_err(|e| {
         // What the guest did to its file system is not damage of the store.
-        Failure::of_input(e.context(format!("{disk_name}/{volume_name} cannot be read")))
+        Failure::of_guest(e.context(format!("{disk_name}/{volume_name} cannot be read")))
     })?;
     let id = walk::resolve(&*files, parts.next().unwrap_or_default()).map_err(|error| {
-        if error.kind() == Kind::NotFound {
+        Failure::of_guest(if error.kind() == Kind::NotFound {
             error.advise("see `cairn ls`")
         } else {
             error
-        }
+        })
     })?;
     Ok(Target::Entry(files, id))
 }

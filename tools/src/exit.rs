@@ -48,6 +48,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The failure of reading something inside a disk of a point: 4 if a chunk of the store is lost (such errors name it), 1 if
+    /// the guest's own file system is damaged.
+    pub fn of_guest(error: Error) -> Failure {
+        if error.id().is_some() {
+            error.into()
+        } else {
+            Failure::of_input(error)
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let code = code_of(error.kind());

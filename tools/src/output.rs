@@ -5,11 +5,11 @@ use cairn::Error;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-/// Writes to standard output. A reader that has gone away (`| head`) ends the program quietly.
+/// Writes to standard output. A reader that has gone away (`| head`) wants no more: the command goes on and ends as it would.
 pub fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Error::io("cannot write the result", Path::new("-"), e).into()),
         Ok(()) => Ok(()),
     }

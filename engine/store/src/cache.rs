@@ -46,14 +46,14 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
         self.shards.get(index)
     }
 
-    /// The value of `key`; `weigh` is needed because a value used again counts in the young generation.
-    pub fn get(&self, key: &K, weigh: impl Fn(&V) -> usize) -> Option<Arc<V>> {
+    /// The value of `key`. A value of the old generation moves to the young one as `renew` answers it, with its weight.
+    pub fn get(&self, key: &K, renew: impl Fn(Arc<V>) -> (Arc<V>, usize)) -> Option<Arc<V>> {
         let mut shard = self.shard(key)?.lock();
         if let Some(value) = shard.young.get(key) {
             return Some(value.clone());
         }
         let value = shard.old.remove(key)?;
-        let weight = weigh(&value);
+        let (value, weight) = renew(value);
         self.put(&mut shard, key.clone(), value.clone(), weight);
         Some(value)
     }
@@ -83,7 +83,10 @@ mod tests {
     #[test]
     fn stays_within_its_bound_and_keeps_what_is_used() {
         let cache: Cache<u64, Vec<u8>> = Cache::new(16 * 100_000);
-        let weigh = |v: &Vec<u8>| v.len();
+        let weigh = |v: Arc<Vec<u8>>| {
+            let weight = v.len();
+            (v, weight)
+        };
         cache.insert(7, Arc::new(vec![7; 1000]), 1000);
         for key in 100..100_000u64 {
             assert!(cache.get(&7, weigh).is_some());

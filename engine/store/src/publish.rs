@@ -61,12 +61,15 @@ pub fn publish(
     folder.sync_folder(PACKS)?;
     folder.publish(&segment.path, &layout::segment(segment.id))?;
     folder.sync_folder(INDEX)?;
+    // A slot that was lost since: what it listed must not be forgotten.
+    store.heal_state()?;
     let (mut state, _) = State::read(folder)?;
-    state.generation += 1;
+    state.advance(1)?;
     state.segments.push(row(&segment));
     state.publish(folder)?;
     session.fulfilled()?;
-    sweep_segments(folder)?;
+    // What cannot be deleted now is tried again with the next publication.
+    let _later = sweep_segments(folder);
     drop(lock);
     store.refresh()?;
     Ok(())
@@ -102,6 +105,17 @@ fn row(segment: &WrittenSegment) -> SegmentRow {
     }
 }
 
+/// Where the state lists these segments one behind the other.
+fn position_of(state: &State, sources: &[Arc<Segment>]) -> Option<usize> {
+    state
+        .segments
+        .windows(sources.len().max(1))
+        .position(|rows| {
+            let mut pairs = rows.iter().zip(sources);
+            pairs.all(|(row, source)| row.segment() == source.id())
+        })
+}
+
 /// Merges the newest segments if there are many small ones. The work is done without the publish lock; if another
 /// process merges, or the segments changed meanwhile, nothing happens.
 ///
@@ -122,24 +136,24 @@ pub fn merge_segments(store: &Store, session: &Session) -> Result<()> {
     }
     let first = sizes.len() - count;
     let sources: Vec<Arc<Segment>> = index.segments().iter().skip(first).cloned().collect();
+    // A lost segment in between keeps them apart: nothing would come of the work.
+    if position_of(&store.state(), &sources).is_none() {
+        return Ok(());
+    }
     let merged = merge(folder, &session.scratch(), store.header().store, &sources)?;
     folder.sync_folder(&session.scratch())?;
 
     let lock = publish_lock(folder)?;
+    store.heal_state()?;
     let (mut state, _) = State::read(folder)?;
-    let position = state.segments.windows(count).position(|rows| {
-        rows.iter()
-            .zip(&sources)
-            .all(|(row, s)| row.segment() == s.id())
-    });
-    let Some(position) = position else {
+    let Some(position) = position_of(&state, &sources) else {
         folder.remove(&merged.path)?;
         return Ok(());
     };
     session.announce(&[], merged.id)?;
     folder.publish(&merged.path, &layout::segment(merged.id))?;
     folder.sync_folder(INDEX)?;
-    state.generation += 1;
+    state.advance(1)?;
     state
         .segments
         .splice(position..position + count, [row(&merged)]);

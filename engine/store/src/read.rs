@@ -36,6 +36,18 @@ impl Deref for Plain {
     }
 }
 
+impl Plain {
+    /// What is used again and is a small part of its frame gets memory of its own, so that it does not keep the rest alive.
+    fn renew(plain: Arc<Plain>) -> (Arc<Plain>, usize) {
+        let weight = plain.len() + OVERHEAD;
+        if plain.len() * 2 < plain.frame.len() {
+            (Arc::new(plain.to_vec().into()), weight)
+        } else {
+            (plain, weight)
+        }
+    }
+}
+
 impl From<Vec<u8>> for Plain {
     fn from(bytes: Vec<u8>) -> Plain {
         Plain {
@@ -91,7 +103,7 @@ impl ChunkReader {
 
     /// A chunk that was read before, from the cache.
     pub fn cached(&self, id: &ChunkId) -> Option<Plain> {
-        let plain = self.chunks.get(id, |plain| plain.len() + OVERHEAD)?;
+        let plain = self.chunks.get(id, Plain::renew)?;
         Some((*plain).clone())
     }
 
@@ -139,7 +151,10 @@ impl ChunkReader {
     /// # Errors
     /// [`Kind::Damaged`] if it cannot be read.
     pub fn node(&self, id: ChunkId, level: u8) -> Result<Arc<Node>> {
-        if let Some(node) = self.nodes.get(&id, Node::weight) {
+        if let Some(node) = self.nodes.get(&id, |node| {
+            let weight = node.weight();
+            (node, weight)
+        }) {
             return Ok(node);
         }
         let wanted = Wanted { id, length: None };
@@ -156,8 +171,10 @@ impl ChunkReader {
     /// # Errors
     /// [`Kind::Damaged`] if it cannot be read, or is not the leaf of such a region.
     pub fn leaf(&self, id: ChunkId, length: u64) -> Result<Arc<Leaf>> {
-        if let Some(leaf) = self.leaves.get(&id, Leaf::weight)
-            && leaf.length() == length
+        if let Some(leaf) = self.leaves.get(&id, |leaf| {
+            let weight = leaf.weight();
+            (leaf, weight)
+        }) && leaf.length() == length
         {
             return Ok(leaf);
         }
@@ -283,7 +300,7 @@ impl ChunkReader {
     }
 
     fn pack(&self, id: PackId) -> Result<Arc<dyn ReadAt>> {
-        if let Some(file) = self.packs.get(&id, |_| 1) {
+        if let Some(file) = self.packs.get(&id, |file| (file, 1)) {
             return Ok((*file).clone());
         }
         let file = self.store.folder().open(&layout::pack(id)).map_err(|e| {

@@ -77,6 +77,20 @@ pub fn publish_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
         .ok_or_else(|| Error::new(Kind::Busy, "the store's publish lock is not to be had"))
 }
 
+/// As [`publish_lock`], but gives up after some seconds: a publisher that was stopped must not hang every reader.
+fn patient_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
+    for _ in 0..500 {
+        if let Some(lock) = folder.lock(PUBLISH_LOCK, LockMode::Exclusive, false)? {
+            return Ok(lock);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Err(Error::new(
+        Kind::Busy,
+        "the store's publish lock is held for long",
+    ))
+}
+
 /// What tells this host from others: its name, and its machine id where it has one.
 pub fn host_identity() -> String {
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
@@ -133,7 +147,10 @@ impl Session {
 
     fn enter(&mut self) -> Result<()> {
         // Under the publish lock, so that nobody sweeps the file between its making and its locking.
-        let _publish = publish_lock(&*self.folder)?;
+        let _publish = match self.record.kind {
+            SessionKind::Write => publish_lock(&*self.folder)?,
+            SessionKind::Read => patient_lock(&*self.folder)?,
+        };
         let path = layout::session(self.id);
         let lock = self
             .folder
@@ -219,7 +236,8 @@ impl Drop for Session {
         // A publication that failed halfway has left files in public places: its manifest stays, so that the next writer
         // sweeps them.
         let unfulfilled = join(&self.scratch(), MANIFEST);
-        if self.lock.is_some() && self.folder.size(&unfulfilled).is_err() {
+        let none = matches!(self.folder.size(&unfulfilled), Err(e) if e.kind() == Kind::NotFound);
+        if self.lock.is_some() && none {
             // Whatever cannot be removed now is swept by the next writer.
             let _later = remove_session(&*self.folder, self.id);
         }
@@ -283,9 +301,12 @@ fn sweep_one(
         let Some(named) = named else {
             return Ok(());
         };
-        // A manifest that does not check was not durable, so nothing was renamed after it.
-        if let Ok(manifest) = codec::open::<Manifest>(&bytes) {
-            remove_unlisted(folder, state, named, &manifest)?;
+        match codec::open::<Manifest>(&bytes) {
+            Ok(manifest) => remove_unlisted(folder, state, named, &manifest)?,
+            // One that does not check was not durable, so nothing was renamed after it.
+            Err(error) if error.kind() == Kind::Damaged => {}
+            // A newer program's: it knows what to do with it.
+            Err(_) => return Ok(()),
         }
     }
     remove_session(folder, id)

@@ -6,8 +6,11 @@ use crate::codec::{self, Record};
 use crate::layout::{LOCKS, STATES};
 use bincode::{Decode, Encode};
 use cairn_base::folder::{read_small, replace_bytes};
-use cairn_base::{Error, Folder, PackId, Result, SegmentId};
+use cairn_base::{Error, Folder, Kind, PackId, Result, SegmentId};
 use std::collections::HashSet;
+
+/// How often slots that do not belong together are read again.
+const ATTEMPTS: usize = 3;
 
 /// A live segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -73,6 +76,30 @@ impl State {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither slot can be read.
     pub fn read(folder: &dyn Folder) -> Result<(State, Option<String>)> {
+        let mut read = State::read_once(folder)?;
+        // Without the publish lock a publication may come between the reading of the two slots.
+        for _ in 0..ATTEMPTS {
+            if read.1.is_none() {
+                break;
+            }
+            read = State::read_once(folder)?;
+        }
+        Ok(read)
+    }
+
+    /// The next generation.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if there is none: no store publishes that often.
+    pub fn advance(&mut self, by: u64) -> Result<()> {
+        self.generation = self
+            .generation
+            .checked_add(by)
+            .ok_or_else(|| Error::damaged("the store state claims an impossible generation"))?;
+        Ok(())
+    }
+
+    fn read_once(folder: &dyn Folder) -> Result<(State, Option<String>)> {
         let mut found: Vec<State> = Vec::new();
         let mut failed: Option<Error> = None;
         for name in STATES {
@@ -80,7 +107,12 @@ impl State {
                 Ok(state) => found.push(state),
                 Err(error) => {
                     let error: Error = error;
-                    failed = Some(error.at_path(folder.describe(name)));
+                    let error = error.at_path(folder.describe(name));
+                    // Only what is gone or damaged is lost; a newer format, or a disk that fails for the moment, is not.
+                    if !matches!(error.kind(), Kind::NotFound | Kind::Damaged) {
+                        return Err(error.context("the store state cannot be read"));
+                    }
+                    failed = Some(error);
                 }
             }
         }

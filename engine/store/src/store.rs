@@ -24,6 +24,8 @@ struct Current {
     missing: HashSet<PackId>,
     /// Segments that could not be opened.
     lost: Vec<String>,
+    /// A slot of the state was lost, and with it perhaps a segment that nothing names any more.
+    doubtful: bool,
 }
 
 /// What was found on disk.
@@ -32,6 +34,8 @@ struct Found {
     segments: Vec<Arc<Segment>>,
     lost: Vec<String>,
     lost_slot: Option<String>,
+    /// A failure that says nothing of the segment itself: no descriptors, a stale handle.
+    momentary: Option<Error>,
 }
 
 impl Current {
@@ -45,6 +49,7 @@ impl Current {
             index: IndexSet::new(found.segments, hidden),
             state: found.state,
             missing,
+            doubtful: found.lost_slot.is_some(),
             lost: found.lost,
         }
     }
@@ -67,7 +72,11 @@ impl Store {
     pub fn create(folder: Arc<dyn Folder>, cut: CutParameters, clock: &dyn Clock) -> Result<Store> {
         cut.check()?;
         check_empty(&*folder)?;
-        for path in [LOCKS, SESSIONS, PACKS, INDEX, POINTS] {
+        folder.create_folder(LOCKS)?;
+        // Two at once: the second one finds the first one's header.
+        let _publish = publish_lock(&*folder)?;
+        check_empty(&*folder)?;
+        for path in [SESSIONS, PACKS, INDEX, POINTS] {
             folder.create_folder(path)?;
         }
         // Both slots from the start, so that one that is missing is always one that was lost.
@@ -145,7 +154,7 @@ impl Store {
     /// names is in the store.
     pub fn is_whole(&self) -> bool {
         let current = self.current.read();
-        current.missing.is_empty() && current.lost.is_empty()
+        current.missing.is_empty() && current.lost.is_empty() && !current.doubtful
     }
 
     /// Reads the state again; `true` if there is a newer generation. Segments that stay are not opened again.
@@ -153,22 +162,36 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn refresh(&self) -> Result<bool> {
-        let (before, index) = {
+        let (before, degraded) = {
             let current = self.current.read();
-            (current.state.generation, current.index.clone())
+            (current.state.generation, !current.lost.is_empty())
         };
         let (state, _) = State::read(&*self.folder)?;
-        if state.generation == before {
+        if state.generation == before && !degraded {
             return Ok(false);
         }
-        let found = read_current(&*self.folder, self.header.store, &index)?;
+        self.reload()
+    }
+
+    /// Reads state and index again; `true` if they are newer or more complete than before.
+    fn reload(&self) -> Result<bool> {
+        let known = self.index();
+        let found = read_current(&*self.folder, self.header.store, &known)?;
         let mut slot = self.current.write();
-        // Another thread may have read an even newer one meanwhile.
-        if slot.state.generation < found.state.generation {
-            let missing = std::mem::take(&mut slot.missing);
-            *slot = Current::of(found, missing);
+        let (new, old) = (found.state.generation, slot.state.generation);
+        // Another thread may have read an even newer one meanwhile; and a segment that cannot be opened for the moment must
+        // not push out one that is open.
+        if new < old || new == old && found.lost.len() > slot.lost.len() {
+            return Ok(false);
         }
-        Ok(true)
+        if let Some(error) = found.momentary {
+            return Err(error);
+        }
+        let changed = new > old || found.lost.len() < slot.lost.len();
+        let (missing, doubtful) = (std::mem::take(&mut slot.missing), slot.doubtful);
+        *slot = Current::of(found, missing);
+        slot.doubtful |= doubtful;
+        Ok(changed)
     }
 
     /// Makes ready to write: takes the host's lock, mends lost copies of header and state, sweeps dead sessions, and looks whether
@@ -189,13 +212,17 @@ impl Store {
         {
             let _publish = publish_lock(&*self.folder)?;
             self.header.heal(&*self.folder)?;
-            self.heal_state()?;
+            let healed = self.heal_state()?;
             let (state, lost_slot) = State::read(&*self.folder)?;
-            self.refresh()?;
+            // Read anew whatever the generation: what was read without the lock may have been half of two publications.
+            self.reload()?;
             let named: HashSet<PackId> = self.index().packs().iter().map(|row| row.id).collect();
             // Where something is lost, what nothing lists may yet be needed.
             let certain = lost_slot.is_none() && self.current.read().lost.is_empty();
             warnings = sweep_dead(&*self.folder, &state, certain.then_some(&named))?;
+            // What a lost slot listed may be lost with it: until all is read again nothing is taken for granted.
+            self.current.write().doubtful |= healed.is_some();
+            warnings.extend(healed);
         }
         let missing = self.missing_packs()?;
         if !missing.is_empty() {
@@ -220,18 +247,18 @@ impl Store {
     }
 
     /// If a slot of the state is lost, publishes both anew, with every whole segment there is. The caller holds the publish lock.
-    fn heal_state(&self) -> Result<()> {
+    pub(crate) fn heal_state(&self) -> Result<Option<String>> {
         let (mut state, lost_slot) = State::read(&*self.folder)?;
         if lost_slot.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         complete(&*self.folder, self.header.store, &mut state)?;
         // Above the generation that may have been lost, so that everybody notices; twice, so that both slots are whole.
-        state.generation = state.generation.saturating_add(2);
+        state.advance(2)?;
         state.publish(&*self.folder)?;
-        state.generation = state.generation.saturating_add(1);
+        state.advance(1)?;
         state.publish(&*self.folder)?;
-        Ok(())
+        Ok(lost_slot)
     }
 
     fn host_lock(&self) -> Result<Box<dyn Lock>> {
@@ -249,7 +276,7 @@ impl Store {
             .at_path(folder.describe(""))
             .advise("one host at a time writes a store: wait until it has finished")
         };
-        for _ in 0..ATTEMPTS {
+        for _ in 0..50 * ATTEMPTS {
             if let Some(lock) = folder.lock(HOST_LOCK, LockMode::Exclusive, false)? {
                 // Alone: the note is ours to write. Going to shared mode lets other writers of this host in.
                 lock.write_note(here.as_bytes())?;
@@ -260,11 +287,12 @@ impl Store {
                 }
             } else if let Some(lock) = folder.lock(HOST_LOCK, LockMode::Shared, false)? {
                 let holder = read_small(folder, HOST_LOCK, 4096)?;
-                return if holder == here.as_bytes() {
-                    Ok(lock)
-                } else {
-                    Err(busy())
-                };
+                if holder == here.as_bytes() {
+                    return Ok(lock);
+                }
+                if !holder.is_empty() {
+                    return Err(busy());
+                }
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
@@ -347,6 +375,7 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
             segments: Vec::new(),
             lost: Vec::new(),
             lost_slot,
+            momentary: None,
             state,
         };
         let mut gone = false;
@@ -360,6 +389,9 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
                 Ok(segment) => found.segments.push(segment),
                 Err(error) => {
                     gone |= error.kind() == Kind::NotFound;
+                    if !matches!(error.kind(), Kind::NotFound | Kind::Damaged) {
+                        found.momentary = Some(error.clone());
+                    }
                     found
                         .lost
                         .push(format!("a segment of the index is lost: {error}"));
@@ -373,7 +405,7 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
     }
 }
 
-/// Adds every whole segment that lies in the index folder to a state that may not be the newest. What is too much there is
+/// Adds every segment that lies in the index folder to a state that may not be the newest. What is too much there is
 /// harmless: every chunk is authenticated when it is read.
 fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<()> {
     let mut names = folder.list(INDEX)?;
@@ -382,13 +414,17 @@ fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<(
         if state.segments.iter().any(|row| row.segment() == id) {
             continue;
         }
-        if let Ok(segment) = Segment::open(folder, store, id) {
-            state.segments.push(SegmentRow {
-                id: id.0,
-                entries: segment.entries(),
-                length: segment.length(),
-            });
-        }
+        // One that cannot be opened now stays listed: it shows as lost, and nobody deletes it.
+        let (entries, length) = match Segment::open(folder, store, id) {
+            Ok(segment) => (segment.entries(), segment.length()),
+            Err(error) if error.kind() == Kind::NotFound => continue,
+            Err(_) => (0, folder.size(&layout::segment(id)).unwrap_or(0)),
+        };
+        state.segments.push(SegmentRow {
+            id: id.0,
+            entries,
+            length,
+        });
     }
     Ok(())
 }

@@ -61,9 +61,12 @@ impl VerifyReport {
 /// # Errors
 /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports.
 pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<VerifyReport> {
-    let _session = Session::begin(store.folder().clone(), SessionKind::Read, &[])?;
+    let session = Session::begin(store.folder().clone(), SessionKind::Read, &[])?;
     let mut report = VerifyReport::default();
     report.problems.extend(store.warnings().iter().cloned());
+    if let Some(warning) = session.warning() {
+        monitor.warn(warning);
+    }
     // Points before state, the reverse of the write order: what they refer to is in the index read afterwards.
     let listing = all_points(store)?;
     store.refresh()?;

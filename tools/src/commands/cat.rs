@@ -1,7 +1,7 @@
 //! `cairn cat STORE POINT:/disk/pN/path`
 
 use crate::address::{Address, Target, open_point, resolve};
-use crate::exit::{Answer, Exit};
+use crate::exit::{Answer, Exit, Failure};
 use crate::output;
 use crate::signals;
 use cairn::{Error, ReadAt};
@@ -34,8 +34,10 @@ pub fn run(args: &Args) -> Answer {
         }
         Target::Disk(disk) => disk.disk().clone(),
         Target::Entry(volume, id) => match &args.stream {
-            Some(name) => volume.open_stream(id, name.as_bytes())?,
-            None => volume.open(id)?,
+            Some(name) => volume
+                .open_stream(id, name.as_bytes())
+                .map_err(Failure::of_guest)?,
+            None => volume.open(id).map_err(Failure::of_guest)?,
         },
     };
     let mut buffer = vec![0; 1 << 20];
@@ -47,7 +49,7 @@ pub fn run(args: &Args) -> Answer {
         let left = usize::try_from(source.size() - at).unwrap_or(usize::MAX);
         let length = left.min(buffer.len());
         let part = &mut buffer[..length];
-        source.read_exact_at(at, part)?;
+        source.read_exact_at(at, part).map_err(Failure::of_guest)?;
         output::write(part)?;
         at += cairn::units::to_u64(length);
     }

@@ -58,7 +58,7 @@ fn disks(point: &PointView, args: &Args) -> Answer {
 
 fn volumes(disk: &DiskView, args: &Args) -> Answer {
     let mut list = Vec::new();
-    for volume in disk.volumes()? {
+    for volume in disk.volumes().map_err(Failure::of_guest)? {
         let opened = volume.open();
         let (content, label, error) = match &opened {
             Ok(files) => (files.info().file_system, files.info().label.clone(), None),
@@ -89,9 +89,9 @@ fn volumes(disk: &DiskView, args: &Args) -> Answer {
 }
 
 fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer {
-    let own = volume.attributes(id)?;
+    let own = volume.attributes(id).map_err(Failure::of_guest)?;
     let mut found: Vec<(Vec<u8>, EntryId)> = if own.kind == EntryKind::Folder {
-        let list = walk::list(volume, id)?;
+        let list = walk::list(volume, id).map_err(Failure::of_guest)?;
         list.into_iter()
             .map(|entry| (entry.name, entry.id))
             .collect()

@@ -2,7 +2,7 @@
 
 use crate::map::{REGION, Shape};
 use cairn_base::units::to_u64;
-use cairn_base::{ReadAt, Result};
+use cairn_base::{Error, Kind, ReadAt, Result};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Plan {
             }
             let start = self.region * REGION;
             let end = (start + STEP).min(shape.size());
-            let extents = source.data_extents(start..end)?;
+            let extents = source.data_extents(start..end).map_err(of_source)?;
             self.region += (end - start).div_ceil(REGION);
             split(self.disk, start..end, &extents, &mut self.ready);
         }
@@ -139,11 +139,20 @@ pub fn allocated_bytes(source: &dyn ReadAt) -> Result<u64> {
     let mut start = 0;
     while start < source.size() {
         let end = (start + STEP).min(source.size());
-        let extents = source.data_extents(start..end)?;
+        let extents = source.data_extents(start..end).map_err(of_source)?;
         total += extents.iter().map(|e| e.end - e.start).sum::<u64>();
         start = end;
     }
     Ok(total)
+}
+
+/// A failure of a source: damage in it is not damage of the store, so it must not pass for that.
+pub fn of_source(error: Error) -> Error {
+    if error.kind() == Kind::Damaged {
+        Error::new(Kind::Io, "the image is damaged").caused_by(error)
+    } else {
+        error
+    }
 }
 
 /// Total length of ranges.

@@ -2,7 +2,7 @@
 
 use crate::backup::claims::Claims;
 use crate::backup::gate::Gate;
-use crate::backup::plan::{Plan, Task, covered};
+use crate::backup::plan::{Plan, Task, covered, of_source};
 use crate::backup::region::{Context, RegionResult};
 use crate::backup::run::{BackupOptions, DiskInput};
 use crate::backup::seal::Sealer;
@@ -95,6 +95,8 @@ impl Run<'_> {
     }
 
     fn work(&self, plan: &Mutex<Plan>, gate: &Gate, send: &SyncSender<Answer>) {
+        // Should a worker ever panic, the writer must hear of it: its task would never arrive.
+        let _alarm = Alarm(send);
         let mut worker = match Worker::new(self) {
             Ok(worker) => worker,
             Err(error) => {
@@ -206,6 +208,18 @@ impl Run<'_> {
     }
 }
 
+/// Tells the writer when its thread panics.
+struct Alarm<'a>(&'a SyncSender<Answer>);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = Error::invalid("a backup worker has failed unexpectedly");
+            let _gone = self.0.send((u64::MAX, Err(error)));
+        }
+    }
+}
+
 /// What one thread works with.
 struct Worker<'a> {
     run: &'a Run<'a>,
@@ -258,11 +272,12 @@ impl<'a> Worker<'a> {
             let offset = start + to_u64(range.start);
             let part = self.buffer.get_mut(range.clone()).unwrap_or_default();
             input.source.read_exact_at(offset, part).map_err(|e| {
-                e.context(format!(
-                    "{} ({}) cannot be read",
-                    input.name, input.facts.path
-                ))
-                .at_offset(offset)
+                of_source(e)
+                    .context(format!(
+                        "{} ({}) cannot be read",
+                        input.name, input.facts.path
+                    ))
+                    .at_offset(offset)
             })?;
         }
         let base = self.base_leaf(disk, region, shape)?;

@@ -2,12 +2,12 @@
 
 use crate::kit::{Kit, R, TestDisk, files, files_in, mixed, noise, open_disk};
 use cairn_base::read_at::read_vec;
-use cairn_base::{Folder, Kind, LocalFolder, Silent};
+use cairn_base::{Folder, Kind, LocalFolder, Monitor, Silent, Stage};
 use cairn_store::{Store, catalog, verify};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 fn flip(path: &Path, at: u64) {
     let file = OpenOptions::new()
@@ -176,6 +176,62 @@ fn a_lost_slot_of_the_state_loses_nothing() {
             }
             assert!(verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
         }
+    }
+}
+
+/// Removes a file when the backup has begun to read.
+struct RemoveOnce(Mutex<Option<std::path::PathBuf>>);
+
+impl Monitor for RemoveOnce {
+    fn advance(&self, _stage: Stage, _amount: u64) {
+        if let Some(path) = self.0.lock().unwrap().take() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_slot_that_is_lost_during_a_backup_loses_nothing() {
+    for slot in ["state.0", "state.1"] {
+        let kit = Kit::new();
+        let first = kit.backup("a", TestDisk::new(noise(R, 20)));
+        let second = kit.backup("b", TestDisk::new(noise(8 * R, 21)));
+        let remove = RemoveOnce(Mutex::new(Some(kit.path().join(slot))));
+        let third = kit
+            .try_backup("c", TestDisk::new(noise(2 * R, 22)), &remove)
+            .unwrap();
+        // Twice more, so that whatever was left unlisted would have been swept.
+        kit.backup("c", TestDisk::new(noise(R, 23)));
+        kit.backup("c", TestDisk::new(noise(R, 24)));
+        assert_eq!(kit.read(&first).unwrap(), noise(R, 20));
+        assert_eq!(kit.read(&second).unwrap(), noise(8 * R, 21));
+        assert_eq!(kit.read(&third).unwrap(), noise(2 * R, 22));
+        assert!(verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_never_deleted() {
+    for slot in ["state.0", "state.1"] {
+        let kit = Kit::new();
+        let bytes = noise(8 * R, 25);
+        let first = kit.backup("a", TestDisk::new(bytes.clone()));
+        let segment = kit.path().join(&files_in(kit.path(), "index")[0]);
+        let whole = std::fs::read(&segment).unwrap();
+        flip(&segment, whole.len() as u64 - 100);
+        std::fs::remove_file(kit.path().join(slot)).unwrap();
+        let kit = Kit {
+            store: kit.reopen(),
+            ..kit
+        };
+        for seed in 0..4 {
+            let point = kit.backup("b", TestDisk::new(noise(R, 30 + seed)));
+            assert!(!point.record.warnings.is_empty());
+        }
+        // What comes back is all there again.
+        std::fs::write(&segment, whole).unwrap();
+        assert_eq!(kit.read(&first).unwrap(), bytes);
+        assert!(verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
     }
 }
 
