@@ -44,16 +44,16 @@ impl Noise {
 pub fn realistic(length: usize, seed: u64) -> Vec<u8> {
     let mut noise = Noise::new(seed);
     let words = vocabulary(&mut noise, 20_000, 2..12, true);
-    let code = vocabulary(&mut noise, 6_000, 2..9, false);
+    let code = vocabulary(&mut noise, 4_000, 2..16, false);
     let mut out = Vec::with_capacity(length + (4 << 20));
     while out.len() < length {
         // Many small files, most bytes in large ones.
         let size = (BLOCK << noise.below(0..10)) + noise.below(0..BLOCK);
         let end = out.len() + size;
         match noise.below(0..100) {
-            0..50 => program(&mut out, end, &mut noise, &code),
-            50..72 => text(&mut out, end, &mut noise, &words),
-            72..86 => database(&mut out, end, &mut noise, &words),
+            0..54 => program(&mut out, end, &mut noise, &code),
+            54..80 => text(&mut out, end, &mut noise, &words),
+            80..91 => database(&mut out, end, &mut noise, &words),
             _ => {
                 let start = out.len();
                 out.resize(end, 0);

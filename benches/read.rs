@@ -5,6 +5,7 @@ use crate::put::{Bench, DISK};
 use cairn_base::ReadAt;
 use cairn_store::{ChunkReader, Point, Store, StoredDisk, Tree};
 use criterion::{BatchSize, Criterion, Throughput};
+use std::cell::LazyCell;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -12,11 +13,6 @@ use std::sync::Arc;
 const CACHE: usize = 96 << 20;
 const SMALL: usize = 4096;
 const READS: usize = 2000;
-
-fn open(store: &Arc<Store>, point: &Point) -> StoredDisk {
-    let reader = Arc::new(ChunkReader::new(store.clone(), CACHE));
-    StoredDisk::new(Tree::new(reader, point.disk("disk0").unwrap()).unwrap())
-}
 
 /// Reads here and there within the first `span` bytes.
 fn scattered(disk: &StoredDisk, span: usize, seed: u64) {
@@ -29,15 +25,39 @@ fn scattered(disk: &StoredDisk, span: usize, seed: u64) {
     }
 }
 
+/// A store with one point, in a folder that vanishes.
+struct Made {
+    _bench: Bench,
+    store: Arc<Store>,
+    point: Point,
+}
+
+impl Made {
+    fn new() -> Made {
+        let (bench, _) = Bench::new();
+        let store = bench.store("store");
+        let point = bench.backup(&store);
+        Made {
+            _bench: bench,
+            store,
+            point,
+        }
+    }
+
+    /// The disk, with nothing in the cache.
+    fn open(&self) -> StoredDisk {
+        let reader = Arc::new(ChunkReader::new(self.store.clone(), CACHE));
+        StoredDisk::new(Tree::new(reader, self.point.disk("disk0").unwrap()).unwrap())
+    }
+}
+
 pub fn get(c: &mut Criterion) {
-    let (bench, _) = Bench::new();
-    let store = bench.store("store");
-    let point = bench.backup(&store);
+    let made = LazyCell::new(Made::new);
     let mut group = c.benchmark_group("get");
     group.throughput(Throughput::Bytes(DISK as u64));
     group.bench_function("in order, 128 KiB", |b| {
         b.iter_batched(
-            || (open(&store, &point), vec![0; 128 << 10]),
+            || (made.open(), vec![0; 128 << 10]),
             |(disk, mut buffer)| {
                 for offset in (0..DISK as u64).step_by(buffer.len()) {
                     disk.read_exact_at(offset, &mut buffer).unwrap();
@@ -47,12 +67,11 @@ pub fn get(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    let regions = open(&store, &point).tree().shape().regions();
     group.bench_function("whole regions", |b| {
         b.iter_batched(
-            || (open(&store, &point), vec![0; 4 << 20]),
+            || (made.open(), vec![0; 4 << 20]),
             |(disk, mut buffer)| {
-                for region in 0..regions {
+                for region in 0..disk.tree().shape().regions() {
                     black_box(disk.read_region(region, &mut buffer).unwrap());
                 }
             },
@@ -62,17 +81,20 @@ pub fn get(c: &mut Criterion) {
     group.throughput(Throughput::Elements(READS as u64));
     group.bench_function("4 KiB here and there, cold", |b| {
         b.iter_batched(
-            || open(&store, &point),
+            || made.open(),
             |disk| scattered(&disk, DISK, 3),
             BatchSize::PerIteration,
         );
     });
-    let warm = open(&store, &point);
     // A part of the disk that the cache holds.
     let span = CACHE / 4;
-    for offset in (0..span as u64).step_by(SMALL) {
-        warm.read_exact_at(offset, &mut [0; SMALL]).unwrap();
-    }
+    let warm = LazyCell::new(|| {
+        let disk = made.open();
+        for offset in (0..span as u64).step_by(SMALL) {
+            disk.read_exact_at(offset, &mut [0; SMALL]).unwrap();
+        }
+        disk
+    });
     group.bench_function("4 KiB here and there, warm", |b| {
         b.iter(|| scattered(&warm, span, 4))
     });
