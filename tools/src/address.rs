@@ -1,6 +1,6 @@
 //! Addresses inside a store: `POINT[:/disk/pN/path]`.
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use cairn::{DiskView, EntryId, Error, Kind, PointView, Store, Volume, VolumeView, walk};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -67,7 +67,7 @@ pub fn open_named(store: &Store, name: &str) -> Result<PointView, Failure> {
 pub fn open_store(path: &Path) -> Result<Store, Failure> {
     let store = Store::open(path)?;
     for warning in store.warnings() {
-        eprintln!("cairn: warning: {warning}");
+        exit::warn(warning);
     }
     Ok(store)
 }

@@ -2,6 +2,7 @@
 
 use cairn::{Error, Kind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,24 @@ impl From<Exit> for ExitCode {
             Exit::Warnings => 3,
             Exit::Damage => 4,
         })
+    }
+}
+
+static WARNED: AtomicBool = AtomicBool::new(false);
+
+/// Names something that is wrong, but did not stop the command: it ends with 3 then, if nothing else speaks against it.
+pub fn warn(warning: &str) {
+    eprintln!("cairn: warning: {warning}");
+    WARNED.store(true, Ordering::Relaxed);
+}
+
+impl Exit {
+    /// How a command ended that may have warned before.
+    pub fn after_warnings(self) -> Exit {
+        match self {
+            Exit::Done if WARNED.load(Ordering::Relaxed) => Exit::Warnings,
+            other => other,
+        }
     }
 }
 

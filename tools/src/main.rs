@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 /// Recovery points of virtual-machine disks, stored once, mounted as files.
 #[derive(Parser)]
-#[command(name = "cairn", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "cairn", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         Command::Stats(args) => commands::stats::run(&args),
     });
     match result {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit.after_warnings().into(),
         Err(failure) => failure.report(),
     }
 }

@@ -1,7 +1,7 @@
 //! `cairn backup STORE --machine NAME [DISK=]IMAGE...`
 
 use crate::address::open_store;
-use crate::exit::{Answer, Exit, Failure};
+use crate::exit::{Answer, Exit, Failure, warn};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Answer {
         let (name, path) = split_name(image, index)?;
         let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
         for warning in disk.warnings() {
-            eprintln!("cairn: warning: {}: {warning}", path.display());
+            warn(&format!("{}: {warning}", path.display()));
             warnings.push(format!("{}: {warning}", path.display()));
         }
         disks.push(disk);

@@ -1,7 +1,7 @@
 //! `cairn mount STORE|IMAGE MNT`
 
 use crate::address::open_store;
-use crate::exit::{Answer, Exit, Failure};
+use crate::exit::{Answer, Exit, Failure, warn};
 use crate::signals;
 use cairn::{DiskView, Error, Kind, Store};
 use cairn_fuse::{MountOptions, Unmounted, mount_image, mount_store};
@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Answer {
     } else {
         let view = DiskView::open_image(&args.source).map_err(Failure::of_input)?;
         for warning in view.warnings() {
-            eprintln!("cairn: warning: {}: {warning}", args.source.display());
+            warn(&format!("{}: {warning}", args.source.display()));
         }
         mount_image(view, &args.mountpoint, &options)?
     };
