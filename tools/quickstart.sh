@@ -12,7 +12,6 @@
 #   CAIRN_QUICKSTART_INSTALL `no` installs nothing
 set -euo pipefail
 exec </dev/null
-started_in="$PWD"
 source_folder="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # Debian keeps mkfs and its like where only root looks; rustup's folder is missing in plain shells.
@@ -127,28 +126,38 @@ quietly() {
 field() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p" | head -n 1; }
 
 megabytes() { awk -v bytes="$1" 'BEGIN { printf "%.1f MB", bytes / 1e6 }'; }
-
 # tell JSON: what a backup read and stored, and how fast.
 tell() {
-    local read_bytes seconds
-    read_bytes="$(field read_bytes <<<"$1")"
-    seconds="$(field seconds <<<"$1")"
     echo "point $(field point <<<"$1" | cut -c 1-16)  $(field time <<<"$1")"
-    awk -v r="$read_bytes" -v n="$(field new_bytes <<<"$1")" -v s="$(field stored_bytes <<<"$1")" -v t="$seconds" 'BEGIN {
+    awk -v r="$(field read_bytes <<<"$1")" -v n="$(field new_bytes <<<"$1")" \
+        -v s="$(field stored_bytes <<<"$1")" -v t="$(field seconds <<<"$1")" 'BEGIN {
         printf "read %.1f MB, of which %.1f MB were new, stored %.1f MB, in %.2f s (%.0f MB/s)\n",
             r / 1e6, n / 1e6, s / 1e6, t, r / 1e6 / (t > 0.001 ? t : 0.001) }'
+}
+
+# back_up MACHINE IMAGE OPTION...: done with warnings is done.
+back_up() {
+    local json status=0
+    json="$(cairn backup "$store" --machine "$@" --json)" || status="$?"
+    [ "$status" -eq 0 ] || [ "$status" -eq 3 ] || fail "$2: cairn backup ended with exit code $status"
+    tell "$json"
+}
+
+# wait_for_mount FOLDER PID: until it is mounted by that process.
+wait_for_mount() {
+    local i
+    for ((i = 0; i < 200; i++)); do
+        ! is_mounted "$1" || return 0
+        kill -0 "$2" 2>/dev/null || return 1
+        sleep 0.05
+    done
+    return 1
 }
 
 mount_store() {
     cairn mount "$1" "$work/mnt" &
     mount_pid="$!"
-    local i
-    for ((i = 0; i < 200; i++)); do
-        ! is_mounted "$work/mnt" || return 0
-        kill -0 "$mount_pid" 2>/dev/null || break
-        sleep 0.05
-    done
-    fail "the store could not be mounted"
+    wait_for_mount "$work/mnt" "$mount_pid" || fail "the store could not be mounted"
 }
 
 # Ctrl-C, as a user would end it.
@@ -161,8 +170,6 @@ unmount_store() {
     ! is_mounted "$work/mnt" || fail "it is still mounted"
     echo "unmounted"
 }
-
-# ---- The demonstration's disk ---------------------------------------------------------------------------------------
 
 # gather TREE LIMIT FIND...: copies files that everybody may read into TREE until LIMIT bytes are there.
 gather() {
@@ -184,12 +191,7 @@ libraries() { find /usr/lib -maxdepth 1 -type d -name '*-linux-gnu'; }
 ntfs_mount() {
     ntfs-3g -o no_detach "$work/ntfs.img" "$work/ntfs" 2>/dev/null &
     ntfs_pid="$!"
-    local i
-    for ((i = 0; i < 100; i++)); do
-        ! is_mounted "$work/ntfs" || return 0
-        kill -0 "$ntfs_pid" 2>/dev/null || break
-        sleep 0.05
-    done
+    wait_for_mount "$work/ntfs" "$ntfs_pid" && return
     ntfs_pid=
     return 1
 }
@@ -316,8 +318,6 @@ make_image() {
     echo "$1: $(megabytes "$(stat -c %s "$1")")"
 }
 
-# ---- Comparing ------------------------------------------------------------------------------------------------------
-
 # facts TREE: kind, mode, time and link target of every file, the mode of every folder.
 facts() {
     (cd "$1" && find . -name lost+found -prune -o \( -type d -printf 'd %m %P\n' \
@@ -344,14 +344,14 @@ same_by_copy() {
     discard "$work/out"
 }
 
-# is_recovered NAME: $work/recovered is yesterday's file.
+# is_recovered: $work/recovered is yesterday's file.
 is_recovered() {
-    cmp "$work/recovered" "$work/day1/ext4/$1"
-    echo "recovered /$1, $(stat -c %s "$work/recovered") bytes"
+    cmp "$work/recovered" "$work/day1/ext4/$gone_today"
+    echo "recovered /$gone_today, $(stat -c %s "$work/recovered") bytes"
 }
 
 browse_by_mount() {
-    local root="$work/mnt/demo" from
+    local root="$work/mnt/demo"
     mount_store "$store"
     ls "$work/mnt" "$root"
     echo
@@ -360,10 +360,9 @@ browse_by_mount() {
     same day1 "$root/$yesterday/files/disk0"
     same day2 "$root/latest/files/disk0"
     heading "a file of yesterday that is gone today"
-    from="$gone_today"
-    [ ! -e "$root/latest/files/disk0/p1/$from" ] || fail "it should be gone: $from"
-    cp "$root/$yesterday/files/disk0/p1/$from" "$work/recovered"
-    is_recovered "$from"
+    [ ! -e "$root/latest/files/disk0/p1/$gone_today" ] || fail "it should be gone: $gone_today"
+    cp "$root/$yesterday/files/disk0/p1/$gone_today" "$work/recovered"
+    is_recovered
     heading "unmounting"
     unmount_store
 }
@@ -378,13 +377,11 @@ browse_by_copy() {
     heading "a file of yesterday that is gone today"
     ! cairn ls "$store" "demo@latest:/disk0/p1/$gone_today" 2>/dev/null || fail "it should be gone: $gone_today"
     cairn copy "$store" "demo@$yesterday:/disk0/p1/$gone_today" "$work/recovered"
-    is_recovered "$gone_today"
+    is_recovered
 }
 
-# ---- The two ways ---------------------------------------------------------------------------------------------------
-
 demonstrate() {
-    local yesterday json free
+    local yesterday free
     store="$work/store"
     yesterday="$(date -u -d yesterday +%Y-%m-%d)T02-00-00Z"
     free="$(df --output=avail -B 1000000 "$work" | tail -n 1)"
@@ -396,8 +393,7 @@ demonstrate() {
 
     heading "cairn backup: yesterday"
     cairn init "$store"
-    json="$(cairn backup "$store" --machine demo "$work/yesterday.vhdx" --time "$yesterday" --json)"
-    tell "$json"
+    back_up demo "$work/yesterday.vhdx" --time "$yesterday"
 
     heading "the disk of today: files edited, added and deleted in both partitions"
     cp -al "$work/day1" "$work/day2"
@@ -406,8 +402,7 @@ demonstrate() {
     make_image "$work/today.vhdx"
 
     heading "cairn backup: today"
-    json="$(cairn backup "$store" --machine demo "$work/today.vhdx" --json)"
-    tell "$json"
+    back_up demo "$work/today.vhdx"
 
     if [ "$have_fuse" = yes ]; then
         heading "cairn mount"
@@ -439,14 +434,6 @@ machine_of() {
     printf '%s' "${name/#./_}" | cut -b 1-120
 }
 
-# back_up MACHINE IMAGE: done with warnings is done.
-back_up() {
-    local json status=0
-    json="$(cairn backup "$store" --machine "$1" "./$2" --json)" || status="$?"
-    [ "$status" -eq 0 ] || [ "$status" -eq 3 ] || fail "$2: cairn backup ended with exit code $status"
-    tell "$json"
-}
-
 use_images() {
     local image machine machines=() folder list
     for image in "$@"; do
@@ -465,9 +452,9 @@ use_images() {
         ! [[ " ${machines[*]} " == *" $machine "* ]] || machine="$machine-${image##*.}"
         machines+=("$machine")
         heading "cairn backup: $image as machine $machine, twice"
-        image="$(realpath --relative-to=. "$image")"
-        back_up "$machine" "$image"
-        back_up "$machine" "$image"
+        # The whole path, so that no `=` in a name is taken for a disk's name.
+        back_up "$machine" "$(realpath "$image")"
+        back_up "$machine" "$(realpath "$image")"
     done
     heading "what is seen"
     if [ "$have_fuse" = yes ]; then
@@ -501,19 +488,12 @@ It worked. The store is in $store; go on with:
 END
 }
 
-case "${1:-}" in
--h | --help)
+if [ "${1:-}" = --help ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
     exit 0
-    ;;
-esac
+fi
 if [ "$#" -eq 0 ]; then install_tools demonstration; else install_tools images; fi
 build
 make_work_folder
 look_for_fuse
-if [ "$#" -eq 0 ]; then
-    demonstrate
-else
-    cd "$started_in"
-    use_images "$@"
-fi
+if [ "$#" -eq 0 ]; then demonstrate; else use_images "$@"; fi

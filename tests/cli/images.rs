@@ -71,18 +71,10 @@ fn every_format_gives_the_same_disk() {
         let point = bench.backup(name, &[name]);
         assert_eq!(point["new_bytes"], 0, "{name}");
         let listed = bench.points();
-        let disk = &listed
-            .iter()
-            .find(|p| p["point"] == point["point"])
-            .unwrap()["disks"][0];
-        assert!(
-            disk["format"]
-                .as_str()
-                .unwrap()
-                .to_uppercase()
-                .contains(shown),
-            "{disk}"
-        );
+        let mine = listed.iter().find(|p| p["point"] == point["point"]);
+        let known_as = &mine.unwrap()["disks"][0]["format"];
+        let known_as = known_as.as_str().unwrap().to_uppercase();
+        assert!(known_as.contains(shown), "{known_as}");
         let back = bench.path(&format!("from-{name}"));
         bench.expect(
             0,

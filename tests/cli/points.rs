@@ -62,7 +62,13 @@ fn documents_have_the_fields_of_the_contract() {
     assert_eq!(points[0]["added_bytes"], point["stored_bytes"]);
     assert_eq!(points[0]["disks"][0]["name"], "disk0");
     assert_eq!(points[0]["disks"][0]["size"], 5 * MIB);
+}
 
+#[test]
+fn documents_about_the_store_have_the_fields_of_the_contract() {
+    let bench = Bench::new();
+    bench.noise("a.raw", 1, 5 * MIB);
+    bench.backup("web01", &["a.raw"]);
     let stats = bench.expect(0, &["stats", "store", "--json"]).json();
     let bytes = [
         "points",
