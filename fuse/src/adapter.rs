@@ -320,7 +320,9 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectory,
     ) {
         self.serve(move |shared| {
+            let mut told = false;
             let read = shared.read_folder(handle, offset, false, &mut |listed| {
+                told = true;
                 let name = OsStr::from_bytes(&listed.name);
                 reply.add(
                     INodeNo(listed.inode),
@@ -330,8 +332,9 @@ impl Filesystem for Adapter {
                 )
             });
             match read {
-                Ok(()) => reply.ok(),
-                Err(failure) => reply.error(errno(&failure)),
+                // Names before a damage are told; whoever asks for more gets the error.
+                Err(failure) if !told => reply.error(errno(&failure)),
+                _ => reply.ok(),
             }
         });
     }
@@ -345,7 +348,9 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.serve(move |shared| {
+            let mut told = false;
             let read = shared.read_folder(handle, offset, true, &mut |listed| {
+                told = true;
                 let (stat, keep) = match &listed.stat {
                     Some(stat) => (attributes(stat), ttl(stat)),
                     // Kept for no time at all: whoever asks for it gets the error.
@@ -359,8 +364,9 @@ impl Filesystem for Adapter {
                 reply.add(inode, listed.offset, name, &keep, &stat, Generation(0))
             });
             match read {
-                Ok(()) => reply.ok(),
-                Err(failure) => reply.error(errno(&failure)),
+                // Names before a damage are told; whoever asks for more gets the error.
+                Err(failure) if !told => reply.error(errno(&failure)),
+                _ => reply.ok(),
             }
         });
     }

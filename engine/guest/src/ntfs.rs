@@ -68,6 +68,8 @@ const MFT: u64 = 0;
 const ROOT: u64 = 5;
 /// Record of `$Bitmap`.
 const BITMAP: u64 = 6;
+/// The tree of ids that lead nowhere: of names whose file record was given to another file.
+const STALE: u64 = u64::MAX;
 /// The first record that is not the file system's own.
 const FIRST_USER: u64 = 16;
 /// Folders kept open.
@@ -128,6 +130,12 @@ impl NtfsVolume {
     }
 
     fn entry(&self, id: EntryId) -> Result<Entry> {
+        if id.tree == STALE {
+            return Err(Error::damaged(format!(
+                "a name points to file record {}, which is not its file's any more",
+                id.number
+            )));
+        }
         if id.tree != 0 {
             return Err(Error::not_found("NTFS has one tree only"));
         }
@@ -275,7 +283,13 @@ impl Volume for NtfsVolume {
                 if found.name.is_dos() || found.file.number < FIRST_USER {
                     return ControlFlow::Continue(());
                 }
-                sink(self.dir_entry(&found))
+                let mut entry = self.dir_entry(&found);
+                // The name is there, but the record may be another file's now: its id must never lead to that one's content.
+                if matches!(self.check_reference(found.file), Err(error) if error.kind() == Kind::Damaged)
+                {
+                    entry.id.tree = STALE;
+                }
+                sink(entry)
             })
     }
 

@@ -190,6 +190,9 @@ fn encrypted_and_stale_files_are_listed_and_refused() {
     );
     let error = volume.lookup(volume.root(), b"stale").unwrap_err();
     assert_eq!(error.kind(), cairn_base::Kind::Damaged);
+    // Nor does the id in the listing lead to whatever lies in the record now.
+    let error = volume.attributes(ids[&b"stale"[..]]).unwrap_err();
+    assert_eq!(error.kind(), cairn_base::Kind::Damaged);
     assert!(volume.open(ids[&b"good"[..]]).is_ok());
 }
 

@@ -285,13 +285,15 @@ pub fn choose_time(points: &[Point], asked: Option<Time>, now: Time) -> Result<M
         )
         .advise("choose another --time"));
     }
-    let behind = latest.is_some_and(|latest| seconds < latest);
+    let asked_behind = latest.is_some_and(|latest| seconds < latest);
     while taken(seconds) {
         seconds = seconds.saturating_add(1);
     }
+    // Several backups in one second move to the next ones: that is no clock that went back.
+    let behind = latest.is_some_and(|latest| seconds < latest);
     Ok(Moment {
         time: Time::from_seconds(seconds),
-        import: asked.is_some() && behind,
+        import: asked.is_some() && asked_behind,
         clock_went_back: asked.is_none() && behind,
     })
 }

@@ -184,14 +184,15 @@ impl Tree {
     ) -> Result<()> {
         loop {
             let mut batch: Vec<DirEntry> = Vec::with_capacity(BATCH);
-            open.volume.read_dir(folder.id(), after, &mut |entry| {
+            // A damaged folder tells the names it has first, and then what is wrong: so do we.
+            let read = open.volume.read_dir(folder.id(), after, &mut |entry| {
                 batch.push(entry);
                 if batch.len() < BATCH {
                     ControlFlow::Continue(())
                 } else {
                     ControlFlow::Break(())
                 }
-            })?;
+            });
             let full = batch.len() >= BATCH;
             for entry in batch {
                 // A volume that does not get on would be asked for ever.
@@ -207,6 +208,7 @@ impl Tree {
                     return Ok(());
                 }
             }
+            read?;
             if !full {
                 return Ok(());
             }

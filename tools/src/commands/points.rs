@@ -84,7 +84,7 @@ fn as_line(point: &Point) -> String {
         notes.push_str(&format!("  {} warnings", record.warnings.len()));
     }
     format!(
-        "{}@{}  {}  {} disks  {:>9}  added {:>9}{notes}",
+        "{}@{}  {}  disks: {}  {:>9}  added {:>9}{notes}",
         record.machine,
         point.time().folder_name(),
         id.get(..12).unwrap_or(&id),

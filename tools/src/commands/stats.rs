@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Answer {
         }))?;
     } else {
         output::line(&format!(
-            "{} points of {} machines, {} of disks",
+            "points: {}, machines: {}, disks together: {}",
             stats.points,
             stats.machines,
             human_bytes(stats.logical_bytes)

@@ -212,8 +212,8 @@ fn length_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-/// What lies between the ranges.
-fn gaps(data: &[Range<usize>], length: usize) -> Vec<Range<usize>> {
+/// What lies between the ranges, up to `length`.
+pub fn gaps(data: &[Range<usize>], length: usize) -> Vec<Range<usize>> {
     let mut gaps = Vec::new();
     let mut at = 0;
     for range in data {

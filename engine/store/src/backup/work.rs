@@ -259,9 +259,14 @@ impl<'a> Worker<'a> {
         let shape = Shape::of(input.source.size())?;
         let length = usize::try_from(shape.region_length(region)).unwrap_or(0);
         let start = region * REGION;
+        // What is read over needs no clearing: only what was data before and is not now.
+        let gaps = crate::backup::region::gaps(data, self.buffer.len());
         for old in std::mem::take(&mut self.dirty) {
-            if let Some(part) = self.buffer.get_mut(old) {
-                part.fill(0);
+            for gap in &gaps {
+                let part = gap.start.max(old.start)..gap.end.min(old.end);
+                if let Some(part) = self.buffer.get_mut(part) {
+                    part.fill(0);
+                }
             }
         }
         self.dirty = data.to_vec();

@@ -49,6 +49,14 @@ fn times_are_unique_and_imports_never_latest() {
             clock_went_back: false
         }
     );
+    // Neither are several backups within one second.
+    let crowd = [
+        point(1, 100, false),
+        point(2, 101, false),
+        point(3, 102, false),
+    ];
+    let crowded = choose_time(&crowd, None, at(100)).unwrap();
+    assert_eq!((crowded.time, crowded.clock_went_back), (at(103), false));
     assert!(choose(None, 60).unwrap().clock_went_back);
     assert_eq!(
         choose(Some(at(60)), 200).unwrap(),
