@@ -3,15 +3,15 @@
 #
 #   usage: commands.sh [--record FILE]     prints a table; with --record also writes it as a page
 #
-# ROOT   folder with the disk images vmA-day0.raw, vmA-day0.vhdx, vmA-day1.raw (default /var/tmp/corpus)
-# WORK   folder for stores and copies, about 15 GB (default /var/tmp/cairn-compare); emptied before and removed after
+# ROOT   folder with the disk images vmA-day0.raw, vmA-day0.vhdx, vmA-day1.raw (needed)
+# WORK   folder for stores and copies, about 15 GB (default: a new folder below TMPDIR); emptied before and removed after
 # CAIRN  the binary (default: target/release/cairn beside this checkout)
 # ROUNDS how often what can be repeated is repeated; the middle one counts (default 3)
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-ROOT=${ROOT:-/var/tmp/corpus}
-WORK=${WORK:-/var/tmp/cairn-compare}
+ROOT=${ROOT:?"say where the disk images are: ROOT=folder"}
+WORK=${WORK:-${TMPDIR:-/var/tmp}/cairn-compare}
 CAIRN=${CAIRN:-$HERE/../../target/release/cairn}
 ROUNDS=${ROUNDS:-3}
 RECORD=

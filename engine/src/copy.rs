@@ -1,5 +1,6 @@
 //! Copying files and folders out of a volume.
 
+use cairn_base::ids::random;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, Monitor, Result, Stage};
 use cairn_guest::{Attributes, EntryId, EntryKind, Volume};
@@ -104,12 +105,14 @@ impl Copier<'_> {
                     return Err(Error::damaged("folders are nested too deeply"));
                 }
                 self.folder(id, path, depth, waiting)?;
+                self.xattrs(id, path);
                 self.later.push((path.to_path_buf(), attributes));
                 self.report.folders += 1;
             }
             EntryKind::File => {
                 self.file(id, path, force)?;
                 self.streams(id, path);
+                self.xattrs(id, path);
                 self.dress(path, &attributes)?;
                 self.report.files += 1;
             }
@@ -163,24 +166,34 @@ impl Copier<'_> {
 
     fn file(&mut self, id: EntryId, path: &Path, force: bool) -> Result<()> {
         let source = self.volume.open(id)?;
-        let failed = |e| Error::io("cannot write the file", path, e);
-        let mut options = OpenOptions::new();
-        options.write(true).mode(0o600);
-        if force {
-            options.create(true).truncate(true);
-        } else {
-            options.create_new(true);
-        }
-        let file = options.open(path).map_err(|e| {
-            Error::io("cannot make the file", path, e)
-                .advise("choose another target, or say --force")
-        })?;
+        // What is replaced stays until the new file is whole.
+        let beside = force
+            .then(|| -> Result<PathBuf> {
+                let random = u64::from_le_bytes(random()?);
+                Ok(path.with_file_name(format!(".cairn-{random:016x}.partial")))
+            })
+            .transpose()?;
+        let made = beside.as_deref().unwrap_or(path);
+        let failed = |e| Error::io("cannot write the file", made, e);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(made)
+            .map_err(|e| {
+                Error::io("cannot make the file", made, e)
+                    .advise("choose another target, or say --force")
+            })?;
         let copied = self
-            .content(&*source, &file, path)
-            .and_then(|()| file.set_len(source.size()).map_err(failed));
+            .content(&*source, &file, made)
+            .and_then(|()| file.set_len(source.size()).map_err(failed))
+            .and_then(|()| match &beside {
+                Some(made) => std::fs::rename(made, path).map_err(failed),
+                None => Ok(()),
+            });
         if copied.is_err() {
             // A half file must not pass for a whole one.
-            let _gone = std::fs::remove_file(path);
+            let _gone = std::fs::remove_file(made);
         }
         copied
     }
@@ -230,14 +243,35 @@ impl Copier<'_> {
         }
     }
 
+    /// Extended attributes and ACLs. What this side does not take is named.
+    fn xattrs(&mut self, id: EntryId, path: &Path) {
+        let attributes = match self.volume.xattrs(id) {
+            Ok(attributes) => attributes,
+            Err(error) => {
+                let what = format!("the extended attributes of {} are lost", path.display());
+                return self.report.failed.push(error.context(what));
+            }
+        };
+        for (name, value) in attributes {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let flags = rustix::fs::XattrFlags::empty();
+            if let Err(error) = rustix::fs::lsetxattr(path, name.as_str(), &value, flags) {
+                let what = format!("cannot set the extended attribute {name}");
+                self.report.failed.push(Error::io(what, path, error.into()));
+            }
+        }
+    }
+
     /// Owner, permission bits and times.
     fn dress(&self, path: &Path, attributes: &Attributes) -> Result<()> {
         let failed = |what, e: std::io::Error| Error::io(what, path, e);
-        if self.owner {
+        // Windows file systems have no owners and modes of this kind: the copy gets those of whoever copies.
+        let unix = !self.volume.info().ignores_case;
+        if unix && self.owner {
             std::os::unix::fs::lchown(path, Some(attributes.uid), Some(attributes.gid))
                 .map_err(|e| failed("cannot set the owner", e))?;
         }
-        if attributes.kind != EntryKind::Symlink {
+        if unix && attributes.kind != EntryKind::Symlink {
             let mode = std::fs::Permissions::from_mode(attributes.mode & 0o7777);
             std::fs::set_permissions(path, mode)
                 .map_err(|e| failed("cannot set the permissions", e))?;

@@ -20,10 +20,19 @@
 //! Anything that implements [`ReadAt`] can be backed up: see [`DiskImage::from_reader`].
 //!
 //! # Browse
-//! ```no_run
+//! ```
 //! use cairn::{Store, walk};
+//! # use cairn::{BackupOptions, DiskImage, Silent};
 //! # fn main() -> cairn::Result<()> {
-//! let store = Store::open("/backup/store".as_ref())?;
+//! # let temp = tempfile::tempdir().unwrap();
+//! # let (files, image) = (temp.path().join("files"), temp.path().join("web01.raw"));
+//! # std::fs::create_dir_all(files.join("etc")).unwrap();
+//! # std::fs::write(files.join("etc/hostname"), "web01\n").unwrap();
+//! # let made = std::process::Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&files).arg(&image).arg("8M").status();
+//! # assert!(made.unwrap().success());
+//! # let store_path = temp.path().join("store");
+//! # Store::create(&store_path)?.backup(vec![DiskImage::open("disk0", &image)?], &BackupOptions::new("web01"), &Silent)?;
+//! let store = Store::open(&store_path)?;
 //! let point = store.open_point(&store.find_point("web01@latest")?)?;
 //! for disk in point.disks() {
 //!     for volume in disk.volumes()? {
@@ -33,6 +42,7 @@
 //!         let content = files.open(found)?; // readable at any offset, by many threads
 //!         let mut start = vec![0; content.size().min(100) as usize];
 //!         content.read_exact_at(0, &mut start)?;
+//! #       assert_eq!(start, b"web01\n");
 //!     }
 //! }
 //! # Ok(())

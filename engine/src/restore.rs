@@ -11,7 +11,7 @@ use cairn_store::map::REGION;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::ops::Range;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -91,6 +91,8 @@ pub fn restore(
         }
         let file = OpenOptions::new()
             .write(true)
+            // Refused by the kernel while a file system on it is mounted.
+            .custom_flags(i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or(0))
             .open(target)
             .map_err(|e| Error::io("cannot open the device", target, e))?;
         let writer = Box::new(RawWriter::onto(file, target, size, true)?);

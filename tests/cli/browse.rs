@@ -178,3 +178,33 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(pipe);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_copy_that_cannot_begin_fails_and_one_that_replaces_is_whole() {
+    let bench = Bench::new();
+    let Some(()) = filled(&bench) else { return };
+    bench.backup("web01", &["disk.raw"]);
+    let from = "web01@latest:/disk0/p1/etc/hostname";
+    bench.expect(1, &["copy", "store", from, "no/such/folder/x"]);
+    fs::write(bench.path("old"), "what was there").unwrap();
+    bench.expect(1, &["copy", "store", from, "old"]);
+    assert_eq!(fs::read(bench.path("old")).unwrap(), b"what was there");
+    bench.expect(0, &["copy", "--force", "store", from, "old"]);
+    assert_eq!(fs::read(bench.path("old")).unwrap(), b"web01\n");
+    assert!(!bench.path("").read_dir().unwrap().any(|e| {
+        let name = e.unwrap().file_name();
+        name.to_string_lossy().ends_with(".partial")
+    }));
+    bench.expect(
+        2,
+        &[
+            "restore",
+            "store",
+            "web01@latest",
+            "--to",
+            "-",
+            "--format",
+            "vhdx",
+        ],
+    );
+}

@@ -4,12 +4,23 @@ use crate::exit::Failure;
 use cairn::Error;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static GONE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the reader of standard output has gone away: long output may end then.
+pub fn reader_is_gone() -> bool {
+    GONE.load(Ordering::Relaxed)
+}
 
 /// Writes to standard output. A reader that has gone away (`| head`) wants no more: the command goes on and ends as it would.
 pub fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+            GONE.store(true, Ordering::Relaxed);
+            Ok(())
+        }
         Err(e) => Err(Error::io("cannot write the result", Path::new("-"), e).into()),
         Ok(()) => Ok(()),
     }

@@ -3,7 +3,7 @@
 
 use crate::codec;
 use crate::layout::{self, POINTS};
-use crate::names::PointName;
+use crate::names::{PointName, check_machine, is_disk_name};
 use crate::point::{Point, PointRecord};
 use crate::session::publish_lock;
 use crate::store::Store;
@@ -208,6 +208,15 @@ fn read_point(store: &Store, path: &str, file: &str, id: PointId) -> Result<Poin
             return Err(Error::damaged(
                 "a point's record is not the one it was named for",
             ));
+        }
+        // Names become names of files: a record that was tampered with must not lead elsewhere.
+        check_machine(&record.machine)
+            .map_err(|e| Error::damaged("an impossible name").caused_by(e))?;
+        if let Some(disk) = record.disks.iter().find(|disk| !is_disk_name(&disk.name)) {
+            return Err(Error::damaged(format!(
+                "`{}` cannot be a disk's name",
+                disk.name
+            )));
         }
         if layout::machine_folder(&record.machine) != path {
             return Err(Error::damaged("a point lies in another machine's folder"));

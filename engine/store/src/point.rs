@@ -144,6 +144,7 @@ impl Point {
 
     /// Its disk of that name.
     pub fn disk(&self, name: &str) -> Option<&DiskRecord> {
-        self.record.disks.iter().find(|disk| disk.name == name)
+        let mut disks = self.record.disks.iter();
+        disks.find(|disk| disk.name.eq_ignore_ascii_case(name))
     }
 }

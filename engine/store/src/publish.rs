@@ -45,6 +45,8 @@ pub fn publish(
     folder.sync_folder(&session.scratch())?;
 
     let lock = publish_lock(folder)?;
+    // A slot that was lost since: what it listed must not be forgotten.
+    store.heal_state()?;
     let ids: Vec<_> = packs.iter().map(|pack| pack.id).collect();
     session.announce(&ids, segment.id)?;
     let mut folders = BTreeSet::new();
@@ -61,8 +63,6 @@ pub fn publish(
     folder.sync_folder(PACKS)?;
     folder.publish(&segment.path, &layout::segment(segment.id))?;
     folder.sync_folder(INDEX)?;
-    // A slot that was lost since: what it listed must not be forgotten.
-    store.heal_state()?;
     let (mut state, _) = State::read(folder)?;
     state.advance(1)?;
     state.segments.push(row(&segment));

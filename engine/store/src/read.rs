@@ -192,17 +192,16 @@ impl ChunkReader {
     /// # Errors
     /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
     pub fn chunk_uncached(&self, kind: ChunkKind, wanted: Wanted) -> Result<Vec<u8>> {
-        match self.try_places(kind, wanted) {
-            Err(error) if error.kind() != Kind::Interrupted => {
-                // What we know may be outdated: a prune or merge may have moved it.
-                if self.store.refresh()? {
-                    self.try_places(kind, wanted)
-                } else {
-                    Err(error)
-                }
-            }
-            done => done,
+        let mut read = self.try_places(kind, wanted);
+        // What we know may be outdated: a prune or merge may have moved it.
+        if read.is_err() && self.store.refresh()? {
+            read = self.try_places(kind, wanted);
         }
+        if read.is_err() {
+            self.store.note_damaged(wanted.id);
+        }
+        // Whatever went wrong below: it is this chunk that is lost.
+        read.map_err(|error| error.with_id(wanted.id))
     }
 
     fn try_places(&self, kind: ChunkKind, wanted: Wanted) -> Result<Vec<u8>> {

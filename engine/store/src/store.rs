@@ -9,13 +9,16 @@ use crate::session::{host_identity, publish_lock, sweep_dead};
 use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
-use cairn_base::{Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
+use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// How often a reader that finds a segment gone re-reads the state before it reports damage.
 const ATTEMPTS: usize = 5;
+
+/// Damaged chunks that are remembered at most.
+const MAX_DAMAGED: usize = 1 << 20;
 
 struct Current {
     state: State,
@@ -61,6 +64,8 @@ pub struct Store {
     header: Header,
     keys: Keys,
     current: RwLock<Current>,
+    /// Chunks that this process could not read: they count as absent.
+    damaged: RwLock<HashSet<ChunkId>>,
     warnings: Vec<String>,
 }
 
@@ -116,6 +121,7 @@ impl Store {
             keys,
             header,
             current: RwLock::new(Current::of(found, HashSet::new())),
+            damaged: RwLock::default(),
             warnings,
         })
     }
@@ -148,6 +154,25 @@ impl Store {
     /// The state last read.
     pub fn state(&self) -> State {
         self.current.read().state.clone()
+    }
+
+    /// Whether a chunk of this length is stored, as far as this process knows: one that it could not read is not.
+    ///
+    /// # Errors
+    /// As [`IndexSet::places`].
+    pub fn holds(&self, id: &ChunkId, length: u32) -> Result<bool> {
+        if self.damaged.read().contains(id) {
+            return Ok(false);
+        }
+        self.index().holds(id, length)
+    }
+
+    /// Notes a chunk that could not be read at any of its places: who sees its bytes stores them anew.
+    pub(crate) fn note_damaged(&self, id: ChunkId) {
+        let mut damaged = self.damaged.write();
+        if damaged.len() < MAX_DAMAGED {
+            damaged.insert(id);
+        }
     }
 
     /// Whether every segment could be opened and, as far as a writer has looked, every pack is there: then whatever a map
@@ -254,7 +279,8 @@ impl Store {
         }
         complete(&*self.folder, self.header.store, &mut state)?;
         // Above the generation that may have been lost, so that everybody notices; twice, so that both slots are whole.
-        state.advance(2)?;
+        // The slot that is left is written last.
+        state.advance(3)?;
         state.publish(&*self.folder)?;
         state.advance(1)?;
         state.publish(&*self.folder)?;

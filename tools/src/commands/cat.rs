@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Answer {
     };
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0u64;
-    while at < source.size() {
+    while at < source.size() && !output::reader_is_gone() {
         if signals::stop_requested() {
             return Err(Error::interrupted().into());
         }

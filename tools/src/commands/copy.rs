@@ -1,11 +1,11 @@
 //! `cairn copy STORE POINT:/disk/pN/path DEST`
 
 use crate::address::{Address, Target, open_point, resolve};
-use crate::exit::{Answer, Exit};
+use crate::exit::{Answer, Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{Error, copy_out};
+use cairn::{Error, Kind, copy_out};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -49,9 +49,17 @@ pub fn run(args: &Args) -> Answer {
         target.push(OsStr::from_bytes(name));
     }
     let report = copy_out(&*volume, id, &target, args.force, &Progress::default())?;
+    let copied = report.files + report.folders + report.links;
+    if copied == 0
+        && let Some(error) = report.failed.first().cloned()
+    {
+        return Err(Failure::of_guest(error));
+    }
     for error in &report.failed {
         eprintln!("cairn: {error}");
     }
+    // Lost chunks name themselves; anything else that could not be copied is a warning.
+    let lost = |error: &Error| error.kind() == Kind::Damaged && error.id().is_some();
     if args.json {
         let failed: Vec<_> = report.failed.iter().map(ToString::to_string).collect();
         output::json(&json!({
@@ -68,9 +76,9 @@ pub fn run(args: &Args) -> Answer {
             target.display()
         ))?;
     }
-    Ok(if report.failed.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Warnings
+    Ok(match &report.failed[..] {
+        [] => Exit::Done,
+        failed if failed.iter().any(lost) => Exit::Damage,
+        _ => Exit::Warnings,
     })
 }

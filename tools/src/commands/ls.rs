@@ -4,7 +4,7 @@ use crate::address::{Address, Target, open_point, resolve};
 use crate::exit::{Answer, Exit, Failure};
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
-use cairn::{Attributes, DiskView, EntryId, EntryKind, PointView, Volume, walk};
+use cairn::{Attributes, DiskView, EntryId, EntryKind, Kind, PointView, Volume, walk};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -80,6 +80,9 @@ fn volumes(disk: &DiskView, args: &Args) -> Answer {
             ))?;
         } else {
             line(&name)?;
+            if let Some(error) = error {
+                eprintln!("cairn: {name}: {error}");
+            }
         }
     }
     if args.json {
@@ -111,7 +114,15 @@ fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer
             Ok(attributes) => long_line(volume, name, *id, &attributes)?,
             Err(error) => {
                 eprintln!("cairn: {}: {error}", String::from_utf8_lossy(name));
-                exit = Exit::Warnings;
+                if args.json {
+                    list.push(json!({"name": name_json(name).0, "error": error.to_string()}));
+                }
+                let lost = error.kind() == Kind::Damaged && error.id().is_some();
+                exit = if lost || exit == Exit::Damage {
+                    Exit::Damage
+                } else {
+                    Exit::Warnings
+                };
             }
         }
     }

@@ -57,6 +57,13 @@ pub fn run(args: &Args) -> Answer {
     let monitor = Progress::default();
     if args.to == Path::new("-") {
         let name = single(&names)?;
+        if args.json || !matches!(args.format, FormatArg::Raw) {
+            return Err(
+                Error::invalid("standard output takes a raw disk, and nothing beside it")
+                    .advise("leave out --json and --format, or name a folder")
+                    .into(),
+            );
+        }
         let mut out = std::io::stdout().lock();
         restore_to(&point, name, &mut out, &monitor)?;
         return Ok(Exit::Done);

@@ -5,7 +5,7 @@ use cairn_base::{Error, Result};
 use rustix::fs::FallocateFlags;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ impl Target {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
+            // A disk holds everything that its machine's users may not read.
+            .mode(0o600)
             .open(path)
             .map_err(|e| Error::io("cannot make the disk image", path, e))?;
         Ok(Target {

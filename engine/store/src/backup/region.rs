@@ -4,9 +4,9 @@ use crate::backup::claims::Claims;
 use crate::cut::CutParameters;
 use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
 use crate::hash::{ChunkKind, Keys};
-use crate::index::IndexSet;
 use crate::map::holes::{canonical_holes, is_zero};
 use crate::map::{Extent, Leaf};
+use crate::store::Store;
 use cairn_base::{ChunkId, Result};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub struct Context<'a> {
     /// How to cut.
     pub cut: CutParameters,
     /// What is in the store already.
-    pub index: IndexSet,
+    pub store: &'a Store,
     /// What this session stores.
     pub claims: &'a Claims,
     /// Whether everything the previous map names is in the store for sure.
@@ -47,14 +47,14 @@ impl Context<'_> {
             return false;
         }
         // A look-up that fails counts as absent: storing a chunk twice is harmless.
-        if self.index.holds(id, length).unwrap_or(false) {
+        if self.store.holds(id, length).unwrap_or(false) {
             return false;
         }
         self.claims.claim(id)
     }
 
     fn is_stored(&self, id: &ChunkId, length: u32) -> bool {
-        self.claims.holds(id) || self.index.holds(id, length).unwrap_or(false)
+        self.claims.holds(id) || self.store.holds(id, length).unwrap_or(false)
     }
 
     /// Works on a region. `bytes` is all of it, with zeros where `data` does not reach; `base` is the previous point's

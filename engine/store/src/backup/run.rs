@@ -81,6 +81,7 @@ pub fn backup(
     let _machine = lock_machine(store, &options.machine)?;
     let Before {
         moment,
+        machine,
         base,
         mut warnings,
     } = look_back(store, &permit, options, clock)?;
@@ -100,6 +101,7 @@ pub fn backup(
         disks,
         bases: find_bases(store, base.as_ref(), disks, &mut warnings)?,
         claims: Claims::default(),
+        lost_regions: Default::default(),
     };
     let mut done = run.all()?;
     monitor.finish(Stage::Backup);
@@ -110,7 +112,7 @@ pub fn backup(
     }
     done.stats.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let record = PointRecord {
-        machine: options.machine.clone(),
+        machine,
         sequence: next_sequence(store, &options.machine)?,
         seconds: moment.time.seconds,
         import: moment.import,
@@ -129,6 +131,8 @@ pub fn backup(
 /// What is known before the first byte is read.
 struct Before {
     moment: Moment,
+    /// The machine's name as its first point spells it: names are the same whatever their case.
+    machine: String,
     base: Option<Point>,
     warnings: Vec<String>,
 }
@@ -163,8 +167,11 @@ fn look_back(
             None
         }
     };
+    let first = listing.points.first();
+    let machine = first.map_or_else(|| options.machine.clone(), |p| p.record.machine.clone());
     Ok(Before {
         moment,
+        machine,
         base,
         warnings,
     })

@@ -101,7 +101,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
     pub fn node(&mut self, _kind: ChunkKind, id: ChunkId, bytes: Vec<u8>) -> Result<()> {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let known = self.claims.holds(&id)
-            || self.store.index().holds(&id, length).unwrap_or(false)
+            || self.store.holds(&id, length).unwrap_or(false)
             || !self.claims.claim(&id);
         if known {
             Ok(())

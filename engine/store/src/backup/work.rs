@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// A worker and its window need about 25 MiB: more of them would break the memory budget.
@@ -42,6 +43,8 @@ pub struct Run<'a> {
     pub bases: Vec<Option<Tree>>,
     /// What this session stores.
     pub claims: Claims,
+    /// Regions of the previous maps that could not be read.
+    pub lost_regions: AtomicU64,
 }
 
 /// What came of it.
@@ -167,10 +170,17 @@ impl Run<'_> {
         sink.publish()?;
         stats.stored = sink.stored;
         stats.new_chunks = sink.chunks;
+        let mut warnings = sink.warnings;
+        let lost = self.lost_regions.load(Ordering::Relaxed);
+        if lost > 0 {
+            warnings.push(format!(
+                "the previous point's map is damaged in {lost} regions: they were looked at anew; run `cairn verify`"
+            ));
+        }
         Ok(Done {
             disks,
             stats,
-            warnings: sink.warnings,
+            warnings,
         })
     }
 
@@ -290,7 +300,7 @@ impl<'a> Worker<'a> {
         let context = Context {
             keys: store.keys(),
             cut: store.header().cut,
-            index: store.index(),
+            store,
             claims: &self.run.claims,
             trust_base: store.is_whole(),
         };
@@ -327,7 +337,10 @@ impl<'a> Worker<'a> {
         match leaf {
             Ok(found) => Ok(Some(found)),
             // A damaged map is no reason not to back up: the region is stored anew.
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => Ok(None),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => {
+                self.run.lost_regions.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

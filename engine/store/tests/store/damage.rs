@@ -179,6 +179,58 @@ fn a_lost_slot_of_the_state_loses_nothing() {
     }
 }
 
+#[test]
+fn a_backup_over_a_damaged_map_stores_the_map_anew() {
+    let kit = Kit::new();
+    let bytes = mixed(4 * R, 40);
+    kit.backup("m", TestDisk::new(bytes.clone()));
+    // The smallest pack is that of the map; its frames begin behind 64 bytes.
+    let packs = files_in(kit.path(), "packs");
+    let map = packs
+        .iter()
+        .min_by_key(|p| std::fs::metadata(kit.path().join(p)).unwrap().len());
+    flip(&kit.path().join(map.unwrap()), 100);
+    let again = kit.backup("m", TestDisk::new(bytes.clone()));
+    assert!(
+        again
+            .record
+            .warnings
+            .iter()
+            .any(|w| w.contains("map is damaged")),
+        "{:?}",
+        again.record.warnings
+    );
+    assert_eq!(kit.read(&again).unwrap(), bytes);
+}
+
+#[test]
+fn a_record_with_names_that_lead_elsewhere_is_refused() {
+    let kit = Kit::new();
+    let point = kit.backup("m", TestDisk::new(noise(R, 41)));
+    for (machine, disk) in [("m", "../x"), ("m", "/etc/x"), ("../m", "disk0")] {
+        let mut record = point.record.clone();
+        record.sequence = 7;
+        record.machine = machine.to_string();
+        record.disks[0].name = disk.to_string();
+        std::fs::create_dir_all(
+            kit.path()
+                .join(cairn_store::layout::machine_folder(machine)),
+        )
+        .unwrap();
+        let made = catalog::publish_point(&kit.store, record).unwrap();
+        let listing = catalog::all_points(&kit.store).unwrap();
+        assert_eq!(
+            (listing.points.len(), listing.damaged.len()),
+            (1, 1),
+            "{machine} {disk}"
+        );
+        let folder = kit
+            .path()
+            .join(cairn_store::layout::machine_folder(machine));
+        std::fs::remove_file(folder.join(cairn_store::layout::point_name(7, made.id))).unwrap();
+    }
+}
+
 /// Removes a file when the backup has begun to read.
 struct RemoveOnce(Mutex<Option<std::path::PathBuf>>);
 
