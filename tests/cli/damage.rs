@@ -141,3 +141,25 @@ fn a_point_that_cannot_be_read_hides_no_other() {
     bench.expect(4, &["verify", "store"]);
     bench.expect(0, &["cat", "store", "other@latest:/disk0"]);
 }
+
+#[test]
+fn a_copy_that_meets_damage_says_so_and_keeps_what_it_was_to_replace() {
+    let bench = Bench::new();
+    let Some(()) = super::browse::filled(&bench) else {
+        return;
+    };
+    bench.backup("web01", &["disk.raw"]);
+    let pack = largest_pack(&bench);
+    // The large file is noise and most of the pack: its middle is the pack's middle.
+    let middle = usize::try_from(fs::metadata(&pack).unwrap().len() / 2).unwrap();
+    flip(&pack, middle);
+    fs::write(bench.path("old"), "what was there").unwrap();
+    let big = "web01@latest:/disk0/p1/var/log/big";
+    let refused = bench.expect(4, &["copy", "--force", "store", big, "old"]);
+    assert!(refused.stderr.contains("id "), "{}", refused.stderr);
+    assert_eq!(fs::read(bench.path("old")).unwrap(), b"what was there");
+    // In a folder the rest is copied, and the loss still counts as damage.
+    bench.expect(4, &["copy", "store", "web01@latest:/disk0/p1/var", "var"]);
+    assert!(bench.path("var/log").is_dir() && !bench.path("var/log/big").exists());
+    bench.expect(4, &["cat", "store", big]);
+}

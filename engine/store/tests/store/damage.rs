@@ -231,6 +231,28 @@ fn a_record_with_names_that_lead_elsewhere_is_refused() {
     }
 }
 
+#[test]
+fn a_slot_of_a_newer_version_is_refused_and_never_written_over() {
+    for slot in ["state.0", "state.1"] {
+        let kit = Kit::new();
+        kit.backup("m", TestDisk::new(noise(R, 50)));
+        let path = kit.path().join(slot);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8] = 99;
+        let end = bytes.len() - 16;
+        let sum = cairn_store::hash::checksum(&bytes[..end]);
+        bytes[end..].copy_from_slice(&sum);
+        std::fs::write(&path, &bytes).unwrap();
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(kit.path()));
+        assert_eq!(Store::open(folder).err().unwrap().kind(), Kind::Unsupported);
+        let error = kit
+            .try_backup("m", TestDisk::new(noise(R, 51)), &Silent)
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
 /// Removes a file when the backup has begun to read.
 struct RemoveOnce(Mutex<Option<std::path::PathBuf>>);
 
