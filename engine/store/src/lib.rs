@@ -31,7 +31,7 @@ pub mod store;
 pub mod tree;
 pub mod verify;
 
-pub use backup::{BackupOptions, BackupReport, DiskInput, backup};
+pub use backup::{BackupOptions, BackupReport, DiskInput, Level, backup};
 pub use cut::CutParameters;
 pub use disk::StoredDisk;
 pub use names::PointName;
