@@ -8,3 +8,5 @@ mod crashes;
 mod damage;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod together;
