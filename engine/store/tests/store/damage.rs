@@ -227,7 +227,7 @@ fn a_record_with_names_that_lead_elsewhere_is_refused() {
         let folder = kit
             .path()
             .join(cairn_store::layout::machine_folder(machine));
-        std::fs::remove_file(folder.join(cairn_store::layout::point_name(7, made.id))).unwrap();
+        std::fs::remove_file(folder.join(made.file().name())).unwrap();
     }
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod backups;
+mod catalog;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
