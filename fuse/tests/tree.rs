@@ -15,6 +15,7 @@ use shared::asked::{LATEST, content, damage, find, image, names, record_of, try_
 use shared::{back_up, fixture, store};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use tempfile::tempdir;
 
 /// **[store]** The root of a mounted store holds a folder for every machine that has a point. A machine's folder holds a
@@ -182,57 +183,37 @@ fn a_damaged_point_hides_no_other() {
     }
     let neighbour = format!("{LATEST}/files/disk0/p1/etc/hostname");
     assert_eq!(content(&tree, &neighbour), b"web01\n");
+    what_lost_its_name_is_told(temp.path(), &web, &db);
+}
 
-    // Without a name of its own: nothing says what it is, nor that it is not the latest.
-    let id = web
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .rsplit('-')
-        .next()
-        .unwrap();
-    fs::rename(&web, web.with_file_name(format!("0000000001-{id}"))).unwrap();
+/// `web`, a point of `web01`, and the name of `db`, whose one point is damaged.
+fn what_lost_its_name_is_told(path: &Path, web: &Path, db: &Path) {
+    let again = || Tree::of_store(Store::open(&path.join("store")).unwrap());
+    let id = |record: &Path| {
+        let name = record.file_name().unwrap().to_str().unwrap();
+        name.rsplit('-').next().unwrap().to_string()
+    };
+    // Nothing says which point it is, nor that it is not the latest.
+    fs::rename(web, web.with_file_name(format!("0000000001-{}", id(web)))).unwrap();
     let tree = again();
     let listed = names(&tree, "web01");
     let [point, error] = &*listed else {
         panic!("{listed:?}");
     };
-    assert_eq!(point, both[1]);
-    assert!(
-        error.starts_with("unreadable-") && error.ends_with(".error"),
-        "{error}"
-    );
-    let said = String::from_utf8(content(&tree, &format!("web01/{error}"))).unwrap();
-    assert!(
-        said.starts_with("This recovery point is not listed: "),
-        "{said}"
-    );
-    assert!(said.contains(id), "{said}");
+    assert_eq!(point, "2026-11-20T02-00-00Z");
+    let unknown = error.starts_with("unreadable-") && error.ends_with(".error");
+    assert!(unknown, "{error}");
+    let said = |tree: &Tree, path: &str| String::from_utf8(content(tree, path)).unwrap();
+    let told = said(&tree, &format!("web01/{error}"));
+    assert!(told.starts_with("This recovery point is not listed: ") && told.contains(&id(web)));
+    let neighbour = format!("web01/{point}/files/disk0/p1/etc/hostname");
     assert_eq!(content(&tree, &neighbour), b"web01\n");
-
     fs::remove_file(db.with_file_name("name")).unwrap();
     let tree = again();
-    let id = db
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .rsplit('-')
-        .next()
-        .unwrap();
-    let told = format!("{}.error", &id[..16]);
-    assert_eq!(
-        names(&tree, ""),
-        BTreeSet::from([told.clone(), "web01".into()])
-            .into_iter()
-            .collect::<Vec<_>>()
-    );
-    let said = String::from_utf8(content(&tree, &told)).unwrap();
-    assert!(
-        said.starts_with("This recovery point is not listed: "),
-        "{said}"
-    );
+    let lost = format!("{}.error", &id(db)[..16]);
+    let root: BTreeSet<String> = names(&tree, "").into_iter().collect();
+    assert_eq!(root, BTreeSet::from([lost.clone(), "web01".into()]));
+    assert!(said(&tree, &lost).starts_with("This recovery point is not listed: "));
 }
 
 /// A mount asks for names only until a point is entered; what changes is seen all the same.

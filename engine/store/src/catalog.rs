@@ -225,7 +225,7 @@ fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
                 .rsplit('-')
                 .next()
                 .is_some_and(|id| id.starts_with(prefix));
-            if let Some(file) = PointFile::parse(&name).filter(|_| fits) {
+            if let Some(file) = fits.then(|| PointFile::parse(&name)).flatten() {
                 found.push((path.clone(), file));
             }
         }

@@ -115,12 +115,14 @@ impl PointFile {
 
     /// Ties the name's parts together, so that one that was changed is noticed without reading the point.
     fn check(&self) -> u32 {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.id.0);
-        hasher.update(&self.sequence.to_le_bytes());
-        hasher.update(&self.seconds.to_le_bytes());
-        hasher.update(&[u8::from(self.import)]);
-        let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
+        let (sequence, seconds) = (self.sequence.to_le_bytes(), self.seconds.to_le_bytes());
+        let parts = [
+            &self.id.0[..],
+            &sequence,
+            &seconds,
+            &[u8::from(self.import)],
+        ];
+        let [a, b, c, d, ..] = *blake3::hash(&parts.concat()).as_bytes();
         u32::from_be_bytes([a, b, c, d])
     }
 }
