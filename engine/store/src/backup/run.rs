@@ -1,6 +1,7 @@
 //! A backup from its start to its commit.
 
 use crate::backup::claims::Claims;
+use crate::backup::level::Level;
 use crate::backup::plan::allocated_bytes;
 use crate::backup::work::Run;
 use crate::catalog::{
@@ -38,8 +39,8 @@ pub struct BackupOptions {
     pub time: Option<Time>,
     /// What the caller knows of the disks' consistency.
     pub consistency: Consistency,
-    /// zstd level, 1 to 19.
-    pub level: i32,
+    /// How much work compression may be.
+    pub level: Level,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
 }
@@ -51,7 +52,7 @@ impl BackupOptions {
             machine: machine.into(),
             time: None,
             consistency: Consistency::Crash,
-            level: 3,
+            level: Level::default(),
             threads: 0,
         }
     }
@@ -103,6 +104,8 @@ pub fn backup(
         bases: find_bases(store, base.as_ref(), disks, &mut warnings)?,
         claims: Claims::default(),
         lost_regions: Default::default(),
+        // Told from the start, until it proves to be fast.
+        slow_source: true.into(),
     };
     let mut done = run.all()?;
     monitor.finish(Stage::Backup);
