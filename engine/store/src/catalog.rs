@@ -158,15 +158,12 @@ fn spelled(store: &Store, path: &str) -> Result<Option<String>> {
         }
     }
     // Of damage, what tells most: a point, then a file that may be one, then the name.
-    match found
-        .damaged
-        .into_iter()
-        .next()
-        .filter(|_| found.points.is_empty())
+    if found.points.is_empty()
+        && let Some(stray) = found.damaged.into_iter().next()
     {
-        Some(error) => Err(error),
-        None => failed.map_or(Ok(None), Err),
+        return Err(stray);
     }
+    failed.map_or(Ok(None), Err)
 }
 
 /// The latest point of a machine: the highest sequence number that is not an import.
