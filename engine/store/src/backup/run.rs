@@ -1,6 +1,5 @@
 //! A backup from its start to its commit.
 
-use crate::backup::claims::Claims;
 use crate::backup::level::Level;
 use crate::backup::plan::allocated_bytes;
 use crate::backup::work::Run;
@@ -8,6 +7,7 @@ use crate::catalog::{
     Moment, choose_time, latest_of, lock_machine, machine_name, next_sequence, point_names,
     publish_point,
 };
+use crate::claims::Claims;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
@@ -43,6 +43,9 @@ pub struct BackupOptions {
     pub level: Level,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
+    /// New chunks after which what is new is made public in the middle of a backup: bounds memory, and lets an interrupted
+    /// first backup go on where it was. Backups of one process that run at once share it. By default 524,288, about 16 GiB of data.
+    pub checkpoint: usize,
 }
 
 impl BackupOptions {
@@ -54,6 +57,7 @@ impl BackupOptions {
             consistency: Consistency::Crash,
             level: Level::default(),
             threads: 0,
+            checkpoint: 1 << 19,
         }
     }
 }
@@ -95,19 +99,27 @@ pub fn backup(
         .map(|disk| allocated_bytes(&*disk.source))
         .sum::<Result<u64>>()?;
     monitor.begin(Stage::Backup, total);
-    let run = Run {
-        store,
-        session: &session,
-        options,
-        monitor,
-        disks,
-        bases: find_bases(store, base.as_ref(), disks, &mut warnings)?,
-        claims: Claims::default(),
-        lost_regions: Default::default(),
-        // Told from the start, until it proves to be fast.
-        slow_source: true.into(),
+    let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
+    let run = |claims: &Arc<Claims>| {
+        let run = Run {
+            store,
+            session: &session,
+            options,
+            monitor,
+            disks,
+            bases: &bases,
+            writer: claims.enter(),
+            lost_regions: Default::default(),
+            // Told from the start, until it proves to be fast.
+            slow_source: true.into(),
+        };
+        run.all_and_wait()
     };
-    let mut done = run.all()?;
+    let mut done = match run(store.claims())? {
+        Some(done) => done,
+        // Nobody but ourselves can be waited for in vain then.
+        None => run(&Arc::default())?.ok_or_else(|| Error::invalid("a backup waits for itself"))?,
+    };
     monitor.finish(Stage::Backup);
     warnings.append(&mut done.warnings);
     warnings.extend(changes(disks)?);

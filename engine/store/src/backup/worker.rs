@@ -95,7 +95,7 @@ impl<'a> Worker<'a> {
             keys: store.keys(),
             cut: store.header().cut,
             store,
-            claims: &self.run.claims,
+            writer: &self.run.writer,
             trust_base: store.is_whole(),
         };
         let mut result =
