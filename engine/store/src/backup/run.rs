@@ -4,7 +4,8 @@ use crate::backup::level::Level;
 use crate::backup::plan::allocated_bytes;
 use crate::backup::work::Run;
 use crate::catalog::{
-    Moment, choose_time, latest, lock_machine, machine_points, next_sequence, publish_point,
+    Moment, choose_time, latest_of, lock_machine, machine_name, next_sequence, point_names,
+    publish_point,
 };
 use crate::claims::Claims;
 use crate::names::{check_machine, is_disk_name};
@@ -159,22 +160,22 @@ fn look_back(
     options: &BackupOptions,
     clock: &dyn Clock,
 ) -> Result<Before> {
-    let listing = machine_points(store, &options.machine)?;
+    let names = point_names(store, &options.machine)?;
     let mut warnings: Vec<String> = store.warnings().to_vec();
     for warning in permit.warnings() {
         if !warnings.contains(warning) {
             warnings.push(warning.clone());
         }
     }
-    warnings.extend(listing.damaged.iter().map(ToString::to_string));
-    let moment = choose_time(&listing.points, options.time, clock.now())?;
+    warnings.extend(names.damaged.iter().map(ToString::to_string));
+    let moment = choose_time(&names.points, options.time, clock.now())?;
     if moment.clock_went_back {
         warnings.push(format!(
             "the clock says {}, which is before the latest point of the machine: was it turned back?",
             moment.time
         ));
     }
-    let base = match latest(store, &options.machine) {
+    let base = match latest_of(store, &options.machine, &names) {
         Ok(point) => Some(point),
         Err(error) if error.kind() == Kind::NotFound => None,
         Err(error) => {
@@ -182,8 +183,7 @@ fn look_back(
             None
         }
     };
-    let first = listing.points.first();
-    let machine = first.map_or_else(|| options.machine.clone(), |p| p.record.machine.clone());
+    let machine = machine_name(store, &options.machine)?.unwrap_or_else(|| options.machine.clone());
     Ok(Before {
         moment,
         machine,
