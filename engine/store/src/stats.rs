@@ -36,7 +36,7 @@ pub fn stats(store: &Store) -> Result<StoreStats> {
     let listing = all_points(store)?;
     store.refresh()?;
     let index = store.index();
-    let packs = index.packs();
+    let packs = store.live_packs();
     let machines: HashSet<String> = listing
         .points
         .iter()

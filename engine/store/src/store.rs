@@ -1,5 +1,7 @@
 //! An open store: its folder, header, keys, and the index of the generation last read.
 
+mod presence;
+
 use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::Header;
@@ -43,18 +45,24 @@ struct Found {
 
 impl Current {
     fn of(found: Found, missing: HashSet<PackId>) -> Current {
-        let hidden = found
-            .state
-            .condemned_packs()
-            .chain(missing.iter().copied())
-            .collect();
-        Current {
-            index: IndexSet::new(found.segments, hidden),
+        let mut current = Current {
+            index: IndexSet::new(found.segments, HashSet::new()),
             state: found.state,
-            missing,
+            missing: HashSet::new(),
             doubtful: found.lost_slot.is_some(),
             lost: found.lost,
-        }
+        };
+        current.hide(missing);
+        current
+    }
+
+    /// From now on look-ups do not answer places in these packs, nor in those that the state says are condemned or replaced.
+    fn hide(&mut self, mut missing: HashSet<PackId>) {
+        let mut hidden = self.state.unanswered_packs();
+        missing.retain(|id| !hidden.contains(id));
+        hidden.extend(&missing);
+        self.index = IndexSet::new(self.index.segments().to_vec(), hidden);
+        self.missing = missing;
     }
 }
 
@@ -156,6 +164,11 @@ impl Store {
         self.current.read().state.clone()
     }
 
+    /// The generation of the state last read.
+    pub fn generation(&self) -> u64 {
+        self.current.read().state.generation
+    }
+
     /// Whether a chunk of this length is stored, as far as this process knows: one that it could not read is not.
     ///
     /// # Errors
@@ -180,6 +193,11 @@ impl Store {
     pub fn is_whole(&self) -> bool {
         let current = self.current.read();
         current.missing.is_empty() && current.lost.is_empty() && !current.doubtful
+    }
+
+    /// Whether every segment that the state lists could be opened.
+    pub fn has_all_segments(&self) -> bool {
+        self.current.read().lost.is_empty()
     }
 
     /// Reads the state again; `true` if there is a newer generation. Segments that stay are not opened again.
@@ -257,13 +275,7 @@ impl Store {
             ));
         }
         let mut current = self.current.write();
-        let hidden = current
-            .state
-            .condemned_packs()
-            .chain(missing.iter().copied())
-            .collect();
-        current.index = IndexSet::new(current.index.segments().to_vec(), hidden);
-        current.missing = missing;
+        current.hide(missing);
         warnings.extend(current.lost.iter().cloned());
         Ok(WriterPermit {
             _host: host,
@@ -323,27 +335,6 @@ impl Store {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Err(busy())
-    }
-
-    /// Packs that segments name but that are gone or do not have their sealed length.
-    ///
-    /// # Errors
-    /// As the folder reports, but for files that are not there.
-    pub fn missing_packs(&self) -> Result<HashSet<PackId>> {
-        let mut missing = HashSet::new();
-        for row in self.index().packs() {
-            match self.folder.size(&layout::pack(row.id)) {
-                Ok(length) if length == row.length => {}
-                Ok(_) => {
-                    missing.insert(row.id);
-                }
-                Err(error) if error.kind() == Kind::NotFound => {
-                    missing.insert(row.id);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(missing)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::backup::work::Run;
 use crate::catalog::{
     Moment, choose_time, latest, lock_machine, machine_points, next_sequence, publish_point,
 };
+use crate::compact::tidy_up;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
@@ -125,6 +126,10 @@ pub fn backup(
         program: format!("cairn {}", env!("CARGO_PKG_VERSION")),
     };
     let point = publish_point(store, record)?;
+    // The point is safe. Whatever goes wrong from here on is no failure of the backup.
+    for warning in tidy_up(store, &session, monitor) {
+        monitor.warn(&warning);
+    }
     Ok(BackupReport { point })
 }
 
