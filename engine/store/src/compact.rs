@@ -36,7 +36,9 @@ pub fn tidy_up(store: &Store, session: &Session, monitor: &dyn Monitor) -> Vec<S
     });
     match merged {
         Err(error) if error.kind() != Kind::Interrupted => {
-            warnings.push(format!("small files of the store could not be merged: {error}"));
+            warnings.push(format!(
+                "small files of the store could not be merged: {error}"
+            ));
         }
         _ => {}
     }

@@ -3,8 +3,12 @@
 #[cfg(test)]
 mod backups;
 #[cfg(test)]
+mod compaction;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod watched;
