@@ -14,7 +14,7 @@ use crate::publish::{merge_lock, merge_segments, publish_replacing};
 use crate::session::Session;
 use crate::store::Store;
 use cairn_base::{Error, Kind, Monitor, Result};
-use choose::{Choice, choose};
+use choose::choose;
 use copy::Copies;
 
 /// Bytes of packs that are read in one call, about: a backup is not held up for long.
@@ -68,11 +68,8 @@ fn compact(
     let mut checker = FrameChecker::default();
     let mut work = WORK;
     for mut group in choose(store) {
-        loop {
-            match group.next_batch(store, &mut checker, monitor, &mut work, left)? {
-                Choice::Merge(batch) => copies.copy(&batch, &mut checker)?,
-                Choice::Nothing => break,
-            }
+        while let Some(batch) = group.next_batch(store, &mut checker, monitor, &mut work, left)? {
+            copies.copy(&batch, &mut checker)?;
         }
     }
     let (packs, entries, replaced) = copies.finish();

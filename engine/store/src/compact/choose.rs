@@ -23,14 +23,6 @@ pub struct Group {
     packs: VecDeque<PackRow>,
 }
 
-/// What is to be done with a group.
-pub enum Choice {
-    /// These packs, all checked, become one.
-    Merge(Vec<PackRow>),
-    /// It stays as it is.
-    Nothing,
-}
-
 fn tier(length: u64) -> Option<usize> {
     TIERS.iter().position(|end| length < *end)
 }
@@ -62,7 +54,7 @@ impl Group {
         self.packs.len() >= MANY || bytes > TARGET
     }
 
-    /// Takes the next packs that become one, the oldest first. Each is read and checked in full; one that does not check is left
+    /// Takes the next packs that become one, the oldest first; `None` if that is not worth it. Each is read and checked in full; one that does not check is left
     /// as it is, and told in `left`. `work` is the number of bytes that may still be read.
     ///
     /// # Errors
@@ -74,9 +66,9 @@ impl Group {
         monitor: &dyn Monitor,
         work: &mut u64,
         left: &mut Vec<String>,
-    ) -> Result<Choice> {
+    ) -> Result<Option<Vec<PackRow>>> {
         if !self.is_ripe() || *work < TARGET {
-            return Ok(Choice::Nothing);
+            return Ok(None);
         }
         let mut batch = Vec::new();
         let mut bytes = 0u64;
@@ -97,11 +89,7 @@ impl Group {
                 Err(error) => left.push(format!("a small pack stays as it is: {error}")),
             }
         }
-        Ok(if full || batch.len() >= MANY {
-            Choice::Merge(batch)
-        } else {
-            Choice::Nothing
-        })
+        Ok((full || batch.len() >= MANY).then_some(batch))
     }
 }
 

@@ -132,6 +132,10 @@ fn many_small_backups_leave_few_packs() {
 fn what_was_replaced_is_forgotten_when_no_segment_names_it() {
     let kit = Kit::new();
     let points = small_backups(&kit, 16);
+    let segments: Vec<(String, Vec<u8>)> = files_in(kit.path(), "index")
+        .into_iter()
+        .map(|file| (file.clone(), std::fs::read(kit.path().join(file)).unwrap()))
+        .collect();
     assert_eq!(tidy_at(kit.path()), [""; 0]);
     assert_eq!(files_in(kit.path(), "packs").len(), 2);
     assert_eq!(open(kit.path()).state().replaced.len(), 32);
@@ -139,6 +143,12 @@ fn what_was_replaced_is_forgotten_when_no_segment_names_it() {
     for number in 16..19 {
         kit.backup("m", TestDisk::new(content(number)));
     }
+    // One that could not be deleted would be listed again if a slot were lost.
+    let old = kit.path().join(&segments[0].0);
+    std::fs::write(&old, &segments[0].1).unwrap();
+    tidy_at(kit.path());
+    assert_eq!(open(kit.path()).state().replaced.len(), 32);
+    std::fs::remove_file(&old).unwrap();
     tidy_at(kit.path());
     assert_eq!(open(kit.path()).state().replaced, [[0; 16]; 0]);
     assert_all_read_back(&kit.reopen(), &points, "afterwards");
