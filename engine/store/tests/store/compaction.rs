@@ -21,12 +21,16 @@ fn content(number: u64) -> Vec<u8> {
 
 /// Makes backups whose packs and segments nobody merges.
 fn small_backups(kit: &Kit, count: u64) -> Vec<Point> {
+    unmerged_backups(kit, 0..count)
+}
+
+fn unmerged_backups(kit: &Kit, numbers: std::ops::Range<u64>) -> Vec<Point> {
     let folder = kit.store.folder().clone();
     let _merging = folder
         .lock("locks/merge", LockMode::Exclusive, false)
         .unwrap()
         .unwrap();
-    (0..count)
+    numbers
         .map(|number| kit.backup("m", TestDisk::new(content(number))))
         .collect()
 }
@@ -140,9 +144,7 @@ fn what_was_replaced_is_forgotten_when_no_segment_names_it() {
     assert_eq!(files_in(kit.path(), "packs").len(), 2);
     assert_eq!(open(kit.path()).state().replaced.len(), 32);
     // Publications of others push the old segments out of both slots.
-    for number in 16..19 {
-        kit.backup("m", TestDisk::new(content(number)));
-    }
+    unmerged_backups(&kit, 16..19);
     // One that could not be deleted would be listed again if a slot were lost.
     let old = kit.path().join(&segments[0].0);
     std::fs::write(&old, &segments[0].1).unwrap();
