@@ -1,5 +1,6 @@
 //! The end of packs that were replaced.
 
+use crate::index::Segment;
 use crate::layout::{self, INDEX};
 use crate::publish::sweep_segments;
 use crate::session::publish_lock;
@@ -26,7 +27,7 @@ pub fn sweep_replaced(store: &Store) -> Result<()> {
             gone.insert(id);
         }
     }
-    let settled = settle(store, &unnamed(store, gone.clone()))?;
+    let settled = settle(store, &unnamed(store, gone.clone())?)?;
     for id in settled.into_iter().filter(|id| !gone.contains(id)) {
         folder.remove(&layout::pack(id))?;
         folder.sync_folder(&layout::pack_folder(id))?;
@@ -48,18 +49,30 @@ struct Unnamed {
     segments: HashSet<SegmentId>,
 }
 
-fn unnamed(store: &Store, mut packs: HashSet<PackId>) -> Unnamed {
+/// Looks at the live segments and at all others in the index folder: any may come to be listed again when a slot is lost.
+fn unnamed(store: &Store, mut packs: HashSet<PackId>) -> Result<Unnamed> {
+    let folder = &**store.folder();
     let index = store.index();
     let mut segments = HashSet::new();
-    for segment in index.segments() {
+    let mut look_at = |segment: &Segment| {
         segments.insert(segment.id());
-        if !packs.is_empty() {
-            for row in segment.packs() {
-                packs.remove(&row.id);
-            }
+        for row in segment.packs() {
+            packs.remove(&row.id);
+        }
+    };
+    for segment in index.segments() {
+        look_at(segment);
+    }
+    let live: HashSet<SegmentId> = index.segments().iter().map(|s| s.id()).collect();
+    let files = folder.list(INDEX)?;
+    let ids = files.iter().filter_map(|name| SegmentId::parse(name).ok());
+    for id in ids.filter(|id| !live.contains(id)) {
+        // One that cannot be opened counts as not looked at.
+        if let Ok(segment) = Segment::open(folder, store.header().store, id) {
+            look_at(&segment);
         }
     }
-    Unnamed { packs, segments }
+    Ok(Unnamed { packs, segments })
 }
 
 /// Publishes the state anew unless both slots list the same replaced packs and none can be taken off. Answers the packs that
@@ -77,7 +90,7 @@ fn settle(store: &Store, unnamed: &Unnamed) -> Result<Vec<PackId>> {
     }
     let in_both: HashSet<PackId> = older.replaced_packs().collect();
     let one_sided = state.replaced_packs().any(|id| !in_both.contains(&id));
-    // Any file in the index folder may come to be listed again when a slot is lost, so it must not name what is forgotten here.
+    // Nothing may have come in between that was not looked at.
     let files = folder.list(INDEX)?;
     let mut ids = files.iter().filter_map(|name| SegmentId::parse(name).ok());
     let mut listed = state.segments.iter().map(|row| row.segment());

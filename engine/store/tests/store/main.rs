@@ -5,10 +5,14 @@ mod backups;
 #[cfg(test)]
 mod compaction;
 #[cfg(test)]
+mod compaction_faults;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod tidying;
 #[cfg(test)]
 mod watched;
