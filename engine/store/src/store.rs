@@ -2,6 +2,7 @@
 
 mod presence;
 
+use crate::claims::Claims;
 use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::Header;
@@ -74,6 +75,8 @@ pub struct Store {
     current: RwLock<Current>,
     /// Chunks that this process could not read: they count as absent.
     damaged: RwLock<HashSet<ChunkId>>,
+    /// What backups of this process store now.
+    claims: Arc<Claims>,
     warnings: Vec<String>,
 }
 
@@ -130,6 +133,7 @@ impl Store {
             header,
             current: RwLock::new(Current::of(found, HashSet::new())),
             damaged: RwLock::default(),
+            claims: Arc::default(),
             warnings,
         })
     }
@@ -164,7 +168,12 @@ impl Store {
         self.current.read().state.clone()
     }
 
-    /// The generation of the state last read.
+    /// What backups of this process store now.
+    pub(crate) fn claims(&self) -> &Arc<Claims> {
+        &self.claims
+    }
+
+    /// The generation last read.
     pub fn generation(&self) -> u64 {
         self.current.read().state.generation
     }

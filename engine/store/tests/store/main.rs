@@ -15,4 +15,6 @@ mod kit;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]
+mod together;
+#[cfg(test)]
 mod watched;
