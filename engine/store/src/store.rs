@@ -14,6 +14,7 @@ use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
 use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
 use parking_lot::RwLock;
+use presence::{Presence, names};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -77,6 +78,8 @@ pub struct Store {
     damaged: RwLock<HashSet<ChunkId>>,
     /// What backups of this process store now.
     claims: Arc<Claims>,
+    /// What a writer of this process found to be there.
+    presence: Presence,
     warnings: Vec<String>,
 }
 
@@ -134,6 +137,7 @@ impl Store {
             current: RwLock::new(Current::of(found, HashSet::new())),
             damaged: RwLock::default(),
             claims: Arc::default(),
+            presence: Presence::default(),
             warnings,
         })
     }
@@ -268,7 +272,8 @@ impl Store {
             let (state, lost_slot) = State::read(&*self.folder)?;
             // Read anew whatever the generation: what was read without the lock may have been half of two publications.
             self.reload()?;
-            let named: HashSet<PackId> = self.index().packs().iter().map(|row| row.id).collect();
+            let index = self.index();
+            let named = |id: PackId| names(index.segments(), id);
             // Where something is lost, what nothing lists may yet be needed.
             let certain = lost_slot.is_none() && self.current.read().lost.is_empty();
             warnings = sweep_dead(&*self.folder, &state, certain.then_some(&named))?;
@@ -276,7 +281,7 @@ impl Store {
             self.current.write().doubtful |= healed.is_some();
             warnings.extend(healed);
         }
-        let missing = self.missing_packs()?;
+        let missing = self.newly_missing_packs()?;
         if !missing.is_empty() {
             warnings.push(format!(
                 "{} packs of the store are missing or cut short: what lay in them and is seen again is stored anew; run `cairn verify`",

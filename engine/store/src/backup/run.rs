@@ -141,11 +141,15 @@ pub fn backup(
         program: format!("cairn {}", env!("CARGO_PKG_VERSION")),
     };
     let point = publish_point(store, record)?;
-    // The point is safe. Whatever goes wrong from here on is no failure of the backup.
-    for warning in tidy_up(store, &session, monitor) {
+    tidy(store, &session, monitor);
+    Ok(BackupReport { point })
+}
+
+/// The point is safe. Whatever goes wrong from here on is no failure of the backup.
+fn tidy(store: &Store, session: &Session, monitor: &dyn Monitor) {
+    for warning in tidy_up(store, session, monitor) {
         monitor.warn(&warning);
     }
-    Ok(BackupReport { point })
 }
 
 /// What is known before the first byte is read.

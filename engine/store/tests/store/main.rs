@@ -13,6 +13,8 @@ mod damage;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod presence;
+#[cfg(test)]
 mod tidying;
 #[cfg(test)]
 mod together;
