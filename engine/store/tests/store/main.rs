@@ -5,10 +5,20 @@ mod backups;
 #[cfg(test)]
 mod catalog;
 #[cfg(test)]
+mod compaction;
+#[cfg(test)]
+mod compaction_faults;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod presence;
+#[cfg(test)]
+mod tidying;
+#[cfg(test)]
 mod together;
+#[cfg(test)]
+mod watched;
