@@ -3,7 +3,7 @@
 use crate::view::image_facts;
 use cairn_base::{ReadAt, Result};
 use cairn_disk::{FormatHint, VirtualDisk};
-use cairn_store::{DiskInput, ImageFacts};
+use cairn_store::{Changes, DiskInput, ImageFacts};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ impl DiskImage {
                     let changed = watched.changed()?;
                     Ok(changed.then(|| format!("{shown} has another size or time of change")))
                 })),
+                changes: None,
             },
             warnings,
         })
@@ -57,9 +58,18 @@ impl DiskImage {
                     ..ImageFacts::default()
                 },
                 changed: None,
+                changes: None,
             },
             warnings: Vec::new(),
         }
+    }
+
+    /// Tells what changed on the disk since the point that [`BackupOptions::base`](crate::BackupOptions::base) names: only
+    /// that is read then, and a thousandth of the rest, to check it. [`Changes`] that are not complete make a wrong point.
+    #[must_use]
+    pub fn with_changes(mut self, changes: Changes) -> DiskImage {
+        self.input.changes = Some(Arc::new(changes));
+        self
     }
 
     /// Its name in the point.

@@ -83,8 +83,8 @@ pub use cairn_disk::{Format, FormatHint};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
 pub use cairn_store::catalog::Listing;
 pub use cairn_store::{
-    BackupOptions, Consistency, CutParameters, Damage, DiskRecord, Point, PointName, PointRecord,
-    StoreStats, VerifyReport, names,
+    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
+    Point, PointName, PointRecord, StoreStats, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;

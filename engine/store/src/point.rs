@@ -92,6 +92,8 @@ pub struct BackupStats {
     pub milliseconds: u64,
     /// Number of new chunks.
     pub new_chunks: u64,
+    /// Of the disks, taken from the base because the caller said that it did not change.
+    pub unchanged: u64,
 }
 
 /// A recovery point.
@@ -123,7 +125,7 @@ pub struct PointRecord {
 
 impl Record for PointRecord {
     const MAGIC: [u8; 8] = *b"CAIRNPNT";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "recovery point";
 }
 

@@ -42,7 +42,7 @@ pub struct RegionResult {
 
 impl Context<'_> {
     /// Whether the chunk is stored, or somebody in this session stores it; if not, it is ours to store now.
-    fn must_store(&self, id: &ChunkId, length: u32) -> bool {
+    pub(crate) fn must_store(&self, id: &ChunkId, length: u32) -> bool {
         if self.claims.holds(id) {
             return false;
         }
@@ -208,7 +208,7 @@ impl Context<'_> {
 /// Old chunks that may differ before the rest of a region is cut without looking at old boundaries.
 const MAX_MISSES: usize = 4;
 
-fn length_of(bytes: &[u8]) -> u32 {
+pub(crate) fn length_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
@@ -245,7 +245,7 @@ fn cut_run(
 }
 
 /// Collects consecutive new chunks into frames.
-struct FrameBuilder<'a, 'b> {
+pub(crate) struct FrameBuilder<'a, 'b> {
     keys: &'a Keys,
     compressor: &'a mut Compressor,
     parts: Vec<&'b [u8]>,
@@ -255,7 +255,7 @@ struct FrameBuilder<'a, 'b> {
 }
 
 impl<'a, 'b> FrameBuilder<'a, 'b> {
-    fn new(keys: &'a Keys, compressor: &'a mut Compressor) -> FrameBuilder<'a, 'b> {
+    pub(crate) fn new(keys: &'a Keys, compressor: &'a mut Compressor) -> FrameBuilder<'a, 'b> {
         FrameBuilder {
             keys,
             compressor,
@@ -266,7 +266,7 @@ impl<'a, 'b> FrameBuilder<'a, 'b> {
         }
     }
 
-    fn push(&mut self, id: ChunkId, part: &'b [u8]) -> Result<()> {
+    pub(crate) fn push(&mut self, id: ChunkId, part: &'b [u8]) -> Result<()> {
         if self.length + part.len() > MAX_FRAME {
             self.close()?;
         }
@@ -276,7 +276,7 @@ impl<'a, 'b> FrameBuilder<'a, 'b> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<()> {
+    pub(crate) fn close(&mut self) -> Result<()> {
         if self.parts.is_empty() {
             return Ok(());
         }
@@ -293,7 +293,7 @@ impl<'a, 'b> FrameBuilder<'a, 'b> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<BuiltFrame>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<BuiltFrame>> {
         self.close()?;
         Ok(self.built)
     }

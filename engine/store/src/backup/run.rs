@@ -1,18 +1,21 @@
 //! A backup from its start to its commit.
 
+use crate::backup::changed::{self, Asked, Prepared};
 use crate::backup::claims::Claims;
-use crate::backup::plan::allocated_bytes;
-use crate::backup::work::Run;
+use crate::backup::plan::{allocated_bytes, of_source};
+use crate::backup::work::{Run, threads};
 use crate::catalog::{
-    Moment, choose_time, latest, lock_machine, machine_points, next_sequence, publish_point,
+    Listing, Moment, choose_time, latest, lock_machine, machine_points, next_sequence,
+    publish_point,
 };
+use crate::changes::Changes;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind, host_name};
 use crate::store::{Store, WriterPermit};
 use crate::tree::Tree;
-use cairn_base::{Clock, Error, Kind, Monitor, ReadAt, Result, Stage, Time};
+use cairn_base::{Clock, Error, Kind, Monitor, PointId, ReadAt, Result, Stage, Time};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +29,25 @@ pub struct DiskInput {
     pub facts: ImageFacts,
     /// Called after the last byte was read; answers what changed on the image meanwhile.
     pub changed: Option<Box<dyn Fn() -> Result<Option<String>> + Send + Sync>>,
+    /// What changed since [`BackupOptions::base`]: then no more is read than that needs. `None`: nobody knows.
+    pub changes: Option<Arc<Changes>>,
+}
+
+impl DiskInput {
+    /// Reads from the image; a failure says of which.
+    ///
+    /// # Errors
+    /// What the image reports.
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.source.read_exact_at(offset, buffer).map_err(|e| {
+            of_source(e)
+                .context(format!(
+                    "{} ({}) cannot be read",
+                    self.name, self.facts.path
+                ))
+                .at_offset(offset)
+        })
+    }
 }
 
 /// How to back up.
@@ -39,6 +61,8 @@ pub struct BackupOptions {
     pub consistency: Consistency,
     /// zstd level, 1 to 19.
     pub level: i32,
+    /// The point to compare with, of the same machine; `None`: the latest. Change information needs one.
+    pub base: Option<PointId>,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
 }
@@ -51,6 +75,7 @@ impl BackupOptions {
             time: None,
             consistency: Consistency::Crash,
             level: 3,
+            base: None,
             threads: 0,
         }
     }
@@ -66,7 +91,7 @@ pub struct BackupReport {
 /// Backs up disks as one point. On any error nothing was added but, at most, chunks that the next backup finds.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for bad names, [`Kind::Busy`] if the machine or store is busy, [`Kind::Interrupted`] on request;
+/// [`Kind::Invalid`] for bad names and change information without a base, [`Kind::NotFound`] for a base that is not there, [`Kind::Busy`] if the machine or store is busy, [`Kind::Interrupted`] on request;
 /// whatever an image or the store's folder reports.
 pub fn backup(
     store: &Arc<Store>,
@@ -85,22 +110,33 @@ pub fn backup(
         base,
         mut warnings,
     } = look_back(store, &permit, options, clock)?;
+    let named = base.as_ref().filter(|_| options.base.is_some());
+    changed::check_changes(disks, named)?;
     let stands_on: Vec<_> = base.iter().map(|point| point.id).collect();
     let session = Session::begin(store.folder().clone(), SessionKind::Write, &stands_on)?;
     store.refresh()?;
-    let total = disks
-        .iter()
-        .map(|disk| allocated_bytes(&*disk.source))
-        .sum::<Result<u64>>()?;
-    monitor.begin(Stage::Backup, total);
+    let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
+    let sequence = next_sequence(store, &options.machine)?;
+    let asked = Asked {
+        store,
+        base: base.as_ref(),
+        disks,
+        bases: &bases,
+        sequence,
+        threads: threads(options),
+        monitor,
+    };
+    let prepared = changed::prepare(&asked, &mut warnings)?;
+    monitor.begin(Stage::Backup, to_read(disks, &prepared)?);
     let run = Run {
         store,
         session: &session,
         options,
         monitor,
         disks,
-        bases: find_bases(store, base.as_ref(), disks, &mut warnings)?,
+        bases,
         claims: Claims::default(),
+        known: prepared.known,
         lost_regions: Default::default(),
     };
     let mut done = run.all()?;
@@ -110,10 +146,12 @@ pub fn backup(
     for warning in &warnings {
         monitor.warn(warning);
     }
+    done.stats.read += prepared.read;
+    done.stats.unchanged = prepared.unchanged;
     done.stats.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let record = PointRecord {
         machine,
-        sequence: next_sequence(store, &options.machine)?,
+        sequence,
         seconds: moment.time.seconds,
         import: moment.import,
         base: base.map(|point| point.id.0),
@@ -126,6 +164,16 @@ pub fn backup(
     };
     let point = publish_point(store, record)?;
     Ok(BackupReport { point })
+}
+
+/// Bytes of disk that will be looked at, at most, but for those that check what is claimed.
+fn to_read(disks: &[DiskInput], prepared: &Prepared) -> Result<u64> {
+    let known = prepared.known.iter();
+    let bytes = disks.iter().zip(known).map(|(disk, known)| match known {
+        Some(known) => Ok(changed::touched_bytes(known)),
+        None => allocated_bytes(&*disk.source),
+    });
+    bytes.sum()
 }
 
 /// What is known before the first byte is read.
@@ -159,13 +207,16 @@ fn look_back(
             moment.time
         ));
     }
-    let base = match latest(store, &options.machine) {
-        Ok(point) => Some(point),
-        Err(error) if error.kind() == Kind::NotFound => None,
-        Err(error) => {
-            warnings.push(format!("the previous point is not compared with: {error}"));
-            None
-        }
+    let base = match options.base {
+        Some(id) => Some(named_base(&listing, id)?),
+        None => match latest(store, &options.machine) {
+            Ok(point) => Some(point),
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => {
+                warnings.push(format!("the previous point is not compared with: {error}"));
+                None
+            }
+        },
     };
     let first = listing.points.first();
     let machine = first.map_or_else(|| options.machine.clone(), |p| p.record.machine.clone());
@@ -174,6 +225,16 @@ fn look_back(
         machine,
         base,
         warnings,
+    })
+}
+
+/// The point of the machine that the caller asks to compare with.
+fn named_base(listing: &Listing, id: PointId) -> Result<Point> {
+    let found = listing.points.iter().find(|point| point.id == id);
+    found.cloned().ok_or_else(|| {
+        Error::not_found("the machine has no such point to compare with")
+            .with_id(id)
+            .advise("see `cairn points`")
     })
 }
 

@@ -1,5 +1,6 @@
 //! The threads of a backup: workers that take regions, and the writer that puts their results in order.
 
+use crate::backup::changed::{Known, Part};
 use crate::backup::claims::Claims;
 use crate::backup::gate::Gate;
 use crate::backup::plan::{Plan, Task, covered, of_source};
@@ -43,8 +44,19 @@ pub struct Run<'a> {
     pub bases: Vec<Option<Tree>>,
     /// What this session stores.
     pub claims: Claims,
+    /// What is known of each disk, where only changes are read.
+    pub known: Vec<Option<Known>>,
     /// Regions of the previous maps that could not be read.
     pub lost_regions: AtomicU64,
+}
+
+/// Threads that a backup uses.
+pub fn threads(options: &BackupOptions) -> usize {
+    match options.threads {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        count => count,
+    }
+    .min(MAX_THREADS)
 }
 
 /// What came of it.
@@ -60,6 +72,7 @@ pub struct Done {
 enum Outcome {
     Region(usize, RegionResult),
     Holes(usize, u64),
+    Kept(usize, Vec<(u8, ChunkId)>),
 }
 
 type Answer = (u64, Result<Outcome>);
@@ -70,13 +83,9 @@ impl Run<'_> {
     /// # Errors
     /// The first failure of any thread.
     pub fn all(&self) -> Result<Done> {
-        let threads = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
-            count => count,
-        }
-        .min(MAX_THREADS);
+        let threads = threads(self.options);
         let sources = self.disks.iter().map(|disk| disk.source.clone()).collect();
-        let plan = Mutex::new(Plan::new(sources)?);
+        let plan = Mutex::new(Plan::new(sources, self.known.clone())?);
         let window = WINDOW * u64::try_from(threads).unwrap_or(1);
         let gate = Gate::new(window);
         // Wide enough that a worker inside the gate never waits here.
@@ -192,7 +201,17 @@ impl Run<'_> {
         stats: &mut BackupStats,
     ) -> Result<()> {
         let keys = self.store.keys();
+        let no_disk = || Error::invalid("a task of a disk that is not there");
         let (disk, leaf, count) = match outcome {
+            Outcome::Kept(disk, nodes) => {
+                let builder = builders.get_mut(disk).ok_or_else(no_disk)?;
+                for (level, id) in nodes {
+                    builder.push_subtree(keys, level, id, &mut |kind, id, bytes| {
+                        sink.node(kind, id, bytes)
+                    })?;
+                }
+                return Ok(());
+            }
             Outcome::Holes(disk, count) => (disk, ChunkId::NULL, count),
             Outcome::Region(disk, result) => {
                 stats.new += result.new_bytes;
@@ -206,9 +225,7 @@ impl Run<'_> {
                 (disk, result.leaf, 1)
             }
         };
-        let Some(builder) = builders.get_mut(disk) else {
-            return Err(Error::invalid("a task of a disk that is not there"));
-        };
+        let builder = builders.get_mut(disk).ok_or_else(no_disk)?;
         for _ in 0..count {
             builder.push(keys, leaf, &mut |kind, id, bytes| {
                 sink.node(kind, id, bytes)
@@ -252,6 +269,18 @@ impl<'a> Worker<'a> {
     fn task(&mut self, task: Task) -> Result<Outcome> {
         match task {
             Task::Holes { disk, count } => Ok(Outcome::Holes(disk, count)),
+            Task::Kept { disk, nodes } => Ok(Outcome::Kept(disk, nodes)),
+            Task::Changed {
+                disk,
+                region,
+                parts,
+            } => {
+                if self.run.monitor.stop_requested() {
+                    return Err(Error::interrupted());
+                }
+                let result = self.changed_region(disk, region, &parts)?;
+                Ok(Outcome::Region(disk, result))
+            }
             Task::Region { disk, region, data } => {
                 if self.run.monitor.stop_requested() {
                     return Err(Error::interrupted());
@@ -309,6 +338,37 @@ impl<'a> Worker<'a> {
         let mut result = context.process(bytes, data, base, &mut self.compressor)?;
         result.read_bytes = covered(data);
         self.run.monitor.advance(Stage::Backup, result.read_bytes);
+        Ok(result)
+    }
+
+    /// A region of which only `parts` are read, and what around them decides where chunks end.
+    fn changed_region(&mut self, disk: usize, region: u64, parts: &[Part]) -> Result<RegionResult> {
+        let Some(input) = self.run.disks.get(disk) else {
+            return Err(Error::invalid("a task of a disk that is not there"));
+        };
+        let store = self.run.store;
+        let shape = Shape::of(input.source.size())?;
+        let length = usize::try_from(shape.region_length(region)).unwrap_or(0);
+        let start = region * REGION;
+        let base = self.base_leaf(disk, region, shape)?;
+        let Some((id, leaf)) = base.filter(|_| store.is_whole()) else {
+            // What stood here cannot be relied on: all of the region is read.
+            let all = std::iter::once(0..length).collect::<Vec<_>>();
+            return self.region(disk, region, &all);
+        };
+        let context = Context {
+            keys: store.keys(),
+            cut: store.header().cut,
+            store,
+            claims: &self.run.claims,
+            trust_base: true,
+        };
+        let read = |at: usize, part: &mut [u8]| input.read(start + to_u64(at), part);
+        self.dirty = std::iter::once(0..length).collect();
+        let bytes = self.buffer.get_mut(..length).unwrap_or_default();
+        let compressor = &mut self.compressor;
+        let result = context.process_changes(bytes, &read, (id, &leaf), parts, compressor)?;
+        self.run.monitor.advance(Stage::Backup, to_u64(length));
         Ok(result)
     }
 

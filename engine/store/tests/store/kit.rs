@@ -160,6 +160,7 @@ pub fn input(name: &str, disk: TestDisk) -> DiskInput {
         source: Arc::new(disk),
         facts: ImageFacts::default(),
         changed: None,
+        changes: None,
     }
 }
 
