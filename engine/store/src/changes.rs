@@ -94,6 +94,11 @@ impl ChangeList {
         }
     }
 
+    /// Size of the disk in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Adds a range; an empty one is nothing. A byte that is said to be zeros and to be something else counts as
     /// something else.
     ///

@@ -19,7 +19,6 @@ use crate::map::REGION;
 use crate::point::Point;
 use crate::store::Store;
 use crate::tree::Tree;
-use cairn_base::units::human_bytes;
 use cairn_base::{Error, Monitor, Result};
 use std::ops::Range;
 
@@ -150,9 +149,9 @@ fn usable(
     };
     if record.size != disk.source.size() {
         return Err(format!(
-            "it had {} at the base and has {} now",
-            human_bytes(record.size),
-            human_bytes(disk.source.size())
+            "it had {} bytes at the base and has {} now",
+            record.size,
+            disk.source.size()
         ));
     }
     // Names were swapped: whose changes these are is not known.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod backups;
 #[cfg(test)]
+mod changed;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod damage;
