@@ -75,6 +75,9 @@ enum Outcome {
     Kept(usize, Vec<(u8, ChunkId)>),
 }
 
+/// A leaf of a previous map and its id.
+type BaseLeaf = (ChunkId, Arc<Leaf>);
+
 type Answer = (u64, Result<Outcome>);
 
 impl Run<'_> {
@@ -285,13 +288,20 @@ impl<'a> Worker<'a> {
                 if self.run.monitor.stop_requested() {
                     return Err(Error::interrupted());
                 }
-                let result = self.region(disk, region, &data)?;
+                let base = self.base_leaf(disk, region)?;
+                let result = self.region(disk, region, &data, base)?;
                 Ok(Outcome::Region(disk, result))
             }
         }
     }
 
-    fn region(&mut self, disk: usize, region: u64, data: &[Range<usize>]) -> Result<RegionResult> {
+    fn region(
+        &mut self,
+        disk: usize,
+        region: u64,
+        data: &[Range<usize>],
+        base: Option<BaseLeaf>,
+    ) -> Result<RegionResult> {
         let Some(input) = self.run.disks.get(disk) else {
             return Err(Error::invalid("a task of a disk that is not there"));
         };
@@ -324,7 +334,6 @@ impl<'a> Worker<'a> {
                     .at_offset(offset)
             })?;
         }
-        let base = self.base_leaf(disk, region, shape)?;
         let store = self.run.store;
         let context = Context {
             keys: store.keys(),
@@ -350,11 +359,11 @@ impl<'a> Worker<'a> {
         let shape = Shape::of(input.source.size())?;
         let length = usize::try_from(shape.region_length(region)).unwrap_or(0);
         let start = region * REGION;
-        let base = self.base_leaf(disk, region, shape)?;
+        let base = self.base_leaf(disk, region)?;
         let Some((id, leaf)) = base.filter(|_| store.is_whole()) else {
             // What stood here cannot be relied on: all of the region is read.
             let all = std::iter::once(0..length).collect::<Vec<_>>();
-            return self.region(disk, region, &all);
+            return self.region(disk, region, &all, None);
         };
         let context = Context {
             keys: store.keys(),
@@ -364,7 +373,7 @@ impl<'a> Worker<'a> {
             trust_base: true,
         };
         let read = |at: usize, part: &mut [u8]| input.read(start + to_u64(at), part);
-        self.dirty = std::iter::once(0..length).collect();
+        self.dirty = std::iter::once(0..self.buffer.len()).collect();
         let bytes = self.buffer.get_mut(..length).unwrap_or_default();
         let compressor = &mut self.compressor;
         let result = context.process_changes(bytes, &read, (id, &leaf), parts, compressor)?;
@@ -373,15 +382,12 @@ impl<'a> Worker<'a> {
     }
 
     /// The previous leaf of the region, if there is one of the same length that can be read.
-    fn base_leaf(
-        &self,
-        disk: usize,
-        region: u64,
-        shape: Shape,
-    ) -> Result<Option<(ChunkId, Arc<Leaf>)>> {
-        let Some(Some(tree)) = self.run.bases.get(disk) else {
+    fn base_leaf(&self, disk: usize, region: u64) -> Result<Option<BaseLeaf>> {
+        let (Some(input), Some(Some(tree))) = (self.run.disks.get(disk), self.run.bases.get(disk))
+        else {
             return Ok(None);
         };
+        let shape = Shape::of(input.source.size())?;
         if region >= tree.shape().regions()
             || tree.shape().region_length(region) != shape.region_length(region)
         {

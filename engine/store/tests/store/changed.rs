@@ -339,6 +339,45 @@ fn several_disks_with_and_without_changes() {
 }
 
 #[test]
+fn what_a_worker_read_before_does_not_show() {
+    // One worker takes a full region, then a short one by its changes, then one of which little is allocated.
+    let kit = Kit::new();
+    let (a, b) = (noise(R, 20), noise(2048, 21));
+    let mut c = vec![0; R];
+    c[..100].copy_from_slice(&noise(100, 22));
+    let point = |base: Option<&Point>| {
+        let mut sparse = TestDisk::new(c.clone());
+        sparse.extents = Some(vec![0..100]);
+        let changes = Changes::new(
+            2048,
+            [Change {
+                range: 0..2048,
+                zero: false,
+            }],
+        );
+        let disks = [
+            input("a", TestDisk::new(a.clone())),
+            DiskInput {
+                changes: base.map(|_| Arc::new(changes.unwrap())),
+                ..input("b", TestDisk::new(b.clone()))
+            },
+            input("c", sparse),
+        ];
+        let options = BackupOptions {
+            base: base.map(|point| point.id),
+            threads: 1,
+            ..BackupOptions::new("m")
+        };
+        let report = backup(&kit.store, &disks, &options, &Silent, &kit.clock);
+        report.unwrap().point
+    };
+    let base = point(None);
+    let made = point(Some(&base));
+    let roots = |point: &Point| -> Vec<_> { point.record.disks.iter().map(|d| d.root).collect() };
+    assert_eq!(roots(&made), roots(&base));
+}
+
+#[test]
 fn changes_without_a_base_that_fits_are_refused() {
     let kit = Kit::new();
     let bytes = noise(R, 8);
@@ -503,13 +542,13 @@ fn where_the_map_is_damaged_the_disk_is_read() {
         });
     assert!(damaged);
 
-    let disk = Arc::new(wide(&[3, 600], HashMap::from([(1500, 4)])));
+    let disk = Arc::new(wide(&[3, 600], HashMap::from([(601 * 1024, 4)])));
     let point = kit.changed("m", &base, disk.clone(), &changes_of(&disk));
     let point = point.unwrap();
     let [warning] = &point.record.warnings[..] else {
         panic!("{:?}", point.record.warnings);
     };
-    assert!(warning.contains("damaged in 1 regions"), "{warning}");
+    assert!(warning.contains("damaged in 2 regions"), "{warning}");
     assert_eq!(root(&full(&kit, "n", disk)), root(&point));
     let stored = open_disk(&kit.reopen(), &point, "disk0");
     assert!(read_vec(&stored, 600 * R as u64, R).unwrap() == noise(R, 13));
