@@ -84,7 +84,7 @@ pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volu
 pub use cairn_store::catalog::Listing;
 pub use cairn_store::{
     BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
-    Point, PointName, PointRecord, StoreStats, VerifyReport, names,
+    Level, Point, PointName, PointRecord, StoreStats, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;

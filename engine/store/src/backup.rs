@@ -6,12 +6,16 @@
 
 pub mod changed;
 pub mod claims;
+pub mod compare;
 pub mod gate;
+pub mod level;
 pub mod plan;
 pub mod region;
 pub mod run;
 pub mod seal;
 pub mod sink;
 pub mod work;
+pub mod worker;
 
+pub use level::Level;
 pub use run::{BackupOptions, BackupReport, DiskInput, backup};

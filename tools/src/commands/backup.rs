@@ -6,7 +6,7 @@ use crate::exit::{Answer, Exit, Failure, warn};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Point, Time, names};
+use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Level, Point, Time, names};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -43,9 +43,9 @@ pub struct Args {
     /// Take the images for raw disks, whatever their content looks like
     #[arg(long)]
     raw: bool,
-    /// zstd level, 1 to 19
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
-    level: i32,
+    /// zstd level, 1 to 19, or `auto`: as high as costs no time (1 to 9)
+    #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
+    level: Level,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -60,6 +60,10 @@ enum ConsistencyArg {
 
 fn parse_time(text: &str) -> Result<Time, String> {
     Time::parse(text).map_err(|e| e.to_string())
+}
+
+fn parse_level(text: &str) -> Result<Level, String> {
+    Level::parse(text).map_err(|e| e.to_string())
 }
 
 /// Runs the command.

@@ -12,6 +12,7 @@ pub mod window;
 
 pub use recut::Part;
 pub use walk::{Known, Step};
+pub use window::RegionSource;
 
 use crate::backup::changed::check::{Check, Verdict};
 use crate::backup::run::DiskInput;

@@ -1,10 +1,11 @@
 //! One region, from its bytes to its leaf and the frames of what is new in it.
 
 use crate::backup::claims::Claims;
+use crate::backup::compare::Compared;
 use crate::cut::CutParameters;
 use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
 use crate::hash::{ChunkKind, Keys};
-use crate::map::holes::{canonical_holes, is_zero};
+use crate::map::holes::canonical_holes;
 use crate::map::{Extent, Leaf};
 use crate::store::Store;
 use cairn_base::{ChunkId, Result};
@@ -57,35 +58,41 @@ impl Context<'_> {
         self.claims.holds(id) || self.store.holds(id, length).unwrap_or(false)
     }
 
-    /// Works on a region. `bytes` is all of it, with zeros where `data` does not reach; `base` is the previous point's
-    /// leaf of the same region and its id.
+    /// Works on a region. `bytes` is all of it, with zeros in `known_zero`; `base` is the previous point's leaf of the same
+    /// region and its id, and `compared` what came of comparing with it.
     ///
     /// # Errors
     /// What the compressor reports.
     pub fn process(
         &self,
         bytes: &[u8],
-        data: &[Range<usize>],
+        known_zero: &[Range<usize>],
         base: Option<(ChunkId, &Leaf)>,
+        compared: &Compared,
         compressor: &mut Compressor,
     ) -> Result<RegionResult> {
-        let known_zero = gaps(data, bytes.len());
-        let mut known = HashMap::new();
-        if let Some((id, leaf)) = base {
-            let same = self.compare(bytes, &known_zero, leaf, &mut known);
-            if same && (self.trust_base || self.all_stored(leaf)) {
-                return Ok(RegionResult {
-                    leaf: id,
-                    // The leaf itself must be there too; in a store that is whole it is.
-                    leaf_bytes: (!self.trust_base && !id.is_null())
-                        .then(|| leaf.encode())
-                        .filter(|encoded| self.must_store(&id, length_of(encoded))),
-                    ..RegionResult::default()
-                });
-            }
+        if let Some((id, leaf)) = base
+            && compared.same
+            && (self.trust_base || self.all_stored(leaf))
+        {
+            return Ok(RegionResult {
+                leaf: id,
+                // The leaf itself must be there too; in a store that is whole it is.
+                leaf_bytes: (!self.trust_base && !id.is_null())
+                    .then(|| leaf.encode())
+                    .filter(|encoded| self.must_store(&id, length_of(encoded))),
+                ..RegionResult::default()
+            });
         }
         let mut result = RegionResult::default();
-        let leaf = self.cut(bytes, &known_zero, base, &known, compressor, &mut result)?;
+        let leaf = self.cut(
+            bytes,
+            known_zero,
+            base,
+            &compared.known,
+            compressor,
+            &mut result,
+        )?;
         if leaf.is_hole() {
             return Ok(result);
         }
@@ -153,50 +160,6 @@ impl Context<'_> {
         Ok(leaf)
     }
 
-    /// Whether the region still is what the old leaf says. The chunks that are still the same are noted by offset and length
-    /// in `known`, so that they need not be hashed again.
-    fn compare(
-        &self,
-        bytes: &[u8],
-        known_zero: &[Range<usize>],
-        leaf: &Leaf,
-        known: &mut HashMap<(usize, u32), ChunkId>,
-    ) -> bool {
-        let mut at = 0usize;
-        let mut misses = 0;
-        for extent in &leaf.extents {
-            let length = usize::try_from(extent.length).unwrap_or(usize::MAX);
-            let end = at.saturating_add(length);
-            let Some(part) = bytes.get(at..end) else {
-                return false;
-            };
-            let same = match extent.chunk {
-                Some(id) => {
-                    let same = self.keys.chunk_id(ChunkKind::Data, part) == id;
-                    if same {
-                        known.insert((at, extent.length), id);
-                    }
-                    same
-                }
-                None => {
-                    known_zero
-                        .iter()
-                        .any(|zero| zero.start <= at && end <= zero.end)
-                        || is_zero(part)
-                }
-            };
-            if !same {
-                misses += 1;
-                // Where much has changed, hashing old boundaries is wasted.
-                if misses > MAX_MISSES {
-                    return false;
-                }
-            }
-            at = end;
-        }
-        misses == 0 && at == bytes.len()
-    }
-
     fn all_stored(&self, leaf: &Leaf) -> bool {
         leaf.extents.iter().all(|extent| match extent.chunk {
             Some(id) => self.is_stored(&id, extent.length),
@@ -204,9 +167,6 @@ impl Context<'_> {
         })
     }
 }
-
-/// Old chunks that may differ before the rest of a region is cut without looking at old boundaries.
-const MAX_MISSES: usize = 4;
 
 pub(crate) fn length_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)

@@ -2,6 +2,7 @@
 
 use crate::backup::changed::{self, Asked, Prepared};
 use crate::backup::claims::Claims;
+use crate::backup::level::Level;
 use crate::backup::plan::{allocated_bytes, of_source};
 use crate::backup::work::{Run, threads};
 use crate::catalog::{
@@ -59,8 +60,8 @@ pub struct BackupOptions {
     pub time: Option<Time>,
     /// What the caller knows of the disks' consistency.
     pub consistency: Consistency,
-    /// zstd level, 1 to 19.
-    pub level: i32,
+    /// How much work compression may be.
+    pub level: Level,
     /// The point to compare with, of the same machine; `None`: the latest. Change information needs one.
     pub base: Option<PointId>,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
@@ -74,7 +75,7 @@ impl BackupOptions {
             machine: machine.into(),
             time: None,
             consistency: Consistency::Crash,
-            level: 3,
+            level: Level::default(),
             base: None,
             threads: 0,
         }
@@ -138,6 +139,8 @@ pub fn backup(
         claims: Claims::default(),
         known: prepared.known,
         lost_regions: Default::default(),
+        // Told from the start, until it proves to be fast.
+        slow_source: true.into(),
     };
     let mut done = run.all()?;
     monitor.finish(Stage::Backup);

@@ -155,6 +155,9 @@ impl Recut<'_, '_> {
             }
             joins
         });
+        for range in &wanted {
+            self.window.will_need(range);
+        }
         for range in wanted {
             self.window.load(range)?;
         }

@@ -1,7 +1,7 @@
 //! One region of which parts changed: from its old leaf and the changed bytes to its new leaf and the frames of what is new.
 
 use crate::backup::changed::recut::{Part, Piece, chunks_of, recut};
-use crate::backup::changed::window::{ReadRegion, Window};
+use crate::backup::changed::window::{RegionSource, Window};
 use crate::backup::region::{Context, FrameBuilder, RegionResult, length_of};
 use crate::frame::Compressor;
 use crate::hash::ChunkKind;
@@ -18,13 +18,13 @@ impl Context<'_> {
     pub fn process_changes(
         &self,
         buffer: &mut [u8],
-        read: ReadRegion<'_>,
+        image: &dyn RegionSource,
         base: (ChunkId, &Leaf),
         parts: &[Part],
         compressor: &mut Compressor,
     ) -> Result<RegionResult> {
         let (base_id, base) = base;
-        let mut window = Window::new(buffer, read);
+        let mut window = Window::new(buffer, image);
         let pieces = recut(self.cut, base, parts, &mut window)?;
         let mut result = RegionResult {
             read_bytes: window.read_bytes(),

@@ -20,24 +20,33 @@ pub enum Block {
     Data,
 }
 
-/// Reads bytes of a region from the image: offset in the region, buffer.
-pub type ReadRegion<'a> = &'a dyn Fn(usize, &mut [u8]) -> Result<()>;
+/// A region of the image.
+pub trait RegionSource {
+    /// Fills `buffer` from the byte `at` of the region.
+    ///
+    /// # Errors
+    /// What the image reports.
+    fn read(&self, at: usize, buffer: &mut [u8]) -> Result<()>;
+
+    /// Hints that these bytes of the region are read soon.
+    fn will_need(&self, range: Range<usize>);
+}
 
 /// A region, read in blocks as they are asked for.
 pub struct Window<'a> {
     bytes: &'a mut [u8],
     blocks: Vec<Block>,
-    read: ReadRegion<'a>,
+    source: &'a dyn RegionSource,
     read_bytes: u64,
 }
 
 impl<'a> Window<'a> {
     /// A region with nothing read. What `bytes` holds does not matter; it is as long as the region.
-    pub fn new(bytes: &'a mut [u8], read: ReadRegion<'a>) -> Window<'a> {
+    pub fn new(bytes: &'a mut [u8], source: &'a dyn RegionSource) -> Window<'a> {
         Window {
             blocks: vec![Block::Unread; bytes.len().div_ceil(BLOCK)],
             bytes,
-            read,
+            source,
             read_bytes: 0,
         }
     }
@@ -95,6 +104,13 @@ impl<'a> Window<'a> {
         range.start / BLOCK..range.end.div_ceil(BLOCK).min(self.blocks.len())
     }
 
+    /// Hints that `range` will be loaded.
+    pub fn will_need(&self, range: &Range<usize>) {
+        let blocks = self.touched(range);
+        let end = (blocks.end * BLOCK).min(self.bytes.len());
+        self.source.will_need(blocks.start * BLOCK..end);
+    }
+
     /// Reads the blocks that `range` touches and of which nothing is known.
     ///
     /// # Errors
@@ -119,7 +135,7 @@ impl<'a> Window<'a> {
         let start = blocks.start * BLOCK;
         let end = (blocks.end * BLOCK).min(self.bytes.len());
         let part = self.bytes.get_mut(start..end).unwrap_or_default();
-        (self.read)(start, part)?;
+        self.source.read(start, part)?;
         self.read_bytes += to_u64(part.len());
         let states = self.blocks.get_mut(blocks).unwrap_or_default();
         for (state, bytes) in states.iter_mut().zip(part.chunks(BLOCK)) {

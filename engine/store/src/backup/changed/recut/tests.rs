@@ -1,6 +1,7 @@
 //! What is cut from changes is what is cut from all bytes.
 
 use super::*;
+use crate::backup::changed::window::RegionSource;
 use crate::map::holes::{MIN_HOLE, canonical_holes};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -57,6 +58,25 @@ fn leaf_of(cut: CutParameters, bytes: &[u8]) -> Leaf {
     leaf
 }
 
+/// A region in memory that notes what is read.
+struct Bytes<'a> {
+    bytes: &'a [u8],
+    reads: RefCell<Vec<Range<usize>>>,
+}
+
+impl RegionSource for Bytes<'_> {
+    fn read(&self, at: usize, buffer: &mut [u8]) -> Result<()> {
+        let range = at..at + buffer.len();
+        buffer.copy_from_slice(&self.bytes[range.clone()]);
+        self.reads.borrow_mut().push(range);
+        Ok(())
+    }
+
+    fn will_need(&self, range: Range<usize>) {
+        assert!(range.end <= self.bytes.len());
+    }
+}
+
 /// The leaf from the old one and the changes, and the bytes read.
 fn leaf_by_changes(
     cut: CutParameters,
@@ -64,14 +84,12 @@ fn leaf_by_changes(
     new: &[u8],
     parts: &[Part],
 ) -> (Leaf, Vec<Range<usize>>) {
-    let reads = RefCell::new(Vec::new());
-    let read = |at: usize, part: &mut [u8]| {
-        reads.borrow_mut().push(at..at + part.len());
-        part.copy_from_slice(&new[at..at + part.len()]);
-        Ok(())
+    let source = Bytes {
+        bytes: new,
+        reads: RefCell::default(),
     };
     let mut buffer = vec![0xAA; new.len()];
-    let mut window = Window::new(&mut buffer, &read);
+    let mut window = Window::new(&mut buffer, &source);
     let pieces = recut(cut, base, parts, &mut window).unwrap();
     let mut leaf = Leaf::default();
     let mut at = 0;
@@ -88,7 +106,7 @@ fn leaf_by_changes(
             chunk,
         });
     }
-    (leaf, reads.into_inner())
+    (leaf, source.reads.into_inner())
 }
 
 fn noise(length: usize, seed: u64) -> Vec<u8> {
@@ -173,7 +191,11 @@ fn apply(bytes: &mut [u8], base: &Leaf, writes: &[Write]) -> Vec<Part> {
     parts
 }
 
-fn check(cut: CutParameters, old: &[u8], writes: &[Write]) -> Result<(), TestCaseError> {
+fn check(
+    cut: CutParameters,
+    old: &[u8],
+    writes: &[Write],
+) -> std::result::Result<(), TestCaseError> {
     let base = leaf_of(cut, old);
     let mut new = old.to_vec();
     let parts = apply(&mut new, &base, writes);
