@@ -170,16 +170,16 @@ fn what_makes_no_sense_is_refused() {
     )
     .unwrap();
     fs::write(bench.path("other.json"), r#"[{"offset": 0, "length": 1}]"#).unwrap();
-    let base = ["--base", "m@latest"];
+    let [option, base] = ["--base", "m@latest"];
     for (code, arguments) in [
         (2, &["--changed", "none.json", "a.raw"][..]),
-        (2, &[base[0], base[1], "a.raw"]),
-        (2, &[base[0], base[1], "--changed", "x=none.json", "a.raw"]),
+        (2, &[option, base, "a.raw"]),
+        (2, &[option, base, "--changed", "x=none.json", "a.raw"]),
         (
             2,
             &[
-                base[0],
-                base[1],
+                option,
+                base,
                 "--changed",
                 "none.json",
                 "--changed",
@@ -187,21 +187,21 @@ fn what_makes_no_sense_is_refused() {
                 "a.raw",
             ],
         ),
-        (2, &[base[0], base[1], "--changed", "far.json", "a.raw"]),
-        (2, &[base[0], base[1], "--changed", "other.json", "a.raw"]),
-        (1, &[base[0], base[1], "--changed", "missing.json", "a.raw"]),
+        (2, &[option, base, "--changed", "far.json", "a.raw"]),
+        (2, &[option, base, "--changed", "other.json", "a.raw"]),
+        (1, &[option, base, "--changed", "missing.json", "a.raw"]),
         (
             1,
             &[
-                base[0],
+                option,
                 "m@2001-01-01T00-00-00Z",
                 "--changed",
                 "none.json",
                 "a.raw",
             ],
         ),
-        (1, &[base[0], "n@latest", "--changed", "none.json", "a.raw"]),
-        (2, &[base[0], base[1], "--changed", "none.json", "C=a.raw"]),
+        (1, &[option, "n@latest", "--changed", "none.json", "a.raw"]),
+        (2, &[option, base, "--changed", "none.json", "C=a.raw"]),
     ] {
         let mut all = vec!["backup", "store", "--machine", "m"];
         all.extend_from_slice(arguments);
@@ -209,22 +209,21 @@ fn what_makes_no_sense_is_refused() {
         assert!(!refused.stderr.is_empty(), "{arguments:?}");
     }
     assert_eq!(bench.points().len(), 2);
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_its_place() {
+    let bench = Bench::new();
+    bench.noise("a.raw", 26, MIB);
+    bench.backup("m", &["a.raw"]);
+    fs::write(bench.path("bad.json"), "[{\"start\": 0,\n \"length\": -5}]").unwrap();
+    let command = ["backup", "store", "--machine", "m", "--base", "m@latest"];
     let refused = bench.expect(
         2,
-        &[
-            "backup",
-            "store",
-            "--machine",
-            "m",
-            base[0],
-            base[1],
-            "--changed",
-            "other.json",
-            "a.raw",
-        ],
+        &[&command[..], &["--changed", "bad.json", "a.raw"]].concat(),
     );
     assert!(
-        refused.stderr.contains("line 1 column"),
+        refused.stderr.contains("line 2 column"),
         "{}",
         refused.stderr
     );

@@ -2,7 +2,8 @@
 //!
 //! Both are one JSON array of objects with `start` and `length` in bytes of the disk. An entry counts as changed unless its
 //! `depth` is above 0 (it comes from a backing file) or its `present` is `false` (it stands in no file of the chain). `zero`: it reads
-//! as zeros now. Entries may come in any order and overlap; other fields are not looked at.
+//! as zeros now. What is not present reads as zeros; where it is said not to, this is the map of a dirty bitmap (`x-dirty-bitmap`), in which dirty
+//! blocks look absent and clean ones present: it is refused. Entries may come in any order and overlap; other fields are not looked at.
 
 use cairn::{ChangeList, Changes, Error, Result};
 use serde::Deserialize;
@@ -70,7 +71,7 @@ pub fn read(path: &Path, size: u64) -> Result<Changes> {
             Error::invalid("this is no change information of the disk")
                 .at_path(path)
                 .caused_by(error)
-                .advise("see `cairn backup --help`")
+                .advise("see `cairn backup --help` and the README")
         }
     })
 }
@@ -111,6 +112,12 @@ impl<'de> Visitor<'de> for Entries {
                     "more than {} entries",
                     self.limit
                 )));
+            }
+            // [qemu, block/nbd.c] A dirty bitmap is shown as if it were allocation: the opposite of what it would be taken for.
+            if !entry.present && !entry.zero {
+                return Err(A::Error::custom(
+                    "neither present nor zeros: the map of a dirty bitmap must be made a plain list first",
+                ));
             }
             let changed = entry.depth == 0 && entry.present;
             // What is not taken must lie on the disk all the same: otherwise it is the map of another one.
@@ -158,6 +165,18 @@ mod tests {
         assert_eq!(
             ranges(qemu).unwrap(),
             [(1000, 1024, false), (1024, 2024, true)]
+        );
+    }
+
+    #[test]
+    fn the_map_of_a_dirty_bitmap_is_refused() {
+        // As qemu-img 10.0 prints it of `x-dirty-bitmap`: the second range is dirty.
+        let map = r#"[{ "start": 0, "length": 1024, "depth": 0, "present": true, "zero": false, "data": true, "compressed": false, "offset": 0},
+            { "start": 1024, "length": 512, "depth": 0, "present": false, "zero": false, "data": false, "compressed": false}]"#;
+        let error = ranges(map).unwrap_err();
+        assert!(
+            error.contains("dirty bitmap") && error.contains("line 2"),
+            "{error}"
         );
     }
 

@@ -3,9 +3,9 @@
 use cairn_base::{Error, Result};
 use std::ops::Range;
 
-/// Ranges kept at most, 24 bytes each. Where there are more, those that lie close together become one: that costs reading,
+/// Ranges kept at most of a disk, 24 bytes each. Where there are more, those that lie close together become one: that costs reading,
 /// and nothing else.
-const MAX_RANGES: usize = 1 << 20;
+const MAX_RANGES: usize = 1 << 18;
 /// Gaps that are closed first when there are too many ranges, in bytes.
 const FIRST_GAP: u64 = 64 << 10;
 

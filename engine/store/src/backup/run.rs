@@ -92,8 +92,9 @@ pub struct BackupReport {
 /// Backs up disks as one point. On any error nothing was added but, at most, chunks that the next backup finds.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for bad names and change information without a base, [`Kind::NotFound`] for a base that is not there, [`Kind::Busy`] if the machine or store is busy, [`Kind::Interrupted`] on request;
-/// whatever an image or the store's folder reports.
+/// [`Kind::Invalid`] for bad names and change information without a base, [`Kind::NotFound`] for a base that is not there,
+/// [`Kind::Busy`] if the machine or store is busy, [`Kind::Interrupted`] on request; whatever an image or the store's folder
+/// reports.
 pub fn backup(
     store: &Arc<Store>,
     disks: &[DiskInput],
@@ -108,16 +109,14 @@ pub fn backup(
     let Before {
         moment,
         machine,
+        sequence,
         base,
         mut warnings,
-    } = look_back(store, &permit, options, clock)?;
-    let named = base.as_ref().filter(|_| options.base.is_some());
-    changed::check_changes(disks, named)?;
+    } = look_back(store, &permit, options, disks, clock)?;
     let stands_on: Vec<_> = base.iter().map(|point| point.id).collect();
     let session = Session::begin(store.folder().clone(), SessionKind::Write, &stands_on)?;
     store.refresh()?;
     let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
-    let sequence = next_sequence(store, &options.machine)?;
     let asked = Asked {
         store,
         base: base.as_ref(),
@@ -146,9 +145,7 @@ pub fn backup(
     monitor.finish(Stage::Backup);
     warnings.append(&mut done.warnings);
     warnings.extend(changes(disks)?);
-    for warning in &warnings {
-        monitor.warn(warning);
-    }
+    warnings.iter().for_each(|warning| monitor.warn(warning));
     done.stats.read += prepared.read;
     done.stats.unchanged = prepared.unchanged;
     done.stats.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -184,6 +181,7 @@ struct Before {
     moment: Moment,
     /// The machine's name as its first point spells it: names are the same whatever their case.
     machine: String,
+    sequence: u64,
     base: Option<Point>,
     warnings: Vec<String>,
 }
@@ -193,6 +191,7 @@ fn look_back(
     store: &Arc<Store>,
     permit: &WriterPermit,
     options: &BackupOptions,
+    disks: &[DiskInput],
     clock: &dyn Clock,
 ) -> Result<Before> {
     let listing = machine_points(store, &options.machine)?;
@@ -221,11 +220,14 @@ fn look_back(
             }
         },
     };
+    let named = base.as_ref().filter(|_| options.base.is_some());
+    changed::check_changes(disks, named)?;
     let first = listing.points.first();
     let machine = first.map_or_else(|| options.machine.clone(), |p| p.record.machine.clone());
     Ok(Before {
         moment,
         machine,
+        sequence: next_sequence(store, &options.machine)?,
         base,
         warnings,
     })

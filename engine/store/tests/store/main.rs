@@ -10,3 +10,5 @@ mod crashes;
 mod damage;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod wide;

@@ -70,7 +70,7 @@ pub fn recut(
     recut.load_changes()?;
     widen(recut.window)?;
     let zero = |block: &Block| !matches!(block, Block::Unread | Block::Data);
-    let length = recut.window.len();
+    let length = recut.window.length();
     let holes = holes_of_blocks(recut.window.blocks().iter().map(zero), length);
     let mut pieces = Vec::new();
     let mut at = 0;
@@ -229,4 +229,5 @@ pub fn chunks_of(leaf: &Leaf) -> impl Iterator<Item = ChunkId> + '_ {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests;

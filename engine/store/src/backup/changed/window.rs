@@ -52,7 +52,7 @@ impl<'a> Window<'a> {
     }
 
     /// Bytes of the region.
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.bytes.len()
     }
 

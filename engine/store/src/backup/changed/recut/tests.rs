@@ -342,7 +342,7 @@ fn a_run_that_ends_a_byte_behind_an_old_cut_may_lose_it() {
         let length = extent.length as usize;
         at += length;
         if at % BLOCK == BLOCK - 1 && at + 1 + MIN_HOLE <= old.len() {
-            seen += usize::from(length % 2 == 0);
+            seen += usize::from(length.is_multiple_of(2));
             let mut new = old.clone();
             let zeros = at + 1..at + 1 + MIN_HOLE;
             new[zeros.clone()].fill(0);
