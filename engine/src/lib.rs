@@ -69,6 +69,7 @@
 
 pub mod copy;
 pub mod input;
+pub mod jobs;
 pub mod point;
 pub mod restore;
 pub mod store;
@@ -88,6 +89,7 @@ pub use cairn_store::{
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;
+pub use jobs::Job;
 pub use point::PointView;
 pub use restore::{ImageFormat, RestoreOptions, Restored, restore};
 pub use store::Store;

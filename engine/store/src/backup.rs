@@ -5,7 +5,6 @@
 //! thread seals packs, so that nobody waits for a disk to sync.
 
 pub mod changed;
-pub mod claims;
 pub mod compare;
 pub mod gate;
 pub mod level;

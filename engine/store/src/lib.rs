@@ -10,6 +10,7 @@ pub mod backup;
 pub mod cache;
 pub mod catalog;
 pub mod changes;
+pub mod claims;
 pub mod codec;
 pub mod cut;
 pub mod disk;

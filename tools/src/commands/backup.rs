@@ -1,5 +1,7 @@
 //! `cairn backup STORE --machine NAME [DISK=]IMAGE... [--base POINT --changed [DISK=]RANGES.json]`
 
+mod jobs;
+
 use crate::address::open_store;
 use crate::changes;
 use crate::exit::{Answer, Exit, Failure, warn};
@@ -12,17 +14,23 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Back up disks as one recovery point of a machine.
+/// Back up disks as one recovery point of a machine, or several machines at once.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
     store: PathBuf,
     /// Name of the machine the disks belong to
-    #[arg(long, value_name = "NAME")]
-    machine: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "jobs")]
+    machine: Option<String>,
     /// Disk images: raw, VHD, VHDX or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
-    #[arg(required = true, value_name = "[DISK=]IMAGE")]
+    #[arg(required_unless_present = "jobs", value_name = "[DISK=]IMAGE")]
     images: Vec<OsString>,
+    /// Several machines: a JSON list of {"machine": NAME, "disks": ["[DISK=]IMAGE", ...]}, each with "time" and "consistency" if wanted
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["machine", "images", "time", "base", "changed"])]
+    jobs: Option<PathBuf>,
+    /// Machines of a list that are backed up at the same time
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "jobs", value_parser = clap::value_parser!(u8).range(1..=64))]
+    at_once: u8,
     /// Time of the point, if not now; before the latest point it is an import and never `latest`
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time: Option<Time>,
@@ -51,11 +59,21 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ConsistencyArg {
     Crash,
     Frozen,
     Clean,
+}
+
+impl From<ConsistencyArg> for Consistency {
+    fn from(arg: ConsistencyArg) -> Consistency {
+        match arg {
+            ConsistencyArg::Crash => Consistency::Crash,
+            ConsistencyArg::Frozen => Consistency::Frozen,
+            ConsistencyArg::Clean => Consistency::Clean,
+        }
+    }
 }
 
 fn parse_time(text: &str) -> Result<Time, String> {
@@ -70,38 +88,24 @@ fn parse_level(text: &str) -> Result<Level, String> {
 pub fn run(args: &Args) -> Answer {
     // Nothing is left out by this version, so an exact backup is what every backup is.
     let _everything = args.exact;
-    let hint = if args.raw {
-        FormatHint::Raw
-    } else {
-        FormatHint::Detect
-    };
-    let mut disks = Vec::new();
-    let mut warnings: Vec<String> = Vec::new();
-    for (index, image) in args.images.iter().enumerate() {
-        let (name, path) = split_name(image, index)?;
-        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
-        for warning in disk.warnings() {
-            warn(&format!("{}: {warning}", path.display()));
-            warnings.push(format!("{}: {warning}", path.display()));
-        }
-        disks.push(disk);
+    if let Some(file) = &args.jobs {
+        return jobs::run(args, file);
     }
+    let mut warnings: Vec<String> = Vec::new();
+    let disks = open_disks(&args.images, args.raw, &mut warnings)?;
     let disks = with_changes(disks, &args.changed)?;
     let store = open_store(&args.store)?;
     let base = match &args.base {
         Some(name) => Some(store.find_point(name)?.id),
         None => None,
     };
+    let machine = args.machine.clone().unwrap_or_default();
     let options = BackupOptions {
         time: args.time,
         base,
         level: args.level,
-        consistency: match args.consistency {
-            ConsistencyArg::Crash => Consistency::Crash,
-            ConsistencyArg::Frozen => Consistency::Frozen,
-            ConsistencyArg::Clean => Consistency::Clean,
-        },
-        ..BackupOptions::new(&args.machine)
+        consistency: args.consistency.into(),
+        ..BackupOptions::new(machine)
     };
     let point = store.backup(disks, &options, &Progress::default())?;
     warnings.extend(point.record.warnings.iter().cloned());
@@ -115,6 +119,30 @@ pub fn run(args: &Args) -> Answer {
     } else {
         Exit::Warnings
     })
+}
+
+/// Opens the images of one machine; what is odd about them is told and added to `warnings`.
+fn open_disks(
+    images: &[OsString],
+    raw: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<DiskImage>, Failure> {
+    let hint = if raw {
+        FormatHint::Raw
+    } else {
+        FormatHint::Detect
+    };
+    let mut disks = Vec::new();
+    for (index, image) in images.iter().enumerate() {
+        let (name, path) = split_name(image, index)?;
+        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
+        for warning in disk.warnings() {
+            warn(&format!("{}: {warning}", path.display()));
+            warnings.push(format!("{}: {warning}", path.display()));
+        }
+        disks.push(disk);
+    }
+    Ok(disks)
 }
 
 /// `X=Y` names a disk if X can be a disk's name; anything else is a path.

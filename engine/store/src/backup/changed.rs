@@ -22,11 +22,12 @@ use crate::store::Store;
 use crate::tree::Tree;
 use cairn_base::{Error, Monitor, Result};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What [`prepare`] needs to know.
 pub struct Asked<'a> {
     /// The store.
-    pub store: &'a Store,
+    pub store: &'a Arc<Store>,
     /// The point that changes are relative to.
     pub base: Option<&'a Point>,
     /// The disks.

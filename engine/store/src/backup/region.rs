@@ -1,7 +1,7 @@
 //! One region, from its bytes to its leaf and the frames of what is new in it.
 
-use crate::backup::claims::Claims;
 use crate::backup::compare::Compared;
+use crate::claims::Writer;
 use crate::cut::CutParameters;
 use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
 use crate::hash::{ChunkKind, Keys};
@@ -20,10 +20,29 @@ pub struct Context<'a> {
     pub cut: CutParameters,
     /// What is in the store already.
     pub store: &'a Store,
-    /// What this session stores.
-    pub claims: &'a Claims,
+    /// What this backup stores.
+    pub writer: &'a Writer,
     /// Whether everything the previous map names is in the store for sure.
     pub trust_base: bool,
+}
+
+/// Whether the chunk is `writer`'s to store now: it is not stored, and no backup of this process stores it. Then it is claimed.
+pub fn must_store(store: &Store, writer: &Writer, id: &ChunkId, length: u32) -> bool {
+    if writer.holds(id) {
+        return false;
+    }
+    let generation = store.generation();
+    // A look-up that fails counts as absent: storing a chunk twice is harmless.
+    let stored = || store.holds(id, length).unwrap_or(false);
+    if stored() || !writer.claim(id) {
+        return false;
+    }
+    // Another backup may have published it, and given up its claim, between the look-up and ours.
+    if store.generation() != generation && stored() {
+        writer.release(&id.prefix());
+        return false;
+    }
+    true
 }
 
 /// What became of a region.
@@ -42,20 +61,13 @@ pub struct RegionResult {
 }
 
 impl Context<'_> {
-    /// Whether the chunk is stored, or somebody in this session stores it; if not, it is ours to store now.
+    /// Whether the chunk is ours to store now: it is not stored, and no backup of this process stores it.
     pub(crate) fn must_store(&self, id: &ChunkId, length: u32) -> bool {
-        if self.claims.holds(id) {
-            return false;
-        }
-        // A look-up that fails counts as absent: storing a chunk twice is harmless.
-        if self.store.holds(id, length).unwrap_or(false) {
-            return false;
-        }
-        self.claims.claim(id)
+        must_store(self.store, self.writer, id, length)
     }
 
     fn is_stored(&self, id: &ChunkId, length: u32) -> bool {
-        self.claims.holds(id) || self.store.holds(id, length).unwrap_or(false)
+        self.writer.holds(id) || self.store.holds(id, length).unwrap_or(false)
     }
 
     /// Works on a region. `bytes` is all of it, with zeros in `known_zero`; `base` is the previous point's leaf of the same

@@ -1,15 +1,15 @@
 //! A backup from its start to its commit.
 
 use crate::backup::changed::{self, Asked, Prepared};
-use crate::backup::claims::Claims;
 use crate::backup::level::Level;
 use crate::backup::plan::{allocated_bytes, of_source};
-use crate::backup::work::{Run, threads};
+use crate::backup::work::{Done, Run, threads};
 use crate::catalog::{
     Listing, Moment, choose_time, latest, lock_machine, machine_points, next_sequence,
     publish_point,
 };
 use crate::changes::Changes;
+use crate::claims::Claims;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
@@ -66,6 +66,9 @@ pub struct BackupOptions {
     pub base: Option<PointId>,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
+    /// New chunks after which what is new is made public in the middle of a backup: bounds memory, and lets an interrupted
+    /// first backup go on where it was. Backups of one process that run at once share it. By default 524,288, about 16 GiB of data.
+    pub checkpoint: usize,
 }
 
 impl BackupOptions {
@@ -78,6 +81,7 @@ impl BackupOptions {
             level: Level::default(),
             base: None,
             threads: 0,
+            checkpoint: 1 << 19,
         }
     }
 }
@@ -127,22 +131,7 @@ pub fn backup(
         monitor,
     };
     let prepared = changed::prepare(&asked, &mut warnings)?;
-    monitor.begin(Stage::Backup, to_read(disks, &prepared)?);
-    let run = Run {
-        store,
-        session: &session,
-        options,
-        monitor,
-        disks,
-        bases,
-        claims: Claims::default(),
-        known: prepared.known,
-        lost_regions: Default::default(),
-        // Told from the start, until it proves to be fast.
-        slow_source: true.into(),
-    };
-    let mut done = run.all()?;
-    monitor.finish(Stage::Backup);
+    let mut done = run_all(&asked, &prepared, &session, options)?;
     warnings.append(&mut done.warnings);
     warnings.extend(changes(disks)?);
     warnings.iter().for_each(|warning| monitor.warn(warning));
@@ -164,6 +153,40 @@ pub fn backup(
     };
     let point = publish_point(store, record)?;
     Ok(BackupReport { point })
+}
+
+/// Backs up the disks; when it returns, everything new is public.
+fn run_all(
+    asked: &Asked<'_>,
+    prepared: &Prepared,
+    session: &Session,
+    options: &BackupOptions,
+) -> Result<Done> {
+    let (store, monitor) = (asked.store, asked.monitor);
+    monitor.begin(Stage::Backup, to_read(asked.disks, prepared)?);
+    let run = |claims: &Arc<Claims>| {
+        let run = Run {
+            store,
+            session,
+            options,
+            monitor,
+            disks: asked.disks,
+            bases: asked.bases,
+            known: &prepared.known,
+            writer: claims.enter(),
+            lost_regions: Default::default(),
+            // Told from the start, until it proves to be fast.
+            slow_source: true.into(),
+        };
+        run.all_and_wait()
+    };
+    let done = match run(store.claims())? {
+        Some(done) => done,
+        // Nobody but ourselves can be waited for in vain then.
+        None => run(&Arc::default())?.ok_or_else(|| Error::invalid("a backup waits for itself"))?,
+    };
+    monitor.finish(Stage::Backup);
+    Ok(done)
 }
 
 /// Bytes of disk that will be looked at, at most, but for those that check what is claimed.

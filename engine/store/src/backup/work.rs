@@ -1,7 +1,6 @@
 //! The threads of a backup: workers that take regions, and the writer that puts their results in order.
 
 use crate::backup::changed::Known;
-use crate::backup::claims::Claims;
 use crate::backup::gate::Gate;
 use crate::backup::plan::Plan;
 use crate::backup::region::RegionResult;
@@ -9,6 +8,7 @@ use crate::backup::run::{BackupOptions, DiskInput};
 use crate::backup::seal::Sealer;
 use crate::backup::sink::Sink;
 use crate::backup::worker::Worker;
+use crate::claims::{Waited, Writer};
 use crate::map::{MapBuilder, Shape};
 use crate::point::{BackupStats, DiskRecord};
 use crate::session::Session;
@@ -19,11 +19,13 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 /// A worker and its window need about 25 MiB: more of them would break the memory budget.
 const MAX_THREADS: usize = 8;
+/// How often the writer looks whether it should stop or publish early.
+const GLANCE: Duration = Duration::from_millis(100);
 /// Regions in flight for each worker.
 const WINDOW: u64 = 4;
 
@@ -40,11 +42,11 @@ pub struct Run<'a> {
     /// The disks.
     pub disks: &'a [DiskInput],
     /// The previous map of each disk.
-    pub bases: Vec<Option<Tree>>,
-    /// What this session stores.
-    pub claims: Claims,
+    pub bases: &'a [Option<Tree>],
     /// What is known of each disk, where only changes are read.
-    pub known: Vec<Option<Known>>,
+    pub known: &'a [Option<Known>],
+    /// What this backup stores.
+    pub writer: Writer,
     /// Regions of the previous maps that could not be read.
     pub lost_regions: AtomicU64,
     /// Whether the source is slower than memory: then it is told what will be needed.
@@ -90,7 +92,7 @@ impl Run<'_> {
     pub fn all(&self) -> Result<Done> {
         let threads = threads(self.options);
         let sources = self.disks.iter().map(|disk| disk.source.clone()).collect();
-        let plan = Mutex::new(Plan::new(sources, self.known.clone())?);
+        let plan = Mutex::new(Plan::new(sources, self.known.to_vec())?);
         let window = WINDOW * u64::try_from(threads).unwrap_or(1);
         let gate = Gate::new(window);
         // Wide enough that a worker inside the gate never waits here.
@@ -109,6 +111,16 @@ impl Run<'_> {
             drop(receive);
             written
         })
+    }
+
+    /// As [`all`](Run::all), and then waits for the other backups of this process that were relied on; `None` if that was in vain.
+    ///
+    /// # Errors
+    /// As [`all`](Run::all).
+    pub fn all_and_wait(&self) -> Result<Option<Done>> {
+        let done = self.all()?;
+        let waited = self.writer.wait(&|| self.monitor.stop_requested())?;
+        Ok((waited == Waited::Public).then_some(done))
     }
 
     fn work(&self, plan: &Mutex<Plan>, gate: &Gate, send: &SyncSender<Answer>) {
@@ -135,6 +147,7 @@ impl Run<'_> {
             if !gate.enter(number) {
                 return;
             }
+            self.writer.begin(number);
             let outcome = worker.task(task, stood.elapsed());
             let failed = outcome.is_err();
             if send.send((number, outcome)).is_err() || failed {
@@ -145,13 +158,7 @@ impl Run<'_> {
 
     /// Takes outcomes in order; writes frames, leaves and nodes; answers the roots.
     fn write(&self, receive: &Receiver<Answer>, gate: &Gate, sealer: Sealer<'_>) -> Result<Done> {
-        let mut sink = Sink::new(
-            self.store,
-            self.session,
-            &self.claims,
-            sealer,
-            self.options.level.first(),
-        )?;
+        let mut sink = Sink::new(self.store, self.session, &self.writer, sealer, self.options)?;
         let mut stats = BackupStats::default();
         let mut builders: Vec<MapBuilder> = Vec::new();
         for disk in self.disks {
@@ -159,17 +166,28 @@ impl Run<'_> {
         }
         let mut early: BTreeMap<u64, Outcome> = BTreeMap::new();
         let mut next = 0u64;
-        while let Ok((number, outcome)) = receive.recv() {
+        loop {
             if self.monitor.stop_requested() {
                 return Err(Error::interrupted());
             }
+            if self.writer.is_wanted(next) {
+                sink.publish()?;
+            }
+            let (number, outcome) = match receive.recv_timeout(GLANCE) {
+                Ok(answer) => answer,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             early.insert(number, outcome?);
             while let Some(outcome) = early.remove(&next) {
                 self.take(outcome, &mut builders, &mut sink, &mut stats)?;
                 next += 1;
+                sink.taken = next;
             }
             gate.advance(next);
         }
+        // Nodes of the map that are made now belong to no task: whoever relies on them waits for the last publication.
+        self.writer.begin(next);
         let keys = self.store.keys();
         let mut disks = Vec::new();
         for (builder, disk) in builders.into_iter().zip(self.disks) {
@@ -182,6 +200,7 @@ impl Run<'_> {
                 excluded: Vec::new(),
             });
         }
+        sink.taken = u64::MAX;
         sink.publish()?;
         stats.stored = sink.stored;
         stats.new_chunks = sink.chunks;

@@ -112,7 +112,7 @@ impl<'a> Worker<'a> {
             keys: store.keys(),
             cut: store.header().cut,
             store,
-            claims: &self.run.claims,
+            writer: &self.run.writer,
             trust_base: store.is_whole(),
         };
         let mut result =
@@ -151,7 +151,7 @@ impl<'a> Worker<'a> {
             keys: store.keys(),
             cut: store.header().cut,
             store,
-            claims: &self.run.claims,
+            writer: &self.run.writer,
             trust_base: true,
         };
         let image = RegionOfImage {

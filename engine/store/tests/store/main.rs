@@ -11,4 +11,6 @@ mod damage;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod together;
+#[cfg(test)]
 mod wide;
