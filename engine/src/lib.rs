@@ -82,7 +82,8 @@ pub use cairn_base::{
 };
 pub use cairn_disk::{Format, FormatHint};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
-pub use cairn_store::catalog::Listing;
+pub use cairn_store::catalog::{Listing, PointNames, PointSink};
+pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
     BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
     Level, Point, PointName, PointRecord, StoreStats, VerifyReport, names,

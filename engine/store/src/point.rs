@@ -1,6 +1,7 @@
 //! The record of a recovery point.
 
 use crate::codec::Record;
+use crate::layout::PointFile;
 use bincode::{Decode, Encode};
 use cairn_base::{ChunkId, PointId, Time};
 
@@ -139,6 +140,16 @@ pub struct Point {
 }
 
 impl Point {
+    /// What the name of its file says.
+    pub fn file(&self) -> PointFile {
+        PointFile {
+            sequence: self.record.sequence,
+            seconds: self.record.seconds,
+            import: self.record.import,
+            id: self.id,
+        }
+    }
+
     /// When it was made.
     pub fn time(&self) -> Time {
         Time::from_seconds(self.record.seconds)

@@ -5,8 +5,8 @@ use crate::backup::level::Level;
 use crate::backup::plan::{allocated_bytes, of_source};
 use crate::backup::work::{Done, Run, threads};
 use crate::catalog::{
-    Listing, Moment, choose_time, latest, lock_machine, machine_points, next_sequence,
-    publish_point,
+    Moment, PointNames, choose_time, latest_of, lock_machine, machine_name, next_sequence,
+    point_names, publish_point, read_point,
 };
 use crate::changes::Changes;
 use crate::claims::Claims;
@@ -217,15 +217,15 @@ fn look_back(
     disks: &[DiskInput],
     clock: &dyn Clock,
 ) -> Result<Before> {
-    let listing = machine_points(store, &options.machine)?;
+    let names = point_names(store, &options.machine)?;
     let mut warnings: Vec<String> = store.warnings().to_vec();
     for warning in permit.warnings() {
         if !warnings.contains(warning) {
             warnings.push(warning.clone());
         }
     }
-    warnings.extend(listing.damaged.iter().map(ToString::to_string));
-    let moment = choose_time(&listing.points, options.time, clock.now())?;
+    warnings.extend(names.damaged.iter().map(ToString::to_string));
+    let moment = choose_time(&names.points, options.time, clock.now())?;
     if moment.clock_went_back {
         warnings.push(format!(
             "the clock says {}, which is before the latest point of the machine: was it turned back?",
@@ -233,8 +233,8 @@ fn look_back(
         ));
     }
     let base = match options.base {
-        Some(id) => Some(named_base(&listing, id)?),
-        None => match latest(store, &options.machine) {
+        Some(id) => Some(named_base(store, &options.machine, &names, id)?),
+        None => match latest_of(store, &options.machine, &names) {
             Ok(point) => Some(point),
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => {
@@ -245,8 +245,7 @@ fn look_back(
     };
     let named = base.as_ref().filter(|_| options.base.is_some());
     changed::check_changes(disks, named)?;
-    let first = listing.points.first();
-    let machine = first.map_or_else(|| options.machine.clone(), |p| p.record.machine.clone());
+    let machine = machine_name(store, &options.machine)?.unwrap_or_else(|| options.machine.clone());
     Ok(Before {
         moment,
         machine,
@@ -257,13 +256,15 @@ fn look_back(
 }
 
 /// The point of the machine that the caller asks to compare with.
-fn named_base(listing: &Listing, id: PointId) -> Result<Point> {
-    let found = listing.points.iter().find(|point| point.id == id);
-    found.cloned().ok_or_else(|| {
-        Error::not_found("the machine has no such point to compare with")
-            .with_id(id)
-            .advise("see `cairn points`")
-    })
+fn named_base(store: &Store, machine: &str, names: &PointNames, id: PointId) -> Result<Point> {
+    match names.points.iter().find(|file| file.id == id) {
+        Some(file) => read_point(store, machine, file),
+        None => Err(
+            Error::not_found("the machine has no such point to compare with")
+                .with_id(id)
+                .advise("see `cairn points`"),
+        ),
+    }
 }
 
 /// What changed on the images while they were read.

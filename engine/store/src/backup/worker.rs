@@ -11,7 +11,7 @@ use crate::frame::Compressor;
 use crate::map::{Leaf, REGION, Shape};
 use crate::tree::Spot;
 use cairn_base::units::to_u64;
-use cairn_base::{ChunkId, Error, Kind, Result, Stage};
+use cairn_base::{AlignedBuffer, ChunkId, Error, Kind, Result, Stage};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ type BaseLeaf = (ChunkId, Arc<Leaf>);
 /// What one thread works with.
 pub struct Worker<'a> {
     run: &'a Run<'a>,
-    buffer: Vec<u8>,
+    buffer: AlignedBuffer,
     compressor: Compressor,
     pace: Pace,
     /// What of the buffer is not zeros now.
@@ -45,7 +45,7 @@ impl<'a> Worker<'a> {
     pub fn new(run: &'a Run<'a>, ahead: u64) -> Result<Worker<'a>> {
         Ok(Worker {
             run,
-            buffer: vec![0; usize::try_from(REGION).unwrap_or(0)],
+            buffer: AlignedBuffer::new(usize::try_from(REGION).unwrap_or(0)),
             compressor: Compressor::new(run.options.level.first())?,
             pace: Pace::new(run.options.level),
             dirty: Vec::new(),

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod backups;
 #[cfg(test)]
+mod catalog;
+#[cfg(test)]
 mod changed;
 #[cfg(test)]
 mod crashes;
