@@ -50,7 +50,7 @@ pub fn stats(store: &Store) -> Result<StoreStats> {
     })?;
     store.refresh()?;
     let index = store.index();
-    let packs = index.packs();
+    let packs = store.live_packs();
     let count = cairn_base::units::to_u64;
     found.machines = count(machines.len());
     found.chunks = index.entries();

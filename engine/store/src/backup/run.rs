@@ -10,6 +10,7 @@ use crate::catalog::{
 };
 use crate::changes::Changes;
 use crate::claims::Claims;
+use crate::compact::tidy_up;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
@@ -152,6 +153,7 @@ pub fn backup(
         program: format!("cairn {}", env!("CARGO_PKG_VERSION")),
     };
     let point = publish_point(store, record)?;
+    tidy(store, &session, monitor);
     Ok(BackupReport { point })
 }
 
@@ -197,6 +199,13 @@ fn to_read(disks: &[DiskInput], prepared: &Prepared) -> Result<u64> {
         None => allocated_bytes(&*disk.source),
     });
     bytes.sum()
+}
+
+/// The point is safe. Whatever goes wrong from here on is no failure of the backup.
+fn tidy(store: &Store, session: &Session, monitor: &dyn Monitor) {
+    for warning in tidy_up(store, session, monitor) {
+        monitor.warn(&warning);
+    }
 }
 
 /// What is known before the first byte is read.
