@@ -85,8 +85,8 @@ pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volu
 pub use cairn_store::catalog::{Listing, PointNames, PointSink};
 pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
-    BackupOptions, Consistency, CutParameters, Damage, DiskRecord, Level, Point, PointName,
-    PointRecord, StoreStats, VerifyReport, names,
+    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
+    Level, Point, PointName, PointRecord, StoreStats, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;

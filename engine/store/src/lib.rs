@@ -9,6 +9,7 @@
 pub mod backup;
 pub mod cache;
 pub mod catalog;
+pub mod changes;
 pub mod claims;
 pub mod codec;
 pub mod compact;
@@ -35,6 +36,7 @@ pub mod tree;
 pub mod verify;
 
 pub use backup::{BackupOptions, BackupReport, DiskInput, Level, backup};
+pub use changes::{Change, ChangeList, Changes};
 pub use cut::CutParameters;
 pub use disk::StoredDisk;
 pub use names::PointName;

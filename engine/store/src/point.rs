@@ -93,6 +93,8 @@ pub struct BackupStats {
     pub milliseconds: u64,
     /// Number of new chunks.
     pub new_chunks: u64,
+    /// Of the disks, taken from the base because the caller said that it did not change.
+    pub unchanged: u64,
 }
 
 /// A recovery point.

@@ -193,6 +193,11 @@ impl Store {
         self.index().holds(id, length)
     }
 
+    /// Whether this process met a chunk that it could not read.
+    pub(crate) fn knows_damage(&self) -> bool {
+        !self.damaged.read().is_empty()
+    }
+
     /// Notes a chunk that could not be read at any of its places: who sees its bytes stores them anew.
     pub(crate) fn note_damaged(&self, id: ChunkId) {
         let mut damaged = self.damaged.write();

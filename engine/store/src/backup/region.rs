@@ -62,7 +62,7 @@ pub struct RegionResult {
 
 impl Context<'_> {
     /// Whether the chunk is ours to store now: it is not stored, and no backup of this process stores it.
-    fn must_store(&self, id: &ChunkId, length: u32) -> bool {
+    pub(crate) fn must_store(&self, id: &ChunkId, length: u32) -> bool {
         must_store(self.store, self.writer, id, length)
     }
 
@@ -180,7 +180,7 @@ impl Context<'_> {
     }
 }
 
-fn length_of(bytes: &[u8]) -> u32 {
+pub(crate) fn length_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
@@ -217,7 +217,7 @@ fn cut_run(
 }
 
 /// Collects consecutive new chunks into frames.
-struct FrameBuilder<'a, 'b> {
+pub(crate) struct FrameBuilder<'a, 'b> {
     keys: &'a Keys,
     compressor: &'a mut Compressor,
     parts: Vec<&'b [u8]>,
@@ -227,7 +227,7 @@ struct FrameBuilder<'a, 'b> {
 }
 
 impl<'a, 'b> FrameBuilder<'a, 'b> {
-    fn new(keys: &'a Keys, compressor: &'a mut Compressor) -> FrameBuilder<'a, 'b> {
+    pub(crate) fn new(keys: &'a Keys, compressor: &'a mut Compressor) -> FrameBuilder<'a, 'b> {
         FrameBuilder {
             keys,
             compressor,
@@ -238,7 +238,7 @@ impl<'a, 'b> FrameBuilder<'a, 'b> {
         }
     }
 
-    fn push(&mut self, id: ChunkId, part: &'b [u8]) -> Result<()> {
+    pub(crate) fn push(&mut self, id: ChunkId, part: &'b [u8]) -> Result<()> {
         if self.length + part.len() > MAX_FRAME {
             self.close()?;
         }
@@ -248,7 +248,7 @@ impl<'a, 'b> FrameBuilder<'a, 'b> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<()> {
+    pub(crate) fn close(&mut self) -> Result<()> {
         if self.parts.is_empty() {
             return Ok(());
         }
@@ -265,7 +265,7 @@ impl<'a, 'b> FrameBuilder<'a, 'b> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<BuiltFrame>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<BuiltFrame>> {
         self.close()?;
         Ok(self.built)
     }

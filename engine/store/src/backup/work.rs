@@ -1,5 +1,6 @@
 //! The threads of a backup: workers that take regions, and the writer that puts their results in order.
 
+use crate::backup::changed::Known;
 use crate::backup::gate::Gate;
 use crate::backup::plan::Plan;
 use crate::backup::region::RegionResult;
@@ -42,12 +43,23 @@ pub struct Run<'a> {
     pub disks: &'a [DiskInput],
     /// The previous map of each disk.
     pub bases: &'a [Option<Tree>],
+    /// What is known of each disk, where only changes are read.
+    pub known: &'a [Option<Known>],
     /// What this backup stores.
     pub writer: Writer,
     /// Regions of the previous maps that could not be read.
     pub lost_regions: AtomicU64,
     /// Whether the source is slower than memory: then it is told what will be needed.
     pub slow_source: AtomicBool,
+}
+
+/// Threads that a backup uses.
+pub fn threads(options: &BackupOptions) -> usize {
+    match options.threads {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        count => count,
+    }
+    .min(MAX_THREADS)
 }
 
 /// What came of it.
@@ -66,6 +78,8 @@ pub enum Outcome {
     Region(usize, RegionResult),
     /// So many regions of a disk that are not allocated.
     Holes(usize, u64),
+    /// Parts of the base's map, each with its level, that a disk keeps.
+    Kept(usize, Vec<(u8, ChunkId)>),
 }
 
 type Answer = (u64, Result<Outcome>);
@@ -76,13 +90,9 @@ impl Run<'_> {
     /// # Errors
     /// The first failure of any thread.
     pub fn all(&self) -> Result<Done> {
-        let threads = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
-            count => count,
-        }
-        .min(MAX_THREADS);
+        let threads = threads(self.options);
         let sources = self.disks.iter().map(|disk| disk.source.clone()).collect();
-        let plan = Mutex::new(Plan::new(sources)?);
+        let plan = Mutex::new(Plan::new(sources, self.known.to_vec())?);
         let window = WINDOW * u64::try_from(threads).unwrap_or(1);
         let gate = Gate::new(window);
         // Wide enough that a worker inside the gate never waits here.
@@ -216,7 +226,17 @@ impl Run<'_> {
         stats: &mut BackupStats,
     ) -> Result<()> {
         let keys = self.store.keys();
+        let no_disk = || Error::invalid("a task of a disk that is not there");
         let (disk, leaf, count) = match outcome {
+            Outcome::Kept(disk, nodes) => {
+                let builder = builders.get_mut(disk).ok_or_else(no_disk)?;
+                for (level, id) in nodes {
+                    builder.push_subtree(keys, level, id, &mut |kind, id, bytes| {
+                        sink.node(kind, id, bytes)
+                    })?;
+                }
+                return Ok(());
+            }
             Outcome::Holes(disk, count) => (disk, ChunkId::NULL, count),
             Outcome::Region(disk, result) => {
                 stats.new += result.new_bytes;
@@ -230,9 +250,7 @@ impl Run<'_> {
                 (disk, result.leaf, 1)
             }
         };
-        let Some(builder) = builders.get_mut(disk) else {
-            return Err(Error::invalid("a task of a disk that is not there"));
-        };
+        let builder = builders.get_mut(disk).ok_or_else(no_disk)?;
         for _ in 0..count {
             builder.push(keys, leaf, &mut |kind, id, bytes| {
                 sink.node(kind, id, bytes)

@@ -1,8 +1,9 @@
 //! What one worker thread does: read a region, compare it with the previous point, cut, hash, compress.
 
+use crate::backup::changed::{Part, RegionSource};
 use crate::backup::compare::{Compare, Compared};
 use crate::backup::level::Pace;
-use crate::backup::plan::{Task, covered, of_source};
+use crate::backup::plan::{Task, covered};
 use crate::backup::region::{Context, RegionResult, gaps};
 use crate::backup::run::DiskInput;
 use crate::backup::work::{Outcome, Run};
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 const PIECE: usize = 1 << 20;
 /// A source that gives fewer bytes in a microsecond is not in memory: it is told what will be needed.
 const SLOW: u128 = 1000;
+
+/// A leaf of a previous map and its id.
+type BaseLeaf = (ChunkId, Arc<Leaf>);
 
 /// What one thread works with.
 pub struct Worker<'a> {
@@ -60,9 +64,22 @@ impl<'a> Worker<'a> {
                 if self.run.monitor.stop_requested() {
                     return Err(Error::interrupted());
                 }
-                let result = self.region(disk, region, &data, waited)?;
+                let base = self.base_leaf(disk, region)?;
+                let result = self.region(disk, region, &data, base, waited)?;
                 Ok(Outcome::Region(disk, result))
             }
+            Task::Changed {
+                disk,
+                region,
+                parts,
+            } => {
+                if self.run.monitor.stop_requested() {
+                    return Err(Error::interrupted());
+                }
+                let result = self.changed_region(disk, region, &parts, waited)?;
+                Ok(Outcome::Region(disk, result))
+            }
+            Task::Kept { disk, nodes } => Ok(Outcome::Kept(disk, nodes)),
         }
     }
 
@@ -71,6 +88,7 @@ impl<'a> Worker<'a> {
         disk: usize,
         region: u64,
         data: &[Range<usize>],
+        base: Option<BaseLeaf>,
         waited: Duration,
     ) -> Result<RegionResult> {
         let Some(input) = self.run.disks.get(disk) else {
@@ -79,7 +97,6 @@ impl<'a> Worker<'a> {
         let shape = Shape::of(input.source.size())?;
         let length = usize::try_from(shape.region_length(region)).unwrap_or(0);
         self.clear(data);
-        let base = self.base_leaf(disk, region, shape)?;
         let base = base.as_ref().map(|(id, leaf)| (*id, &**leaf));
         let known_zero = gaps(data, length);
         let store = self.run.store;
@@ -107,6 +124,46 @@ impl<'a> Worker<'a> {
         }
         result.read_bytes = covered(data);
         self.run.monitor.advance(Stage::Backup, result.read_bytes);
+        Ok(result)
+    }
+
+    /// A region of which only `parts` changed: they are read, and what decides where chunks end around them.
+    fn changed_region(
+        &mut self,
+        disk: usize,
+        region: u64,
+        parts: &[Part],
+        waited: Duration,
+    ) -> Result<RegionResult> {
+        let Some(input) = self.run.disks.get(disk) else {
+            return Err(Error::invalid("a task of a disk that is not there"));
+        };
+        let store = self.run.store;
+        let length = Shape::of(input.source.size())?.region_length(region);
+        let whole = 0..usize::try_from(length).unwrap_or(0);
+        let base = self.base_leaf(disk, region)?;
+        let Some((id, leaf)) = base.filter(|_| store.is_whole()) else {
+            // What stood here cannot be relied on.
+            let all: Vec<_> = std::iter::once(whole).collect();
+            return self.region(disk, region, &all, None, waited);
+        };
+        let context = Context {
+            keys: store.keys(),
+            cut: store.header().cut,
+            store,
+            writer: &self.run.writer,
+            trust_base: true,
+        };
+        let image = RegionOfImage {
+            input,
+            start: region * REGION,
+            slow: self.run.slow_source.load(Ordering::Relaxed),
+        };
+        self.dirty = std::iter::once(0..self.buffer.len()).collect();
+        let bytes = self.buffer.get_mut(whole).unwrap_or_default();
+        let compressor = &mut self.compressor;
+        let result = context.process_changes(bytes, &image, (id, &leaf), parts, compressor)?;
+        self.run.monitor.advance(Stage::Backup, length);
         Ok(result)
     }
 
@@ -145,14 +202,7 @@ impl<'a> Worker<'a> {
                 let offset = start + to_u64(at);
                 let began = Instant::now();
                 let part = self.buffer.get_mut(piece.clone()).unwrap_or_default();
-                input.source.read_exact_at(offset, part).map_err(|e| {
-                    of_source(e)
-                        .context(format!(
-                            "{} ({}) cannot be read",
-                            input.name, input.facts.path
-                        ))
-                        .at_offset(offset)
-                })?;
+                input.read(offset, part)?;
                 reading += began.elapsed();
                 if let Some(compare) = compare {
                     compare.advance(&self.buffer, piece.end);
@@ -166,15 +216,12 @@ impl<'a> Worker<'a> {
     }
 
     /// The previous leaf of the region, if there is one of the same length that can be read.
-    fn base_leaf(
-        &self,
-        disk: usize,
-        region: u64,
-        shape: Shape,
-    ) -> Result<Option<(ChunkId, Arc<Leaf>)>> {
-        let Some(Some(tree)) = self.run.bases.get(disk) else {
+    fn base_leaf(&self, disk: usize, region: u64) -> Result<Option<BaseLeaf>> {
+        let (Some(input), Some(Some(tree))) = (self.run.disks.get(disk), self.run.bases.get(disk))
+        else {
             return Ok(None);
         };
+        let shape = Shape::of(input.source.size())?;
         if region >= tree.shape().regions()
             || tree.shape().region_length(region) != shape.region_length(region)
         {
@@ -195,6 +242,26 @@ impl<'a> Worker<'a> {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// A region of an image, of which parts are read.
+struct RegionOfImage<'a> {
+    input: &'a DiskInput,
+    start: u64,
+    slow: bool,
+}
+
+impl RegionSource for RegionOfImage<'_> {
+    fn read(&self, at: usize, buffer: &mut [u8]) -> Result<()> {
+        self.input.read(self.start + to_u64(at), buffer)
+    }
+
+    fn will_need(&self, range: Range<usize>) {
+        if self.slow {
+            let on_disk = self.start + to_u64(range.start)..self.start + to_u64(range.end);
+            self.input.source.will_need(on_disk);
         }
     }
 }

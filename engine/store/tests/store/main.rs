@@ -5,6 +5,8 @@ mod backups;
 #[cfg(test)]
 mod catalog;
 #[cfg(test)]
+mod changed;
+#[cfg(test)]
 mod compaction;
 #[cfg(test)]
 mod compaction_faults;
@@ -22,3 +24,5 @@ mod tidying;
 mod together;
 #[cfg(test)]
 mod watched;
+#[cfg(test)]
+mod wide;

@@ -108,6 +108,7 @@ fn who_relied_on_one_that_fails_stores_it_himself() {
         source: failing.clone(),
         facts: ImageFacts::default(),
         changed: None,
+        changes: None,
     };
     let points = std::thread::scope(|scope| {
         let failed = scope.spawn(|| {
