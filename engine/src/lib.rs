@@ -60,7 +60,7 @@
 //! # store.backup(vec![disk], &BackupOptions::new("web01"), &Silent)?;
 //! let point = store.open_point(&store.find_point("web01@latest")?)?;
 //! let target = temp.path().join("back.raw");
-//! let options = RestoreOptions { format: ImageFormat::Raw, force: false };
+//! let options = RestoreOptions { format: ImageFormat::Raw, ..RestoreOptions::default() };
 //! restore(&point, "disk0", &target, &options, &Silent)?; // sparse, every byte authenticated
 //! # assert_eq!(std::fs::read(&target).unwrap(), vec![5u8; 100_000]);
 //! # Ok(())

@@ -7,9 +7,11 @@ use crate::mapped::{Mapped, start_write_back};
 use crate::pages::{Pages, PreadPages};
 use crate::read_at::{ReadAt, check_range};
 use crate::units::to_u64;
-use rustix::fs::{FlockOperation, RenameFlags, flock};
+use rustix::fs::{Advice, FlockOperation, RenameFlags, fadvise, flock};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -274,6 +276,14 @@ impl ReadAt for LocalFile {
         self.file
             .read_exact_at(buffer, offset)
             .map_err(|e| Error::io("cannot read the file", &self.path, e).at_offset(offset))
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+        // Only a hint; without a length it would be for all of the file.
+        if length.is_some() {
+            let _hint = fadvise(&self.file, range.start, length, Advice::WillNeed);
+        }
     }
 }
 

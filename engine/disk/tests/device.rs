@@ -63,7 +63,7 @@ fn a_device_is_read_and_old_data_on_it_do_not_stay() {
     assert_eq!(too_large.kind(), Kind::Invalid);
     // A size and places that no device's sectors fit.
     let size = (6 << 20) + 700;
-    let mut writer = Box::new(restore(&device.0, size).unwrap());
+    let writer = Box::new(restore(&device.0, size).unwrap());
     writer.write_at(3 << 20, &[7; 5001]).unwrap();
     writer.write_at(100, &[8; 10]).unwrap();
     let written = writer.finish().unwrap();

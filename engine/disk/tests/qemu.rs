@@ -178,7 +178,7 @@ fn what_is_written_here_qemu_reads() {
                 Box::new(VhdxWriter::create(&path("d"), size, VhdxOptions::default()).unwrap()),
             ),
         ];
-        for (format, image, mut writer) in writers {
+        for (format, image, writer) in writers {
             // In pieces that fit no block, the last first.
             for extent in source.data_extents(0..size).unwrap().into_iter().rev() {
                 let mut end = extent.end;

@@ -25,10 +25,7 @@ impl ReadAt for Counted {
     }
 }
 
-fn filled(
-    mut writer: Box<dyn DiskWriter>,
-    path: &Path,
-) -> (Arc<dyn VirtualDisk>, Arc<AtomicUsize>) {
+fn filled(writer: Box<dyn DiskWriter>, path: &Path) -> (Arc<dyn VirtualDisk>, Arc<AtomicUsize>) {
     for piece in 0..16u64 {
         writer
             .write_at(piece << 20, &vec![piece as u8 + 1; 1 << 20])

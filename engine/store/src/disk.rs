@@ -2,7 +2,7 @@
 
 use crate::hash::ChunkKind;
 use crate::index::Place;
-use crate::map::{Extent, Leaf, REGION};
+use crate::map::{Leaf, Part, REGION};
 use crate::read::Wanted;
 use crate::tree::{Spot, Tree};
 use cairn_base::read_at::{check_range, clip};
@@ -32,24 +32,6 @@ enum How {
     Random,
     /// One piece after the other: frames are decoded to their end.
     Sequential,
-    /// Whole regions, once: nothing is kept.
-    Whole,
-}
-
-/// An extent of a leaf, the bytes of the region before it, and what part of it is wanted.
-#[derive(Clone, Copy)]
-struct Part {
-    extent: Extent,
-    start: usize,
-}
-
-impl Part {
-    fn length(&self) -> usize {
-        usize::try_from(self.extent.length).unwrap_or(usize::MAX)
-    }
-    fn end(&self) -> usize {
-        self.start.saturating_add(self.length())
-    }
 }
 
 impl StoredDisk {
@@ -73,38 +55,14 @@ impl StoredDisk {
         }
     }
 
-    /// Reads a whole region into `buffer` (at least as long as the region) without filling the cache, and tells which parts are
-    /// holes: their bytes in the buffer are zeros. For restoring whole disks; many threads may read regions at once.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a chunk is lost.
-    pub fn read_region(&self, region: u64, buffer: &mut [u8]) -> Result<Vec<Range<usize>>> {
-        let length = usize::try_from(self.tree.shape().region_length(region)).unwrap_or(0);
-        check_range(to_u64(buffer.len()), 0, length)?;
-        let Some(out) = buffer.get_mut(..length) else {
-            return Ok(Vec::new());
-        };
-        let Some(leaf) = self.leaf_at(region)? else {
-            out.fill(0);
-            return Ok(std::iter::once(0..length).collect());
-        };
-        self.fill(&leaf, 0..length, out, How::Whole)
-            .map_err(|e| e.at_offset(region.saturating_mul(REGION)))?;
-        let mut holes = Vec::new();
-        for part in parts(&leaf) {
-            if part.extent.chunk.is_none() {
-                holes.push(part.start..part.end());
-            }
-        }
-        Ok(holes)
-    }
-
     /// Fills `out` with the bytes `range` of a region.
     fn fill(&self, leaf: &Leaf, range: Range<usize>, out: &mut [u8], how: How) -> Result<()> {
-        let mut walk = parts(leaf)
+        let mut walk = leaf
+            .parts()
             .skip_while(|part| part.end() <= range.start)
             .peekable();
         let mut plain = Vec::new();
+        let mut ahead = None;
         while let Some(part) = walk.peek().copied() {
             if part.start >= range.end {
                 break;
@@ -121,10 +79,10 @@ impl StoredDisk {
                 walk.next();
                 continue;
             }
-            let group = self.group(&mut walk, &range, how);
+            let group = self.group(&mut walk, &range, how, &mut ahead);
             let filled = match &group[..] {
                 [] => Err(Error::damaged("no place of a chunk is known")),
-                group => self.fill_group(group, &range, out, how, &mut plain),
+                group => self.fill_group(group, &range, out, &mut plain),
             };
             if filled.is_err() {
                 // The quick way failed: take the careful one, which tries every place and re-reads the state.
@@ -138,12 +96,13 @@ impl StoredDisk {
     }
 
     /// Takes from `walk` the chunks that lie together in the frame of the first one, as far as they are wanted (or follow closely
-    /// in a sequential read), with their places.
+    /// in a sequential read), with their places. What was looked up and lies in another frame is left in `ahead`.
     fn group(
         &self,
         walk: &mut Peekable<impl Iterator<Item = Part>>,
         range: &Range<usize>,
         how: How,
+        ahead: &mut Option<(ChunkId, Vec<Place>)>,
     ) -> Vec<(Part, Place)> {
         let index = self.tree.reader().store().index();
         let mut group: Vec<(Part, Place)> = Vec::new();
@@ -153,15 +112,25 @@ impl StoredDisk {
                 break;
             }
             // What cannot be looked up here is left to the careful way, and so is a chunk of another length under the same prefix.
-            let Ok(places) = index.places(&id) else { break };
-            let place = places.into_iter().find(|place| {
+            let known = ahead.take().filter(|(of, _)| *of == id);
+            let places = match known {
+                Some((_, places)) => places,
+                None => match index.places(&id) {
+                    Ok(places) => places,
+                    Err(_) => break,
+                },
+            };
+            let place = places.iter().copied().find(|place| {
                 place.length == part.extent.length
                     && group.last().is_none_or(|(_, last)| {
                         (place.pack, place.offset) == (last.pack, last.offset)
                             && place.at >= last.at.saturating_add(last.length)
                     })
             });
-            let Some(place) = place else { break };
+            let Some(place) = place else {
+                *ahead = Some((id, places));
+                break;
+            };
             group.push((part, place));
             walk.next();
         }
@@ -173,7 +142,6 @@ impl StoredDisk {
         group: &[(Part, Place)],
         range: &Range<usize>,
         out: &mut [u8],
-        how: How,
         plain: &mut Vec<u8>,
     ) -> Result<()> {
         let reader = self.tree.reader();
@@ -193,9 +161,7 @@ impl StoredDisk {
             copy_part(part, range, out, Some(bytes))?;
             good.push((id, within));
         }
-        if how != How::Whole {
-            reader.keep_frame(std::mem::take(plain), good);
-        }
+        reader.keep_frame(std::mem::take(plain), good);
         Ok(())
     }
 
@@ -224,18 +190,6 @@ impl StoredDisk {
         }
         Ok(())
     }
-}
-
-fn parts(leaf: &Leaf) -> impl Iterator<Item = Part> + '_ {
-    let mut start = 0usize;
-    leaf.extents.iter().map(move |extent| {
-        let part = Part {
-            extent: *extent,
-            start,
-        };
-        start = part.end();
-        part
-    })
 }
 
 /// Copies what of `part` lies in `range` to where it belongs in `out`; `None` is zeros.
@@ -316,7 +270,7 @@ impl ReadAt for StoredDisk {
                 Spot::Leaf(id) => {
                     let base = region * REGION;
                     let leaf = self.tree.leaf(region, id)?;
-                    for part in parts(&leaf) {
+                    for part in leaf.parts() {
                         let start = (base + to_u64(part.start)).max(range.start);
                         let end = (base + to_u64(part.end())).min(range.end);
                         if part.extent.chunk.is_none() || start >= end {

@@ -142,6 +142,18 @@ impl Decompressor {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the frame does not hold that many.
     pub fn decompress(&mut self, stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<()> {
+        // Not longer than it may be, before it is allocated.
+        out.resize(length.min(MAX_FRAME.saturating_add(1)), 0);
+        self.decompress_into(stored, out)
+    }
+
+    /// As many plain bytes of a compressed frame from its start as `out` is long (at most [`MAX_FRAME`]). Quickest where
+    /// these are all of them: zstd then decodes in place, in one go.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the frame does not hold that many; then `out` holds anything.
+    pub fn decompress_into(&mut self, stored: &[u8], out: &mut [u8]) -> Result<()> {
+        let length = out.len();
         if length > MAX_FRAME {
             return Err(Error::damaged(format!(
                 "{length} bytes asked for from a frame of at most {MAX_FRAME}"
@@ -151,9 +163,8 @@ impl Decompressor {
         self.context
             .reset(ResetDirective::SessionOnly)
             .map_err(failed)?;
-        out.resize(length, 0);
         // As long as what is wanted, so that zstd stops there.
-        let mut output = OutBuffer::around(out.as_mut_slice());
+        let mut output = OutBuffer::around(out);
         let mut input = InBuffer::around(stored);
         while output.pos() < length {
             let before = (output.pos(), input.pos());

@@ -3,7 +3,7 @@
 //! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
 //! - [`pack`], [`index`], [`contents`], [`state`], [`header`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
 //! - [`store`], [`session`], [`publish`], [`catalog`], [`compact`]: who may do what, and in which order
-//! - [`backup`], [`read`], [`tree`], [`disk`], [`verify`], [`stats`]: what a front-end does with it
+//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`verify`], [`stats`]: what a front-end does with it
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod backup;
@@ -28,6 +28,7 @@ pub mod pack;
 pub mod point;
 pub mod publish;
 pub mod read;
+pub mod region;
 pub mod session;
 pub mod state;
 pub mod stats;
@@ -42,6 +43,7 @@ pub use disk::StoredDisk;
 pub use names::PointName;
 pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
 pub use read::ChunkReader;
+pub use region::{RegionMap, RegionReader};
 pub use session::{Session, SessionKind};
 pub use stats::{StoreStats, stats};
 pub use store::Store;

@@ -10,5 +10,5 @@ pub mod node;
 pub mod shape;
 
 pub use build::MapBuilder;
-pub use leaf::{Extent, Leaf};
+pub use leaf::{Extent, Leaf, Part};
 pub use shape::{REGION, Shape};

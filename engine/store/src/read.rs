@@ -307,7 +307,11 @@ impl ChunkReader {
         result
     }
 
-    fn pack(&self, id: PackId) -> Result<Arc<dyn ReadAt>> {
+    /// The file of a pack, open.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if it is missing.
+    pub fn pack(&self, id: PackId) -> Result<Arc<dyn ReadAt>> {
         if let Some(file) = self.packs.get(&id, |file| (file, 1)) {
             return Ok((*file).clone());
         }

@@ -6,8 +6,11 @@ use crate::output;
 use crate::progress::Progress;
 use cairn::restore::restore_to;
 use cairn::units::human_bytes;
-use cairn::{Error, ImageFormat, RestoreOptions, restore};
+use cairn::{Error, ImageFormat, Kind, PointView, RestoreOptions, restore};
+use clap::ValueEnum;
 use serde_json::json;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,6 +33,10 @@ pub struct Args {
     /// Replace images that are there, or write onto a block device
     #[arg(long)]
     force: bool,
+    /// Go on with what an interrupted restore has left: only what differs is written. With --force also with a raw image
+    /// or a block device that holds an older state of the disk. If it is interrupted again, or fails, what is done stays
+    #[arg(long)]
+    resume: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -57,15 +64,14 @@ pub fn run(args: &Args) -> Answer {
     let monitor = Progress::default();
     if args.to == Path::new("-") {
         let name = single(&names)?;
-        if args.json || !matches!(args.format, FormatArg::Raw) {
+        if args.json || args.resume || !matches!(args.format, FormatArg::Raw) {
             return Err(
                 Error::invalid("standard output takes a raw disk, and nothing beside it")
-                    .advise("leave out --json and --format, or name a folder")
+                    .advise("leave out --json, --resume and --format, or name a folder")
                     .into(),
             );
         }
-        let mut out = std::io::stdout().lock();
-        restore_to(&point, name, &mut out, &monitor)?;
+        restore_to(&point, name, &mut unbuffered_output()?, &monitor)?;
         return Ok(Exit::Done);
     }
     let options = RestoreOptions {
@@ -75,21 +81,27 @@ pub fn run(args: &Args) -> Answer {
             FormatArg::Vhdx => ImageFormat::Vhdx,
         },
         force: args.force,
+        resume: args.resume,
     };
     let mut done = Vec::new();
     for (name, target) in targets(args, &names, options.format)? {
         let started = Instant::now();
-        let restored = restore(&point, name, &target, &options, &monitor)?;
+        let restored = restore(&point, name, &target, &options, &monitor)
+            .map_err(|error| advise_to_go_on(error, args, &point))?;
         let seconds = started.elapsed().as_secs_f64();
         if args.json {
             done.push(json!({
                 "disk": name, "file": target.display().to_string(), "size": restored.disk_bytes,
-                "data_bytes": restored.data_bytes, "seconds": seconds,
+                "data_bytes": restored.data_bytes, "resumed_bytes": restored.resumed_bytes, "seconds": seconds,
                 "sync_seconds": restored.sync.as_secs_f64(),
             }));
         } else {
+            let resumed = match restored.resumed_bytes {
+                0 if !args.resume => String::new(),
+                bytes => format!(", {} were there", human_bytes(bytes)),
+            };
             output::line(&format!(
-                "{}: {} of {} data in {seconds:.2} s (sync {:.2} s)",
+                "{}: {} of {} data in {seconds:.2} s (sync {:.2} s){resumed}",
                 target.display(),
                 human_bytes(restored.data_bytes),
                 human_bytes(restored.disk_bytes),
@@ -101,6 +113,51 @@ pub fn run(args: &Args) -> Answer {
         output::json(&done.into())?;
     }
     Ok(Exit::Done)
+}
+
+/// Standard output without the buffer that looks for ends of lines.
+fn unbuffered_output() -> Result<File, Failure> {
+    let failed = |e| Error::io("cannot open standard output", Path::new("-"), e);
+    let copy = std::io::stdout().as_fd().try_clone_to_owned();
+    Ok(File::from(copy.map_err(failed)?))
+}
+
+/// Says with which command a restore that was cut short goes on: with this very point, whatever is the latest by then.
+fn advise_to_go_on(error: Error, args: &Args, point: &PointView) -> Error {
+    if !args.resume || !matches!(error.kind(), Kind::Interrupted | Kind::Full | Kind::Io) {
+        return error;
+    }
+    let mut words = vec![
+        "cairn".to_string(),
+        "restore".to_string(),
+        quoted(&args.store.display().to_string()),
+        point.point().id.to_string(),
+        "--to".to_string(),
+        quoted(&args.to.display().to_string()),
+    ];
+    if let Some(disk) = &args.disk {
+        words.extend(["--disk".to_string(), quoted(disk)]);
+    }
+    if let Some(format) = args.format.to_possible_value()
+        && !matches!(args.format, FormatArg::Raw)
+    {
+        words.extend(["--format".to_string(), format.get_name().to_string()]);
+    }
+    if args.force {
+        words.push("--force".to_string());
+    }
+    words.push("--resume".to_string());
+    error.advise(format!("to go on: {}", words.join(" ")))
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_string()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// The only disk, where only one can be written.

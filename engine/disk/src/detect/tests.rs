@@ -132,7 +132,7 @@ proptest! {
         use crate::write::{DiskWriter, VhdWriter, VhdxOptions, VhdxWriter};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image");
-        let mut writer: Box<dyn DiskWriter> = if is_vhd {
+        let writer: Box<dyn DiskWriter> = if is_vhd {
             Box::new(VhdWriter::create(&path, 5 << 20, None).unwrap())
         } else {
             let options = VhdxOptions { block_size: Some(1 << 20), ..VhdxOptions::default() };

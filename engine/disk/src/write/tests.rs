@@ -51,12 +51,12 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut model = vec![0u8; size as usize];
-        let mut writers = writers(size, folder.path());
+        let writers = writers(size, folder.path());
         for (offset, length, byte) in writes {
             let start = (offset % size) as usize;
             let end = (start + length).min(model.len());
             model[start..end].fill(byte);
-            for (_, writer) in &mut writers {
+            for (_, writer) in &writers {
                 if byte == 3 {
                     model[start..end].fill(0);
                     writer.write_zeros(start as u64..end as u64).unwrap();
@@ -96,7 +96,7 @@ fn only_blocks_with_data_are_allocated() {
         disk_id: Some(Guid([7; 16])),
         sector_size: 4096,
     };
-    let mut writer = Box::new(VhdxWriter::create(&path, 3 << 40, options).unwrap());
+    let writer = Box::new(VhdxWriter::create(&path, 3 << 40, options).unwrap());
     writer.write_at(0, &vec![0; 3 << 20]).unwrap();
     writer.write_at((3 << 40) - 1, &[1]).unwrap();
     writer.write_at(1 << 40, &[2; 8192]).unwrap();
@@ -153,7 +153,7 @@ fn limits_and_existing_files_are_refused() {
 #[test]
 fn writes_beyond_the_disk_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    for (_, mut writer) in writers(1024, folder.path()) {
+    for (_, writer) in writers(1024, folder.path()) {
         assert_eq!(
             writer.write_at(1020, &[1; 5]).unwrap_err().kind(),
             Kind::Invalid
@@ -168,7 +168,7 @@ fn writes_beyond_the_disk_are_refused() {
 #[test]
 fn a_file_whose_writing_was_cut_short_is_no_image() {
     let folder = tempfile::tempdir().unwrap();
-    for (path, mut writer) in writers(3 << 20, folder.path()) {
+    for (path, writer) in writers(3 << 20, folder.path()) {
         writer.write_at(0, &[1; 100]).unwrap();
         drop(writer);
         if path.extension().is_some_and(|e| e != "raw") {
@@ -181,7 +181,7 @@ fn a_file_whose_writing_was_cut_short_is_no_image() {
 fn a_disk_is_shared_by_threads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.vhd");
-    let mut writer = Box::new(VhdWriter::create(&path, 20 << 20, None).unwrap());
+    let writer = Box::new(VhdWriter::create(&path, 20 << 20, None).unwrap());
     for piece in (0..20u64).rev() {
         writer
             .write_at(piece << 20, &vec![piece as u8 + 1; 1 << 20])

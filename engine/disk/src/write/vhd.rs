@@ -10,6 +10,7 @@ use crate::vhd::footer::{self, DiskType, Footer, Geometry};
 use crate::vhd::{MAX_SIZE, SECTOR, bitmap};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result};
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -37,6 +38,31 @@ impl VhdWriter {
     /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) above 2040 GiB; [`Kind::Exists`](cairn_base::Kind::Exists)
     /// if there is something of that name; what the operating system says.
     pub fn create(path: &Path, size: u64, id: Option<Guid>) -> Result<VhdWriter> {
+        VhdWriter::over(|| Target::create(path), size, id, false)
+    }
+
+    /// As [`create`](VhdWriter::create), to a file that is open for reading and writing. If it may hold data, best the beginning
+    /// of the same image, blocks that are given places in the same order lie where they lay, and what is neither
+    /// written nor kept becomes zeros.
+    ///
+    /// # Errors
+    /// As [`create`](VhdWriter::create), but for what is there already.
+    pub fn onto(
+        file: File,
+        path: &Path,
+        size: u64,
+        id: Option<Guid>,
+        may_hold_data: bool,
+    ) -> Result<VhdWriter> {
+        VhdWriter::over(|| Target::of(file, path), size, id, may_hold_data)
+    }
+
+    fn over(
+        target: impl FnOnce() -> Result<Target>,
+        size: u64,
+        id: Option<Guid>,
+        may_hold_data: bool,
+    ) -> Result<VhdWriter> {
         let disk_size = match round_up(size, SECTOR) {
             Some(size) if size <= MAX_SIZE => size,
             _ => {
@@ -62,7 +88,7 @@ impl VhdWriter {
             start: table_offset.saturating_add(table).next_multiple_of(SECTOR),
         };
         Ok(VhdWriter {
-            blocks: Blocks::new(Target::create(path)?, layout)?,
+            blocks: Blocks::new(target()?, layout, may_hold_data)?,
             table_offset,
             id,
         })
@@ -74,12 +100,24 @@ impl DiskWriter for VhdWriter {
         self.blocks.disk_size()
     }
 
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+    fn reserve(&self, range: Range<u64>) -> Result<()> {
+        self.blocks.reserve(range)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.blocks.write(offset, data)
     }
 
-    fn write_zeros(&mut self, range: Range<u64>) -> Result<()> {
+    fn write_zeros(&self, range: Range<u64>) -> Result<()> {
         self.blocks.zero(range)
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.blocks.read(offset, buffer)
+    }
+
+    fn keep(&self, range: Range<u64>) {
+        self.blocks.keep(range);
     }
 
     fn finish(self: Box<Self>) -> Result<Written> {
@@ -99,14 +137,15 @@ impl DiskWriter for VhdWriter {
             checksum_holds: true,
         }
         .encode();
+        let done = self.blocks.finish()?;
         let header = DynamicHeader {
             table_offset: self.table_offset,
-            entries: u32::try_from(self.blocks.places().len()).unwrap_or(UNUSED),
+            entries: u32::try_from(done.places.len()).unwrap_or(UNUSED),
             block_size: BLOCK_SIZE,
         };
         let prefix = bitmap::size(BLOCK_SIZE);
         let mut table = Vec::new();
-        for &place in self.blocks.places() {
+        for &place in &done.places {
             // The entry names the bitmap in front of the data, in sectors.
             let sector = place.saturating_sub(prefix) >> 9;
             let entry = match place {
@@ -117,19 +156,17 @@ impl DiskWriter for VhdWriter {
             table.extend_from_slice(&entry.to_be_bytes());
         }
         table.resize(table.len().next_multiple_of(512), 0xff);
-        let target = self.blocks.target();
-        let end = self.blocks.end();
-        let file_size = end.saturating_add(to_u64(footer::SIZE));
-        // The last block is there in full, even if only its beginning was written.
+        let target = done.target;
+        let file_size = done.end.saturating_add(to_u64(footer::SIZE));
         target.set_size(file_size)?;
         target.write(self.table_offset, &table)?;
         target.write(SECTOR, &header.encode())?;
-        target.write(end, &footer)?;
+        target.write(done.end, &footer)?;
         target.write(0, &footer)?;
         Ok(Written {
             disk_size: size,
             file_size,
-            data_bytes: self.blocks.data_bytes(),
+            data_bytes: done.data_bytes,
             sync: target.sync()?,
         })
     }

@@ -12,6 +12,7 @@ use crate::vhdx::{ALIGNMENT, MAX_SIZE, SIGNATURE, bat};
 use cairn_base::ids::random;
 use cairn_base::units::{GIB, TIB};
 use cairn_base::{Error, Result};
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
@@ -59,6 +60,31 @@ impl VhdxWriter {
     /// for options that no VHDX has; [`Kind::Exists`](cairn_base::Kind::Exists) if there is something of that name; what
     /// the operating system says.
     pub fn create(path: &Path, size: u64, options: VhdxOptions) -> Result<VhdxWriter> {
+        VhdxWriter::over(|| Target::create(path), size, options, false)
+    }
+
+    /// As [`create`](VhdxWriter::create), to a file that is open for reading and writing. If it may hold data, best the
+    /// beginning of the same image, blocks that are given places in the same order lie where they lay, and what is neither
+    /// written nor kept becomes zeros.
+    ///
+    /// # Errors
+    /// As [`create`](VhdxWriter::create), but for what is there already.
+    pub fn onto(
+        file: File,
+        path: &Path,
+        size: u64,
+        options: VhdxOptions,
+        may_hold_data: bool,
+    ) -> Result<VhdxWriter> {
+        VhdxWriter::over(|| Target::of(file, path), size, options, may_hold_data)
+    }
+
+    fn over(
+        target: impl FnOnce() -> Result<Target>,
+        size: u64,
+        options: VhdxOptions,
+        may_hold_data: bool,
+    ) -> Result<VhdxWriter> {
         let sector_size = options.sector_size;
         if sector_size != 512 && sector_size != 4096 {
             return Err(Error::invalid(format!(
@@ -107,28 +133,29 @@ impl VhdxWriter {
             parent: None,
         };
         Ok(VhdxWriter {
-            blocks: Blocks::new(Target::create(path)?, layout)?,
+            blocks: Blocks::new(target()?, layout, may_hold_data)?,
             metadata,
             regions,
             ids: [Guid(random()?), Guid(random()?)],
         })
     }
+}
 
-    fn table(&self) -> Result<Vec<u8>> {
-        let ratio = bat::chunk_ratio(self.metadata.block_size, self.metadata.logical_sector);
-        let length = self.regions.bat.end.saturating_sub(self.regions.bat.start);
-        let mut table = vec![0; to_usize(length)?];
-        let (entries, _) = table.as_chunks_mut::<8>();
-        for (block, &place) in (0u64..).zip(self.blocks.places()) {
-            // A block that is not there has the entry 0, as have the sector bitmaps of a disk without a parent.
-            if place != 0
-                && let Some(entry) = entries.get_mut(to_usize(bat::index(block, ratio))?)
-            {
-                *entry = bat::present(place).to_le_bytes();
-            }
+/// The block table, in which `places` says where each block's data lie.
+fn block_table(metadata: &Metadata, regions: &Regions, places: &[u64]) -> Result<Vec<u8>> {
+    let ratio = bat::chunk_ratio(metadata.block_size, metadata.logical_sector);
+    let length = regions.bat.end.saturating_sub(regions.bat.start);
+    let mut table = vec![0; to_usize(length)?];
+    let (entries, _) = table.as_chunks_mut::<8>();
+    for (block, &place) in (0u64..).zip(places) {
+        // A block that is not there has the entry 0, as have the sector bitmaps of a disk without a parent.
+        if place != 0
+            && let Some(entry) = entries.get_mut(to_usize(bat::index(block, ratio))?)
+        {
+            *entry = bat::present(place).to_le_bytes();
         }
-        Ok(table)
     }
+    Ok(table)
 }
 
 /// Larger blocks for larger disks, as other programs choose them: the block table stays below 16 MiB.
@@ -149,21 +176,32 @@ impl DiskWriter for VhdxWriter {
         self.blocks.disk_size()
     }
 
-    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+    fn reserve(&self, range: Range<u64>) -> Result<()> {
+        self.blocks.reserve(range)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.blocks.write(offset, data)
     }
 
-    fn write_zeros(&mut self, range: Range<u64>) -> Result<()> {
+    fn write_zeros(&self, range: Range<u64>) -> Result<()> {
         self.blocks.zero(range)
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.blocks.read(offset, buffer)
+    }
+
+    fn keep(&self, range: Range<u64>) {
+        self.blocks.keep(range);
     }
 
     fn finish(self: Box<Self>) -> Result<Written> {
         let [file_write_id, data_write_id] = self.ids;
-        let target = self.blocks.target();
-        let file_size = self.blocks.end();
-        // The last block is there in full, even if only its beginning was written.
-        target.set_size(file_size)?;
-        target.write(self.regions.bat.start, &self.table()?)?;
+        let done = self.blocks.finish()?;
+        let target = done.target;
+        let table = block_table(&self.metadata, &self.regions, &done.places)?;
+        target.write(self.regions.bat.start, &table)?;
         target.write(self.regions.metadata.start, &self.metadata.encode())?;
         let table = self.regions.encode();
         for offset in region::OFFSETS {
@@ -188,8 +226,8 @@ impl DiskWriter for VhdxWriter {
         target.write(0, &[SIGNATURE, &creator[..]].concat())?;
         Ok(Written {
             disk_size: self.metadata.disk_size,
-            file_size,
-            data_bytes: self.blocks.data_bytes(),
+            file_size: done.end,
+            data_bytes: done.data_bytes,
             sync: target.sync()?,
         })
     }

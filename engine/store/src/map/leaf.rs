@@ -6,6 +6,7 @@
 
 use crate::cut::MAX_CHUNK;
 use cairn_base::{ChunkId, Error, Result, View};
+use std::ops::Range;
 
 const HOLE: u32 = 1 << 31;
 /// More extents than any region of 4 MiB has with the smallest chunks and holes.
@@ -18,6 +19,32 @@ pub struct Extent {
     pub length: u32,
     /// `None` is a hole.
     pub chunk: Option<ChunkId>,
+}
+
+/// An extent and where it lies in its region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The extent.
+    pub extent: Extent,
+    /// Bytes of the region before it.
+    pub start: usize,
+}
+
+impl Part {
+    /// Its length in bytes.
+    pub fn length(&self) -> usize {
+        usize::try_from(self.extent.length).unwrap_or(usize::MAX)
+    }
+
+    /// Where it ends in the region.
+    pub fn end(&self) -> usize {
+        self.start.saturating_add(self.length())
+    }
+
+    /// Which bytes of the region it is.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.end()
+    }
 }
 
 /// What one region is made of, in disk order.
@@ -39,6 +66,31 @@ impl Leaf {
             });
         }
         leaf
+    }
+
+    /// Its extents with where they lie.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let mut start = 0usize;
+        self.extents.iter().map(move |extent| {
+            let part = Part {
+                extent: *extent,
+                start,
+            };
+            start = part.end();
+            part
+        })
+    }
+
+    /// The maximal ranges of the region that are not holes.
+    pub fn data(&self) -> Vec<Range<usize>> {
+        let mut data: Vec<Range<usize>> = Vec::new();
+        for part in self.parts().filter(|part| part.extent.chunk.is_some()) {
+            match data.last_mut() {
+                Some(last) if last.end == part.start => last.end = part.end(),
+                _ => data.push(part.range()),
+            }
+        }
+        data
     }
 
     /// Whether the region is nothing but zeros.

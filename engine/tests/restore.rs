@@ -1,0 +1,518 @@
+//! Whole disks brought back: sparse, in every format, cut short and gone on with, onto what was there before.
+#![cfg(test)]
+
+use cairn::{
+    BackupOptions, DiskImage, ImageFormat, Kind, Monitor, PointView, ReadAt, RestoreOptions,
+    Restored, Silent, Stage, Store, restore,
+};
+use cairn_base::read_at::read_vec;
+use rustix::fs::{FlockOperation, SeekFrom, flock, seek};
+use std::fs::{self, File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const REGION: usize = 4 << 20;
+const BLOCK: usize = 4096;
+
+/// A store in a folder that vanishes, with points of one disk.
+struct Bench {
+    folder: tempfile::TempDir,
+    store: Store,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(&folder.path().join("store")).unwrap();
+        fs::create_dir(folder.path().join("out")).unwrap();
+        Bench { folder, store }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("out").join(name)
+    }
+
+    /// What lies where disks are restored to.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path().join("out")).unwrap();
+        let name = |e: std::io::Result<fs::DirEntry>| e.unwrap().file_name().into_string().unwrap();
+        let mut names: Vec<_> = entries.map(name).collect();
+        names.sort();
+        names
+    }
+
+    fn backup(&self, bytes: &[u8]) -> PointView {
+        let disk = DiskImage::from_reader("disk0", Arc::new(bytes.to_vec()));
+        let options = BackupOptions::new("m");
+        self.store.backup(vec![disk], &options, &Silent).unwrap();
+        let latest = self.store.find_point("m@latest").unwrap();
+        self.store.open_point(&latest).unwrap()
+    }
+}
+
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    };
+    (0..length).map(|_| (next() >> 56) as u8).collect()
+}
+
+/// A disk with data that compress and data that do not, with zeros of all lengths, and an odd end.
+fn mixed(length: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = noise(length, seed);
+    let mut at = 0;
+    for turn in 0.. {
+        let piece = (turn * 7919 * BLOCK / 3) % 700_000 + 5000;
+        let end = (at + piece).min(length);
+        match turn % 5 {
+            1 => bytes[at..end].fill(0),
+            3 => bytes[at..end].iter_mut().for_each(|byte| *byte &= 3),
+            // Zeros that are too short for a hole, but not for a block.
+            4 => bytes[at..(at + 3 * BLOCK).min(end)].fill(0),
+            _ => {}
+        }
+        at = end;
+        if at == length {
+            break;
+        }
+    }
+    bytes
+}
+
+/// The disk that most tests use: two regions of nothing, others full or mixed, and an odd end.
+fn disk() -> Vec<u8> {
+    let mut bytes = mixed(7 * REGION + 5 * BLOCK + 700, 1);
+    bytes[2 * REGION..4 * REGION].fill(0);
+    bytes
+}
+
+fn options(format: ImageFormat, force: bool, resume: bool) -> RestoreOptions {
+    RestoreOptions {
+        format,
+        force,
+        resume,
+    }
+}
+
+const FORMATS: [ImageFormat; 3] = [ImageFormat::Raw, ImageFormat::Vhd, ImageFormat::Vhdx];
+
+#[track_caller]
+fn same(path: &Path, expected: &[u8]) {
+    let disk = cairn_disk::open(path).unwrap();
+    let size = usize::try_from(disk.size()).unwrap();
+    let found = read_vec(&*disk, 0, size).unwrap();
+    assert!(found.starts_with(expected), "other bytes");
+    assert!(found.len() < expected.len() + 4096);
+    assert!(found[expected.len()..].iter().all(|byte| *byte == 0));
+}
+
+/// Asks to stop after some bytes.
+struct StopAfter {
+    bytes: u64,
+    done: AtomicU64,
+}
+
+impl StopAfter {
+    fn new(bytes: u64) -> StopAfter {
+        StopAfter {
+            bytes,
+            done: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Monitor for StopAfter {
+    fn advance(&self, _: Stage, amount: u64) {
+        self.done.fetch_add(amount, Ordering::Relaxed);
+    }
+    fn stop_requested(&self) -> bool {
+        self.done.load(Ordering::Relaxed) >= self.bytes
+    }
+}
+
+/// The holes that the disk's map has: whole blocks of zeros, at least 16 KiB or up to the end of a region.
+fn holes(bytes: &[u8]) -> Vec<Range<u64>> {
+    let mut holes: Vec<Range<u64>> = Vec::new();
+    for (number, region) in bytes.chunks(REGION).enumerate() {
+        let base = (number * REGION) as u64;
+        let blocks: Vec<bool> = region
+            .chunks(BLOCK)
+            .map(|block| block.iter().all(|byte| *byte == 0))
+            .collect();
+        let mut at = 0;
+        while at < blocks.len() {
+            let count = blocks[at..].iter().take_while(|zero| **zero).count();
+            if count >= 4 || (count > 0 && at + count == blocks.len()) {
+                let end = ((at + count) * BLOCK).min(region.len());
+                let hole = base + (at * BLOCK) as u64..base + end as u64;
+                match holes.last_mut() {
+                    Some(last) if last.end == hole.start => last.end = hole.end,
+                    _ => holes.push(hole),
+                }
+            }
+            at += count.max(1);
+        }
+    }
+    holes
+}
+
+/// The holes that the file system names; `None` if it names none of files at all.
+fn holes_of(file: &Path) -> Option<Vec<Range<u64>>> {
+    let probe = file.with_file_name("probe");
+    File::create(&probe).unwrap().set_len(1 << 20).unwrap();
+    let is_told = seek(File::open(&probe).unwrap(), SeekFrom::Data(0)).is_err();
+    fs::remove_file(&probe).unwrap();
+    if !is_told {
+        println!("SKIPPED: this file system does not tell holes");
+        return None;
+    }
+    let file = File::open(file).unwrap();
+    let size = file.metadata().unwrap().len();
+    let mut holes = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = seek(&file, SeekFrom::Hole(at)).unwrap();
+        let end = seek(&file, SeekFrom::Data(start)).unwrap_or(size);
+        if start < end {
+            holes.push(start..end);
+        }
+        at = end;
+    }
+    Some(holes)
+}
+
+#[test]
+fn holes_are_exactly_where_the_map_has_them() {
+    let bench = Bench::new();
+    let bytes = disk();
+    let point = bench.backup(&bytes);
+    let target = bench.path("a.raw");
+    let raw = RestoreOptions::default();
+    let restored = restore(&point, "disk0", &target, &raw, &Silent).unwrap();
+    assert!(fs::read(&target).unwrap() == bytes);
+    let expected = holes(&bytes);
+    assert!(expected.len() > 10);
+    let zeros: u64 = expected.iter().map(|hole| hole.end - hole.start).sum();
+    assert_eq!(restored.data_bytes, bytes.len() as u64 - zeros);
+    let Some(found) = holes_of(&target) else {
+        return;
+    };
+    assert_eq!(found, expected);
+    // And when the restore goes on over what is anything but sparse.
+    fs::write(&target, vec![0xEE; bytes.len() + 9999]).unwrap();
+    let over = options(ImageFormat::Raw, true, true);
+    restore(&point, "disk0", &target, &over, &Silent).unwrap();
+    assert!(fs::read(&target).unwrap() == bytes);
+    assert_eq!(holes_of(&target).unwrap(), expected);
+}
+
+#[test]
+fn every_format_is_equal_and_laid_out_the_same_each_time() {
+    let bench = Bench::new();
+    let bytes = disk();
+    let point = bench.backup(&bytes);
+    for format in FORMATS {
+        let mut files = Vec::new();
+        for name in ["a", "b"] {
+            let target = bench.path(name).with_extension(format.extension());
+            let once = options(format, false, false);
+            restore(&point, "disk0", &target, &once, &Silent).unwrap();
+            same(&target, &bytes);
+            files.push(fs::read(&target).unwrap());
+        }
+        // Ids and times stand in front and at the end.
+        let inner = match format {
+            ImageFormat::Raw => 0..files[0].len(),
+            ImageFormat::Vhd => 512..files[0].len() - 512,
+            ImageFormat::Vhdx => (3 << 20)..files[0].len(),
+        };
+        assert!(files[0][inner.clone()] == files[1][inner], "{format:?}");
+    }
+}
+
+/// Restores, which is interrupted after `bytes`, and checks what stays.
+#[track_caller]
+fn interrupted(bench: &Bench, point: &PointView, target: &Path, o: &RestoreOptions, bytes: u64) {
+    let stop = StopAfter::new(bytes);
+    let error = restore(point, "disk0", target, o, &stop).unwrap_err();
+    assert_eq!(error.kind(), Kind::Interrupted, "{error}");
+    assert!(!target.exists());
+    assert_eq!(bench.names().len(), usize::from(o.resume), "{error}");
+}
+
+#[test]
+fn an_interrupted_restore_goes_on_where_it_was() {
+    let bytes = disk();
+    let bench = Bench::new();
+    let point = bench.backup(&bytes);
+    for format in FORMATS {
+        let target = bench.path("a").with_extension(format.extension());
+        // Without being asked to it leaves nothing behind.
+        let once = options(format, false, false);
+        interrupted(&bench, &point, &target, &once, REGION as u64);
+        let resume = options(format, false, true);
+        interrupted(&bench, &point, &target, &resume, REGION as u64);
+        interrupted(&bench, &point, &target, &resume, 3 * REGION as u64);
+        let restored = restore(&point, "disk0", &target, &resume, &Silent).unwrap();
+        same(&target, &bytes);
+        assert!(restored.resumed_bytes > 0, "{restored:?}");
+        assert!(restored.data_bytes < bytes.len() as u64, "{restored:?}");
+        assert_eq!(bench.names().len(), 1);
+        fs::remove_file(&target).unwrap();
+    }
+}
+
+#[test]
+fn what_is_cut_or_wrong_in_a_partial_file_is_repaired_and_not_trusted() {
+    let bytes = disk();
+    let bench = Bench::new();
+    let point = bench.backup(&bytes);
+    for format in FORMATS {
+        let target = bench.path("a").with_extension(format.extension());
+        let partial = bench.path(&format!(".a.{}.partial", format.extension()));
+        let once = options(format, false, false);
+        restore(&point, "disk0", &target, &once, &Silent).unwrap();
+        let whole = fs::read(&target).unwrap();
+        fs::remove_file(&target).unwrap();
+        for seed in 1..9 {
+            let chance = noise(64, seed);
+            let at = |n: usize| usize::from(chance[n]) * usize::from(chance[n + 1]) * 503;
+            let mut cut = whole.clone();
+            for hit in (2..40).step_by(2) {
+                let place = at(hit) % (cut.len() - 5000);
+                // Also where holes are, and in headers and tables.
+                cut[place..place + 1 + at(hit) % 5000].fill(chance[hit] | 1);
+            }
+            // Shorter, or with something behind it.
+            cut.resize(whole.len() / 3 + at(0) % whole.len(), 0x77);
+            fs::write(&partial, &cut).unwrap();
+            let resume = options(format, false, true);
+            let restored = restore(&point, "disk0", &target, &resume, &Silent).unwrap();
+            same(&target, &bytes);
+            assert!(restored.resumed_bytes > 0 && restored.data_bytes > 0);
+            let length = fs::metadata(&target).unwrap().len();
+            assert_eq!(length, whole.len() as u64);
+            assert_eq!(bench.names().len(), 1);
+            fs::remove_file(&target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_older_copy_is_brought_up_to_date_by_what_differs() {
+    let bench = Bench::new();
+    let mut bytes = disk();
+    let old = bench.backup(&bytes);
+    bytes[5 * REGION + 100_000] ^= 1;
+    // Zeros where data were, and data where zeros were.
+    bytes[REGION / 2..REGION / 2 + 300_000].fill(0);
+    bytes[3 * REGION + 77_777..][..50_000].fill(9);
+    let new = bench.backup(&bytes);
+    let target = bench.path("a.raw");
+    restore(
+        &old,
+        "disk0",
+        &target,
+        &options(ImageFormat::Raw, false, false),
+        &Silent,
+    )
+    .unwrap();
+    let update = options(ImageFormat::Raw, true, true);
+    let restored = restore(&new, "disk0", &target, &update, &Silent).unwrap();
+    assert!(fs::read(&target).unwrap() == bytes);
+    assert!(restored.data_bytes < 1 << 20, "{restored:?}");
+    // A second name of the file must not be changed under its owner's feet.
+    fs::hard_link(&target, bench.path("b")).unwrap();
+    let refused = restore(&old, "disk0", &target, &update, &Silent).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Invalid, "{refused}");
+    assert!(fs::read(bench.path("b")).unwrap() == bytes);
+    let replace = options(ImageFormat::Raw, true, false);
+    restore(&old, "disk0", &target, &replace, &Silent).unwrap();
+    assert!(fs::read(bench.path("b")).unwrap() == bytes);
+}
+
+#[test]
+fn two_restores_do_not_write_to_one_file() {
+    let bench = Bench::new();
+    let bytes = disk();
+    let point = bench.backup(&bytes);
+    let (target, partial) = (bench.path("a.raw"), bench.path(".a.raw.partial"));
+    fs::write(&partial, "left by another").unwrap();
+    let left = File::open(&partial).unwrap();
+    flock(&left, FlockOperation::LockExclusive).unwrap();
+    let try_to = |force, resume| {
+        let options = options(ImageFormat::Raw, force, resume);
+        restore(&point, "disk0", &target, &options, &Silent).map_err(|error| error.kind())
+    };
+    for (force, resume) in [(false, false), (true, false), (false, true), (true, true)] {
+        assert_eq!(try_to(force, resume), Err(Kind::Busy));
+    }
+    drop(left);
+    // Nobody writes it any more, but it is not replaced unasked.
+    assert_eq!(try_to(false, false), Err(Kind::Exists));
+    assert_eq!(fs::read(&partial).unwrap(), b"left by another");
+    assert_eq!(try_to(true, false).unwrap().resumed_bytes, 0);
+    assert!(fs::read(&target).unwrap() == bytes);
+    assert_eq!(bench.names(), ["a.raw"]);
+    // Nor does it lead to another file.
+    fs::write(bench.path("precious"), "precious").unwrap();
+    symlink(bench.path("precious"), &partial).unwrap();
+    for (force, resume) in [(true, false), (true, true)] {
+        try_to(force, resume).unwrap_err();
+    }
+    assert_eq!(fs::read(bench.path("precious")).unwrap(), b"precious");
+    assert!(fs::read(&target).unwrap() == bytes);
+}
+
+#[test]
+fn damage_names_the_disks_bytes_and_leaves_the_target_alone() {
+    let bench = Bench::new();
+    let bytes = noise(3 * REGION, 5);
+    let point = bench.backup(&bytes);
+    let largest = walk(&bench.folder.path().join("store/packs"));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&largest)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 6 << 20).unwrap();
+    file.write_all_at(&[!byte[0]], 6 << 20).unwrap();
+    let report = bench.store.verify(false, &Silent).unwrap();
+    let lost = &report.damaged[0];
+
+    let target = bench.path("a.raw");
+    fs::write(&target, "what was there").unwrap();
+    let replace = options(ImageFormat::Raw, true, false);
+    let error = restore(&point, "disk0", &target, &replace, &Silent).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged);
+    let named = format!(
+        "{} bytes of the disk from byte {} on",
+        lost.length, lost.offset
+    );
+    assert!(error.to_string().contains(&named), "{error}");
+    assert_eq!(fs::read(&target).unwrap(), b"what was there");
+    assert_eq!(bench.names(), ["a.raw"]);
+    let error = restore(
+        &point,
+        "disk0",
+        &bench.path("b"),
+        &RestoreOptions::default(),
+        &Silent,
+    );
+    assert_eq!(error.unwrap_err().kind(), Kind::Damaged);
+    assert_eq!(bench.names(), ["a.raw"]);
+}
+
+/// The largest file below a folder.
+fn walk(folder: &Path) -> PathBuf {
+    let mut largest = (0, PathBuf::new());
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                largest = largest.max((fs::metadata(&path).unwrap().len(), path));
+            }
+        }
+    }
+    largest.1
+}
+
+#[test]
+fn chunks_scattered_over_many_points_come_back() {
+    let bench = Bench::new();
+    let mut bytes = disk();
+    let mut states = Vec::new();
+    for turn in 0..6 {
+        for place in (turn * 50_000..bytes.len() - 40_000).step_by(1_300_000) {
+            let new = noise(30_000, (place + turn) as u64);
+            bytes[place..place + new.len()].copy_from_slice(&new);
+        }
+        // Whole regions move, so that disk order is not the packs' order.
+        bytes.rotate_left(REGION);
+        states.push((bench.backup(&bytes), bytes.clone()));
+    }
+    for (number, (point, bytes)) in states.iter().enumerate() {
+        let format = FORMATS[number % 3];
+        let target = bench.path(&number.to_string());
+        let once = options(format, false, false);
+        restore(point, "disk0", &target, &once, &Silent).unwrap();
+        same(&target, bytes);
+        let mut stream = Vec::new();
+        cairn::restore::restore_to(point, "disk0", &mut stream, &Silent).unwrap();
+        assert!(stream == *bytes);
+    }
+}
+
+#[test]
+fn a_device_gets_what_differs_and_zeros_where_old_data_were() {
+    let bench = Bench::new();
+    let mut bytes = disk();
+    let point = bench.backup(&bytes);
+    let file = bench.path("device");
+    fs::write(&file, vec![0xEE; 9 * REGION]).unwrap();
+    let Some(device) = Loop::over(&file) else {
+        println!("SKIPPED: no loop device can be made here");
+        return;
+    };
+    let to_device = |point: &PointView, force, resume| -> cairn::Result<Restored> {
+        let options = options(ImageFormat::Raw, force, resume);
+        restore(point, "disk0", &device.0, &options, &Silent)
+    };
+    let unasked = to_device(&point, false, true).unwrap_err();
+    assert_eq!(unasked.kind(), Kind::Exists);
+    let check = |bytes: &[u8]| {
+        let mut expected = bytes.to_vec();
+        // What the disk does not cover is left alone.
+        expected.resize(9 * REGION, 0xEE);
+        let device = cairn_disk::open(&device.0).unwrap();
+        assert!(read_vec(&*device, 0, expected.len()).unwrap() == expected);
+    };
+    to_device(&point, true, false).unwrap();
+    check(&bytes);
+    bytes[6 * REGION + 5] ^= 1;
+    bytes[REGION + 8192..REGION + 200_000].fill(0);
+    let newer = bench.backup(&bytes);
+    let restored = to_device(&newer, true, true).unwrap();
+    check(&bytes);
+    assert!(restored.data_bytes < 1 << 20, "{restored:?}");
+    let stopped = StopAfter::new(REGION as u64);
+    let force = options(ImageFormat::Raw, true, false);
+    let error = restore(&point, "disk0", &device.0, &force, &stopped).unwrap_err();
+    assert_eq!(error.kind(), Kind::Interrupted);
+    to_device(&newer, true, true).unwrap();
+    check(&bytes);
+}
+
+/// A loop device that goes when this goes.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn over(file: &Path) -> Option<Loop> {
+        let mut losetup = std::process::Command::new("losetup");
+        losetup.args(["--find", "--show"]).arg(file);
+        let output = losetup.output().ok()?;
+        let name = String::from_utf8(output.stdout).ok()?;
+        output
+            .status
+            .success()
+            .then(|| Loop(PathBuf::from(name.trim())))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let mut losetup = std::process::Command::new("losetup");
+        drop(losetup.arg("--detach").arg(&self.0).status());
+    }
+}
