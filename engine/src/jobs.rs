@@ -8,7 +8,7 @@ use cairn_store::{BackupOptions, Point};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Backups at once unless the caller says otherwise: as many as Azure Backup Server runs.
+/// Backups at once at most, and unless the caller says otherwise: as many as Azure Backup Server runs.
 pub const AT_ONCE: usize = 8;
 
 /// One machine to back up.
@@ -20,7 +20,7 @@ pub struct Job {
 }
 
 impl Store {
-    /// Backs up several machines, up to `at_once` at the same time, beginning in the order given. One that fails does not stop the
+    /// Backs up several machines, up to `at_once` (at most 8) at the same time, beginning in the order given. One that fails does not stop the
     /// others. The answers are in the order of the jobs.
     ///
     /// A chunk that several of them hold is stored once: a backup that relies on what another one stores publishes its point
@@ -31,8 +31,10 @@ impl Store {
         at_once: usize,
         monitor: &dyn Monitor,
     ) -> Vec<Result<Point>> {
-        let at_once = at_once.clamp(1, jobs.len().max(1));
+        let at_once = at_once.clamp(1, jobs.len().clamp(1, AT_ONCE));
+        // As many workers together as one backup has at most: memory is bounded by them.
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        let workers = processors.min(AT_ONCE);
         let total = jobs.iter().map(bytes_of).sum();
         monitor.begin(Stage::Backup, total);
         let waiting: Vec<Mutex<Option<Job>>> =
@@ -51,7 +53,7 @@ impl Store {
                             continue;
                         };
                         if job.options.threads == 0 {
-                            job.options.threads = (processors / at_once).max(1);
+                            job.options.threads = (workers / at_once).max(1);
                         }
                         let machine = job.options.machine.clone();
                         let told = Together { monitor, machine };

@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["machine", "images", "time", "base", "changed"])]
     jobs: Option<PathBuf>,
     /// Machines of a list that are backed up at the same time
-    #[arg(long, value_name = "N", default_value_t = 8, requires = "jobs", value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "jobs", value_parser = clap::value_parser!(u8).range(1..=8))]
     at_once: u8,
     /// Time of the point, if not now; before the latest point it is an import and never `latest`
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
