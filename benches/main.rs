@@ -7,6 +7,7 @@
 )]
 
 mod bytes;
+mod catalog;
 mod disk;
 mod guest;
 mod index;
@@ -27,6 +28,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, index::index_lookup, guest::guest_walk
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, index::index_lookup, guest::guest_walk, catalog::catalog
 }
 criterion_main!(all);

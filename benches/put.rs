@@ -64,6 +64,7 @@ impl Bench {
             source: cairn_disk::open(&self.image()).unwrap(),
             facts: ImageFacts::default(),
             changed: None,
+            changes: None,
         }];
         let mut options = BackupOptions::new("bench");
         options.threads = THREADS;

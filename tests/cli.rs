@@ -2,6 +2,7 @@
 //!
 //! - `bench`: a folder with a store, images, and what runs on them
 //! - `browse`: ls, cat, copy
+//! - `changed`: backups that read no more than what changed
 //! - `crash`: killed, interrupted, and two at once
 //! - `damage`: what is broken is named, with its exit code
 //! - `images`: names and formats of disk images
@@ -11,6 +12,7 @@
 
 mod bench;
 mod browse;
+mod changed;
 mod crash;
 mod damage;
 mod images;

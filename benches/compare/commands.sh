@@ -7,6 +7,7 @@
 # WORK   folder for stores and copies, about 15 GB (default: a new folder below TMPDIR); emptied before and removed after
 # CAIRN  the binary (default: target/release/cairn beside this checkout)
 # ROUNDS how often what can be repeated is repeated; the middle one counts (default 3)
+# CATALOG_STORE  where `CATALOG_STORE=... cargo bench -p cairn-benches -- catalog` left its stores of 100,000 points (default: they are not measured)
 set -euo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/measured.sh"
@@ -70,6 +71,13 @@ store_cached "$WORK/store"
 take mount < <(python3 "$HERE/measure.py" mount "$CAIRN" "$WORK/store" "$MNT" vmA/latest/files/disk0/p2/etc)
 take reads < <(python3 "$HERE/measure.py" reads "$CAIRN" "$WORK/store" "$MNT" vmA/latest/disks/disk0.raw "$DISK")
 
+[ -z "${CATALOG_STORE:-}" ] || {
+  log "100,000 points of 1,000 machines"
+  needed "$CATALOG_STORE/many/header.0"
+  measured points /dev/null "$CAIRN" points "$CATALOG_STORE/many"
+  take catalog < <(python3 "$HERE/measure.py" mount "$CAIRN" "$CATALOG_STORE/many" "$MNT" "Server 0500/latest")
+}
+
 log "the next day, and the same bytes from another image as another machine"
 cached "$NEXT"
 measured next "$WORK/next.json" "$CAIRN" backup "$WORK/store" --machine vmA "$NEXT" --exact --json
@@ -100,6 +108,10 @@ table() {
   row "verify" "${V[verify.seconds]} s" "" "" ""
   row "verify --quick" "${V[quick.seconds]} s" "" "" ""
   row "mount, then first ls of a guest's folder" "${V[mount.mount_ms]} ms, worst of 7 ${V[mount.mount_worst_ms]} ms" "" "< 50 ms" "$(atmost "${V[mount.mount_ms]}" 50)"
+  [ -z "${CATALOG_STORE:-}" ] || {
+    row "100,000 points of 1,000 machines: mount, then first ls of a machine's latest" "${V[catalog.mount_ms]} ms, worst of 7 ${V[catalog.mount_worst_ms]} ms" "" "< 50 ms" "$(atmost "${V[catalog.mount_ms]}" 50)"
+    row "the same: points" "${V[points.seconds]} s, private $(mib "${V[points.private]}")" "" "" ""
+  }
   row "sequential read through the mount, cold" "${V[reads.sequential_gbs]} GB/s" "" ">= 1.2 GB/s" "$(atleast "${V[reads.sequential_gbs]}" 1.2)"
   row "random 4 KiB through the mount, cold" "${V[reads.random_cold]} /s" "" ">= 12,000 /s" "$(atleast "${V[reads.random_cold]}" 12000)"
   row "random 4 KiB, warm in cairn, not in the kernel" "${V[reads.random_warm]} /s" "" ">= 60,000 /s" "$(atleast "${V[reads.random_warm]}" 60000)"

@@ -25,7 +25,7 @@
 #   rustic        always encrypted; `backup FILE`, `restore` (with --sparse where it has it), `check --read-data`
 #   rustic-fixed  the same with --set-chunker fixed_size --set-chunk-size 1MiB
 #   bupstash      always encrypted; `put FILE`, `get` to a file. It has no check of all data
-# The unchanged disk is read again by all: restic and rustic with --force, borg with --files-cache=disabled, bupstash with --no-send-log.
+# The unchanged disk is read again by all: restic and rustic with --force, borg with --files-cache=disabled, bupstash with --no-stat-caching.
 # The others could skip a file of the same name, size and times; the image of a running machine never has the same times.
 #
 # Sources and stores are in the page cache before each run; stores are on one disk, one at a time; a tool begins each round without
@@ -69,7 +69,7 @@ declare -A HOW=(
   [borg-fixed]="not encrypted (none); lz4; every 4 MiB"
   [rustic]="encrypted; zstd 3; cut by content, about 1 MiB"
   [rustic-fixed]="encrypted; zstd 3; every 1 MiB"
-  [bupstash]="encrypted; zstd; cut by content, about 1 MiB"
+  [bupstash]="encrypted; zstd 3; cut by content, about 1 MiB"
 )
 # An option that newer versions have: holes stay holes.
 RESTIC_SPARSE=() RUSTIC_SPARSE=()
@@ -114,7 +114,7 @@ command_of() {
     rustic*.check) CMD=("$RUSTIC" check --read-data) ;;
     bupstash.init) CMD=(sh -c '"$1" new-key -o "$BUPSTASH_KEY" && "$1" init' sh "$BUPSTASH") ;;
     bupstash.backup) CMD=("$BUPSTASH" put -q "point=$name" "$file") ;;
-    bupstash.again) CMD=("$BUPSTASH" put -q --no-send-log "point=$name" "$file") ;;
+    bupstash.again) CMD=("$BUPSTASH" put -q --no-stat-caching "point=$name" "$file") ;;
     bupstash.restore) CMD=("$BUPSTASH" get -q "point=$name") TO=$OUT/disk ;;
     *) return 1 ;;
   esac

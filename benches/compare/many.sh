@@ -4,7 +4,8 @@
 #   usage: many.sh [--record FILE]     prints a table; with --record also writes it as a page
 #
 # ROOT   folder with the disk images vmA-day0..3.raw, vmB-day0.raw, winC-day0.raw, winC-day1.raw (needed); vmA-day0 is the eighth too
-# WORK   folder for stores, about 13 GB (eight processes at once store what they share more than once; default: a new folder below TMPDIR); emptied before and removed after
+# WORK   folder for stores, about 13 GB: processes at once each store what they share (default: a new folder below TMPDIR); emptied before
+#        and removed after
 # CAIRN  the binary (default: target/release/cairn beside this checkout)
 # ROUNDS how often everything is repeated; the middle one counts (default 3). Points are compared with their images in the first round
 #

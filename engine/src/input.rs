@@ -3,7 +3,7 @@
 use crate::view::image_facts;
 use cairn_base::{ReadAt, Result};
 use cairn_disk::{FormatHint, VirtualDisk};
-use cairn_store::{DiskInput, ImageFacts};
+use cairn_store::{Changes, DiskInput, ImageFacts};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ impl DiskImage {
                     let changed = watched.changed()?;
                     Ok(changed.then(|| format!("{shown} has another size or time of change")))
                 })),
+                changes: None,
             },
             warnings,
         })
@@ -57,9 +58,40 @@ impl DiskImage {
                     ..ImageFacts::default()
                 },
                 changed: None,
+                changes: None,
             },
             warnings: Vec::new(),
         }
+    }
+
+    /// Tells what changed on the disk since the point that [`BackupOptions::base`](crate::BackupOptions::base) names: only
+    /// that is read then, with the chunks around it, and a thousandth of the rest, to check it. [`Changes`] that are not
+    /// complete make a wrong point.
+    ///
+    /// ```
+    /// use cairn::{BackupOptions, Change, Changes, DiskImage, Silent, Store};
+    /// # use std::sync::Arc;
+    /// # fn main() -> cairn::Result<()> {
+    /// # let temp = tempfile::tempdir().unwrap();
+    /// # let store = Store::create(&temp.path().join("store"))?;
+    /// # let mut now = vec![7u8; 64 << 20];
+    /// # let before = DiskImage::from_reader("disk0", Arc::new(now.clone()));
+    /// # store.backup(vec![before], &BackupOptions::new("web01"), &Silent)?;
+    /// # now[4096..8192].fill(8);
+    /// # let disk = DiskImage::from_reader("disk0", Arc::new(now));
+    /// let written = Change { range: 4096..8192, zero: false };
+    /// let disk = disk.with_changes(Changes::new(64 << 20, [written])?);
+    /// let mut options = BackupOptions::new("web01");
+    /// options.base = Some(store.find_point("web01@latest")?.id);
+    /// let point = store.backup(vec![disk], &options, &Silent)?;
+    /// # assert!(point.record.stats.read < 5 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_changes(mut self, changes: Changes) -> DiskImage {
+        self.input.changes = Some(Arc::new(changes));
+        self
     }
 
     /// Its name in the point.
@@ -75,6 +107,10 @@ impl DiskImage {
     /// What a user should know although the image can be read.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    pub(crate) fn source(&self) -> &dyn ReadAt {
+        &*self.input.source
     }
 
     pub(crate) fn into_input(self) -> DiskInput {

@@ -69,6 +69,7 @@
 
 pub mod copy;
 pub mod input;
+pub mod jobs;
 pub mod point;
 pub mod restore;
 pub mod store;
@@ -81,13 +82,15 @@ pub use cairn_base::{
 };
 pub use cairn_disk::{Format, FormatHint};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
-pub use cairn_store::catalog::Listing;
+pub use cairn_store::catalog::{Listing, PointNames, PointSink};
+pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
-    BackupOptions, Consistency, CutParameters, Damage, DiskRecord, Point, PointName, PointRecord,
-    StoreStats, VerifyReport, names,
+    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
+    Level, Point, PointName, PointRecord, StoreStats, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;
+pub use jobs::Job;
 pub use point::PointView;
 pub use restore::{ImageFormat, RestoreOptions, Restored, restore};
 pub use store::Store;

@@ -3,7 +3,8 @@
 use crate::input::DiskImage;
 use crate::point::PointView;
 use cairn_base::{Folder, LocalFolder, Monitor, Result, SystemClock};
-use cairn_store::catalog::{self, Listing};
+use cairn_store::catalog::{self, Listing, PointNames, PointSink};
+use cairn_store::layout::PointFile;
 use cairn_store::{
     BackupOptions, ChunkReader, CutParameters, Point, PointName, StoreStats, VerifyReport,
 };
@@ -100,6 +101,40 @@ impl Store {
             Some(machine) => catalog::machine_points(&self.inner, machine),
             None => catalog::all_points(&self.inner),
         }
+    }
+
+    /// Reads the points of one machine, or of all, and tells them oldest first, machine by machine, with what cannot be read. Takes little memory however
+    /// many there are.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn each_point(&self, machine: Option<&str>, sink: PointSink<'_>) -> Result<()> {
+        catalog::each_point(&self.inner, machine, sink)
+    }
+
+    /// The points of a machine by the names of their files, oldest first. Nothing else is read, however many there are; what a name says is checked when
+    /// its point is read.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn point_names(&self, machine: &str) -> Result<PointNames> {
+        catalog::point_names(&self.inner, machine)
+    }
+
+    /// The point of a machine in this file.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound) if it is gone, [`Kind::Damaged`](crate::Kind::Damaged) if it is not whole or not what its name says.
+    pub fn read_point(&self, machine: &str, file: &PointFile) -> Result<Point> {
+        catalog::read_point(&self.inner, machine, file)
+    }
+
+    /// A machine's name as it is spelled; none if there is no such machine.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn machine_name(&self, machine: &str) -> Result<Option<String>> {
+        catalog::machine_name(&self.inner, machine)
     }
 
     /// The names of all machines, and what could not be read.

@@ -1,12 +1,12 @@
 //! Machines and points as they are now, and the points that are open.
 //!
-//! What can change is looked up again after a second. No lock is held over all machines or points while the store
+//! What can change is looked up again after a second, by the names of files: a point costs nothing until it is entered. No lock is held over all machines or points while the store
 //! is read: each machine and each point has its own.
 
 use crate::extents;
 use crate::failure::Result;
 use crate::inode::PointKey;
-use cairn::{DiskView, Error, Kind, Point, PointId, PointView, Store, names};
+use cairn::{DiskView, Error, Kind, PointFile, PointId, PointView, Store, names};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -34,20 +34,18 @@ pub struct Complaint {
 pub struct Machines {
     /// Their names, sorted.
     pub names: Vec<Arc<str>>,
-    /// Machines of which no point can be read.
+    /// Machines of which neither the name nor a point can be read.
     pub complaints: Vec<Complaint>,
 }
 
-/// The points of a machine.
+/// The points of a machine as the names of their files tell them.
 #[derive(Debug, Default)]
 pub struct Points {
-    /// The machine's name as its newest point writes it; none if there is no such machine.
-    pub machine: Option<Arc<str>>,
     /// Oldest first.
-    pub points: Vec<Arc<Point>>,
-    /// The latest that is no import.
-    pub latest: Option<Arc<Point>>,
-    /// Points that cannot be read.
+    pub points: Vec<PointFile>,
+    /// The latest that is no import, if it can be read.
+    pub latest: Option<PointFile>,
+    /// Files that are not named like points.
     pub complaints: Vec<Complaint>,
 }
 
@@ -152,14 +150,22 @@ impl Catalog {
         Ok(machines)
     }
 
+    /// A machine's name as it is spelled; none if there is no such machine.
+    ///
+    /// # Errors
+    /// As [`Store::machine_name`].
+    pub fn machine(&self, name: &str) -> Result<Option<Arc<str>>> {
+        if names::check_machine(name).is_err() {
+            return Ok(None);
+        }
+        Ok(self.store.machine_name(name)?.map(Arc::from))
+    }
+
     /// The points of a machine, at most a second old.
     ///
     /// # Errors
-    /// As [`Store::points`].
+    /// As [`Store::point_names`].
     pub fn points(&self, machine: &str) -> Result<Arc<Points>> {
-        if names::check_machine(machine).is_err() {
-            return Ok(Arc::new(Points::default()));
-        }
         let cell = self.points_cell(machine);
         let mut held = cell.lock();
         if let Some((when, points)) = &*held
@@ -167,7 +173,8 @@ impl Catalog {
         {
             return Ok(points.clone());
         }
-        let points = Arc::new(self.read_points(machine)?);
+        let before = held.as_ref().and_then(|(_, points)| points.latest);
+        let points = Arc::new(self.list_points(machine, before)?);
         *held = Some((Instant::now(), points.clone()));
         Ok(points)
     }
@@ -180,20 +187,18 @@ impl Catalog {
         cells.entry(machine.to_string()).or_default().clone()
     }
 
-    fn read_points(&self, machine: &str) -> Result<Points> {
-        let listing = self.store.points(Some(machine))?;
-        let points: Vec<Arc<Point>> = listing.points.into_iter().map(Arc::new).collect();
-        // The catalog's own rule, and its refusal where a newer point cannot be read: then there is no link,
-        // rather than one to an older point than asked for.
-        let latest = match self.store.find_point(&format!("{machine}@latest")) {
-            Ok(latest) => points.iter().find(|point| point.id == latest.id).cloned(),
-            Err(_) => None,
+    fn list_points(&self, machine: &str, before: Option<PointFile>) -> Result<Points> {
+        let listed = self.store.point_names(machine)?;
+        // The catalog's own rule, and its refusal where the newest cannot be read: then there is no link, rather than one to an
+        // older point than asked for. A record never changes: once read, it is known as long as its name is there.
+        let newest = listed.latest().ok().flatten().copied();
+        let known = |file: &PointFile| {
+            before == Some(*file) || self.store.read_point(machine, file).is_ok()
         };
         Ok(Points {
-            machine: points.last().map(|point| Arc::from(&*point.record.machine)),
-            complaints: listing.damaged.iter().map(complaint).collect(),
-            points,
-            latest,
+            latest: newest.filter(known),
+            complaints: listed.damaged.iter().map(complaint).collect(),
+            points: listed.points,
         })
     }
 
@@ -207,7 +212,8 @@ impl Catalog {
         if let Some(open) = &*held {
             return Ok(open.clone());
         }
-        let point = self.record(key)?;
+        let file = self.file(key)?;
+        let point = self.store.read_point(&key.machine, &file)?;
         let open = Arc::new(OpenPoint::of_point(self.store.open_point(&point)?));
         *held = Some(open.clone());
         Ok(open)
@@ -237,27 +243,20 @@ impl Catalog {
         cell
     }
 
-    /// A point's record. Records never change, so a listing of any age will do.
-    fn record(&self, key: &PointKey) -> Result<Arc<Point>> {
-        let known = self
-            .points_cell(&key.machine)
-            .lock()
-            .as_ref()
-            .and_then(|(_, points)| {
-                points
-                    .points
-                    .iter()
-                    .find(|point| point.id == key.id)
-                    .cloned()
-            });
-        match known {
-            Some(point) => Ok(point),
-            None => Ok(Arc::new(self.store.find_point(&key.id.to_string())?)),
+    /// The file of a point: by a listing of any age, because files never change, or by a new one.
+    fn file(&self, key: &PointKey) -> Result<PointFile> {
+        let of = |points: &Points| points.points.iter().find(|file| file.id == key.id).copied();
+        let cell = self.points_cell(&key.machine);
+        let known = cell.lock().as_ref().and_then(|(_, points)| of(points));
+        if let Some(file) = known {
+            return Ok(file);
         }
+        let gone = || Error::not_found("the point is not in the store any more").with_id(key.id);
+        Ok(of(&*self.points(&key.machine)?).ok_or_else(gone)?)
     }
 }
 
-/// The file that tells of a point that cannot be read.
+/// The file that tells of something that is no point.
 fn complaint(error: &Error) -> Complaint {
     let name = match error.id().and_then(|id| id.get(..16)) {
         Some(prefix) => format!("{prefix}.error"),

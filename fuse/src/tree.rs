@@ -16,7 +16,7 @@ use crate::failure::{Failure, Result};
 use crate::inode::{IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
 use crate::node::{self, EntryRef, Node, PointRef, name_hash};
 use crate::stat::Stat;
-use cairn::{DiskView, EntryKind, Error, Point, Store, Time, Volume, VolumeView};
+use cairn::{DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -260,11 +260,11 @@ impl Tree {
         }
     }
 
-    fn point_ref(&self, machine: &Arc<str>, point: &Point) -> Result<PointRef> {
+    fn point_ref(&self, machine: &Arc<str>, point: &PointFile) -> Result<PointRef> {
         let key = Arc::new(PointKey {
             machine: machine.clone(),
             id: point.id,
-            seconds: point.record.seconds,
+            seconds: point.seconds,
         });
         let slot = self.slots.claim(&Owner::Point(key.clone()))?;
         Ok(PointRef {
@@ -323,9 +323,9 @@ impl Tree {
 
     fn machine_called(&self, name: &str) -> Result<Option<Node>> {
         let catalog = self.catalog()?;
-        if let Some(machine) = &catalog.points(name)?.machine {
+        if let Some(machine) = catalog.machine(name)? {
             // A name in other letters is not a second name of the machine.
-            return Ok((**machine == *name).then(|| Node::Machine(machine.clone())));
+            return Ok((*machine == *name).then_some(Node::Machine(machine)));
         }
         if !name.ends_with(".error") {
             return Ok(None);
@@ -348,7 +348,7 @@ impl Tree {
             return Ok(None);
         };
         // Only the one form of a time is a name.
-        let called = |point: &&Arc<Point>| point.time() == time && time.folder_name() == name;
+        let called = |point: &&PointFile| point.time() == time && time.folder_name() == name;
         let Some(point) = points.points.iter().find(called) else {
             return Ok(None);
         };

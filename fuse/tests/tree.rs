@@ -15,6 +15,7 @@ use shared::asked::{LATEST, content, damage, find, image, names, record_of, try_
 use shared::{back_up, fixture, store};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use tempfile::tempdir;
 
 /// **[store]** The root of a mounted store holds a folder for every machine that has a point. A machine's folder holds a
@@ -149,51 +150,97 @@ fn what_cannot_be_read_is_explained_beside_an_empty_folder() {
     assert_eq!(names(&tree, "disks"), ["disk0.raw"]);
 }
 
-/// **[damaged-point]** A point whose record cannot be read is shown as `<start of its id>.error` in its machine's
-/// folder, or in the root if no point of its machine can be read. All other points stay.
+/// **[damaged-point]** A point whose record cannot be read is listed by its time like any other; in it `point.error` says what is wrong. A file whose name is
+/// not a point's any more is shown as `unreadable-<hash>.error` in its machine's folder. A machine whose name and points cannot be
+/// read is shown as `<start of a point's id>.error` in the root. All other points stay.
 #[test]
 fn a_damaged_point_hides_no_other() {
     let temp = tempdir().unwrap();
     let store = store(temp.path());
     let points = store.points(None).unwrap().points;
     let of = |machine: &str| {
-        points
-            .iter()
-            .find(|point| point.record.machine == machine)
-            .unwrap()
-            .id
-            .to_string()
+        let found = points.iter().find(|point| point.record.machine == machine);
+        record_of(temp.path(), &found.unwrap().id.to_string())
     };
-    for machine in ["web01", "db"] {
-        damage(&record_of(temp.path(), &of(machine)));
+    let (web, db) = (of("web01"), of("db"));
+    for record in [&web, &db] {
+        damage(record);
     }
-    let tree = Tree::of_store(Store::open(&temp.path().join("store")).unwrap());
-    let file = |machine: &str| format!("{}.error", &of(machine)[..16]);
-    assert_eq!(
-        names(&tree, ""),
-        BTreeSet::from([file("db"), "web01".into()])
-            .into_iter()
-            .collect::<Vec<_>>()
-    );
-    let listed: BTreeSet<String> = names(&tree, "web01").into_iter().collect();
-    assert_eq!(
-        listed,
-        BTreeSet::from([
-            file("web01"),
-            "2026-11-20T02-00-00Z".into(),
-            "latest".into()
-        ])
-    );
-    for path in [file("db"), format!("web01/{}", file("web01"))] {
-        let said = String::from_utf8(content(&tree, &path)).unwrap();
-        assert!(
-            said.starts_with("This recovery point is not listed: "),
-            "{said}"
-        );
+    let again = || Tree::of_store(Store::open(&temp.path().join("store")).unwrap());
+    let tree = again();
+    assert_eq!(names(&tree, ""), ["db", "web01"]);
+    let both = ["2026-11-19T02-00-00Z", "2026-11-20T02-00-00Z", "latest"];
+    assert_eq!(names(&tree, "web01"), both);
+    // A point that cannot be read is no `latest`.
+    assert_eq!(names(&tree, "db"), ["2026-11-20T03-00-00Z"]);
+    for point in ["db/2026-11-20T03-00-00Z", "web01/2026-11-19T02-00-00Z"] {
+        assert_eq!(names(&tree, point), ["disks", "files", "point.error"]);
+        let said = content(&tree, &format!("{point}/point.error"));
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with("This point cannot be opened: "), "{said}");
+        let disks = find(&tree, &format!("{point}/disks")).inode;
+        assert_eq!(tree.readdir(disks).unwrap_err().errno(), 5);
     }
+    let neighbour = format!("{LATEST}/files/disk0/p1/etc/hostname");
+    assert_eq!(content(&tree, &neighbour), b"web01\n");
+    what_lost_its_name_is_told(temp.path(), &web, &db);
+}
+
+/// `web`, a point of `web01`, and the name of `db`, whose one point is damaged.
+fn what_lost_its_name_is_told(path: &Path, web: &Path, db: &Path) {
+    let again = || Tree::of_store(Store::open(&path.join("store")).unwrap());
+    let id = |record: &Path| {
+        let name = record.file_name().unwrap().to_str().unwrap();
+        name.rsplit('-').next().unwrap().to_string()
+    };
+    // Nothing says which point it is, nor that it is not the latest.
+    fs::rename(web, web.with_file_name(format!("0000000001-{}", id(web)))).unwrap();
+    let tree = again();
+    let listed = names(&tree, "web01");
+    let [point, error] = &*listed else {
+        panic!("{listed:?}");
+    };
+    assert_eq!(point, "2026-11-20T02-00-00Z");
+    let unknown = error.starts_with("unreadable-") && error.ends_with(".error");
+    assert!(unknown, "{error}");
+    let said = |tree: &Tree, path: &str| String::from_utf8(content(tree, path)).unwrap();
+    let told = said(&tree, &format!("web01/{error}"));
+    assert!(told.starts_with("This recovery point is not listed: ") && told.contains(&id(web)));
+    let neighbour = format!("web01/{point}/files/disk0/p1/etc/hostname");
+    assert_eq!(content(&tree, &neighbour), b"web01\n");
+    fs::remove_file(db.with_file_name("name")).unwrap();
+    let tree = again();
+    let lost = format!("{}.error", &id(db)[..16]);
+    let root: BTreeSet<String> = names(&tree, "").into_iter().collect();
+    assert_eq!(root, BTreeSet::from([lost.clone(), "web01".into()]));
+    assert!(said(&tree, &lost).starts_with("This recovery point is not listed: "));
+}
+
+/// A mount asks for names only until a point is entered; what changes is seen all the same.
+#[test]
+fn what_changes_among_the_points_is_seen() {
+    let temp = tempdir().unwrap();
+    let store = store(temp.path());
+    let tree = Tree::of_store(store.clone());
+    assert_eq!(names(&tree, "db"), ["2026-11-20T03-00-00Z", "latest"]);
+    let newest = back_up(&store, "db", Some("2026-11-21T03:00:00Z"));
+    back_up(&store, "New One", Some("2026-11-21T03:00:00Z"));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(names(&tree, ""), ["New One", "db", "web01"]);
+    let link = |tree: &Tree| tree.readlink(find(tree, "db/latest").inode).unwrap();
+    assert_eq!(link(&tree), b"2026-11-21T03-00-00Z");
     assert_eq!(
-        content(&tree, &format!("{LATEST}/files/disk0/p1/etc/hostname")),
+        content(&tree, "db/2026-11-21T03-00-00Z/files/disk0/p1/etc/hostname"),
         b"web01\n"
+    );
+    fs::remove_file(record_of(temp.path(), &newest.id.to_string())).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(link(&tree), b"2026-11-20T03-00-00Z");
+    assert_eq!(names(&tree, "db"), ["2026-11-20T03-00-00Z", "latest"]);
+    // The machine's folder has the time of its newest point.
+    assert_eq!(
+        find(&tree, "db").attributes.modified,
+        Time::parse("2026-11-20T03:00:00Z").unwrap()
     );
 }
 

@@ -143,6 +143,46 @@ fn a_point_that_cannot_be_read_hides_no_other() {
 }
 
 #[test]
+fn a_point_that_was_renamed_is_named_and_no_other_is_taken_for_it() {
+    let bench = Bench::new();
+    bench.noise("a.raw", 35, 1 << 20);
+    bench.backup("m", &["a.raw"]);
+    let newest = bench.backup("m", &["a.raw"]);
+    let id = newest["point"].as_str().unwrap();
+    let files = bench.store_files("points");
+    let file = files.iter().find(|path| text(path).ends_with(id)).unwrap();
+    let other = format!("0000000009-{id}");
+    fs::rename(file, file.with_file_name(&other)).unwrap();
+    for command in ["stats", "verify"] {
+        bench.expect(4, &[command, "store"]);
+    }
+    let points = bench.expect(4, &["points", "store", "--json"]);
+    assert_eq!(points.json().as_array().unwrap().len(), 1);
+    assert!(points.stderr.contains(&other), "{}", points.stderr);
+    let refused = bench.expect(4, &["ls", "store", "m@latest"]);
+    assert!(refused.stderr.contains(&other), "{}", refused.stderr);
+    // A backup goes on, says so, and takes no number that may be in use.
+    bench.expect(3, &["backup", "store", "--machine", "m", "a.raw"]);
+    fs::rename(file.with_file_name(&other), file).unwrap();
+    let numbers: Vec<_> = bench
+        .points()
+        .iter()
+        .map(|p| p["sequence"].clone())
+        .collect();
+    assert_eq!(numbers, [1, 2, 10]);
+    bench.expect(0, &["verify", "store"]);
+
+    // The machine's name is found without its file, and written anew.
+    fs::write(file.with_file_name("name"), "").unwrap();
+    let points = bench.expect(4, &["points", "store"]);
+    assert_eq!(points.lines().len(), 3);
+    assert!(points.stderr.contains("/name"), "{}", points.stderr);
+    let again = bench.backup("M", &["a.raw"]);
+    assert_eq!(again["machine"], "m");
+    assert_eq!(bench.expect(0, &["points", "store"]).lines().len(), 4);
+}
+
+#[test]
 fn a_copy_that_meets_damage_says_so_and_keeps_what_it_was_to_replace() {
     let bench = Bench::new();
     let Some(()) = super::browse::filled(&bench) else {

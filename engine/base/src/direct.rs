@@ -5,6 +5,7 @@
 //! it costs neither. Direct writes want memory, offset and length aligned; so bytes are gathered in an aligned buffer, and the
 //! odd rest at the end is written the usual way.
 
+use crate::aligned::ALIGNMENT;
 use crate::error::{Error, Result};
 use crate::folder::NewFile;
 use crate::mapped::start_write_back;
@@ -14,8 +15,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// What memory, offsets and lengths of direct writes are aligned to: the largest sector of common disks.
-const ALIGNMENT: usize = 4096;
 /// Bytes gathered before they are written; a multiple of [`ALIGNMENT`].
 const GATHER: usize = 1 << 20;
 
@@ -97,7 +96,7 @@ fn set_direct(file: &File, on: bool) -> bool {
     let flags = if on {
         flags | OFlags::DIRECT
     } else {
-        flags - OFlags::DIRECT
+        flags.difference(OFlags::DIRECT)
     };
     fcntl_setfl(file, flags).is_ok()
 }

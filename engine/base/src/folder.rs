@@ -31,6 +31,15 @@ pub trait Lock: Send + Sync {
     fn change(&self, mode: LockMode) -> Result<bool>;
 }
 
+/// What changes whenever a name in a folder is made, renamed or deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderStamp {
+    /// Which folder of the system: device and inode.
+    pub folder: (u64, u64),
+    /// When its names last changed, and when anything of it did: seconds and nanoseconds.
+    pub times: [(i64, i64); 2],
+}
+
 /// A file being written, from its start to its end, once.
 pub trait NewFile: Send {
     /// Appends all of `bytes`.
@@ -56,6 +65,15 @@ pub trait Folder: Send + Sync {
     /// # Errors
     /// [`Kind::NotFound`] if there is no such folder.
     fn list(&self, path: &str) -> Result<Vec<String>>;
+
+    /// The stamp of the folder `path`. Two equal ones mean that no name in it changed in between. `None` where that is not
+    /// sure: on network file systems, and as long as the last change is so recent that another one might get the same time.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is no such folder.
+    fn stamp(&self, _path: &str) -> Result<Option<FolderStamp>> {
+        Ok(None)
+    }
 
     /// Size of the file `path` in bytes.
     ///

@@ -104,18 +104,18 @@ fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn parse_hex(text: &str, out: &mut [u8]) -> Option<()> {
-    if text.len() != out.len().checked_mul(2)? || !text.is_ascii() {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != out.len() || !rest.is_empty() {
         return None;
     }
-    for (index, byte) in out.iter_mut().enumerate() {
-        let at = index.checked_mul(2)?;
-        let digits = text.get(at..at.checked_add(2)?)?;
-        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        *byte = u8::from_str_radix(digits, 16).ok()?;
+    for (byte, [high, low]) in out.iter_mut().zip(pairs) {
+        *byte = (digit(*high)? << 4) | digit(*low)?;
     }
     Some(())
+}
+
+fn digit(text: u8) -> Option<u8> {
+    u8::try_from(char::from(text).to_digit(16)?).ok()
 }
 
 #[cfg(test)]
@@ -126,7 +126,15 @@ mod tests {
     fn hexadecimal_there_and_back() {
         let id = PackId(random().unwrap());
         assert_eq!(PackId::parse(&id.to_string()).unwrap(), id);
-        for bad in ["", "00", "+1", &"g".repeat(32), &"é".repeat(16)] {
+        assert_eq!(PackId::parse(&"aF09".repeat(8)).unwrap().0[..2], [0xaf, 9]);
+        for bad in [
+            "",
+            "00",
+            "+1",
+            &"g".repeat(32),
+            &"é".repeat(16),
+            &"0".repeat(33),
+        ] {
             assert!(PackId::parse(bad).is_err(), "{bad}");
         }
         assert!(ChunkId::NULL.is_null());

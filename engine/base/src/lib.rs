@@ -5,6 +5,7 @@
 //! - [`section`]: a range of something readable, as something readable
 //! - [`view`]: bounded decoding of hostile bytes
 //! - [`ids`], [`time`], [`units`]: the words the other floors share
+//! - [`aligned`]: memory for transfers past the page cache
 //! - [`folder`]: the only door to the files of a store
 //! - [`pages`]: index pages read in place from a memory map, or by positional reads
 //! - [`monitor`], [`clock`]: how long work reports, and what time it is
@@ -17,6 +18,7 @@
     )
 )]
 
+pub mod aligned;
 pub mod clock;
 mod direct;
 pub mod error;
@@ -33,9 +35,10 @@ pub mod time;
 pub mod units;
 pub mod view;
 
+pub use aligned::AlignedBuffer;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
-pub use folder::{Folder, LockMode};
+pub use folder::{Folder, FolderStamp, LockMode};
 pub use ids::{ChunkId, PackId, PointId, SegmentId, SessionId};
 pub use local::LocalFolder;
 pub use monitor::{Monitor, Silent, Stage};

@@ -2,7 +2,7 @@
 
 use crate::direct::DirectFile;
 use crate::error::{Error, Result};
-use crate::folder::{Folder, Lock, LockMode, NewFile};
+use crate::folder::{Folder, FolderStamp, Lock, LockMode, NewFile};
 use crate::mapped::{Mapped, start_write_back};
 use crate::pages::{Pages, PreadPages};
 use crate::read_at::{ReadAt, check_range};
@@ -15,12 +15,18 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A folder that changed less than so many seconds ago may change again within the same tick of its file system's clock, which
+/// is two seconds at most.
+const SETTLED: u64 = 3;
 
 /// A [`Folder`] at a path of this machine.
 #[derive(Debug, Clone)]
 pub struct LocalFolder {
     root: PathBuf,
     mapping: bool,
+    network: bool,
 }
 
 impl LocalFolder {
@@ -30,8 +36,12 @@ impl LocalFolder {
         let root = root.into();
         // Absolute, so that it stays the same folder when the process moves, and has a parent to sync.
         let root = std::path::absolute(&root).unwrap_or(root);
-        let mapping = !on_network(&root);
-        LocalFolder { root, mapping }
+        let network = on_network(&root);
+        LocalFolder {
+            root,
+            mapping: !network,
+            network,
+        }
     }
 
     /// The same folder, read without memory maps.
@@ -92,6 +102,31 @@ impl Folder for LocalFolder {
             }
         }
         Ok(names)
+    }
+
+    fn stamp(&self, path: &str) -> Result<Option<FolderStamp>> {
+        if self.network {
+            return Ok(None);
+        }
+        // Before the folder is looked at: what is old now is old then.
+        let now = SystemTime::now();
+        let path = self.path(path);
+        let found = std::fs::metadata(&path)
+            .map_err(|e| Error::io("cannot look at the folder", &path, e))?;
+        let times = [
+            (found.mtime(), found.mtime_nsec()),
+            (found.ctime(), found.ctime_nsec()),
+        ];
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs());
+        let settled = times.iter().all(|(seconds, _)| {
+            u64::try_from(*seconds).is_ok_and(|changed| changed.saturating_add(SETTLED) < now)
+        });
+        Ok(settled.then_some(FolderStamp {
+            folder: (found.dev(), found.ino()),
+            times,
+        }))
     }
 
     fn size(&self, path: &str) -> Result<u64> {

@@ -1,6 +1,7 @@
 //! Memory maps of immutable files, and the guard that turns a page that cannot be read into zeros.
 //!
-//! This is the only module with `unsafe` (maps, their signal, and one hint to the kernel that no safe crate offers).
+//! This is the only module with `unsafe` (maps, their signal, and two calls that no safe crate offers:
+//! a hint to write back, and what is in the page cache).
 //! The argument:
 //! - A map is made of files that the store never changes after they were published (index segments), opened read-only.
 //!   Another program that writes into them breaks the store's contract; it can make a checksum fail, which is
@@ -161,6 +162,29 @@ pub(crate) fn start_write_back(file: &File, offset: u64, length: u64) {
     }
 }
 
+/// The system call `cachestat` (Linux 6.5) has this number on every architecture.
+const CACHESTAT: libc::c_long = 451;
+
+/// How many bytes of a range of `file` lie in the page cache; `None` if the system does not tell.
+pub fn cached_bytes(file: &File, offset: u64, length: u64) -> Option<u64> {
+    // struct cachestat_range: offset, length. struct cachestat: pages cached, dirty, in write-back, evicted, recently evicted.
+    let range = [offset, length];
+    let mut counts = [0u64; 5];
+    let none: libc::c_ulong = 0;
+    // SAFETY: the kernel reads two and writes five 64-bit numbers, which is what the arrays hold; both outlive the call.
+    let answer = unsafe {
+        libc::syscall(
+            CACHESTAT,
+            file.as_raw_fd(),
+            range.as_ptr(),
+            counts.as_mut_ptr(),
+            none,
+        )
+    };
+    let [pages, ..] = counts;
+    (answer == 0).then(|| pages.saturating_mul(to_u64(PAGE)))
+}
+
 extern "C" fn on_bus_error(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
@@ -206,6 +230,18 @@ extern "C" fn on_bus_error(
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn what_was_just_written_is_cached() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[7; 16 * PAGE]).unwrap();
+        match cached_bytes(file.as_file(), 0, 16 * to_u64(PAGE)) {
+            Some(bytes) => assert_eq!(bytes, 16 * to_u64(PAGE)),
+            None => println!("SKIPPED: this kernel does not tell what is cached"),
+        }
+        let behind = cached_bytes(file.as_file(), 64 * to_u64(PAGE), to_u64(PAGE));
+        assert!(behind.is_none_or(|bytes| bytes == 0));
+    }
 
     #[test]
     fn a_file_cut_short_reads_as_zeros_and_says_so() {

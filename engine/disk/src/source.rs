@@ -1,8 +1,12 @@
 //! An image file or a block device: opened read-only, read by position, shared by threads without a lock.
 
+mod cold;
+
 use crate::disk::FileStamp;
 use cairn_base::read_at::{check_range, clip};
+use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result, Time};
+use cold::{Cold, LARGE};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{File, Metadata};
@@ -23,6 +27,7 @@ pub struct FileSource {
     sector_size: Option<u32>,
     stamp: FileStamp,
     is_device: bool,
+    cold: Option<Cold>,
 }
 
 impl FileSource {
@@ -62,6 +67,7 @@ impl FileSource {
         };
         Ok(FileSource {
             stamp: stamp(&metadata, size, is_device),
+            cold: Cold::of(&file),
             file,
             path: path.to_path_buf(),
             size,
@@ -146,7 +152,15 @@ impl ReadAt for FileSource {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         check_range(self.size, offset, buffer.len())?;
-        self.file.read_exact_at(buffer, offset).map_err(|e| {
+        let done = match &self.cold {
+            Some(cold) if buffer.len() >= LARGE && cold.is_usable() => {
+                cold.read(&self.file, offset, buffer)
+            }
+            _ => 0,
+        };
+        let offset = offset.saturating_add(to_u64(done));
+        let rest = buffer.get_mut(done..).unwrap_or_default();
+        self.file.read_exact_at(rest, offset).map_err(|e| {
             let what = match e.kind() {
                 std::io::ErrorKind::UnexpectedEof => {
                     "the image file became shorter while it was read"
@@ -168,6 +182,10 @@ impl ReadAt for FileSource {
     }
 
     fn will_need(&self, range: Range<u64>) {
+        // What is read past the page cache must not be brought into it.
+        if self.cold.as_ref().is_some_and(Cold::is_usable) {
+            return;
+        }
         let range = clip(range, self.size);
         // A length of 0 would mean "up to the end".
         if let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) {

@@ -4,7 +4,6 @@
 //! place when they are finished: a file whose writing was cut short holds no valid image, rather than half a disk. They
 //! can go on with such a file, if the caller says what of it is right.
 
-mod aligned;
 mod blocks;
 mod covered;
 mod direct;
@@ -13,7 +12,6 @@ mod target;
 mod vhd;
 mod vhdx;
 
-pub use aligned::AlignedBuffer;
 pub use raw::RawWriter;
 pub use vhd::VhdWriter;
 pub use vhdx::{VhdxOptions, VhdxWriter};
@@ -37,7 +35,7 @@ pub struct Written {
 
 /// A disk that is being written, by many threads at once. What is never written reads as zeros.
 ///
-/// Large pieces go past the page cache where they can: those in an [`AlignedBuffer`] at a position as aligned as their offset.
+/// Large pieces go past the page cache where they can: those in an [`AlignedBuffer`](cairn_base::AlignedBuffer) at a position as aligned as their offset.
 pub trait DiskWriter: Send + Sync {
     /// Bytes of the virtual disk.
     fn size(&self) -> u64;

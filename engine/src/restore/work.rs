@@ -2,10 +2,10 @@
 
 use super::Restored;
 use super::plan::{Found, Plan};
+use cairn_base::AlignedBuffer;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Monitor, Result, Stage};
 use cairn_disk::DiskWriter;
-use cairn_disk::write::AlignedBuffer;
 use cairn_store::map::{Leaf, REGION};
 use cairn_store::{RegionMap, RegionReader, StoredDisk};
 use parking_lot::Mutex;

@@ -1,14 +1,28 @@
-//! The catalog: the points of all machines. A point's file is named by its sequence number and id, never replaces
-//! another, and its publication is the commit of a backup.
+//! The catalog: the points of all machines. A point's file is named by its sequence number, time and id, never replaces another, and its
+//! publication is the commit of a backup.
+//!
+//! What the names of files say is enough to find, order and list points; each record is read when it is asked for, and checked against its name.
+
+mod listing;
+mod machine;
+mod moment;
+mod records;
+
+pub use listing::PointNames;
+pub use moment::{Moment, choose_time};
 
 use crate::codec;
-use crate::layout::{self, POINTS};
-use crate::names::{PointName, check_machine, is_disk_name};
+use crate::layout::{self, MACHINE_SCRATCH, POINTS, PointFile};
+use crate::names::PointName;
 use crate::point::{Point, PointRecord};
 use crate::session::publish_lock;
 use crate::store::Store;
-use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
-use cairn_base::{Error, Folder, Kind, LockMode, PointId, Result, Time};
+use cairn_base::folder::{Lock, join, optional, publish_bytes};
+use cairn_base::{Error, Folder, Kind, LockMode, Result};
+use std::ops::ControlFlow;
+
+/// Records read at a time: enough to keep processors busy, few enough for any number of points to take little memory.
+const BATCH: usize = 2048;
 
 /// The points found, oldest first, and what could not be read.
 #[derive(Debug, Default)]
@@ -19,14 +33,29 @@ pub struct Listing {
     pub damaged: Vec<Error>,
 }
 
+impl Listing {
+    fn of(store: &Store, machine: Option<&str>) -> Result<Listing> {
+        let mut listing = Listing::default();
+        each_point(store, machine, &mut |found| {
+            match found {
+                Ok(point) => listing.points.push(point),
+                Err(error) => listing.damaged.push(error),
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(listing)
+    }
+}
+
+/// Receives points, and what is none, until it breaks.
+pub type PointSink<'a> = &'a mut dyn FnMut(Result<Point>) -> ControlFlow<()>;
+
 /// The points of one machine.
 ///
 /// # Errors
 /// As the folder reports; single damaged files are in the listing.
 pub fn machine_points(store: &Store, machine: &str) -> Result<Listing> {
-    let mut listing = read_folder(store, &layout::machine_folder(machine))?;
-    listing.points.sort_by_key(|point| point.record.sequence);
-    Ok(listing)
+    Listing::of(store, Some(machine))
 }
 
 /// The points of all machines, by machine and sequence number.
@@ -34,20 +63,60 @@ pub fn machine_points(store: &Store, machine: &str) -> Result<Listing> {
 /// # Errors
 /// As the folder reports; single damaged files are in the listing.
 pub fn all_points(store: &Store) -> Result<Listing> {
-    let mut all = Listing::default();
-    for path in machine_folders(&**store.folder())? {
-        let found = read_folder(store, &path)?;
-        all.points.extend(found.points);
-        all.damaged.extend(found.damaged);
-    }
-    all.points.sort_by(|a, b| {
-        let key = |p: &Point| (p.record.machine.to_lowercase(), p.record.sequence);
-        key(a).cmp(&key(b))
-    });
-    Ok(all)
+    Listing::of(store, None)
 }
 
-/// The names of all machines, sorted. A machine's folder with nothing but damaged points is named in the errors.
+/// Reads the points of one machine, or of all, and tells them by machine and sequence number, a few at a time. Whatever is no whole point is told as
+/// an error, and so is a machine's name that is damaged.
+///
+/// # Errors
+/// As the folder reports.
+pub fn each_point(store: &Store, machine: Option<&str>, sink: PointSink<'_>) -> Result<()> {
+    let folders = match machine {
+        Some(machine) => vec![layout::machine_folder(machine)],
+        None => folders_by_name(store)?,
+    };
+    let mut files = Vec::new();
+    for path in &folders {
+        let found = listing::list(store, path)?;
+        let name = machine::read_name(&**store.folder(), path).err();
+        let lost = name.filter(|error| error.kind() != Kind::NotFound);
+        for error in found.damaged.into_iter().chain(lost) {
+            if sink(Err(error)).is_break() {
+                return Ok(());
+            }
+        }
+        files.extend(found.points.into_iter().map(|file| (path.as_str(), file)));
+    }
+    for batch in files.chunks(BATCH) {
+        for found in records::read_points(store, batch) {
+            // What is gone was forgotten between the listing and the reading.
+            let gone = matches!(&found, Err(error) if error.kind() == Kind::NotFound);
+            if !gone && sink(found).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The points of a machine as the names of their files tell them. No record is read.
+///
+/// # Errors
+/// As the folder reports; files with other names are in the listing.
+pub fn point_names(store: &Store, machine: &str) -> Result<PointNames> {
+    listing::list(store, &layout::machine_folder(machine))
+}
+
+/// The point of a machine in this file.
+///
+/// # Errors
+/// [`Kind::NotFound`] if it is gone, [`Kind::Damaged`] if it is not whole or not what its name says.
+pub fn read_point(store: &Store, machine: &str, file: &PointFile) -> Result<Point> {
+    records::read_point(store, &layout::machine_folder(machine), file)
+}
+
+/// The names of all machines, sorted. A machine whose name and points are all lost is named in the errors.
 ///
 /// # Errors
 /// As the folder reports.
@@ -55,47 +124,69 @@ pub fn machines(store: &Store) -> Result<(Vec<String>, Vec<Error>)> {
     let mut names = Vec::new();
     let mut errors = Vec::new();
     for path in machine_folders(&**store.folder())? {
-        let files = point_files(&**store.folder(), &path)?;
-        let mut failed = None;
-        let mut name = None;
-        // Newest first: any whole point tells the name.
-        for (_, id, file) in files.iter().rev() {
-            match read_point(store, &path, file, *id) {
-                Ok(point) => {
-                    name = Some(point.record.machine);
-                    break;
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        names.extend(name.clone());
-        if name.is_none() {
-            errors.extend(failed);
+        match spelled(store, &path) {
+            Ok(name) => names.extend(name),
+            Err(error) => errors.push(error),
         }
     }
-    names.sort_by_key(|name| name.to_lowercase());
+    names.sort_by_cached_key(|name| name.to_lowercase());
     Ok((names, errors))
+}
+
+/// A machine's name as it is spelled; none if there is no point of the machine that can be read.
+///
+/// # Errors
+/// As the folder reports.
+pub fn machine_name(store: &Store, machine: &str) -> Result<Option<String>> {
+    match spelled(store, &layout::machine_folder(machine)) {
+        Err(error) if error.kind() == Kind::Damaged => Ok(None),
+        found => found,
+    }
+}
+
+/// The name of the machine in the folder `path`: from its own file, or else from a point, the newest first.
+fn spelled(store: &Store, path: &str) -> Result<Option<String>> {
+    let mut failed = match machine::read_name(&**store.folder(), path) {
+        Ok(name) => return Ok(Some(name)),
+        Err(error) => Some(error).filter(|error| error.kind() != Kind::NotFound),
+    };
+    let found = listing::list(store, path)?;
+    for file in found.points.iter().rev() {
+        match records::read_point(store, path, file) {
+            Ok(point) => return Ok(Some(point.record.machine)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    // Of damage, what tells most: a point, then a file that may be one, then the name.
+    if found.points.is_empty()
+        && let Some(stray) = found.damaged.into_iter().next()
+    {
+        return Err(stray);
+    }
+    failed.map_or(Ok(None), Err)
 }
 
 /// The latest point of a machine: the highest sequence number that is not an import.
 ///
 /// # Errors
-/// [`Kind::NotFound`] if the machine has none; [`Kind::Damaged`] if a newer one cannot be read (the point before
-/// it is not what was asked for).
+/// [`Kind::NotFound`] if the machine has none; [`Kind::Damaged`] if it cannot be read (the point before it is not what was asked for), or
+/// if a file that may be it has lost its name.
 pub fn latest(store: &Store, machine: &str) -> Result<Point> {
-    let path = layout::machine_folder(machine);
-    for (_, id, file) in point_files(&**store.folder(), &path)?.iter().rev() {
-        let point = read_point(store, &path, file, *id)?;
-        if !point.record.import {
-            return Ok(point);
-        }
-    }
-    Err(no_points(machine))
+    latest_of(store, machine, &point_names(store, machine)?)
 }
 
-fn no_points(machine: &str) -> Error {
-    Error::not_found(format!("there is no point of the machine `{machine}`"))
-        .advise("see `cairn points`")
+/// As [`latest`], of points that were listed already.
+///
+/// # Errors
+/// As [`latest`].
+pub fn latest_of(store: &Store, machine: &str, names: &PointNames) -> Result<Point> {
+    match names.latest()? {
+        Some(file) => read_point(store, machine, file),
+        None => Err(
+            Error::not_found(format!("there is no point of the machine `{machine}`"))
+                .advise("see `cairn points`"),
+        ),
+    }
 }
 
 /// The point a user names.
@@ -106,13 +197,10 @@ pub fn find(store: &Store, name: &PointName) -> Result<Point> {
     match name {
         PointName::Latest(machine) => latest(store, machine),
         PointName::At(machine, time) => {
-            let listing = machine_points(store, machine)?;
-            let found = listing
-                .points
-                .into_iter()
-                .find(|point| point.record.seconds == time.seconds);
-            match (found, listing.damaged.into_iter().next()) {
-                (Some(point), _) => Ok(point),
+            let names = point_names(store, machine)?;
+            let file = names.at(time.seconds).copied();
+            match (file, names.damaged.into_iter().next()) {
+                (Some(file), _) => read_point(store, machine, &file),
                 (None, Some(error)) => Err(error),
                 (None, None) => Err(Error::not_found(format!(
                     "the machine `{machine}` has no point at {time}"
@@ -128,14 +216,19 @@ fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
     let folder = &**store.folder();
     let mut found = Vec::new();
     for path in machine_folders(folder)? {
-        for (_, id, file) in point_files(folder, &path)? {
-            if id.to_string().starts_with(prefix) {
-                found.push((path.clone(), id, file));
+        for name in optional(folder.list(&path))?.unwrap_or_default() {
+            // Most names are put aside before they are taken apart.
+            let fits = name
+                .rsplit('-')
+                .next()
+                .is_some_and(|id| id.starts_with(prefix));
+            if let Some(file) = fits.then(|| PointFile::parse(&name)).flatten() {
+                found.push((path.clone(), file));
             }
         }
     }
     match &found[..] {
-        [(path, id, file)] => read_point(store, path, file, *id),
+        [(path, file)] => records::read_point(store, path, file),
         [] => Err(
             Error::not_found(format!("no point's id begins with {prefix}"))
                 .advise("see `cairn points`"),
@@ -148,6 +241,18 @@ fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
     }
 }
 
+/// The machines' folders in the order of the machines' names; those whose names are lost come first.
+fn folders_by_name(store: &Store) -> Result<Vec<String>> {
+    let folders = machine_folders(&**store.folder())?;
+    let named = folders.into_iter().map(|path| {
+        let name = spelled(store, &path).unwrap_or_default();
+        (name.map(|name| name.to_lowercase()), path)
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort_unstable();
+    Ok(named.into_iter().map(|(_, path)| path).collect())
+}
+
 fn machine_folders(folder: &dyn Folder) -> Result<Vec<String>> {
     let mut names = folder.list(POINTS)?;
     names.sort();
@@ -157,77 +262,6 @@ fn machine_folders(folder: &dyn Folder) -> Result<Vec<String>> {
         .filter(is_ours)
         .map(|name| join(POINTS, name))
         .collect())
-}
-
-/// Sequence number, id and file name of every point in a machine's folder, oldest first.
-fn point_files(folder: &dyn Folder, path: &str) -> Result<Vec<(u64, PointId, String)>> {
-    let names = optional(folder.list(path))?.unwrap_or_default();
-    let mut files: Vec<_> = names
-        .into_iter()
-        .filter_map(|name| {
-            layout::parse_point_name(&name).map(|(sequence, id)| (sequence, id, name))
-        })
-        .collect();
-    files.sort();
-    Ok(files)
-}
-
-fn read_folder(store: &Store, path: &str) -> Result<Listing> {
-    let mut listing = Listing::default();
-    for name in optional(store.folder().list(path))?.unwrap_or_default() {
-        if layout::parse_point_name(&name).is_none() && name != "lock" && name != "new" {
-            let full = store.folder().describe(&join(path, &name));
-            listing.damaged.push(
-                Error::damaged("a file among the recovery points is not named like one")
-                    .at_path(full)
-                    .advise(
-                        "if it was renamed, give it its name back; if it is not ours, remove it",
-                    ),
-            );
-        }
-    }
-    for (_, id, file) in point_files(&**store.folder(), path)? {
-        match read_point(store, path, &file, id) {
-            Ok(point) => listing.points.push(point),
-            // Forgotten between the listing and the reading.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => listing.damaged.push(error),
-        }
-    }
-    Ok(listing)
-}
-
-fn read_point(store: &Store, path: &str, file: &str, id: PointId) -> Result<Point> {
-    let folder = &**store.folder();
-    let full = join(path, file);
-    let bytes = read_small(folder, &full, codec::MAX_FILE)?;
-    let whole = || -> Result<Point> {
-        let record: PointRecord = codec::open(&bytes)?;
-        let expected = layout::point_name(record.sequence, id);
-        if store.keys().point_id(&bytes) != id || expected != file {
-            return Err(Error::damaged(
-                "a point's record is not the one it was named for",
-            ));
-        }
-        // Names become names of files: a record that was tampered with must not lead elsewhere.
-        check_machine(&record.machine)
-            .map_err(|e| Error::damaged("an impossible name").caused_by(e))?;
-        if let Some(disk) = record.disks.iter().find(|disk| !is_disk_name(&disk.name)) {
-            return Err(Error::damaged(format!(
-                "`{}` cannot be a disk's name",
-                disk.name
-            )));
-        }
-        if layout::machine_folder(&record.machine) != path {
-            return Err(Error::damaged("a point lies in another machine's folder"));
-        }
-        Ok(Point { id, record })
-    };
-    whole().map_err(|e| {
-        e.context("a recovery point cannot be read")
-            .at_path(folder.describe(&full))
-            .with_id(id)
-    })
 }
 
 /// The lock under which one backup of a machine runs.
@@ -253,58 +287,7 @@ pub fn lock_machine(store: &Store, machine: &str) -> Result<Box<dyn Lock>> {
 /// # Errors
 /// As the folder reports; [`Kind::Invalid`] if there is no higher number.
 pub fn next_sequence(store: &Store, machine: &str) -> Result<u64> {
-    let files = point_files(&**store.folder(), &layout::machine_folder(machine))?;
-    files
-        .last()
-        .map_or(0, |(sequence, ..)| *sequence)
-        .checked_add(1)
-        .ok_or_else(|| Error::invalid("the machine's points have used up their numbers"))
-}
-
-/// When a new point is said to have been made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    /// The time of the point.
-    pub time: Time,
-    /// Whether it is an import.
-    pub import: bool,
-    /// Whether the clock is behind the latest point.
-    pub clock_went_back: bool,
-}
-
-/// Decides the time of a new point. A taken second moves to the next free one; a time that the user asks for must be free.
-///
-/// # Errors
-/// [`Kind::Exists`] if the time asked for is taken.
-pub fn choose_time(points: &[Point], asked: Option<Time>, now: Time) -> Result<Moment> {
-    let taken = |seconds: i64| points.iter().any(|p| p.record.seconds == seconds);
-    let latest = points
-        .iter()
-        .rev()
-        .find(|p| !p.record.import)
-        .map(|p| p.record.seconds);
-    let mut seconds = asked.unwrap_or(now).seconds;
-    if asked.is_some() && taken(seconds) {
-        return Err(Error::new(
-            Kind::Exists,
-            format!(
-                "the machine has a point at {} already",
-                Time::from_seconds(seconds)
-            ),
-        )
-        .advise("choose another --time"));
-    }
-    let asked_behind = latest.is_some_and(|latest| seconds < latest);
-    while taken(seconds) {
-        seconds = seconds.saturating_add(1);
-    }
-    // Several backups in one second move to the next ones: that is no clock that went back.
-    let behind = latest.is_some_and(|latest| seconds < latest);
-    Ok(Moment {
-        time: Time::from_seconds(seconds),
-        import: asked.is_some() && asked_behind,
-        clock_went_back: asked.is_none() && behind,
-    })
+    point_names(store, machine)?.next_sequence()
 }
 
 /// Publishes a point: the commit. The caller holds the machine's lock; everything the point refers to is public and durable.
@@ -315,12 +298,15 @@ pub fn publish_point(store: &Store, record: PointRecord) -> Result<Point> {
     let folder = &**store.folder();
     let bytes = codec::seal(&record)?;
     let id = store.keys().point_id(&bytes);
-    let path = layout::machine_folder(&record.machine);
-    let _publish = publish_lock(folder)?;
-    let scratch = join(&path, "new");
-    let name = layout::point_name(record.sequence, id);
-    publish_bytes(folder, &scratch, &path, &name, &bytes)?;
-    Ok(Point { id, record })
+    let point = Point { id, record };
+    let path = layout::machine_folder(&point.record.machine);
+    {
+        let _publish = publish_lock(folder)?;
+        let scratch = join(&path, MACHINE_SCRATCH);
+        publish_bytes(folder, &scratch, &path, &point.file().name(), &bytes)?;
+    }
+    machine::keep_name(folder, &path, &point.record.machine);
+    Ok(point)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Where everything lies in a store's folder.
 
-use cairn_base::{PackId, PointId, SegmentId, SessionId};
+use cairn_base::{PackId, PointId, SegmentId, SessionId, Time};
 
 /// The three copies of the header.
 pub const HEADERS: [&str; 3] = ["header.0", "header.1", "header.2"];
@@ -54,35 +54,165 @@ pub fn machine_folder(machine: &str) -> String {
     format!("{POINTS}/{}", hash.get(..32).unwrap_or_default())
 }
 
-/// `<sequence>-<id>` in the machine's folder.
-pub fn point_name(sequence: u64, id: PointId) -> String {
-    format!("{sequence:010}-{id}")
+/// Where a machine's name stands, in its folder.
+pub const MACHINE_NAME: &str = "name";
+/// A point or a name while it is written, in the machine's folder.
+pub const MACHINE_SCRATCH: &str = "new";
+const MACHINE_LOCK: &str = "lock";
+
+/// Whether a file in a machine's folder is one of those beside the points.
+pub fn is_beside_points(name: &str) -> bool {
+    [MACHINE_NAME, MACHINE_SCRATCH, MACHINE_LOCK].contains(&name)
 }
 
-/// The sequence number and id in a point's file name; `None` for other files.
-pub fn parse_point_name(name: &str) -> Option<(u64, PointId)> {
-    let (sequence, id) = name.split_once('-')?;
-    let sequence = sequence.parse().ok()?;
-    let id = PointId::parse(id).ok()?;
-    // Exactly the name we would write: `+1` and `1` are not.
-    (point_name(sequence, id) == name).then_some((sequence, id))
+/// What the name of a point's file says of it: enough to order, choose and list points without reading them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PointFile {
+    /// Orders the points of a machine.
+    pub sequence: u64,
+    /// Time of the point, seconds since 1970.
+    pub seconds: i64,
+    /// Whether it is an import.
+    pub import: bool,
+    /// The point's id.
+    pub id: PointId,
+}
+
+impl PointFile {
+    /// When the point was made.
+    pub fn time(&self) -> Time {
+        Time::from_seconds(self.seconds)
+    }
+
+    /// `<sequence>-<seconds>-<check>-<id>` in the machine's folder; the seconds of an import end in `i`.
+    pub fn name(&self) -> String {
+        let (sequence, seconds, id) = (self.sequence, self.seconds, self.id);
+        let import = if self.import { "i" } else { "" };
+        format!("{sequence:010}-{seconds}{import}-{:08x}-{id}", self.check())
+    }
+
+    /// What a point's file name says; `None` for other files, and for a name that was changed.
+    pub fn parse(name: &str) -> Option<PointFile> {
+        let (rest, id) = name.rsplit_once('-')?;
+        let (rest, check) = rest.rsplit_once('-')?;
+        // From the left: a time before 1970 begins with a dash of its own.
+        let (sequence, time) = rest.split_once('-')?;
+        let (seconds, import) = match time.strip_suffix('i') {
+            Some(seconds) => (seconds, true),
+            None => (time, false),
+        };
+        let file = PointFile {
+            sequence: number(sequence, 10)?.parse().ok()?,
+            seconds: seconds.parse().ok()?,
+            import,
+            id: PointId::parse(lower_hex(id)?).ok()?,
+        };
+        // Exactly the name we would write: `+1`, `01` and `-0` are not.
+        number(seconds.strip_prefix('-').unwrap_or(seconds), 1).filter(|_| seconds != "-0")?;
+        let told = lower_hex(check).filter(|check| check.len() == 8)?;
+        (u32::from_str_radix(told, 16).ok()? == file.check()).then_some(file)
+    }
+
+    /// Ties the name's parts together, so that one that was changed is noticed without reading the point.
+    fn check(&self) -> u32 {
+        let (sequence, seconds) = (self.sequence.to_le_bytes(), self.seconds.to_le_bytes());
+        let parts = [
+            &self.id.0[..],
+            &sequence,
+            &seconds,
+            &[u8::from(self.import)],
+        ];
+        let [a, b, c, d, ..] = *blake3::hash(&parts.concat()).as_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
+
+/// Decimal digits, as many as `{:0width}` would write.
+fn number(text: &str, width: usize) -> Option<&str> {
+    let digits = text.len() >= width && text.bytes().all(|byte| byte.is_ascii_digit());
+    let filled = text.len() > width && text.starts_with('0');
+    (digits && !filled).then_some(text)
+}
+
+fn lower_hex(text: &str) -> Option<&str> {
+    let ours = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.bytes().all(ours).then_some(text)
+}
+
+/// Whether a file that [`PointFile::parse`] does not know may be a point whose name was changed: it is long enough.
+pub fn may_be_renamed_point(name: &str) -> bool {
+    name.len() >= PointId::LEN.saturating_mul(2)
 }
 
 /// The lock of a machine's backups, in its folder.
 pub fn machine_lock(machine: &str) -> String {
-    format!("{}/lock", machine_folder(machine))
+    format!("{}/{MACHINE_LOCK}", machine_folder(machine))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn file(sequence: u64, seconds: i64, import: bool) -> PointFile {
+        PointFile {
+            sequence,
+            seconds,
+            import,
+            id: PointId([0xab; 32]),
+        }
+    }
+
     #[test]
     fn point_names_there_and_back() {
-        let id = PointId([0xab; 32]);
-        assert_eq!(parse_point_name(&point_name(7, id)), Some((7, id)));
-        assert_eq!(parse_point_name("lock"), None);
-        assert_eq!(parse_point_name(&format!("7-{id}")), None);
+        for sequence in [0, 7, 9_999_999_999, 10_000_000_000, u64::MAX] {
+            for seconds in [0, 1, -1, 1_800_000_000, i64::MIN, i64::MAX] {
+                for import in [false, true] {
+                    let file = file(sequence, seconds, import);
+                    let name = file.name();
+                    assert_eq!(PointFile::parse(&name), Some(file), "{name}");
+                    assert!(may_be_renamed_point(&name));
+                }
+            }
+        }
+        let golden = file(7, 1_800_000_000, true).name();
+        let id = "ab".repeat(32);
+        assert_eq!(golden, format!("0000000007-1800000000i-b5d793e2-{id}"));
         assert_eq!(machine_folder("Web01"), machine_folder("wEB01"));
+        for name in ["lock", "name", "new"] {
+            assert!(is_beside_points(name) && PointFile::parse(name).is_none());
+            assert!(!may_be_renamed_point(name));
+        }
+    }
+
+    #[test]
+    fn a_changed_name_is_no_name() {
+        for file in [file(7, 1_800_000_000, false), file(12, -5, true)] {
+            let name = file.name();
+            for at in 0..name.len() {
+                for with in "0123456789abcdefiA+-".chars() {
+                    let mut changed: Vec<char> = name.chars().collect();
+                    let before = std::mem::replace(&mut changed[at], with);
+                    let changed: String = changed.into_iter().collect();
+                    assert_eq!(
+                        PointFile::parse(&changed).is_some(),
+                        before == with,
+                        "{changed}"
+                    );
+                }
+            }
+        }
+        let name = file(7, 0, false).name();
+        let id = "ab".repeat(32);
+        for (from, to) in [
+            ("0000000007-", "7-"),
+            ("0000000007-", "00000000007-"),
+            ("-0-", "-00-"),
+            ("-0-", "--0-"),
+            ("-0-", "-+0-"),
+            ("-0-", "-0i-"),
+            (&*id, &*id.to_uppercase()),
+        ] {
+            assert_eq!(PointFile::parse(&name.replacen(from, to, 1)), None, "{to}");
+        }
     }
 }

@@ -1,15 +1,19 @@
 //! The store of Cairn: recovery points of disks, cut into chunks, each stored once, in packs that are never changed.
 //!
 //! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
-//! - [`pack`], [`index`], [`state`], [`header`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
-//! - [`store`], [`session`], [`publish`], [`catalog`]: who may do what, and in which order
+//! - [`pack`], [`index`], [`contents`], [`state`], [`header`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
+//! - [`store`], [`session`], [`publish`], [`catalog`], [`compact`]: who may do what, and in which order
 //! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`verify`], [`stats`]: what a front-end does with it
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod backup;
 pub mod cache;
 pub mod catalog;
+pub mod changes;
+pub mod claims;
 pub mod codec;
+pub mod compact;
+pub mod contents;
 pub mod cut;
 pub mod disk;
 pub mod frame;
@@ -32,7 +36,8 @@ pub mod store;
 pub mod tree;
 pub mod verify;
 
-pub use backup::{BackupOptions, BackupReport, DiskInput, backup};
+pub use backup::{BackupOptions, BackupReport, DiskInput, Level, backup};
+pub use changes::{Change, ChangeList, Changes};
 pub use cut::CutParameters;
 pub use disk::StoredDisk;
 pub use names::PointName;

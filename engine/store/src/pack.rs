@@ -2,12 +2,14 @@
 //!
 //! header (64 bytes) | frames | table of contents | parity (may be empty) | footer (128 bytes)
 
+pub mod check;
 pub mod footer;
 pub mod head;
 pub mod read;
 pub mod toc;
 pub mod write;
 
+pub use check::FrameChecker;
 pub use footer::Footer;
 pub use head::PackKind;
 pub use read::PackReader;

@@ -1,6 +1,7 @@
 //! The record of a recovery point.
 
 use crate::codec::Record;
+use crate::layout::PointFile;
 use bincode::{Decode, Encode};
 use cairn_base::{ChunkId, PointId, Time};
 
@@ -92,6 +93,8 @@ pub struct BackupStats {
     pub milliseconds: u64,
     /// Number of new chunks.
     pub new_chunks: u64,
+    /// Of the disks, taken from the base because the caller said that it did not change.
+    pub unchanged: u64,
 }
 
 /// A recovery point.
@@ -123,7 +126,7 @@ pub struct PointRecord {
 
 impl Record for PointRecord {
     const MAGIC: [u8; 8] = *b"CAIRNPNT";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "recovery point";
 }
 
@@ -137,6 +140,16 @@ pub struct Point {
 }
 
 impl Point {
+    /// What the name of its file says.
+    pub fn file(&self) -> PointFile {
+        PointFile {
+            sequence: self.record.sequence,
+            seconds: self.record.seconds,
+            import: self.record.import,
+            id: self.id,
+        }
+    }
+
     /// When it was made.
     pub fn time(&self) -> Time {
         Time::from_seconds(self.record.seconds)

@@ -9,8 +9,9 @@ use crate::pack::SealedPack;
 use crate::session::{Session, publish_lock};
 use crate::state::{SegmentRow, State};
 use crate::store::Store;
-use cairn_base::{Folder, LockMode, Result, SegmentId};
-use std::collections::BTreeSet;
+use cairn_base::folder::Lock;
+use cairn_base::{Folder, LockMode, PackId, Result, SegmentId};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Makes sealed packs public under one new segment of `entries`, which refer to them by position.
@@ -21,7 +22,22 @@ pub fn publish(
     store: &Store,
     session: &Session,
     packs: &[SealedPack],
+    entries: Vec<Entry>,
+) -> Result<()> {
+    publish_replacing(store, session, packs, entries, &[])
+}
+
+/// As [`publish`]. The same state lists `replaced`, packs of whose chunks each has a copy in `packs` that was authenticated: from
+/// then on look-ups do not answer places in them. The caller holds the merge lock if there are any.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_replacing(
+    store: &Store,
+    session: &Session,
+    packs: &[SealedPack],
     mut entries: Vec<Entry>,
+    replaced: &[PackId],
 ) -> Result<()> {
     if packs.is_empty() {
         return Ok(());
@@ -66,6 +82,9 @@ pub fn publish(
     let (mut state, _) = State::read(folder)?;
     state.advance(1)?;
     state.segments.push(row(&segment));
+    let known: HashSet<PackId> = state.replaced_packs().collect();
+    let new = replaced.iter().filter(|id| !known.contains(id));
+    state.replaced.extend(new.map(|id| id.0));
     state.publish(folder)?;
     session.fulfilled()?;
     // What cannot be deleted now is tried again with the next publication.
@@ -116,6 +135,14 @@ fn position_of(state: &State, sources: &[Arc<Segment>]) -> Option<usize> {
         })
 }
 
+/// The lock under which segments and packs are merged; `None` if somebody else merges.
+///
+/// # Errors
+/// As the folder reports.
+pub fn merge_lock(folder: &dyn Folder) -> Result<Option<Box<dyn Lock>>> {
+    folder.lock(&format!("{LOCKS}/merge"), LockMode::Exclusive, false)
+}
+
 /// Merges the newest segments if there are many small ones. The work is done without the publish lock; if another
 /// process merges, or the segments changed meanwhile, nothing happens.
 ///
@@ -123,8 +150,7 @@ fn position_of(state: &State, sources: &[Arc<Segment>]) -> Option<usize> {
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a segment cannot be read: all stay as they are.
 pub fn merge_segments(store: &Store, session: &Session) -> Result<()> {
     let folder = &**store.folder();
-    let merging = format!("{LOCKS}/merge");
-    let Some(_merging) = folder.lock(&merging, LockMode::Exclusive, false)? else {
+    let Some(_merging) = merge_lock(folder)? else {
         return Ok(());
     };
     store.refresh()?;
@@ -137,16 +163,23 @@ pub fn merge_segments(store: &Store, session: &Session) -> Result<()> {
     let first = sizes.len() - count;
     let sources: Vec<Arc<Segment>> = index.segments().iter().skip(first).cloned().collect();
     // A lost segment in between keeps them apart: nothing would come of the work.
-    if position_of(&store.state(), &sources).is_none() {
+    let before = store.state();
+    if position_of(&before, &sources).is_none() {
         return Ok(());
     }
-    let merged = merge(folder, &session.scratch(), store.header().store, &sources)?;
+    // Only who holds the merge lock lists more of them, or takes one off the list.
+    let replaced: HashSet<PackId> = before.replaced_packs().collect();
+    let scratch = session.scratch();
+    let merged = merge(folder, &scratch, store.header().store, &sources, &replaced)?;
     folder.sync_folder(&session.scratch())?;
 
     let lock = publish_lock(folder)?;
     store.heal_state()?;
     let (mut state, _) = State::read(folder)?;
-    let Some(position) = position_of(&state, &sources) else {
+    // A slot that was lost meanwhile may have taken the list of replaced packs with it: then their entries are needed.
+    let known: HashSet<PackId> = state.replaced_packs().collect();
+    let position = position_of(&state, &sources).filter(|_| replaced.is_subset(&known));
+    let Some(position) = position else {
         folder.remove(&merged.path)?;
         return Ok(());
     };

@@ -18,6 +18,9 @@ const OVERHEAD: usize = 128;
 /// Open pack files kept at most.
 const OPEN_PACKS: usize = 256;
 
+/// How often a chunk that cannot be read is looked for again in a newer state.
+const ATTEMPTS: usize = 5;
+
 /// Decoded nodes and leaves of maps that are kept, in bytes.
 const MAP_CACHE: usize = 16 << 20;
 
@@ -192,9 +195,15 @@ impl ChunkReader {
     /// # Errors
     /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
     pub fn chunk_uncached(&self, kind: ChunkKind, wanted: Wanted) -> Result<Vec<u8>> {
+        let mut generation = self.store.generation();
         let mut read = self.try_places(kind, wanted);
-        // What we know may be outdated: a prune or merge may have moved it.
-        if read.is_err() && self.store.refresh()? {
+        // What we know may be outdated: a merge of packs may have moved it. Another thread may have read the newer state
+        // already, and meanwhile there may be a still newer one.
+        for _ in 0..ATTEMPTS {
+            if read.is_ok() || !self.store.refresh_since(generation)? {
+                break;
+            }
+            generation = self.store.generation();
             read = self.try_places(kind, wanted);
         }
         if read.is_err() {

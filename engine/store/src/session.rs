@@ -8,7 +8,6 @@ use bincode::{Decode, Encode};
 use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
 use cairn_base::ids::random;
 use cairn_base::{Error, Folder, Kind, LockMode, PackId, PointId, Result, SegmentId, SessionId};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a session does.
@@ -267,7 +266,7 @@ fn remove_session(folder: &dyn Folder, id: SessionId) -> Result<()> {
 pub fn sweep_dead(
     folder: &dyn Folder,
     state: &State,
-    named: Option<&HashSet<PackId>>,
+    named: Option<&dyn Fn(PackId) -> bool>,
 ) -> Result<Vec<String>> {
     let mut ids: Vec<SessionId> = folder
         .list(SESSIONS)?
@@ -290,7 +289,7 @@ pub fn sweep_dead(
 fn sweep_one(
     folder: &dyn Folder,
     state: &State,
-    named: Option<&HashSet<PackId>>,
+    named: Option<&dyn Fn(PackId) -> bool>,
     id: SessionId,
 ) -> Result<()> {
     let Some(_lock) = folder.lock(&layout::session(id), LockMode::Exclusive, false)? else {
@@ -316,7 +315,7 @@ fn sweep_one(
 fn remove_unlisted(
     folder: &dyn Folder,
     state: &State,
-    named: &HashSet<PackId>,
+    named: &dyn Fn(PackId) -> bool,
     manifest: &Manifest,
 ) -> Result<()> {
     if state.segments.iter().any(|row| row.id == manifest.segment) {
@@ -324,7 +323,7 @@ fn remove_unlisted(
     }
     folder.remove(&layout::segment(SegmentId(manifest.segment)))?;
     for pack in manifest.packs.iter().map(|id| PackId(*id)) {
-        if !named.contains(&pack) {
+        if !named(pack) {
             folder.remove(&layout::pack(pack))?;
         }
     }

@@ -1,4 +1,4 @@
-//! The state: which segments live and which packs are condemned. What it does not list does not exist.
+//! The state: which segments live, which packs are condemned, and which were replaced. What it does not list does not exist.
 //!
 //! Two slots, one generation apart; a publication writes the one that is not current, so that a crash leaves the other.
 
@@ -39,11 +39,14 @@ pub struct State {
     pub segments: Vec<SegmentRow>,
     /// Packs that look-ups no longer answer and that will be deleted.
     pub condemned: Vec<[u8; 16]>,
+    /// Packs of whose chunks each has an authenticated copy in another pack: look-ups no longer answer them, and their files are
+    /// deleted once both slots list them. They stay listed while a segment names them.
+    pub replaced: Vec<[u8; 16]>,
 }
 
 impl Record for State {
     const MAGIC: [u8; 8] = *b"CAIRNSTA";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "store state";
 }
 
@@ -53,21 +56,46 @@ impl State {
         self.condemned.iter().map(|id| PackId(*id))
     }
 
+    /// The replaced packs.
+    pub fn replaced_packs(&self) -> impl Iterator<Item = PackId> + '_ {
+        self.replaced.iter().map(|id| PackId(*id))
+    }
+
+    /// The packs whose places look-ups do not answer: condemned or replaced.
+    pub fn unanswered_packs(&self) -> HashSet<PackId> {
+        self.condemned_packs()
+            .chain(self.replaced_packs())
+            .collect()
+    }
+
+    /// Both slots, the older one first; `None` if one is lost. The caller holds the publish lock.
+    ///
+    /// # Errors
+    /// As [`State::read`].
+    pub fn slots(folder: &dyn Folder) -> Result<Option<[State; 2]>> {
+        if State::read(folder)?.1.is_some() {
+            return Ok(None);
+        }
+        let [a, b] = STATES;
+        let slot = |name: &str| codec::open::<State>(&read_small(folder, name, codec::MAX_FILE)?);
+        let (a, b) = (slot(a)?, slot(b)?);
+        Ok(Some(if a.generation < b.generation {
+            [a, b]
+        } else {
+            [b, a]
+        }))
+    }
+
     /// The segments that any slot lists; `None` if a slot is lost.
     ///
     /// # Errors
     /// As [`State::read`].
     pub fn listed(folder: &dyn Folder) -> Result<Option<HashSet<SegmentId>>> {
-        let (_, lost) = State::read(folder)?;
-        if lost.is_some() {
-            return Ok(None);
-        }
-        let mut listed = HashSet::new();
-        for name in STATES {
-            let state: State = codec::open(&read_small(folder, name, codec::MAX_FILE)?)?;
-            listed.extend(state.segments.iter().map(SegmentRow::segment));
-        }
-        Ok(Some(listed))
+        let slots = State::slots(folder)?;
+        Ok(slots.map(|slots| {
+            let rows = slots.iter().flat_map(|state| &state.segments);
+            rows.map(SegmentRow::segment).collect()
+        }))
     }
 
     /// Reads the newest state that checks. If a slot is lost, that state may not be the newest that ever was: the answer says

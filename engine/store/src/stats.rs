@@ -1,9 +1,10 @@
 //! What a store holds, in numbers.
 
-use crate::catalog::all_points;
+use crate::catalog::each_point;
 use crate::store::Store;
 use cairn_base::{Error, Result};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 /// What a store holds.
 #[derive(Debug, Default)]
@@ -33,31 +34,29 @@ pub struct StoreStats {
 /// # Errors
 /// As the folder reports.
 pub fn stats(store: &Store) -> Result<StoreStats> {
-    let listing = all_points(store)?;
+    let mut found = StoreStats::default();
+    let mut machines = HashSet::new();
+    each_point(store, None, &mut |point| {
+        match point {
+            Ok(point) => {
+                found.points = found.points.saturating_add(1);
+                let sizes = point.record.disks.iter().map(|disk| disk.size);
+                found.logical_bytes = sizes.fold(found.logical_bytes, u64::saturating_add);
+                machines.insert(point.record.machine.to_lowercase());
+            }
+            Err(error) => found.damaged.push(error),
+        }
+        ControlFlow::Continue(())
+    })?;
     store.refresh()?;
     let index = store.index();
-    let packs = index.packs();
-    let machines: HashSet<String> = listing
-        .points
-        .iter()
-        .map(|point| point.record.machine.to_lowercase())
-        .collect();
+    let packs = store.live_packs();
     let count = cairn_base::units::to_u64;
-    let index_bytes = index.segments().iter().map(|s| s.length()).sum();
-    Ok(StoreStats {
-        points: count(listing.points.len()),
-        machines: count(machines.len()),
-        chunks: index.entries(),
-        packs: count(packs.len()),
-        segments: count(index.segments().len()),
-        logical_bytes: listing
-            .points
-            .iter()
-            .flat_map(|point| &point.record.disks)
-            .map(|disk| disk.size)
-            .sum(),
-        stored_bytes: packs.iter().map(|row| row.length).sum::<u64>() + index_bytes,
-        index_bytes,
-        damaged: listing.damaged,
-    })
+    found.machines = count(machines.len());
+    found.chunks = index.entries();
+    found.packs = count(packs.len());
+    found.segments = count(index.segments().len());
+    found.index_bytes = index.segments().iter().map(|s| s.length()).sum();
+    found.stored_bytes = packs.iter().map(|row| row.length).sum::<u64>() + found.index_bytes;
+    Ok(found)
 }

@@ -1,5 +1,8 @@
 //! An open store: its folder, header, keys, and the index of the generation last read.
 
+mod presence;
+
+use crate::claims::Claims;
 use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::Header;
@@ -11,6 +14,7 @@ use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
 use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
 use parking_lot::RwLock;
+use presence::{Presence, names};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -43,18 +47,24 @@ struct Found {
 
 impl Current {
     fn of(found: Found, missing: HashSet<PackId>) -> Current {
-        let hidden = found
-            .state
-            .condemned_packs()
-            .chain(missing.iter().copied())
-            .collect();
-        Current {
-            index: IndexSet::new(found.segments, hidden),
+        let mut current = Current {
+            index: IndexSet::new(found.segments, HashSet::new()),
             state: found.state,
-            missing,
+            missing: HashSet::new(),
             doubtful: found.lost_slot.is_some(),
             lost: found.lost,
-        }
+        };
+        current.hide(missing);
+        current
+    }
+
+    /// From now on look-ups do not answer places in these packs, nor in those that the state says are condemned or replaced.
+    fn hide(&mut self, mut missing: HashSet<PackId>) {
+        let mut hidden = self.state.unanswered_packs();
+        missing.retain(|id| !hidden.contains(id));
+        hidden.extend(&missing);
+        self.index = IndexSet::new(self.index.segments().to_vec(), hidden);
+        self.missing = missing;
     }
 }
 
@@ -66,6 +76,10 @@ pub struct Store {
     current: RwLock<Current>,
     /// Chunks that this process could not read: they count as absent.
     damaged: RwLock<HashSet<ChunkId>>,
+    /// What backups of this process store now.
+    claims: Arc<Claims>,
+    /// What a writer of this process found to be there.
+    presence: Presence,
     warnings: Vec<String>,
 }
 
@@ -122,6 +136,8 @@ impl Store {
             header,
             current: RwLock::new(Current::of(found, HashSet::new())),
             damaged: RwLock::default(),
+            claims: Arc::default(),
+            presence: Presence::default(),
             warnings,
         })
     }
@@ -156,6 +172,16 @@ impl Store {
         self.current.read().state.clone()
     }
 
+    /// What backups of this process store now.
+    pub(crate) fn claims(&self) -> &Arc<Claims> {
+        &self.claims
+    }
+
+    /// The generation last read.
+    pub fn generation(&self) -> u64 {
+        self.current.read().state.generation
+    }
+
     /// Whether a chunk of this length is stored, as far as this process knows: one that it could not read is not.
     ///
     /// # Errors
@@ -165,6 +191,11 @@ impl Store {
             return Ok(false);
         }
         self.index().holds(id, length)
+    }
+
+    /// Whether this process met a chunk that it could not read.
+    pub(crate) fn knows_damage(&self) -> bool {
+        !self.damaged.read().is_empty()
     }
 
     /// Notes a chunk that could not be read at any of its places: who sees its bytes stores them anew.
@@ -180,6 +211,11 @@ impl Store {
     pub fn is_whole(&self) -> bool {
         let current = self.current.read();
         current.missing.is_empty() && current.lost.is_empty() && !current.doubtful
+    }
+
+    /// Whether every segment that the state lists could be opened.
+    pub fn has_all_segments(&self) -> bool {
+        self.current.read().lost.is_empty()
     }
 
     /// Reads the state again; `true` if there is a newer generation. Segments that stay are not opened again.
@@ -241,7 +277,8 @@ impl Store {
             let (state, lost_slot) = State::read(&*self.folder)?;
             // Read anew whatever the generation: what was read without the lock may have been half of two publications.
             self.reload()?;
-            let named: HashSet<PackId> = self.index().packs().iter().map(|row| row.id).collect();
+            let index = self.index();
+            let named = |id: PackId| names(index.segments(), id);
             // Where something is lost, what nothing lists may yet be needed.
             let certain = lost_slot.is_none() && self.current.read().lost.is_empty();
             warnings = sweep_dead(&*self.folder, &state, certain.then_some(&named))?;
@@ -249,7 +286,7 @@ impl Store {
             self.current.write().doubtful |= healed.is_some();
             warnings.extend(healed);
         }
-        let missing = self.missing_packs()?;
+        let missing = self.newly_missing_packs()?;
         if !missing.is_empty() {
             warnings.push(format!(
                 "{} packs of the store are missing or cut short: what lay in them and is seen again is stored anew; run `cairn verify`",
@@ -257,13 +294,7 @@ impl Store {
             ));
         }
         let mut current = self.current.write();
-        let hidden = current
-            .state
-            .condemned_packs()
-            .chain(missing.iter().copied())
-            .collect();
-        current.index = IndexSet::new(current.index.segments().to_vec(), hidden);
-        current.missing = missing;
+        current.hide(missing);
         warnings.extend(current.lost.iter().cloned());
         Ok(WriterPermit {
             _host: host,
@@ -323,27 +354,6 @@ impl Store {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Err(busy())
-    }
-
-    /// Packs that segments name but that are gone or do not have their sealed length.
-    ///
-    /// # Errors
-    /// As the folder reports, but for files that are not there.
-    pub fn missing_packs(&self) -> Result<HashSet<PackId>> {
-        let mut missing = HashSet::new();
-        for row in self.index().packs() {
-            match self.folder.size(&layout::pack(row.id)) {
-                Ok(length) if length == row.length => {}
-                Ok(_) => {
-                    missing.insert(row.id);
-                }
-                Err(error) if error.kind() == Kind::NotFound => {
-                    missing.insert(row.id);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(missing)
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Listed {
     pub kind: EntryKind,
     /// Where reading goes on behind it.
     pub offset: u64,
-    /// Its attributes, if they were wanted and could be found.
+    /// Its attributes, if they were wanted and could be found at little cost.
     pub stat: Option<Stat>,
 }
 
@@ -136,7 +136,9 @@ impl Tree {
         let mut offset = after.saturating_add(DOT_DOT);
         for (name, node) in names.iter().skip(skipped) {
             offset = offset.saturating_add(1);
-            let stat = if full { self.stat(node).ok() } else { None };
+            // A machine's attributes need a listing of its points: they are found for those who ask for them, one by one.
+            let wanted = full && !matches!(node, Node::Machine(_));
+            let stat = if wanted { self.stat(node).ok() } else { None };
             let listed = Listed {
                 name: name.clone().into_bytes(),
                 inode: node.inode(&self.slots)?,

@@ -80,7 +80,11 @@ pub fn walk(tree: &Tree, path: &str) -> Vec<(String, u64)> {
         for listed in tree.readdir(inode).unwrap().into_iter().skip(2) {
             let name = String::from_utf8(listed.name).unwrap();
             let full = format!("{path}/{name}");
-            assert_eq!(listed.stat.unwrap().inode, listed.inode, "{full}");
+            match listed.stat {
+                Some(stat) => assert_eq!(stat.inode, listed.inode, "{full}"),
+                // Only machines are asked for one by one.
+                None => assert!(!name.contains('.') && path.is_empty(), "{full}"),
+            }
             if listed.kind == EntryKind::Folder {
                 folders.push((full.clone(), listed.inode));
             }

@@ -1,88 +1,111 @@
-//! `cairn backup STORE --machine NAME [DISK=]IMAGE...`
+//! `cairn backup STORE --machine NAME [DISK=]IMAGE... [--base POINT --changed [DISK=]RANGES.json]`
+
+mod jobs;
 
 use crate::address::open_store;
+use crate::changes;
 use crate::exit::{Answer, Exit, Failure, warn};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Point, Time, names};
+use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Level, Point, Time, names};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Back up disks as one recovery point of a machine.
+/// Back up disks as one recovery point of a machine, or several machines at once.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
     store: PathBuf,
     /// Name of the machine the disks belong to
-    #[arg(long, value_name = "NAME")]
-    machine: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "jobs")]
+    machine: Option<String>,
     /// Disk images: raw, VHD, VHDX or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
-    #[arg(required = true, value_name = "[DISK=]IMAGE")]
+    #[arg(required_unless_present = "jobs", value_name = "[DISK=]IMAGE")]
     images: Vec<OsString>,
+    /// Several machines: a JSON list of {"machine": NAME, "disks": ["[DISK=]IMAGE", ...]}, each with "time" and "consistency" if wanted
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["machine", "images", "time", "base", "changed"])]
+    jobs: Option<PathBuf>,
+    /// Machines of a list that are backed up at the same time
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "jobs", value_parser = clap::value_parser!(u8).range(1..=8))]
+    at_once: u8,
     /// Time of the point, if not now; before the latest point it is an import and never `latest`
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time: Option<Time>,
     /// What is known of the disks: crash (nothing), frozen (VSS, fsfreeze) or clean (shut down)
     #[arg(long, value_enum, default_value = "crash")]
     consistency: ConsistencyArg,
+    /// The point of the machine that --changed is relative to
+    #[arg(long, value_name = "POINT", requires = "changed")]
+    base: Option<String>,
+    /// What changed on a disk since --base: only that is read, and 0.1 % of the rest, to check it. A JSON list of
+    /// {"start", "length"} in bytes, "zero": true where it reads as zeros now; or what `qemu-img map --output=json` prints of an overlay that
+    /// was empty at --base: entries with "depth" above 0 or "present": false count as unchanged. Without DISK= the first one is for the first disk, and so on
+    #[arg(long, value_name = "[DISK=]RANGES.json", requires = "base")]
+    changed: Vec<OsString>,
     /// Leave nothing out, not even swap files and free blocks
     #[arg(long)]
     exact: bool,
     /// Take the images for raw disks, whatever their content looks like
     #[arg(long)]
     raw: bool,
-    /// zstd level, 1 to 19
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
-    level: i32,
+    /// zstd level, 1 to 19, or `auto`: as high as costs no time (1 to 9)
+    #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
+    level: Level,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ConsistencyArg {
     Crash,
     Frozen,
     Clean,
 }
 
+impl From<ConsistencyArg> for Consistency {
+    fn from(arg: ConsistencyArg) -> Consistency {
+        match arg {
+            ConsistencyArg::Crash => Consistency::Crash,
+            ConsistencyArg::Frozen => Consistency::Frozen,
+            ConsistencyArg::Clean => Consistency::Clean,
+        }
+    }
+}
+
 fn parse_time(text: &str) -> Result<Time, String> {
     Time::parse(text).map_err(|e| e.to_string())
+}
+
+fn parse_level(text: &str) -> Result<Level, String> {
+    Level::parse(text).map_err(|e| e.to_string())
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     // Nothing is left out by this version, so an exact backup is what every backup is.
     let _everything = args.exact;
-    let hint = if args.raw {
-        FormatHint::Raw
-    } else {
-        FormatHint::Detect
-    };
-    let mut disks = Vec::new();
-    let mut warnings: Vec<String> = Vec::new();
-    for (index, image) in args.images.iter().enumerate() {
-        let (name, path) = split_name(image, index)?;
-        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
-        for warning in disk.warnings() {
-            warn(&format!("{}: {warning}", path.display()));
-            warnings.push(format!("{}: {warning}", path.display()));
-        }
-        disks.push(disk);
+    if let Some(file) = &args.jobs {
+        return jobs::run(args, file);
     }
+    let mut warnings: Vec<String> = Vec::new();
+    let disks = open_disks(&args.images, args.raw, &mut warnings)?;
+    let disks = with_changes(disks, &args.changed)?;
     let store = open_store(&args.store)?;
+    let base = match &args.base {
+        Some(name) => Some(store.find_point(name)?.id),
+        None => None,
+    };
+    let machine = args.machine.clone().unwrap_or_default();
     let options = BackupOptions {
         time: args.time,
+        base,
         level: args.level,
-        consistency: match args.consistency {
-            ConsistencyArg::Crash => Consistency::Crash,
-            ConsistencyArg::Frozen => Consistency::Frozen,
-            ConsistencyArg::Clean => Consistency::Clean,
-        },
-        ..BackupOptions::new(&args.machine)
+        consistency: args.consistency.into(),
+        ..BackupOptions::new(machine)
     };
     let point = store.backup(disks, &options, &Progress::default())?;
     warnings.extend(point.record.warnings.iter().cloned());
@@ -98,20 +121,83 @@ pub fn run(args: &Args) -> Answer {
     })
 }
 
+/// Opens the images of one machine; what is odd about them is told and added to `warnings`.
+fn open_disks(
+    images: &[OsString],
+    raw: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<DiskImage>, Failure> {
+    let hint = if raw {
+        FormatHint::Raw
+    } else {
+        FormatHint::Detect
+    };
+    let mut disks = Vec::new();
+    for (index, image) in images.iter().enumerate() {
+        let (name, path) = split_name(image, index)?;
+        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
+        for warning in disk.warnings() {
+            warn(&format!("{}: {warning}", path.display()));
+            warnings.push(format!("{}: {warning}", path.display()));
+        }
+        disks.push(disk);
+    }
+    Ok(disks)
+}
+
 /// `X=Y` names a disk if X can be a disk's name; anything else is a path.
 fn split_name(image: &OsStr, index: usize) -> Result<(String, &Path), Error> {
-    let bytes = image.as_bytes();
+    let (name, path) = split_prefix(image)?;
+    Ok((name.unwrap_or_else(|| format!("disk{index}")), path))
+}
+
+fn split_prefix(text: &OsStr) -> Result<(Option<String>, &Path), Error> {
+    let bytes = text.as_bytes();
     if let Some(at) = bytes.iter().position(|byte| *byte == b'=')
         && let Ok(name) = std::str::from_utf8(&bytes[..at])
         && names::is_disk_name(name)
     {
         let path = OsStr::from_bytes(&bytes[at + 1..]);
         if path.is_empty() {
-            return Err(Error::invalid(format!("`{name}=` names no image")));
+            return Err(Error::invalid(format!("`{name}=` names no file")));
         }
-        return Ok((name.to_string(), Path::new(path)));
+        return Ok((Some(name.to_string()), Path::new(path)));
     }
-    Ok((format!("disk{index}"), Path::new(image)))
+    Ok((None, Path::new(text)))
+}
+
+/// Gives the disks their change information, which names a disk or is for the one at its place.
+fn with_changes(disks: Vec<DiskImage>, changed: &[OsString]) -> Result<Vec<DiskImage>, Error> {
+    let mut files: Vec<Option<&Path>> = vec![None; disks.len()];
+    for (place, text) in changed.iter().enumerate() {
+        let (name, path) = split_prefix(text)?;
+        let at = match &name {
+            Some(name) => disks
+                .iter()
+                .position(|disk| disk.name().eq_ignore_ascii_case(name)),
+            None => Some(place),
+        };
+        let shown = || text.to_string_lossy().into_owned();
+        let file = at
+            .and_then(|at| files.get_mut(at))
+            .ok_or_else(|| Error::invalid(format!("`{}` is for no disk given", shown())))?;
+        if file.replace(path).is_some() {
+            return Err(Error::invalid(format!(
+                "`{}` is for a disk that has one already",
+                shown()
+            )));
+        }
+    }
+    let pairs = disks.into_iter().zip(files);
+    pairs
+        .map(|(disk, file)| match file {
+            Some(path) => {
+                let changes = changes::read(path, disk.size())?;
+                Ok(disk.with_changes(changes))
+            }
+            None => Ok(disk),
+        })
+        .collect()
 }
 
 fn seconds(point: &Point) -> f64 {
@@ -128,6 +214,7 @@ fn report(point: &Point, warnings: &[String]) -> serde_json::Value {
         "new_bytes": stats.new,
         "stored_bytes": stats.stored,
         "excluded_bytes": stats.excluded,
+        "unchanged_bytes": stats.unchanged,
         "new_chunks": stats.new_chunks,
         "seconds": seconds(point),
         "warnings": warnings,

@@ -1,11 +1,12 @@
 //! `cairn points STORE`
 
 use crate::address::open_store;
-use crate::exit::{Answer, Exit};
+use crate::exit::{Answer, Exit, Failure};
 use crate::output;
 use cairn::Point;
 use cairn::units::human_bytes;
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// List recovery points.
@@ -24,23 +25,75 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let store = open_store(&args.store)?;
-    let listing = store.points(args.machine.as_deref())?;
-    if args.json {
-        let points: Vec<_> = listing.points.iter().map(as_json).collect();
-        output::json(&points.into())?;
-    } else {
-        for point in &listing.points {
-            output::line(&as_line(point))?;
+    let mut list = List::new(args.json);
+    let (mut damaged, mut failed) = (false, None);
+    store.each_point(args.machine.as_deref(), &mut |found| {
+        let told = match found {
+            Ok(point) => list.add(&point),
+            Err(error) => {
+                eprintln!("cairn: {error}");
+                damaged = true;
+                Ok(())
+            }
+        };
+        match told {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => {
+                failed = Some(failure);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    failed.map_or(Ok(()), Err)?;
+    list.end()?;
+    Ok(if damaged { Exit::Damage } else { Exit::Done })
+}
+
+/// What is printed, gathered to a few large writes: as lines, or as one array.
+struct List {
+    json: bool,
+    empty: bool,
+    text: String,
+}
+
+impl List {
+    /// Bytes that are printed at once.
+    const ENOUGH: usize = 64 << 10;
+
+    fn new(json: bool) -> List {
+        List {
+            json,
+            empty: true,
+            text: String::new(),
         }
     }
-    for error in &listing.damaged {
-        eprintln!("cairn: {error}");
+
+    fn add(&mut self, point: &Point) -> Result<(), Failure> {
+        if self.json {
+            self.text
+                .push_str(if self.empty { "[\n  " } else { ",\n  " });
+            // No line ends within a string of JSON, so each of these begins a line.
+            let item = format!("{:#}", as_json(point)).replace('\n', "\n  ");
+            self.text.push_str(&item);
+        } else {
+            self.text.push_str(&as_line(point));
+            self.text.push('\n');
+        }
+        self.empty = false;
+        if self.text.len() >= List::ENOUGH {
+            output::write(self.text.as_bytes())?;
+            self.text.clear();
+        }
+        Ok(())
     }
-    Ok(if listing.damaged.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Damage
-    })
+
+    fn end(mut self) -> Result<(), Failure> {
+        if self.json {
+            self.text
+                .push_str(if self.empty { "[]\n" } else { "\n]\n" });
+        }
+        output::write(self.text.as_bytes())
+    }
 }
 
 fn as_json(point: &Point) -> serde_json::Value {

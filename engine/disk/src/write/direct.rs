@@ -5,7 +5,7 @@
 //! next to none, and what they wrote needs no write-back at the end. They want memory, offset and length aligned; what is not, and
 //! what is small, takes the usual way.
 
-use super::aligned::ALIGNMENT;
+use cairn_base::aligned::ALIGNMENT;
 use cairn_base::units::to_u64;
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};

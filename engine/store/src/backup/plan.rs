@@ -1,8 +1,9 @@
 //! The plan: which regions are read, in disk order. Found as it is used, so that a sparse disk of any size needs no list.
 
+use crate::backup::changed::{Known, Part, Step, parts};
 use crate::map::{REGION, Shape};
 use cairn_base::units::to_u64;
-use cairn_base::{Error, Kind, ReadAt, Result};
+use cairn_base::{ChunkId, Error, Kind, ReadAt, Result};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +23,22 @@ pub enum Task {
         /// Ascending.
         data: Vec<Range<usize>>,
     },
+    /// A region of which only parts changed since the base.
+    Changed {
+        /// Which disk.
+        disk: usize,
+        /// Which region of it.
+        region: u64,
+        /// Ascending, not overlapping.
+        parts: Vec<Part>,
+    },
+    /// Parts of the base's map that are taken as they are.
+    Kept {
+        /// Which disk.
+        disk: usize,
+        /// Level (0: a leaf) and id of each, in disk order.
+        nodes: Vec<(u8, ChunkId)>,
+    },
     /// So many regions that are not allocated at all.
     Holes {
         /// Which disk.
@@ -34,6 +51,7 @@ pub enum Task {
 /// Walks the disks.
 pub struct Plan {
     disks: Vec<(Arc<dyn ReadAt>, Shape)>,
+    known: Vec<Option<Known>>,
     disk: usize,
     region: u64,
     ready: VecDeque<Task>,
@@ -41,11 +59,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for these disks.
+    /// The plan for these disks; where it is known what changed since the base, only that is read.
     ///
     /// # Errors
     /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for a disk that is too large.
-    pub fn new(disks: Vec<Arc<dyn ReadAt>>) -> Result<Plan> {
+    pub fn new(disks: Vec<Arc<dyn ReadAt>>, known: Vec<Option<Known>>) -> Result<Plan> {
         let disks = disks
             .into_iter()
             .map(|disk| Ok((Shape::of(disk.size())?, disk)))
@@ -53,6 +71,7 @@ impl Plan {
             .collect::<Result<Vec<_>>>()?;
         Ok(Plan {
             disks,
+            known,
             disk: 0,
             region: 0,
             ready: VecDeque::new(),
@@ -74,17 +93,75 @@ impl Plan {
                 self.region = 0;
                 continue;
             }
-            let start = self.region * REGION;
-            let end = (start + STEP).min(shape.size());
-            let extents = source.data_extents(start..end).map_err(of_source)?;
-            self.region += (end - start).div_ceil(REGION);
-            split(self.disk, start..end, &extents, &mut self.ready);
+            self.region = match self.known.get(self.disk) {
+                Some(Some(known)) => {
+                    step(self.disk, &**source, known, self.region, &mut self.ready)?
+                }
+                _ => {
+                    let end = (self.region + STEP / REGION).min(shape.regions());
+                    read_all(self.disk, &**source, self.region..end, &mut self.ready)?;
+                    end
+                }
+            };
         }
         let task = self.ready.pop_front();
         let number = self.tasks;
         self.tasks += 1;
         Ok(task.map(|task| (number, task)))
     }
+}
+
+/// Bytes of regions.
+fn bytes_of(source: &dyn ReadAt, regions: &Range<u64>) -> Range<u64> {
+    let end = regions.end.saturating_mul(REGION);
+    regions.start.saturating_mul(REGION)..end.min(source.size())
+}
+
+/// The tasks of regions that are read, as far as they are allocated.
+fn read_all(
+    disk: usize,
+    source: &dyn ReadAt,
+    regions: Range<u64>,
+    tasks: &mut VecDeque<Task>,
+) -> Result<()> {
+    let range = bytes_of(source, &regions);
+    let extents = source.data_extents(range.clone()).map_err(of_source)?;
+    split(disk, range, &extents, tasks);
+    Ok(())
+}
+
+/// The next tasks of a disk of which it is known what changed; answers the region behind them.
+fn step(
+    disk: usize,
+    source: &dyn ReadAt,
+    known: &Known,
+    region: u64,
+    tasks: &mut VecDeque<Task>,
+) -> Result<u64> {
+    Ok(match known.step(region)? {
+        Step::Kept(nodes, until) => {
+            tasks.push_back(Task::Kept { disk, nodes });
+            until
+        }
+        Step::Lost(until) => {
+            read_all(disk, source, region..until, tasks)?;
+            until
+        }
+        Step::Touched(until) => {
+            let range = bytes_of(source, &(region..until));
+            let extents = source.data_extents(range).map_err(of_source)?;
+            for region in region..until {
+                let range = bytes_of(source, &(region..region + 1));
+                let parts = parts(known, range, &extents);
+                tasks.push_back(Task::Changed {
+                    disk,
+                    region,
+                    parts,
+                });
+            }
+            until
+        }
+    })
 }
 
 /// Turns the extents of `range` (which begins at a region) into tasks.
@@ -193,7 +270,7 @@ mod tests {
             Arc::new(Fake(sizes[1], vec![])),
             Arc::new(Fake(sizes[2], vec![0..3])),
         ];
-        let mut plan = Plan::new(disks).unwrap();
+        let mut plan = Plan::new(disks, vec![]).unwrap();
         let mut seen = vec![];
         let mut covered = [0u64; 3];
         let mut number = 0;
@@ -207,6 +284,7 @@ mod tests {
                     seen.push((*disk, *region, data.clone()));
                 }
                 Task::Holes { disk, count } => covered[*disk] += count,
+                other => panic!("nothing is known of these disks: {other:?}"),
             }
         }
         assert_eq!(covered, [601, 0, 1]);

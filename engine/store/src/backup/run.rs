@@ -1,18 +1,23 @@
 //! A backup from its start to its commit.
 
-use crate::backup::claims::Claims;
-use crate::backup::plan::allocated_bytes;
-use crate::backup::work::Run;
+use crate::backup::changed::{self, Asked, Prepared};
+use crate::backup::level::Level;
+use crate::backup::plan::{allocated_bytes, of_source};
+use crate::backup::work::{Done, Run, threads};
 use crate::catalog::{
-    Moment, choose_time, latest, lock_machine, machine_points, next_sequence, publish_point,
+    Moment, PointNames, choose_time, latest_of, lock_machine, machine_name, next_sequence,
+    point_names, publish_point, read_point,
 };
+use crate::changes::Changes;
+use crate::claims::Claims;
+use crate::compact::tidy_up;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind, host_name};
 use crate::store::{Store, WriterPermit};
 use crate::tree::Tree;
-use cairn_base::{Clock, Error, Kind, Monitor, ReadAt, Result, Stage, Time};
+use cairn_base::{Clock, Error, Kind, Monitor, PointId, ReadAt, Result, Stage, Time};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +31,25 @@ pub struct DiskInput {
     pub facts: ImageFacts,
     /// Called after the last byte was read; answers what changed on the image meanwhile.
     pub changed: Option<Box<dyn Fn() -> Result<Option<String>> + Send + Sync>>,
+    /// What changed since [`BackupOptions::base`]: then no more is read than that needs. `None`: nobody knows.
+    pub changes: Option<Arc<Changes>>,
+}
+
+impl DiskInput {
+    /// Reads from the image; a failure says of which.
+    ///
+    /// # Errors
+    /// What the image reports.
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.source.read_exact_at(offset, buffer).map_err(|e| {
+            of_source(e)
+                .context(format!(
+                    "{} ({}) cannot be read",
+                    self.name, self.facts.path
+                ))
+                .at_offset(offset)
+        })
+    }
 }
 
 /// How to back up.
@@ -37,10 +61,15 @@ pub struct BackupOptions {
     pub time: Option<Time>,
     /// What the caller knows of the disks' consistency.
     pub consistency: Consistency,
-    /// zstd level, 1 to 19.
-    pub level: i32,
+    /// How much work compression may be.
+    pub level: Level,
+    /// The point to compare with, of the same machine; `None`: the latest. Change information needs one.
+    pub base: Option<PointId>,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
+    /// New chunks after which what is new is made public in the middle of a backup: bounds memory, and lets an interrupted
+    /// first backup go on where it was. Backups of one process that run at once share it. By default 524,288, about 16 GiB of data.
+    pub checkpoint: usize,
 }
 
 impl BackupOptions {
@@ -50,8 +79,10 @@ impl BackupOptions {
             machine: machine.into(),
             time: None,
             consistency: Consistency::Crash,
-            level: 3,
+            level: Level::default(),
+            base: None,
             threads: 0,
+            checkpoint: 1 << 19,
         }
     }
 }
@@ -66,8 +97,9 @@ pub struct BackupReport {
 /// Backs up disks as one point. On any error nothing was added but, at most, chunks that the next backup finds.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for bad names, [`Kind::Busy`] if the machine or store is busy, [`Kind::Interrupted`] on request;
-/// whatever an image or the store's folder reports.
+/// [`Kind::Invalid`] for bad names and change information without a base, [`Kind::NotFound`] for a base that is not there,
+/// [`Kind::Busy`] if the machine or store is busy, [`Kind::Interrupted`] on request; whatever an image or the store's folder
+/// reports.
 pub fn backup(
     store: &Arc<Store>,
     disks: &[DiskInput],
@@ -82,38 +114,34 @@ pub fn backup(
     let Before {
         moment,
         machine,
+        sequence,
         base,
         mut warnings,
-    } = look_back(store, &permit, options, clock)?;
+    } = look_back(store, &permit, options, disks, clock)?;
     let stands_on: Vec<_> = base.iter().map(|point| point.id).collect();
     let session = Session::begin(store.folder().clone(), SessionKind::Write, &stands_on)?;
     store.refresh()?;
-    let total = disks
-        .iter()
-        .map(|disk| allocated_bytes(&*disk.source))
-        .sum::<Result<u64>>()?;
-    monitor.begin(Stage::Backup, total);
-    let run = Run {
+    let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
+    let asked = Asked {
         store,
-        session: &session,
-        options,
-        monitor,
+        base: base.as_ref(),
         disks,
-        bases: find_bases(store, base.as_ref(), disks, &mut warnings)?,
-        claims: Claims::default(),
-        lost_regions: Default::default(),
+        bases: &bases,
+        sequence,
+        threads: threads(options),
+        monitor,
     };
-    let mut done = run.all()?;
-    monitor.finish(Stage::Backup);
+    let prepared = changed::prepare(&asked, &mut warnings)?;
+    let mut done = run_all(&asked, &prepared, &session, options)?;
     warnings.append(&mut done.warnings);
     warnings.extend(changes(disks)?);
-    for warning in &warnings {
-        monitor.warn(warning);
-    }
+    warnings.iter().for_each(|warning| monitor.warn(warning));
+    done.stats.read += prepared.read;
+    done.stats.unchanged = prepared.unchanged;
     done.stats.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let record = PointRecord {
         machine,
-        sequence: next_sequence(store, &options.machine)?,
+        sequence,
         seconds: moment.time.seconds,
         import: moment.import,
         base: base.map(|point| point.id.0),
@@ -125,7 +153,59 @@ pub fn backup(
         program: format!("cairn {}", env!("CARGO_PKG_VERSION")),
     };
     let point = publish_point(store, record)?;
+    tidy(store, &session, monitor);
     Ok(BackupReport { point })
+}
+
+/// Backs up the disks; when it returns, everything new is public.
+fn run_all(
+    asked: &Asked<'_>,
+    prepared: &Prepared,
+    session: &Session,
+    options: &BackupOptions,
+) -> Result<Done> {
+    let (store, monitor) = (asked.store, asked.monitor);
+    monitor.begin(Stage::Backup, to_read(asked.disks, prepared)?);
+    let run = |claims: &Arc<Claims>| {
+        let run = Run {
+            store,
+            session,
+            options,
+            monitor,
+            disks: asked.disks,
+            bases: asked.bases,
+            known: &prepared.known,
+            writer: claims.enter(),
+            lost_regions: Default::default(),
+            // Told from the start, until it proves to be fast.
+            slow_source: true.into(),
+        };
+        run.all_and_wait()
+    };
+    let done = match run(store.claims())? {
+        Some(done) => done,
+        // Nobody but ourselves can be waited for in vain then.
+        None => run(&Arc::default())?.ok_or_else(|| Error::invalid("a backup waits for itself"))?,
+    };
+    monitor.finish(Stage::Backup);
+    Ok(done)
+}
+
+/// Bytes of disk that will be looked at, at most, but for those that check what is claimed.
+fn to_read(disks: &[DiskInput], prepared: &Prepared) -> Result<u64> {
+    let known = prepared.known.iter();
+    let bytes = disks.iter().zip(known).map(|(disk, known)| match known {
+        Some(known) => Ok(changed::touched_bytes(known)),
+        None => allocated_bytes(&*disk.source),
+    });
+    bytes.sum()
+}
+
+/// The point is safe. Whatever goes wrong from here on is no failure of the backup.
+fn tidy(store: &Store, session: &Session, monitor: &dyn Monitor) {
+    for warning in tidy_up(store, session, monitor) {
+        monitor.warn(&warning);
+    }
 }
 
 /// What is known before the first byte is read.
@@ -133,6 +213,7 @@ struct Before {
     moment: Moment,
     /// The machine's name as its first point spells it: names are the same whatever their case.
     machine: String,
+    sequence: u64,
     base: Option<Point>,
     warnings: Vec<String>,
 }
@@ -142,39 +223,57 @@ fn look_back(
     store: &Arc<Store>,
     permit: &WriterPermit,
     options: &BackupOptions,
+    disks: &[DiskInput],
     clock: &dyn Clock,
 ) -> Result<Before> {
-    let listing = machine_points(store, &options.machine)?;
+    let names = point_names(store, &options.machine)?;
     let mut warnings: Vec<String> = store.warnings().to_vec();
     for warning in permit.warnings() {
         if !warnings.contains(warning) {
             warnings.push(warning.clone());
         }
     }
-    warnings.extend(listing.damaged.iter().map(ToString::to_string));
-    let moment = choose_time(&listing.points, options.time, clock.now())?;
+    warnings.extend(names.damaged.iter().map(ToString::to_string));
+    let moment = choose_time(&names.points, options.time, clock.now())?;
     if moment.clock_went_back {
         warnings.push(format!(
             "the clock says {}, which is before the latest point of the machine: was it turned back?",
             moment.time
         ));
     }
-    let base = match latest(store, &options.machine) {
-        Ok(point) => Some(point),
-        Err(error) if error.kind() == Kind::NotFound => None,
-        Err(error) => {
-            warnings.push(format!("the previous point is not compared with: {error}"));
-            None
-        }
+    let base = match options.base {
+        Some(id) => Some(named_base(store, &options.machine, &names, id)?),
+        None => match latest_of(store, &options.machine, &names) {
+            Ok(point) => Some(point),
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => {
+                warnings.push(format!("the previous point is not compared with: {error}"));
+                None
+            }
+        },
     };
-    let first = listing.points.first();
-    let machine = first.map_or_else(|| options.machine.clone(), |p| p.record.machine.clone());
+    let named = base.as_ref().filter(|_| options.base.is_some());
+    changed::check_changes(disks, named)?;
+    let machine = machine_name(store, &options.machine)?.unwrap_or_else(|| options.machine.clone());
     Ok(Before {
         moment,
         machine,
+        sequence: next_sequence(store, &options.machine)?,
         base,
         warnings,
     })
+}
+
+/// The point of the machine that the caller asks to compare with.
+fn named_base(store: &Store, machine: &str, names: &PointNames, id: PointId) -> Result<Point> {
+    match names.points.iter().find(|file| file.id == id) {
+        Some(file) => read_point(store, machine, file),
+        None => Err(
+            Error::not_found("the machine has no such point to compare with")
+                .with_id(id)
+                .advise("see `cairn points`"),
+        ),
+    }
 }
 
 /// What changed on the images while they were read.

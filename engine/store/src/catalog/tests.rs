@@ -1,22 +1,12 @@
 use super::*;
-use crate::point::{BackupStats, Consistency};
+use cairn_base::{PointId, Time};
 
-fn point(sequence: u64, seconds: i64, import: bool) -> Point {
-    Point {
+fn point(sequence: u64, seconds: i64, import: bool) -> PointFile {
+    PointFile {
+        sequence,
+        seconds,
+        import,
         id: PointId([0; 32]),
-        record: PointRecord {
-            machine: "m".into(),
-            sequence,
-            seconds,
-            import,
-            base: None,
-            consistency: Consistency::Crash,
-            disks: vec![],
-            stats: BackupStats::default(),
-            warnings: vec![],
-            host: String::new(),
-            program: String::new(),
-        },
     }
 }
 

@@ -6,7 +6,7 @@ use crate::index::segment::{PackRow, Segment};
 use crate::index::write::{SegmentWriter, WrittenSegment};
 use cairn_base::{Error, Folder, PackId, Result};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// An older segment stays apart if it is at least this many times as large as all newer ones that are merged.
@@ -27,7 +27,7 @@ pub fn merge_count(sizes: &[u64]) -> usize {
     if count > 1 { count } else { 0 }
 }
 
-/// Merges segments into one new one, written in `session_folder`.
+/// Merges segments into one new one, written in `session_folder`. Packs in `drop`, and the entries that name them, are left out.
 ///
 /// # Errors
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a page of a source does not check: nothing is merged then, and nothing lost.
@@ -36,18 +36,23 @@ pub fn merge(
     session_folder: &str,
     store: [u8; 16],
     sources: &[Arc<Segment>],
+    drop: &HashSet<PackId>,
 ) -> Result<WrittenSegment> {
     let mut packs: Vec<PackRow> = Vec::new();
     let mut numbers: HashMap<PackId, u32> = HashMap::new();
-    let mut renumber: Vec<Vec<u32>> = Vec::new();
+    let mut renumber: Vec<Vec<Option<u32>>> = Vec::new();
     for source in sources {
         let mut map = Vec::with_capacity(source.packs().len());
         for row in source.packs() {
+            if drop.contains(&row.id) {
+                map.push(None);
+                continue;
+            }
             let number = *numbers.entry(row.id).or_insert_with(|| {
                 packs.push(*row);
                 u32::try_from(packs.len() - 1).unwrap_or(u32::MAX)
             });
-            map.push(number);
+            map.push(Some(number));
         }
         renumber.push(map);
     }
@@ -72,11 +77,13 @@ pub fn merge(
                 "an index entry names a pack that is not in the table",
             ));
         };
-        let entry = entry.with_pack(*number);
-        // The same place may stand in two segments after an interrupted merge; once is enough.
-        if last != Some(entry) {
-            writer.push(entry)?;
-            last = Some(entry);
+        if let Some(number) = number {
+            let entry = entry.with_pack(*number);
+            // The same place may stand in two segments after an interrupted merge; once is enough.
+            if last != Some(entry) {
+                writer.push(entry)?;
+                last = Some(entry);
+            }
         }
         if let Some(cursor) = cursors.get_mut(index)
             && let Some(entry) = cursor.next()?

@@ -2,7 +2,7 @@
 
 use crate::hash::{ChunkKind, Keys};
 use crate::map::node::Node;
-use crate::map::shape::{FANOUT, Shape};
+use crate::map::shape::{FANOUT, Shape, regions_below};
 use cairn_base::{ChunkId, Error, Result};
 
 /// Takes the chunks of a map: kind, id, bytes. Called for every node; the receiver knows which are stored already.
@@ -33,6 +33,29 @@ impl MapBuilder {
             .checked_sub(1)
             .ok_or_else(|| Error::invalid("a map has more leaves than its disk regions"))?;
         self.push_at(0, keys, leaf, sink)
+    }
+
+    /// A whole subtree of another map over a disk of the same size: the node `id` of `level` (0: a leaf), and all below it. As
+    /// many regions must have been pushed as make its place begin here.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) if it cannot stand here; what the sink reports.
+    pub fn push_subtree(
+        &mut self,
+        keys: &Keys,
+        level: u8,
+        id: ChunkId,
+        sink: NodeSink<'_>,
+    ) -> Result<()> {
+        let at = usize::from(level);
+        let below = self.levels.get(..at);
+        let fits = at < self.levels.len() && below.is_some_and(|all| all.iter().all(Vec::is_empty));
+        if !fits || self.missing == 0 {
+            return Err(Error::invalid("a part of another map does not fit here"));
+        }
+        // The last one of its level may cover less.
+        self.missing = self.missing.saturating_sub(regions_below(level));
+        self.push_at(at, keys, id, sink)
     }
 
     fn push_at(
@@ -147,6 +170,48 @@ mod tests {
         }
         let (_, nodes) = build(65537, some);
         assert_eq!(nodes.last().unwrap().0, ChunkKind::Node(3));
+    }
+
+    #[test]
+    fn subtrees_of_another_map_fit() {
+        let keys = Keys::derive(&[1; 32]);
+        for regions in [1, 2, 255, 256, 257, 600, 66_000] {
+            let (root, nodes) = build(regions, some);
+            let shape = Shape::of(regions * REGION).unwrap();
+            let mut made = Vec::new();
+            let mut sink = |kind, id, _bytes: Vec<u8>| {
+                made.push((kind, id));
+                Ok(())
+            };
+            // The root as it is.
+            let mut whole = MapBuilder::new(shape);
+            whole
+                .push_subtree(&keys, shape.height(), root, &mut sink)
+                .unwrap();
+            assert!(whole.push_subtree(&keys, 0, root, &mut sink).is_err());
+            assert_eq!(whole.finish(&keys, &mut sink).unwrap(), root);
+            // The first region anew, then the largest parts that fit.
+            let mut parts = MapBuilder::new(shape);
+            parts.push(&keys, some(0), &mut sink).unwrap();
+            let mut at = 1;
+            let mut level_1 = nodes
+                .iter()
+                .filter(|(kind, _)| *kind == ChunkKind::Node(1))
+                .skip(1);
+            while at < regions {
+                if at % 256 == 0 {
+                    let (_, id) = level_1.next().unwrap();
+                    parts.push_subtree(&keys, 1, *id, &mut sink).unwrap();
+                    at += 256;
+                } else {
+                    assert!(parts.push_subtree(&keys, 1, some(at), &mut sink).is_err());
+                    parts.push_subtree(&keys, 0, some(at), &mut sink).unwrap();
+                    at += 1;
+                }
+            }
+            assert_eq!(parts.finish(&keys, &mut sink).unwrap(), root, "{regions}");
+            assert!(made.iter().all(|node| nodes.contains(node)));
+        }
     }
 
     #[test]

@@ -28,30 +28,38 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 ///
 /// `known_zero` are ascending ranges that are zeros for sure (not allocated in the image); they are not looked at.
 pub fn canonical_holes(region: &[u8], known_zero: &[Range<usize>]) -> Vec<Range<usize>> {
-    let mut holes: Vec<Range<usize>> = Vec::new();
-    let mut run: Option<usize> = None;
     let mut known = known_zero.iter().peekable();
-    let mut close = |run: &mut Option<usize>, end: usize| {
-        if let Some(start) = run.take()
-            && (end - start >= MIN_HOLE || end == region.len())
-        {
-            holes.push(start..end);
-        }
-    };
-    for (index, block) in region.chunks(BLOCK).enumerate() {
+    let zero = region.chunks(BLOCK).enumerate().map(|(index, block)| {
         let start = index * BLOCK;
         let end = start + block.len();
         while known.next_if(|range| range.end <= start).is_some() {}
         let certain = known
             .peek()
             .is_some_and(|range| range.start <= start && end <= range.end);
-        if certain || is_zero(block) {
-            run.get_or_insert(start);
+        certain || is_zero(block)
+    });
+    holes_of_blocks(zero, region.len())
+}
+
+/// The holes of a region of `length` bytes, of whose blocks is known which are zeros.
+pub fn holes_of_blocks(zero: impl IntoIterator<Item = bool>, length: usize) -> Vec<Range<usize>> {
+    let mut holes: Vec<Range<usize>> = Vec::new();
+    let mut run: Option<usize> = None;
+    let mut close = |run: &mut Option<usize>, end: usize| {
+        if let Some(start) = run.take()
+            && (end - start >= MIN_HOLE || end == length)
+        {
+            holes.push(start..end);
+        }
+    };
+    for (index, zero) in zero.into_iter().enumerate() {
+        if zero {
+            run.get_or_insert(index * BLOCK);
         } else {
-            close(&mut run, start);
+            close(&mut run, index * BLOCK);
         }
     }
-    close(&mut run, region.len());
+    close(&mut run, length);
     holes
 }
 

@@ -71,8 +71,8 @@ impl Shape {
     }
 }
 
-/// Regions a tree of `height` covers.
-fn regions_below(height: u8) -> u64 {
+/// Regions a tree of `height`, or a node of that level, covers.
+pub fn regions_below(height: u8) -> u64 {
     1u64.checked_shl(u32::from(height).saturating_mul(8))
         .unwrap_or(u64::MAX)
 }

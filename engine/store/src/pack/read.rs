@@ -4,7 +4,7 @@ use crate::hash::{Keys, checksum};
 use crate::layout;
 use crate::pack::footer::{FOOTER_LEN, Footer};
 use crate::pack::head::{HEAD_LEN, Head};
-use crate::pack::toc::{MAX_TOC, Toc, TocFrame};
+use crate::pack::toc::{MAX_TOC, Toc, TocChunk, TocFrame};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Folder, PackId, ReadAt, Result};
@@ -25,9 +25,21 @@ impl PackReader {
     /// [`Kind::NotFound`](cairn_base::Kind::NotFound) if it is gone,
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if its frame of structures does not check.
     pub fn open(folder: &dyn Folder, store: [u8; 16], id: PackId) -> Result<PackReader> {
-        let path = layout::pack(id);
-        let shown = folder.describe(&path);
-        let file = folder.open(&path)?;
+        PackReader::open_at(folder, store, id, &layout::pack(id))
+    }
+
+    /// Opens a sealed pack that lies at `path`: one that is not public yet.
+    ///
+    /// # Errors
+    /// As [`PackReader::open`].
+    pub fn open_at(
+        folder: &dyn Folder,
+        store: [u8; 16],
+        id: PackId,
+        path: &str,
+    ) -> Result<PackReader> {
+        let shown = folder.describe(path);
+        let file = folder.open(path)?;
         Self::check(file, store, id, shown.clone()).map_err(|e| e.at_path(shown).with_id(id))
     }
 
@@ -72,6 +84,17 @@ impl PackReader {
             path,
             toc,
             footer,
+        })
+    }
+
+    /// Its frames, in order, each with its chunks.
+    pub fn frames(&self) -> impl Iterator<Item = (&TocFrame, &[TocChunk])> {
+        let mut chunks = self.toc.chunks.as_slice();
+        self.toc.frames.iter().map(move |frame| {
+            let count = usize::try_from(frame.chunks).unwrap_or(0).min(chunks.len());
+            let (inside, later) = chunks.split_at(count);
+            chunks = later;
+            (frame, inside)
         })
     }
 

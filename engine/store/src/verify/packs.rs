@@ -1,16 +1,15 @@
 //! Reading every pack: each frame against its tag, each chunk against its id, and whether the index knows it.
 
-use crate::frame::Decompressor;
-use crate::hash::ChunkKind;
-use crate::index::Place;
-use crate::pack::{PackKind, PackReader, TocChunk, TocFrame};
+use crate::contents::unindexed;
+use crate::index::segment::PackRow;
+use crate::pack::{FrameChecker, PackReader};
 use crate::store::Store;
 use crate::verify::VerifyReport;
 use cairn_base::{ChunkId, Error, Monitor, PackId, Result, Stage};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Chunks that lie in some pack with bytes that are not theirs: pack and why, by pack and id.
 #[derive(Default)]
@@ -31,7 +30,8 @@ impl BadChunks {
     }
 }
 
-/// Reads every pack, with all processors.
+/// Reads every pack, with all processors. One that was replaced meanwhile does not count: those that hold its chunks now are
+/// read instead.
 ///
 /// # Errors
 /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request.
@@ -41,72 +41,90 @@ pub fn check_packs(
     monitor: &dyn Monitor,
     report: &mut VerifyReport,
 ) -> Result<BadChunks> {
-    let rows: Vec<_> = store
-        .index()
-        .packs()
-        .into_iter()
-        .filter(|row| !missing.contains(&row.id))
-        .collect();
+    let check = Check {
+        store,
+        monitor,
+        bytes: AtomicU64::new(0),
+        found: Mutex::default(),
+        problems: Mutex::default(),
+        replaced: AtomicBool::new(false),
+    };
+    let mut seen = missing.clone();
+    let mut rows = store.live_packs();
+    rows.retain(|row| seen.insert(row.id));
     monitor.begin(Stage::VerifyPacks, rows.iter().map(|row| row.length).sum());
-    let next = AtomicUsize::new(0);
-    let checked = AtomicU64::new(0);
-    let found: Mutex<BadChunks> = Mutex::default();
-    let problems: Mutex<Vec<String>> = Mutex::default();
-    let threads = std::thread::available_parallelism()
-        .map_or(2, usize::from)
-        .min(16);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut scratch = Scratch::default();
-                while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if monitor.stop_requested() {
-                        return;
-                    }
-                    match check_pack(store, row.id, &mut scratch, monitor) {
-                        Ok(findings) => {
-                            checked.fetch_add(findings.bytes, Ordering::Relaxed);
-                            problems.lock().extend(describe(store, row.id, &findings));
-                            let mut found = found.lock();
-                            for id in findings.bad {
-                                found.chunks.entry(id).or_default().insert(row.id);
-                            }
-                        }
-                        Err(error) => {
-                            problems.lock().push(error.to_string());
-                            found.lock().packs.insert(row.id, error.to_string());
-                        }
-                    }
-                }
-            });
+    while !rows.is_empty() {
+        check.all(&rows);
+        if monitor.stop_requested() {
+            return Err(Error::interrupted());
         }
-    });
-    monitor.finish(Stage::VerifyPacks);
-    if monitor.stop_requested() {
-        return Err(Error::interrupted());
+        rows.clear();
+        if check.replaced.swap(false, Ordering::Relaxed) {
+            rows = store.live_packs();
+            rows.retain(|row| seen.insert(row.id));
+        }
     }
-    report.checked_bytes = checked.into_inner();
-    report.problems.extend(problems.into_inner());
-    Ok(found.into_inner())
+    monitor.finish(Stage::VerifyPacks);
+    report.checked_bytes = check.bytes.into_inner();
+    report.problems.extend(check.problems.into_inner());
+    Ok(check.found.into_inner())
 }
 
-#[derive(Default)]
-struct Scratch {
-    decompressor: Decompressor,
-    stored: Vec<u8>,
-    plain: Vec<u8>,
+/// What the threads share.
+struct Check<'a> {
+    store: &'a Store,
+    monitor: &'a dyn Monitor,
+    bytes: AtomicU64,
+    found: Mutex<BadChunks>,
+    problems: Mutex<Vec<String>>,
+    /// A pack was replaced before it was read.
+    replaced: AtomicBool,
 }
 
-impl Scratch {
-    /// Whether the first `end` plain bytes of the frame in `stored` could be had.
-    fn decode(&mut self, frame: &TocFrame, end: usize) -> bool {
-        if frame.plain {
-            self.plain.clone_from(&self.stored);
-            return self.plain.len() >= end;
+impl Check<'_> {
+    fn all(&self, rows: &[PackRow]) {
+        let next = AtomicUsize::new(0);
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .min(16)
+            .min(rows.len());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let mut checker = FrameChecker::default();
+                    while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if self.monitor.stop_requested() {
+                            return;
+                        }
+                        self.one(row.id, &mut checker);
+                    }
+                });
+            }
+        });
+    }
+
+    fn one(&self, id: PackId, checker: &mut FrameChecker) {
+        let checked = check_pack(self.store, id, checker, self.monitor);
+        let clean = matches!(&checked, Ok(findings) if findings.is_clean());
+        if !clean && matches!(self.store.is_still_live(id), Ok(false)) {
+            self.replaced.store(true, Ordering::Relaxed);
+            return;
         }
-        self.decompressor
-            .decompress(&self.stored, end, &mut self.plain)
-            .is_ok()
+        match checked {
+            Ok(findings) => {
+                self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
+                let said = describe(self.store, id, &findings);
+                self.problems.lock().extend(said);
+                let mut found = self.found.lock();
+                for chunk in findings.bad {
+                    found.chunks.entry(chunk).or_default().insert(id);
+                }
+            }
+            Err(error) => {
+                self.problems.lock().push(error.to_string());
+                self.found.lock().packs.insert(id, error.to_string());
+            }
+        }
     }
 }
 
@@ -119,6 +137,12 @@ struct PackFindings {
     unindexed: u64,
     /// Frames whose tag does not match; their chunks may be good all the same.
     bad_frames: u64,
+}
+
+impl PackFindings {
+    fn is_clean(&self) -> bool {
+        self.bad.is_empty() && self.unindexed == 0 && self.bad_frames == 0
+    }
 }
 
 /// What is wrong with a pack, in sentences.
@@ -150,74 +174,21 @@ fn describe(store: &Store, id: PackId, findings: &PackFindings) -> Vec<String> {
 fn check_pack(
     store: &Store,
     id: PackId,
-    scratch: &mut Scratch,
+    checker: &mut FrameChecker,
     monitor: &dyn Monitor,
 ) -> Result<PackFindings> {
     let pack = PackReader::open(&**store.folder(), store.header().store, id)?;
     let mut findings = PackFindings::default();
-    let mut chunks = pack.toc().chunks.as_slice();
-    for frame in &pack.toc().frames {
+    for (frame, chunks) in pack.frames() {
         if monitor.stop_requested() {
             break;
         }
-        let count = usize::try_from(frame.chunks).unwrap_or(0).min(chunks.len());
-        let (inside, later) = chunks.split_at(count);
-        chunks = later;
-        check_frame(store, &pack, frame, inside, scratch, &mut findings);
+        let found = checker.check(store.keys(), &pack, frame, chunks);
+        findings.bad_frames += u64::from(found.bad_frame);
+        findings.bad.extend(found.bad_chunks);
+        findings.unindexed += unindexed(&store.index(), id, frame, chunks);
         findings.bytes += u64::from(frame.stored);
         monitor.advance(Stage::VerifyPacks, u64::from(frame.stored));
     }
     Ok(findings)
-}
-
-fn check_frame(
-    store: &Store,
-    pack: &PackReader,
-    frame: &TocFrame,
-    chunks: &[TocChunk],
-    scratch: &mut Scratch,
-    findings: &mut PackFindings,
-) {
-    let tag = pack.stored(store.keys(), frame, &mut scratch.stored);
-    if !matches!(tag, Ok(true)) {
-        findings.bad_frames += 1;
-    }
-    let readable = tag.is_ok();
-    let whole = readable && scratch.decode(frame, usize::try_from(frame.raw).unwrap_or(usize::MAX));
-    let index = store.index();
-    let mut at = 0u32;
-    for chunk in chunks {
-        let end = at.saturating_add(chunk.length);
-        let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
-        // Of a damaged frame the chunks before the damage may still be good.
-        let decoded = whole || readable && scratch.decode(frame, size(end));
-        let bytes = scratch.plain.get(size(at)..size(end));
-        let kind = pack.footer().kind;
-        if !decoded || !bytes.is_some_and(|bytes| is_chunk(store, kind, chunk.id, bytes)) {
-            findings.bad.push(chunk.id);
-        }
-        let place = Place {
-            pack: pack.footer().pack,
-            offset: frame.offset,
-            stored: frame.stored,
-            plain: frame.plain,
-            at,
-            length: chunk.length,
-        };
-        if !index.places(&chunk.id).unwrap_or_default().contains(&place) {
-            findings.unindexed += 1;
-        }
-        at = end;
-    }
-}
-
-/// Whether the bytes are those of the chunk. A map's chunk may be a leaf or a node of any level.
-fn is_chunk(store: &Store, kind: PackKind, id: ChunkId, bytes: &[u8]) -> bool {
-    let keys = store.keys();
-    match kind {
-        PackKind::Data => keys.chunk_id(ChunkKind::Data, bytes) == id,
-        PackKind::Map => std::iter::once(ChunkKind::Leaf)
-            .chain((1..=crate::hash::MAX_LEVEL).map(ChunkKind::Node))
-            .any(|kind| keys.chunk_id(kind, bytes) == id),
-    }
 }

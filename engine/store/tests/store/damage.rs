@@ -227,7 +227,7 @@ fn a_record_with_names_that_lead_elsewhere_is_refused() {
         let folder = kit
             .path()
             .join(cairn_store::layout::machine_folder(machine));
-        std::fs::remove_file(folder.join(cairn_store::layout::point_name(7, made.id))).unwrap();
+        std::fs::remove_file(folder.join(made.file().name())).unwrap();
     }
 }
 
@@ -332,7 +332,7 @@ fn a_damaged_point_does_not_hide_the_others() {
     kit.backup("m", TestDisk::new(noise(R, 11)));
     let newest = files_in(kit.path(), "points")
         .into_iter()
-        .rfind(|f| !f.ends_with("lock"))
+        .rfind(|f| !f.ends_with("/lock") && !f.ends_with("/name"))
         .unwrap();
     flip(&kit.path().join(&newest), 60);
     let listing = catalog::machine_points(&kit.store, "m").unwrap();

@@ -4,8 +4,8 @@ use cairn_base::read_at::{check_range, read_vec};
 use cairn_base::{Clock, Error, Folder, LocalFolder, Monitor, ReadAt, Result, Silent, Time};
 use cairn_store::map::REGION;
 use cairn_store::{
-    BackupOptions, ChunkReader, CutParameters, DiskInput, ImageFacts, Point, Store, StoredDisk,
-    Tree, backup,
+    BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
+    Store, StoredDisk, Tree, backup,
 };
 use std::ops::Range;
 use std::path::Path;
@@ -148,6 +148,31 @@ impl Kit {
         backup(&self.store, &disks, &options, monitor, &self.clock).map(|report| report.point)
     }
 
+    /// Backs up a disk of which only these ranges changed since `base`; `true`: to zeros.
+    pub fn changed(
+        &self,
+        machine: &str,
+        base: &Point,
+        disk: Arc<dyn ReadAt>,
+        ranges: &[(Range<u64>, bool)],
+    ) -> Result<Point> {
+        let change = |(range, zero): &(Range<u64>, bool)| Change {
+            range: range.clone(),
+            zero: *zero,
+        };
+        let changes = Changes::new(disk.size(), ranges.iter().map(change))?;
+        let disks = [DiskInput {
+            source: disk,
+            changes: Some(Arc::new(changes)),
+            ..input("disk0", TestDisk::new(vec![]))
+        }];
+        let options = BackupOptions {
+            base: Some(base.id),
+            ..BackupOptions::new(machine)
+        };
+        backup(&self.store, &disks, &options, &Silent, &self.clock).map(|report| report.point)
+    }
+
     pub fn read(&self, point: &Point) -> Result<Vec<u8>> {
         let disk = open_disk(&self.reopen(), point, "disk0");
         read_vec(&disk, 0, disk.size() as usize)
@@ -160,6 +185,7 @@ pub fn input(name: &str, disk: TestDisk) -> DiskInput {
         source: Arc::new(disk),
         facts: ImageFacts::default(),
         changed: None,
+        changes: None,
     }
 }
 

@@ -3,8 +3,26 @@
 #[cfg(test)]
 mod backups;
 #[cfg(test)]
+mod catalog;
+#[cfg(test)]
+mod changed;
+#[cfg(test)]
+mod compaction;
+#[cfg(test)]
+mod compaction_faults;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod presence;
+#[cfg(test)]
+mod tidying;
+#[cfg(test)]
+mod together;
+#[cfg(test)]
+mod watched;
+#[cfg(test)]
+mod wide;

@@ -1,0 +1,211 @@
+//! A backup with change information: only what changed is read, the rest is taken from the base's map.
+//!
+//! [`prepare`] decides whether the information can be used, and checks a little of what it claims. [`walk`] takes what is unchanged
+//! in parts as large as possible. [`recut`] finds the new extents of a region in which something changed, reading as
+//! little as decides them.
+
+pub mod check;
+pub mod recut;
+pub mod region;
+pub mod walk;
+pub mod window;
+
+pub use recut::Part;
+pub use walk::{Known, Step};
+pub use window::RegionSource;
+
+use crate::backup::changed::check::{Check, Verdict};
+use crate::backup::run::DiskInput;
+use crate::map::REGION;
+use crate::point::Point;
+use crate::store::Store;
+use crate::tree::Tree;
+use cairn_base::{Error, Monitor, Result};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What [`prepare`] needs to know.
+pub struct Asked<'a> {
+    /// The store.
+    pub store: &'a Arc<Store>,
+    /// The point that changes are relative to.
+    pub base: Option<&'a Point>,
+    /// The disks.
+    pub disks: &'a [DiskInput],
+    /// What each disk is compared with.
+    pub bases: &'a [Option<Tree>],
+    /// Sequence number of the new point.
+    pub sequence: u64,
+    /// Threads to use.
+    pub threads: usize,
+    /// Says when to stop.
+    pub monitor: &'a dyn Monitor,
+}
+
+/// What came of the change information.
+#[derive(Default)]
+pub struct Prepared {
+    /// For each disk what can be relied on; `None`: all of it is read.
+    pub known: Vec<Option<Known>>,
+    /// Bytes read to check what is claimed.
+    pub read: u64,
+    /// Bytes of disk claimed to be unchanged, where that is relied on.
+    pub unchanged: u64,
+}
+
+/// Refuses change information that makes no sense.
+///
+/// # Errors
+/// [`Kind::Invalid`](cairn_base::Kind::Invalid) without a base, without a disk of that name in it, or if it is of a disk of
+/// another size.
+pub fn check_changes(disks: &[DiskInput], base: Option<&Point>) -> Result<()> {
+    for disk in disks {
+        let Some(changes) = &disk.changes else {
+            continue;
+        };
+        let Some(base) = base else {
+            return Err(Error::invalid(format!(
+                "the changes of {} are relative to no point",
+                disk.name
+            ))
+            .advise("name the point they are relative to as the base"));
+        };
+        if base.disk(&disk.name).is_none() {
+            return Err(Error::invalid(format!(
+                "the point that the changes of {} are relative to has no such disk",
+                disk.name
+            )));
+        }
+        if changes.size() != disk.source.size() {
+            return Err(Error::invalid(format!(
+                "the changes of {} are those of a disk of {} bytes, and it has {}",
+                disk.name,
+                changes.size(),
+                disk.source.size()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Decides for each disk whether its change information is relied on. If not, everything is read, and a warning says why.
+///
+/// # Errors
+/// What an image reports.
+pub fn prepare(asked: &Asked<'_>, warnings: &mut Vec<String>) -> Result<Prepared> {
+    let mut prepared = Prepared::default();
+    for (disk, tree) in asked.disks.iter().zip(asked.bases) {
+        let known = match &disk.changes {
+            None => None,
+            Some(changes) => match usable(asked, disk, tree.as_ref()) {
+                Err(why) => Err(why),
+                Ok(tree) => {
+                    let known = Known {
+                        tree,
+                        changes: changes.clone(),
+                    };
+                    let check = Check {
+                        known: &known,
+                        disk,
+                        keys: asked.store.keys(),
+                        sequence: asked.sequence,
+                        threads: asked.threads,
+                        monitor: asked.monitor,
+                    };
+                    let (verdict, read) = check.run()?;
+                    prepared.read += read;
+                    believed(known, verdict)
+                }
+            }
+            .map_err(|why| {
+                warnings.push(format!(
+                    "{}: {why}: the change information was not used, everything was read",
+                    disk.name
+                ));
+            })
+            .ok(),
+        };
+        if let Some(known) = &known {
+            prepared.unchanged += known.changes.size() - known.changes.bytes();
+        }
+        prepared.known.push(known);
+    }
+    Ok(prepared)
+}
+
+/// The base's map, if everything that it names is in the store for sure and it is a map of this disk.
+fn usable(
+    asked: &Asked<'_>,
+    disk: &DiskInput,
+    tree: Option<&Tree>,
+) -> std::result::Result<Tree, String> {
+    if !asked.store.is_whole() {
+        return Err("parts of the store are missing".to_string());
+    }
+    if asked.store.knows_damage() {
+        return Err("chunks of the store are damaged".to_string());
+    }
+    let record = asked.base.and_then(|base| base.disk(&disk.name));
+    let (Some(record), Some(tree)) = (record, tree) else {
+        return Err("there is nothing to compare it with".to_string());
+    };
+    if record.size != disk.source.size() {
+        return Err(format!(
+            "it had {} bytes at the base and has {} now",
+            record.size,
+            disk.source.size()
+        ));
+    }
+    // Names were swapped: whose changes these are is not known.
+    if tree.root() != record.root_id() {
+        return Err("it had another name at the base".to_string());
+    }
+    Ok(tree.clone())
+}
+
+fn believed(known: Known, verdict: Verdict) -> std::result::Result<Known, String> {
+    match verdict {
+        Verdict::Same => Ok(known),
+        Verdict::Differs(offset) => Err(format!(
+            "it differs from the base at offset {offset}, where it was said to be unchanged"
+        )),
+        Verdict::Lost(offset) => Err(format!(
+            "the base's map is damaged at offset {offset}; run `cairn verify`"
+        )),
+    }
+}
+
+/// The changes within `region` (bytes of the disk), as parts of it. What the image says is not allocated is zeros.
+pub fn parts(known: &Known, region: Range<u64>, extents: &[Range<u64>]) -> Vec<Part> {
+    let within = |at: u64| usize::try_from(at.saturating_sub(region.start)).unwrap_or(0);
+    let mut parts = Vec::new();
+    let mut push = |range: Range<u64>, zero: bool| {
+        let range = within(range.start)..within(range.end);
+        if !range.is_empty() {
+            parts.push(Part { range, zero });
+        }
+    };
+    for change in known.changes.within(region.clone()) {
+        let Range { mut start, end } = change.range;
+        if !change.zero {
+            let first = extents.partition_point(|extent| extent.end <= start);
+            for extent in extents.get(first..).unwrap_or_default() {
+                if extent.start >= end {
+                    break;
+                }
+                let data = extent.start.max(start)..extent.end.min(end);
+                push(start..data.start, true);
+                start = data.end;
+                push(data, false);
+            }
+        }
+        push(start..end, true);
+    }
+    parts
+}
+
+/// Bytes of disk in the regions that a change touches.
+pub fn touched_bytes(known: &Known) -> u64 {
+    let all = known.touched_regions().saturating_mul(REGION);
+    all.min(known.changes.size())
+}

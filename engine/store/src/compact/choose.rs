@@ -1,0 +1,161 @@
+//! Which packs are merged: those of one kind and about one size, when there are many.
+
+use crate::contents::unindexed;
+use crate::index::segment::PackRow;
+use crate::layout;
+use crate::pack::write::TARGET;
+use crate::pack::{FrameChecker, PackReader};
+use crate::store::Store;
+use cairn_base::{Error, Monitor, Result};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+/// A tier is merged when it has so many packs, or when they fill a pack.
+const MANY: usize = 16;
+/// Where tiers end, in bytes. [`MANY`] packs of a tier make one that lies two tiers higher (but for the heads and footers that
+/// fall away). Two packs of any tier fit into one of [`TARGET`], and what is left out because it does not fit is less than what is
+/// needed to make the new pack small.
+const TIERS: [u64; 6] = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, SMALL];
+/// Packs below this are small.
+const SMALL: u64 = 28 << 20;
+
+/// Packs of one kind and tier, oldest first.
+pub struct Group {
+    packs: VecDeque<PackRow>,
+}
+
+fn tier(length: u64) -> Option<usize> {
+    TIERS.iter().position(|end| length < *end)
+}
+
+/// The small packs that look-ups answer, by kind and tier.
+pub fn choose(store: &Store) -> Vec<Group> {
+    let index = store.index();
+    let mut groups: BTreeMap<(u32, usize), Group> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for row in index.segments().iter().flat_map(|segment| segment.packs()) {
+        if let Some(tier) = tier(row.length)
+            && !index.hidden().contains(&row.id)
+            && seen.insert(row.id)
+        {
+            let group = groups.entry((row.kind.code(), tier));
+            let group = group.or_insert_with(|| Group {
+                packs: VecDeque::new(),
+            });
+            group.packs.push_back(*row);
+        }
+    }
+    groups.into_values().collect()
+}
+
+impl Group {
+    /// Whether merging the packs that are left may be worth it.
+    fn is_ripe(&self) -> bool {
+        let bytes: u64 = self.packs.iter().map(|row| row.length).sum();
+        self.packs.len() >= MANY || bytes > TARGET
+    }
+
+    /// Takes the next packs that become one, the oldest first; `None` if that is not worth it. Each is read and checked in full; one that does not check is left
+    /// as it is, and told in `left`. `work` is the number of bytes that may still be read.
+    ///
+    /// # Errors
+    /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request.
+    pub fn next_batch(
+        &mut self,
+        store: &Store,
+        checker: &mut FrameChecker,
+        monitor: &dyn Monitor,
+        work: &mut u64,
+        left: &mut Vec<String>,
+    ) -> Result<Option<Vec<PackRow>>> {
+        if !self.is_ripe() || *work < TARGET {
+            return Ok(None);
+        }
+        let mut batch = Vec::new();
+        let mut bytes = 0u64;
+        let mut full = false;
+        while let Some(row) = self.packs.pop_front() {
+            full = bytes.saturating_add(row.length) > TARGET;
+            if full || *work < row.length {
+                self.packs.push_front(row);
+                break;
+            }
+            *work = work.saturating_sub(row.length);
+            match check(store, &row, checker, monitor) {
+                Ok(()) => {
+                    bytes = bytes.saturating_add(row.length);
+                    batch.push(row);
+                }
+                Err(error) if monitor.stop_requested() => return Err(error),
+                Err(error) => left.push(format!("a small pack stays as it is: {error}")),
+            }
+        }
+        Ok((full || batch.len() >= MANY).then_some(batch))
+    }
+}
+
+/// Whether everything in a pack is what it should be, and the index knows all of it.
+fn check(
+    store: &Store,
+    row: &PackRow,
+    checker: &mut FrameChecker,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let path = layout::pack(row.id);
+    let pack = PackReader::open_at(&**store.folder(), store.header().store, row.id, &path)?;
+    let fault = if (pack.footer().length, pack.footer().kind) == (row.length, row.kind) {
+        first_fault(store, row, &pack, checker, monitor)?
+    } else {
+        Some("it is not the pack that the index knows")
+    };
+    match fault {
+        None => Ok(()),
+        Some(what) => Err(Error::damaged(what)
+            .at_path(store.folder().describe(&path))
+            .with_id(row.id)
+            .advise("run `cairn verify`")),
+    }
+}
+
+fn first_fault(
+    store: &Store,
+    row: &PackRow,
+    pack: &PackReader,
+    checker: &mut FrameChecker,
+    monitor: &dyn Monitor,
+) -> Result<Option<&'static str>> {
+    let index = store.index();
+    for (frame, chunks) in pack.frames() {
+        if monitor.stop_requested() {
+            return Err(Error::interrupted());
+        }
+        if !checker.check(store.keys(), pack, frame, chunks).is_clean() {
+            return Ok(Some("a frame of it is not what was written"));
+        }
+        if unindexed(&index, row.id, frame, chunks) > 0 {
+            return Ok(Some("the index does not know all that is in it"));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_merged_is_small_no_more_or_climbs_two_tiers() {
+        let many = u64::try_from(MANY).unwrap();
+        for (number, start) in TIERS.iter().enumerate().take(TIERS.len() - 1) {
+            // Where one tier ends the next begins.
+            let (first, merged) = (tier(*start).unwrap(), tier(many * start));
+            assert_eq!(first, number + 1);
+            assert!(merged.is_none_or(|merged| merged >= first + 2), "{start}");
+        }
+        assert_eq!(tier(SMALL), None);
+        // A batch that ends because the next pack does not fit makes one that is small no more, even if a tenth of it was heads
+        // and footers.
+        let largest = SMALL - 1;
+        assert!(2 * largest <= TARGET);
+        assert_eq!(tier((TARGET - largest) / 10 * 9), None);
+    }
+}
