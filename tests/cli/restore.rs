@@ -1,6 +1,6 @@
 //! Whole disks come back, in every format, and replace nothing unasked.
 
-use super::bench::{Bench, have, same_disk, text, tool};
+use super::bench::{Bench, Running, eventually, have, same_disk, text, tool};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -102,4 +102,60 @@ fn one_disk_of_several_is_chosen() {
     for (disk, source) in [("out/C.raw", "a.raw"), ("out/D.raw", "b.raw")] {
         assert!(fs::read(bench.path(disk)).unwrap() == fs::read(bench.path(source)).unwrap());
     }
+}
+
+/// Starts a restore of a disk that takes a while, and waits until some of it is written.
+fn start_big(bench: &Bench, more: &[&str]) -> Running {
+    let mut arguments = vec!["restore", "store", "m@latest", "--to", "out"];
+    arguments.extend_from_slice(more);
+    let mut restore = bench.start(&arguments);
+    let partial = bench.path("out/.disk0.raw.partial");
+    eventually("the disk is being written", || {
+        assert!(restore.is_alive(), "it ended before it was seen");
+        fs::metadata(&partial).is_ok_and(|found| found.blocks() > 0)
+    });
+    restore.signal("STOP");
+    restore
+}
+
+#[test]
+fn a_restore_that_was_cut_short_goes_on() {
+    let bench = Bench::new();
+    let image = bench.noise("a.raw", 25, 400 << 20);
+    bench.backup("m", &["a.raw"]);
+    let restored = bench.path("out/disk0.raw");
+    // Killed: what it left is neither used nor replaced unasked.
+    let mut killed = start_big(&bench, &[]);
+    let busy = bench.expect(
+        5,
+        &["restore", "store", "m@latest", "--to", "out", "--resume"],
+    );
+    assert!(busy.stderr.contains("another restore"), "{}", busy.stderr);
+    killed.signal("KILL");
+    killed.end();
+    assert!(!restored.exists());
+    let refused = bench.expect(1, &["restore", "store", "m@latest", "--to", "out"]);
+    assert!(refused.stderr.contains("--resume"), "{}", refused.stderr);
+    // Interrupted: it says how to go on.
+    let mut interrupted = start_big(&bench, &["--resume"]);
+    interrupted.signal("INT");
+    interrupted.signal("CONT");
+    let (status, answer) = interrupted.end();
+    assert_eq!(status.code(), Some(1), "{}", answer.stderr);
+    let (_, command) = answer.stderr.split_once("to go on: cairn ").unwrap();
+    let mut words: Vec<_> = command.split_whitespace().collect();
+    assert_eq!(words.last(), Some(&"--resume"));
+    words.push("--json");
+    let done = bench.expect(0, &words).json();
+    assert!(done[0]["resumed_bytes"].as_u64().unwrap() > 0, "{done}");
+    assert!(fs::read(&restored).unwrap() == fs::read(&image).unwrap());
+    assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 1);
+    // An interrupted restore that nobody wants to go on with leaves nothing.
+    fs::remove_file(&restored).unwrap();
+    let mut interrupted = start_big(&bench, &[]);
+    interrupted.signal("INT");
+    interrupted.signal("CONT");
+    let (status, answer) = interrupted.end();
+    assert_eq!(status.code(), Some(1), "{}", answer.stderr);
+    assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 0);
 }
