@@ -24,7 +24,7 @@ pub struct StoreStats {
     pub stored_bytes: u64,
     /// Of that, the index.
     pub index_bytes: u64,
-    /// Points that cannot be read.
+    /// Points, and pages of the index, that cannot be read.
     pub damaged: Vec<Error>,
 }
 
@@ -36,7 +36,17 @@ pub fn stats(store: &Store) -> Result<StoreStats> {
     let listing = all_points(store)?;
     store.refresh()?;
     let index = store.index();
-    let packs = index.packs();
+    let mut damaged = listing.damaged;
+    let (mut packs, mut pack_bytes) = (0, 0);
+    for row in index.packs() {
+        match row {
+            Ok(row) => {
+                packs += 1;
+                pack_bytes += row.length;
+            }
+            Err(error) => damaged.push(error),
+        }
+    }
     let machines: HashSet<String> = listing
         .points
         .iter()
@@ -48,7 +58,7 @@ pub fn stats(store: &Store) -> Result<StoreStats> {
         points: count(listing.points.len()),
         machines: count(machines.len()),
         chunks: index.entries(),
-        packs: count(packs.len()),
+        packs,
         segments: count(index.segments().len()),
         logical_bytes: listing
             .points
@@ -56,8 +66,8 @@ pub fn stats(store: &Store) -> Result<StoreStats> {
             .flat_map(|point| &point.record.disks)
             .map(|disk| disk.size)
             .sum(),
-        stored_bytes: packs.iter().map(|row| row.length).sum::<u64>() + index_bytes,
+        stored_bytes: pack_bytes + index_bytes,
         index_bytes,
-        damaged: listing.damaged,
+        damaged,
     })
 }

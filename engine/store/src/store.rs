@@ -241,15 +241,20 @@ impl Store {
             let (state, lost_slot) = State::read(&*self.folder)?;
             // Read anew whatever the generation: what was read without the lock may have been half of two publications.
             self.reload()?;
-            let named: HashSet<PackId> = self.index().packs().iter().map(|row| row.id).collect();
+            let named: Result<HashSet<PackId>> =
+                self.index().packs().map(|row| Ok(row?.id)).collect();
+            let named = named.ok();
             // Where something is lost, what nothing lists may yet be needed.
             let certain = lost_slot.is_none() && self.current.read().lost.is_empty();
-            warnings = sweep_dead(&*self.folder, &state, certain.then_some(&named))?;
+            warnings = sweep_dead(&*self.folder, &state, named.as_ref().filter(|_| certain))?;
             // What a lost slot listed may be lost with it: until all is read again nothing is taken for granted.
             self.current.write().doubtful |= healed.is_some();
             warnings.extend(healed);
         }
-        let missing = self.missing_packs()?;
+        let (missing, damage) = self.missing_packs()?;
+        // Chunks in packs that are not known are not found: what the base names is looked up.
+        self.current.write().doubtful |= !damage.is_empty();
+        warnings.extend(damage);
         if !missing.is_empty() {
             warnings.push(format!(
                 "{} packs of the store are missing or cut short: what lay in them and is seen again is stored anew; run `cairn verify`",
@@ -325,13 +330,21 @@ impl Store {
         Err(busy())
     }
 
-    /// Packs that segments name but that are gone or do not have their sealed length.
+    /// Packs that segments name but that are gone or do not have their sealed length; and what of the pack tables is damaged.
     ///
     /// # Errors
     /// As the folder reports, but for files that are not there.
-    pub fn missing_packs(&self) -> Result<HashSet<PackId>> {
+    pub fn missing_packs(&self) -> Result<(HashSet<PackId>, Vec<String>)> {
         let mut missing = HashSet::new();
+        let mut damage = Vec::new();
         for row in self.index().packs() {
+            let row = match row {
+                Ok(row) => row,
+                Err(error) => {
+                    damage.push(format!("a part of the index is lost: {error}"));
+                    continue;
+                }
+            };
             match self.folder.size(&layout::pack(row.id)) {
                 Ok(length) if length == row.length => {}
                 Ok(_) => {
@@ -343,7 +356,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        Ok(missing)
+        Ok((missing, damage))
     }
 }
 

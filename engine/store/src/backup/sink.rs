@@ -196,7 +196,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
             self.claims.release(prefix);
         }
         // What is public is safe whether or not segments can be merged.
-        match merge_segments(self.store, self.session) {
+        match merge_segments(self.store, self.session, u64::MAX) {
             Err(error) if error.kind() == Kind::Interrupted => Err(error),
             Err(error) => {
                 self.warnings

@@ -1,20 +1,18 @@
-//! Filters: for each block of pages a binary fuse filter (Graf and Lemire, 2022) of the first eight bytes of the
-//! prefixes in it. Nine bits an entry; one look-up in 250 of an absent id passes.
+//! The filter of a block: a binary fuse filter (Graf and Lemire, 2022) of the first eight bytes of the prefixes in it. Ten
+//! bits an entry; one look-up in 256 of an absent id passes.
 //!
-//! Directory record of a filter, 56 bytes: offset of the fingerprints in the segment (u64), their length (u64),
-//! descriptor (20: seed u64, segment length u32, mask u32, segment count length u32), zero (4), checksum of the
-//! fingerprints (16).
+//! How to read it, 40 bytes in the block's page of fences: descriptor (20: seed u64, segment length u32, mask u32, segment
+//! count length u32), number of fingerprints (u32), checksum of the fingerprints (16).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use crate::hash::checksum;
-use cairn_base::units::to_u64;
-use cairn_base::{Error, Kind, Result, View};
+use cairn_base::{Error, Kind, Result};
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Pages one filter stands for: about a million entries.
-pub const FILTER_PAGES: u64 = 8192;
-/// Bytes of a directory record.
-pub const RECORD_LEN: usize = 56;
+/// Bytes of a record.
+pub const RECORD_LEN: usize = 40;
 const DESCRIPTOR_LEN: usize = 20;
 
 /// The part of an id that filters look at.
@@ -23,88 +21,82 @@ pub fn filter_key(prefix: &[u8; 16]) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Where a filter lies and how it is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a filter is read.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
 pub struct FilterRecord {
-    /// In the segment, in bytes.
-    pub offset: u64,
-    /// In bytes.
-    pub length: u64,
-    descriptor: [u8; DESCRIPTOR_LEN],
+    seed: U64,
+    segment: U32,
+    mask: U32,
+    count: U32,
+    length: U32,
     sum: [u8; 16],
 }
 
-/// Builds the filter of sorted, distinct keys: its record at `offset`, and its fingerprints.
+const _: () = assert!(size_of::<FilterRecord>() == RECORD_LEN);
+
+/// Builds the filter of distinct keys: its record and its fingerprints.
 ///
 /// # Errors
 /// [`Kind::Invalid`] if no filter is found in a thousand seeds, which no set of distinct keys makes happen.
-pub fn build(keys: &[u64], offset: u64) -> Result<(FilterRecord, Box<[u8]>)> {
-    let filter = BinaryFuse8::try_from(keys).map_err(|why| {
+pub fn build(keys: &[u64]) -> Result<(FilterRecord, Box<[u8]>)> {
+    let failed = |why: &str| {
         Error::new(
             Kind::Invalid,
             format!("cannot build an index filter: {why}"),
         )
-    })?;
-    let mut descriptor = [0; DESCRIPTOR_LEN];
-    filter.dma_copy_descriptor_to(&mut descriptor);
-    let record = FilterRecord {
-        offset,
-        length: to_u64(filter.fingerprints.len()),
-        descriptor,
-        sum: checksum(&filter.fingerprints),
     };
-    Ok((record, filter.fingerprints))
+    let filter = BinaryFuse8::try_from(keys).map_err(failed)?;
+    let mut bytes = [0; RECORD_LEN];
+    let (descriptor, rest) = bytes.split_at_mut(DESCRIPTOR_LEN);
+    filter.dma_copy_descriptor_to(descriptor);
+    let (length, sum) = rest.split_at_mut(4);
+    let count = u32::try_from(filter.fingerprints.len()).map_err(|_| failed("too many keys"))?;
+    length.copy_from_slice(&count.to_le_bytes());
+    sum.copy_from_slice(&checksum(&filter.fingerprints));
+    Ok((FilterRecord::from(bytes), filter.fingerprints))
+}
+
+impl From<[u8; RECORD_LEN]> for FilterRecord {
+    fn from(bytes: [u8; RECORD_LEN]) -> FilterRecord {
+        zerocopy::transmute!(bytes)
+    }
 }
 
 impl FilterRecord {
-    /// The bytes of the directory record.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(RECORD_LEN);
-        bytes.extend_from_slice(&self.offset.to_le_bytes());
-        bytes.extend_from_slice(&self.length.to_le_bytes());
-        bytes.extend_from_slice(&self.descriptor);
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&self.sum);
-        bytes
+    /// Number of fingerprints, which is their length in bytes.
+    pub fn length(&self) -> usize {
+        usize::try_from(self.length.get()).unwrap_or(usize::MAX)
     }
 
-    /// Decodes a directory record. What it says of the fingerprints is made safe to follow here, so that
-    /// no descriptor can lead beyond them.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`] if the geometry is impossible.
-    pub fn decode(bytes: &[u8]) -> Result<FilterRecord> {
-        let view = View::new(bytes, "index filter record", 0);
-        let record = FilterRecord {
-            offset: view.u64_le(0)?,
-            length: view.u64_le(8)?,
-            descriptor: view.array(16)?,
-            sum: view.array(40)?,
-        };
-        let (segment, mask, count) = (view.u32_le(24)?, view.u32_le(28)?, view.u32_le(32)?);
+    /// Whether no key can lead beyond the fingerprints.
+    fn is_sound(&self) -> bool {
+        let (segment, count) = (self.segment.get(), self.count.get());
         // h0 < count, h1 and h2 lie within the two segments behind it: the fingerprints must reach that far.
         let needed = u64::from(count).saturating_add(u64::from(segment).saturating_mul(2));
-        let sane = segment.is_power_of_two()
-            && mask == segment.wrapping_sub(1)
+        segment.is_power_of_two()
+            && self.mask.get() == segment.wrapping_sub(1)
             && count > 0
             && count.checked_rem(segment) == Some(0)
-            && needed <= record.length;
-        if sane {
-            Ok(record)
-        } else {
-            Err(view.damaged(24, "describes an impossible filter"))
-        }
+            && needed <= u64::from(self.length.get())
     }
 
-    /// Whether these are the fingerprints that were written.
+    /// Whether these are the fingerprints that were written, and can be asked.
     pub fn check(&self, fingerprints: &[u8]) -> bool {
-        checksum(fingerprints) == self.sum
+        self.is_sound() && fingerprints.len() == self.length() && checksum(fingerprints) == self.sum
     }
 
-    /// Whether `key` may be in the set. `fingerprints` are those of this record.
+    /// Whether `key` may be in the set. `fingerprints` are those of this record; if they cannot be, or if the record makes no
+    /// sense, every key may.
     pub fn may_hold(&self, fingerprints: &[u8], key: u64) -> bool {
-        to_u64(fingerprints.len()) < self.length
-            || BinaryFuse8Ref::from_dma(&self.descriptor, fingerprints).contains(&key)
+        if fingerprints.len() != self.length() || !self.is_sound() {
+            return true;
+        }
+        let bytes = self.as_bytes();
+        let descriptor = bytes.get(..DESCRIPTOR_LEN).unwrap_or_default();
+        BinaryFuse8Ref::from_dma(descriptor, fingerprints).contains(&key)
     }
 }
 
@@ -115,36 +107,46 @@ mod tests {
 
     #[test]
     fn finds_all_and_little_else() {
-        for count in [1u64, 2, 3, 10, 1000, 100_000] {
+        for count in [1u64, 2, 3, 10, 1000, 63_881, 100_000] {
             let keys: Vec<u64> = (0..count)
                 .map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15))
                 .collect();
-            let (record, prints) = build(&keys, 4096).unwrap();
-            let record = FilterRecord::decode(&record.encode()).unwrap();
+            let (record, prints) = build(&keys).unwrap();
             assert!(record.check(&prints));
             assert!(keys.iter().all(|key| record.may_hold(&prints, *key)));
             let wrong = (0..100_000u64)
                 .filter(|i| record.may_hold(&prints, i.wrapping_mul(0x1234_5678_9abc_def1) ^ 1))
                 .count();
             assert!(wrong < 1000, "{wrong} false positives of {count} keys");
+            assert!(!record.check(&prints[1..]));
+            let mut damaged = prints.clone();
+            damaged[0] ^= 1;
+            assert!(!record.check(&damaged));
         }
     }
 
     proptest! {
         #[test]
-        fn hostile_records_never_lead_out_of_bounds(bytes in proptest::collection::vec(any::<u8>(), RECORD_LEN), shift in 0u32..12, segments in 1u32..5, key: u64) {
-            let mut bytes = bytes;
+        fn hostile_records_never_lead_out_of_bounds(bytes: [u8; 20], rest: [u8; 20], shift in 0u32..12, segments in 1u32..5, key: u64) {
+            let mut record = [0; RECORD_LEN];
+            record[..20].copy_from_slice(&bytes);
+            record[20..].copy_from_slice(&rest);
+            let any = FilterRecord::from(record);
+            let some = vec![0; any.length().min(1 << 16)];
+            let _ = any.may_hold(&some, key);
             let segment = 1u32 << shift;
-            bytes[24..28].copy_from_slice(&segment.to_le_bytes());
-            bytes[28..32].copy_from_slice(&(segment - 1).to_le_bytes());
-            bytes[32..36].copy_from_slice(&(segment * segments).to_le_bytes());
-            let length = u64::from(segment * (segments + 2));
-            bytes[8..16].copy_from_slice(&length.to_le_bytes());
-            let record = FilterRecord::decode(&bytes).unwrap();
-            let prints = vec![0; usize::try_from(length).unwrap()];
-            let _ = record.may_hold(&prints, key);
-            bytes[8..16].copy_from_slice(&(length - 1).to_le_bytes());
-            prop_assert!(FilterRecord::decode(&bytes).is_err());
+            record[8..12].copy_from_slice(&segment.to_le_bytes());
+            record[12..16].copy_from_slice(&(segment - 1).to_le_bytes());
+            record[16..20].copy_from_slice(&(segment * segments).to_le_bytes());
+            let length = segment * (segments + 2);
+            record[20..24].copy_from_slice(&length.to_le_bytes());
+            let sound = FilterRecord::from(record);
+            prop_assert!(sound.is_sound());
+            let _ = sound.may_hold(&vec![0; sound.length()], key);
+            record[20..24].copy_from_slice(&(length - 1).to_le_bytes());
+            let short = FilterRecord::from(record);
+            prop_assert!(!short.is_sound());
+            prop_assert!(short.may_hold(&vec![0; short.length()], key));
         }
     }
 }

@@ -44,7 +44,8 @@ pub fn check_packs(
     let rows: Vec<_> = store
         .index()
         .packs()
-        .into_iter()
+        // What of the tables is damaged was named already.
+        .filter_map(Result::ok)
         .filter(|row| !missing.contains(&row.id))
         .collect();
     monitor.begin(Stage::VerifyPacks, rows.iter().map(|row| row.length).sum());

@@ -7,4 +7,5 @@ mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod index;
 mod kit;
