@@ -4,6 +4,7 @@ pub mod block;
 pub mod check;
 pub mod filter;
 pub mod footer;
+pub mod fuse;
 pub mod marks;
 pub mod merge;
 pub mod packs;

@@ -5,7 +5,8 @@
 //! prefix. The filter follows, with zeros up to a multiple of 4 KiB. A full block always has the same length.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-use crate::index::filter::{self, FilterRecord, RECORD_LEN, filter_key};
+use crate::index::filter::{FilterRecord, RECORD_LEN, filter_key};
+use crate::index::fuse::FuseBuilder;
 use crate::index::page::{self, BODY_LEN, PAGE_LEN, PAGE_ROWS, PageKind, PageName};
 use crate::index::place::Entry;
 use cairn_base::units::to_u64;
@@ -67,44 +68,59 @@ impl Blocks {
     }
 }
 
-/// Appends block `block` of a segment to `out`: its pages, fences and filter. The entries are sorted, not empty, and at most
-/// [`BLOCK_ENTRIES`]; only the last block of a segment has fewer.
-///
-/// # Errors
-/// [`Kind::Invalid`](cairn_base::Kind::Invalid) if no filter can be built.
-pub fn encode(segment: SegmentId, block: u64, entries: &[Entry], out: &mut Vec<u8>) -> Result<()> {
-    let mut keys: Vec<u64> = entries.iter().map(|e| filter_key(&e.prefix)).collect();
-    let mut fences = [0; BODY_LEN];
-    let mut number = block.saturating_mul(BLOCK_PAGES);
-    let slots = fences.get_mut(RECORD_LEN..).unwrap_or_default();
-    for (rows, slot) in entries.chunks(PAGE_ROWS).zip(slots.chunks_exact_mut(8)) {
+/// Makes blocks, one after the other, in memory that is used again.
+#[derive(Default)]
+pub struct BlockBuilder {
+    keys: Vec<u64>,
+    fuse: FuseBuilder,
+}
+
+impl BlockBuilder {
+    /// Appends block `block` of a segment to `out`: its pages, fences and filter. The entries are sorted, not empty, and at most
+    /// [`BLOCK_ENTRIES`]; only the last block of a segment has fewer.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) if no filter can be built.
+    pub fn encode(
+        &mut self,
+        segment: SegmentId,
+        block: u64,
+        entries: &[Entry],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let mut body = [0; BODY_LEN];
+        let (place, fences) = body.split_at_mut(RECORD_LEN);
+        let mut number = block.saturating_mul(BLOCK_PAGES);
+        for (rows, fence) in entries.chunks(PAGE_ROWS).zip(fences.chunks_exact_mut(8)) {
+            let name = PageName {
+                segment,
+                kind: PageKind::Entries,
+                number,
+            };
+            page::encode(name, rows.len(), rows.as_bytes(), out);
+            number = number.saturating_add(1);
+            let first = rows.first().map_or(0, |entry| filter_key(&entry.prefix));
+            fence.copy_from_slice(&first.to_be_bytes());
+        }
+        self.keys.clear();
+        self.keys
+            .extend(entries.iter().map(|e| filter_key(&e.prefix)));
+        self.keys.dedup();
+        let (shape, prints) = self.fuse.build(&self.keys)?;
+        if to_u64(prints.len()) > FILTER_PAGES.saturating_mul(to_u64(PAGE_LEN)) {
+            return Err(Error::invalid("an index filter is larger than its place"));
+        }
+        place.copy_from_slice(FilterRecord::new(shape, prints).as_bytes());
         let name = PageName {
             segment,
-            kind: PageKind::Entries,
-            number,
+            kind: PageKind::Fences,
+            number: block,
         };
-        page::encode(name, rows.len(), rows.as_bytes(), out);
-        number = number.saturating_add(1);
-        let first = rows.first().map_or(0, |entry| filter_key(&entry.prefix));
-        slot.copy_from_slice(&first.to_be_bytes());
+        page::encode(name, entries.chunks(PAGE_ROWS).len(), &body, out);
+        out.extend_from_slice(prints);
+        out.resize(out.len().next_multiple_of(PAGE_LEN), 0);
+        Ok(())
     }
-    keys.dedup();
-    let (record, prints) = filter::build(&keys)?;
-    if to_u64(prints.len()) > FILTER_PAGES.saturating_mul(to_u64(PAGE_LEN)) {
-        return Err(Error::invalid("an index filter is larger than its place"));
-    }
-    if let Some(place) = fences.get_mut(..RECORD_LEN) {
-        place.copy_from_slice(record.as_bytes());
-    }
-    let name = PageName {
-        segment,
-        kind: PageKind::Fences,
-        number: block,
-    };
-    page::encode(name, entries.chunks(PAGE_ROWS).len(), &fences, out);
-    out.extend_from_slice(&prints);
-    out.resize(out.len().next_multiple_of(PAGE_LEN), 0);
-    Ok(())
 }
 
 /// The record of the filter on a page of fences that was checked.
@@ -149,7 +165,11 @@ mod tests {
     fn a_full_block_has_its_length_and_others_lie_where_they_should() {
         for count in [1u64, 127, 128, 40_000, 63_881] {
             let mut bytes = vec![];
-            encode(SegmentId([1; 16]), 0, &entries(count), &mut bytes).unwrap();
+            let mut builder = BlockBuilder::default();
+            let segment = SegmentId([1; 16]);
+            builder
+                .encode(segment, 0, &entries(count), &mut bytes)
+                .unwrap();
             let blocks = Blocks {
                 pages: count.div_ceil(127),
             };
@@ -179,9 +199,10 @@ mod tests {
     #[test]
     fn no_filter_of_a_block_is_larger_than_its_place() {
         let keys: Vec<u64> = (0..63_881).collect();
-        for count in (1..63_881).step_by(1777).chain([37_000, 37_400, 63_881]) {
-            let (record, _) = filter::build(&keys[..count]).unwrap();
-            assert!(to_u64(record.length()) <= FILTER_PAGES * 4096, "{count}");
+        let mut builder = FuseBuilder::default();
+        for count in (1..63_881).step_by(177).chain([44_999, 45_000, 63_881]) {
+            let (_, prints) = builder.build(&keys[..count]).unwrap();
+            assert!(to_u64(prints.len()) <= FILTER_PAGES * 4096, "{count}");
         }
     }
 

@@ -14,8 +14,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 /// Pages that are read at once: 256 KiB.
 const READ_PAGES: u64 = 64;
 /// Entries that are handed over at once, and how many times so many may wait.
-const BATCH: usize = 16 << 10;
-const WAITING: usize = 8;
+const BATCH: usize = 2 << 10;
+const WAITING: usize = 64;
 
 /// Merges segments into one new one, written in `session_folder`.
 ///

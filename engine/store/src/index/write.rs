@@ -1,7 +1,7 @@
 //! Writing a segment: sorted entries in, one file out, in one pass. Memory: a block, and 8 bytes for each block.
 
 use crate::hash::checksum;
-use crate::index::block::{self, BLOCK_ENTRIES, BLOCK_LEN, Blocks};
+use crate::index::block::{BLOCK_ENTRIES, BLOCK_LEN, BlockBuilder, Blocks};
 use crate::index::filter::filter_key;
 use crate::index::footer::SegmentFooter;
 use crate::index::page::{self, PAGE_ROWS, PageKind, PageName};
@@ -30,6 +30,7 @@ pub struct SegmentWriter {
     /// The first key of each block, as they are written.
     keys: Vec<u8>,
     buffer: Vec<u8>,
+    builder: BlockBuilder,
 }
 
 /// A segment that is complete and durable, but not yet public.
@@ -102,6 +103,7 @@ impl SegmentWriter {
             blocks: 0,
             keys: Vec::new(),
             buffer: Vec::new(),
+            builder: BlockBuilder::default(),
         })
     }
 
@@ -132,7 +134,8 @@ impl SegmentWriter {
         };
         let key = filter_key(&first.prefix);
         self.keys.extend_from_slice(&key.to_be_bytes());
-        block::encode(self.id, self.blocks, &self.waiting, &mut self.buffer)?;
+        self.builder
+            .encode(self.id, self.blocks, &self.waiting, &mut self.buffer)?;
         self.append_buffer()?;
         self.entries += to_u64(self.waiting.len());
         self.blocks += 1;
