@@ -3,7 +3,7 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 16 | checksum of bytes 16-4095 |
+//! | 0 | 16 | checksum of the page with these bytes zero: of four whole chunks of BLAKE3, twice as fast as of one byte less |
 //! | 16 | 8 | number of the page among those of its kind, from 0 |
 //! | 24 | 2 | number of rows |
 //! | 26 | 2 | kind: 0 entries, 1 fences, 2 packs |
@@ -87,9 +87,18 @@ pub fn encode(name: PageName, count: usize, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(body);
     out.resize(start.saturating_add(PAGE_LEN), 0);
     if let Some(page) = out.get_mut(start..) {
-        let (sum, rest) = page.split_at_mut(16);
-        sum.copy_from_slice(&checksum(rest));
+        let sum = checksum(page);
+        let (place, _) = page.split_at_mut(16);
+        place.copy_from_slice(&sum);
     }
+}
+
+/// The checksum that a page should have.
+fn sum_of(page: &[u8; PAGE_LEN]) -> [u8; 16] {
+    let mut copy = *page;
+    let (place, _) = copy.split_at_mut(16);
+    place.fill(0);
+    checksum(&copy)
 }
 
 /// Whether these bytes are the page they should be.
@@ -103,7 +112,7 @@ pub fn check(bytes: &[u8], name: PageName) -> Result<()> {
     };
     let (head, _) =
         PageHead::ref_from_prefix(bytes).map_err(|_| damaged("is shorter than a page"))?;
-    if bytes.len() != PAGE_LEN || bytes.get(16..).map(checksum) != Some(head.sum) {
+    if !<&[u8; PAGE_LEN]>::try_from(bytes).is_ok_and(|page| sum_of(page) == head.sum) {
         return Err(damaged("the checksum does not match"));
     }
     let same = head.number.get() == name.number
@@ -156,7 +165,9 @@ mod tests {
             page[16..34],
             [2, 1, 0, 0, 0, 0, 0, 0, 2, 0, 2, 0, 7, 7, 7, 7, 5, 5]
         );
-        assert_eq!(page[..16], checksum(&page[16..]));
+        let mut zeroed = page.to_vec();
+        zeroed[..16].fill(0);
+        assert_eq!(page[..16], checksum(&zeroed));
         check(page, NAME).unwrap();
         assert_eq!(rows::<[u8; 32]>(page).unwrap(), [[5; 32]; 2]);
         for at in (0..PAGE_LEN).step_by(7) {

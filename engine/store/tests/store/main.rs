@@ -1,4 +1,4 @@
-//! The store as a whole: backups, points, damage, sessions.
+//! The store as a whole: backups, points, damage, sessions, and the index by itself.
 
 #[cfg(test)]
 mod backups;
@@ -8,4 +8,5 @@ mod crashes;
 mod damage;
 #[cfg(test)]
 mod index;
+#[cfg(test)]
 mod kit;
