@@ -9,59 +9,13 @@
 # ROUNDS how often what can be repeated is repeated; the middle one counts (default 3)
 set -euo pipefail
 
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-ROOT=${ROOT:?"say where the disk images are: ROOT=folder"}
-WORK=${WORK:-${TMPDIR:-/var/tmp}/cairn-compare}
-CAIRN=${CAIRN:-$HERE/../../target/release/cairn}
-ROUNDS=${ROUNDS:-3}
-RECORD=
-case "${1:-}" in
-  "") ;;
-  --record) RECORD=${2:?"--record needs a file"} ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
-esac
+. "$(dirname "${BASH_SOURCE[0]}")/measured.sh"
+begin "$@"
 DISK=$ROOT/vmA-day0.raw
 NEXT=$ROOT/vmA-day1.raw
 OTHER=$ROOT/vmA-day0.vhdx
-MNT=$WORK/mnt
-for need in "$DISK" "$NEXT" "$OTHER" "$CAIRN"; do
-  [ -r "$need" ] || { echo "commands.sh: $need is not there" >&2; exit 1; }
-done
-
-cleanup() {
-  umount "$MNT" 2> /dev/null || true
-  rm -rf "$WORK"
-}
-trap cleanup EXIT
-rm -rf "$WORK"
-mkdir -p "$MNT"
-
-declare -A V=() ALL=()
-log() { echo "[$(date +%T)] $*" >&2; }
-cached() { cat "$@" > /dev/null; }
-store_cached() { find "$1" -type f -exec cat {} + > /dev/null; }
-calc() { awk "BEGIN { printf \"$1\", $2 }"; }
-middle() { tr ' ' '\n' <<< "$1" | sed '/^$/d' | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-
-# measured KEY OUT COMMAND...: output in the file OUT; V[KEY.seconds], V[KEY.private], ... of the run whose time is in the middle of all rounds
-measured() {
-  local key=$1 name value; shift
-  while read -r name value; do
-    ALL[$key.$name]="${ALL[$key.$name]:-} $value"
-    V[$key.$name]=$(middle "${ALL[$key.$name]}")
-  done < <(python3 "$HERE/measure.py" run "$@" || echo "failed 1")
-  [ -z "${V[$key.failed]:-}" ] || { echo "commands.sh: failed: $*" >&2; exit 1; }
-}
-# synced KEY FILE: seconds until FILE is on stable storage
-synced() { measured "$1" /dev/null sync "$2"; }
-take() { local name value; while read -r name value; do V[$1.$name]=$value; done; }
-
-facts() {
-  echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs), $(nproc) processors, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
-  echo "Linux $(uname -r), $(stat -f -c %T "$WORK") on $(df --output=source "$WORK" | tail -1), $(zstd --version | grep -o 'v[0-9.]*' | head -1) of zstd"
-  echo "$("$CAIRN" --version 2> /dev/null || echo cairn), commit $(git -C "$HERE" rev-parse --short HEAD 2> /dev/null || echo unknown)"
-  echo "load before: $(cut -d' ' -f1-3 /proc/loadavg)"
-}
+needed "$DISK" "$NEXT" "$OTHER" "$CAIRN"
+mkdir "$MNT"
 
 FACTS=$(facts)
 log "$FACTS"
@@ -100,8 +54,7 @@ for round in $(seq "$ROUNDS"); do
   store_cached "$WORK/store"
   measured restore "$WORK/restore.json" "$CAIRN" restore "$WORK/store" vmA@latest --to "$WORK/out" --json
   for name in seconds sync_seconds; do
-    ALL[restore.$name.of]="${ALL[restore.$name.of]:-} $(jq ".[0].$name" "$WORK/restore.json")"
-    V[restore.$name.of]=$(middle "${ALL[restore.$name.of]}")
+    note "restore.$name.of" "$(jq ".[0].$name" "$WORK/restore.json")"
   done
   [ "$round" != 1 ] || cmp "$DISK" "$WORK/out/disk0.raw"
   rm -rf "$WORK/out"
@@ -124,20 +77,13 @@ cached "$OTHER"
 measured other "$WORK/other.json" "$CAIRN" backup "$WORK/store" --machine vmX "$OTHER" --exact --json
 V[stats.chunks]=$("$CAIRN" stats "$WORK/store" --json | jq .chunks)
 V[stats.index]=$(du -sb "$WORK/store/index" | cut -f1)
-AFTER="load after: $(cut -d' ' -f1-3 /proc/loadavg)"
-
-# row WHAT FIGURE RATIO BUDGET MET: one line of the table
-row() { printf '| %s | %s | %s | %s | %s |\n' "$@"; }
-# atleast VALUE LIMIT, atmost VALUE LIMIT
-atleast() { calc %s "($1 >= $2) ? \"yes\" : \"NO\""; }
-atmost() { calc %s "($1 <= $2) ? \"yes\" : \"NO\""; }
-gbs() { calc '%.2f GB/s' "$1 / $2 / 1e9"; }
-mib() { calc '%.0f MiB' "$1 / 1048576"; }
+FACTS="$FACTS
+load after: $(load)"
 
 table() {
   local z=${V[zstd.seconds]} f=${V[first.seconds]} a=${V[again.seconds]} ratio copy back
   row what measured compared budget met
-  row --- --- --- --- ---
+  ruled 5
   row "zstd -3 -T2 of the used bytes, to nowhere" "$z s, $(gbs "$USED" "$z")" "stores $(mib "${V[zstd.bytes]}")" "" ""
   row "the same to a file; sync" "${V[zstdfile.seconds]} s; ${V[zstdsync.seconds]} s" "" "" ""
   row "init" "${V[init.seconds]} s" "" "" ""
@@ -167,14 +113,4 @@ table() {
   row "memory: mount" "private $(mib "${V[reads.private]}")" "" "<= 300 MiB" "$(atmost "${V[reads.private]} / 1048576" 300)"
 }
 
-TABLE=$(table)
-printf '%s\n%s\n\n%s\n' "$FACTS" "$AFTER" "$TABLE"
-[ -z "$RECORD" ] || {
-  echo "# $(date -u +%F), $(nproc) processors"
-  echo
-  echo "Made by \`benches/compare/commands.sh\`: $(basename "$DISK"), $(mib "$USED") used, in the page cache; the middle one of $ROUNDS rounds."
-  echo
-  printf '%s\n' "$FACTS" "$AFTER" | sed 's/^/- /'
-  echo
-  echo "$TABLE"
-} > "$RECORD"
+finish "$(basename "$DISK"), $(mib "$USED") used, in the page cache; the middle one of $ROUNDS rounds." "$FACTS" "$(table)"

@@ -2,12 +2,16 @@
 """Measurements that a shell cannot make. Every command prints `name value` lines.
 
     measure.py pack IMAGE OUT           the allocated bytes of a sparse image, one after the other
+    measure.py used IMAGE...            how many bytes of sparse images are allocated
+    measure.py forget FILE...           drops the kernel's pages of these files
     measure.py run OUT COMMAND...       runs it with its output in the file OUT; seconds, processor time, most memory
+    measure.py crowd WIDTH COMMAND...   runs commands, each one word quoted as for a shell, WIDTH of them at a time; the same for all together
     measure.py mount CAIRN SOURCE MNT FOLDER   from the start of the command to the first listing of a guest's folder
     measure.py reads CAIRN SOURCE MNT FILE IMAGE   reads of a file of the mount; IMAGE tells where the data lies
 """
 import os
 import random
+import shlex
 import subprocess
 import sys
 import threading
@@ -42,6 +46,32 @@ def pack(image, out):
     print("used_bytes", os.fstat(target).st_size)
 
 
+def used(*images):
+    print("used_bytes", sum(end - start for image in images for start, end in extents(image)))
+
+
+def forget(*files):
+    for path in files:
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)  # only clean pages are dropped
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def family(pid):
+    """A process and all that it has started."""
+    found = [pid]
+    for parent in found:
+        try:
+            threads = os.listdir(f"/proc/{parent}/task")
+            for thread in threads:
+                with open(f"/proc/{parent}/task/{thread}/children") as children:
+                    found.extend(int(child) for child in children.read().split())
+        except OSError:  # it has ended
+            continue
+    return found
+
+
 def private(pid):
     """Private memory of a process in bytes: what is its own, without maps of files and without page cache."""
     try:
@@ -52,19 +82,22 @@ def private(pid):
 
 
 class Watch:
-    """Samples the private memory of a process until it ends."""
+    """Samples the private memory of a process and all that it starts, or only of what it starts, until it ends."""
 
-    def __init__(self, pid):
-        self.pid, self.most, self.ended = pid, 0, threading.Event()
+    def __init__(self, pid, itself=True):
+        self.pid, self.skipped, self.most, self.ended = pid, 0 if itself else 1, 0, threading.Event()
         self.thread = threading.Thread(target=self.look, daemon=True)
         self.thread.start()
 
+    def sample(self):
+        self.most = max(self.most, sum(private(pid) for pid in family(self.pid)[self.skipped :]))
+
     def look(self):
         while not self.ended.wait(0.1):
-            self.most = max(self.most, private(self.pid))
+            self.sample()
 
     def end(self):
-        self.most = max(self.most, private(self.pid))
+        self.sample()
         self.ended.set()
         self.thread.join()
         return self.most
@@ -84,6 +117,30 @@ def run(out, *command):
     print("resident", usage.ru_maxrss * 1024)
     print("private", watch.most)
     sys.exit(code)
+
+
+def crowd(width, *commands):
+    waiting = [shlex.split(command) for command in reversed(commands)]
+    running, failed, worst = {}, [], 0
+    watch = Watch(os.getpid(), itself=False)
+    started = time.perf_counter()
+    while waiting or running:
+        while waiting and len(running) < int(width):
+            process = subprocess.Popen(waiting.pop(), stdout=subprocess.DEVNULL)
+            running[process.pid] = process
+        pid, status, usage = os.wait4(-1, 0)
+        process = running.pop(pid)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        worst = max(worst, usage.ru_maxrss)
+        if process.returncode != 0:
+            failed.append(f"{process.returncode} from {shlex.join(process.args)}")
+    seconds = time.perf_counter() - started
+    total = os.times()
+    print("seconds %.3f" % seconds, "user %.3f" % total.children_user, "system %.3f" % total.children_system, sep="\n")
+    # The largest of them, and the most that all had together.
+    print("resident", worst * 1024)
+    print("private", watch.end())
+    sys.exit("; ".join(failed) or None)
 
 
 class Mount:
@@ -169,7 +226,7 @@ def reads(cairn, source, mountpoint, name, image):
 
 
 if __name__ == "__main__":
-    commands = {"pack": pack, "run": run, "mount": mount, "reads": reads}
+    commands = {"pack": pack, "used": used, "forget": forget, "run": run, "crowd": crowd, "mount": mount, "reads": reads}
     if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

@@ -77,6 +77,10 @@ impl DiskImage {
         &self.warnings
     }
 
+    pub(crate) fn source(&self) -> &dyn ReadAt {
+        &*self.input.source
+    }
+
     pub(crate) fn into_input(self) -> DiskInput {
         self.input
     }

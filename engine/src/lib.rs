@@ -69,6 +69,7 @@
 
 pub mod copy;
 pub mod input;
+pub mod jobs;
 pub mod point;
 pub mod restore;
 pub mod store;
@@ -83,11 +84,12 @@ pub use cairn_disk::{Format, FormatHint};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
 pub use cairn_store::catalog::Listing;
 pub use cairn_store::{
-    BackupOptions, Consistency, CutParameters, Damage, DiskRecord, Point, PointName, PointRecord,
-    StoreStats, VerifyReport, names,
+    BackupOptions, Consistency, CutParameters, Damage, DiskRecord, Level, Point, PointName,
+    PointRecord, StoreStats, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;
+pub use jobs::Job;
 pub use point::PointView;
 pub use restore::{ImageFormat, RestoreOptions, Restored, restore};
 pub use store::Store;

@@ -57,6 +57,19 @@ impl Failure {
         ExitCode::from(self.code)
     }
 
+    /// Why.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The failure of a batch, in which this one came first; its exit code is that of the batch.
+    pub fn in_batch(self, what: String) -> Failure {
+        Failure {
+            error: Error::new(self.error.kind(), what),
+            code: self.code,
+        }
+    }
+
     /// The failure of reading an input that is not the store: damage in it is a failed command, not a damaged store.
     pub fn of_input(error: Error) -> Failure {
         let code = match code_of(error.kind()) {

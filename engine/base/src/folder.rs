@@ -81,6 +81,15 @@ pub trait Folder: Send + Sync {
     /// [`Kind::Exists`] if it is.
     fn create(&self, path: &str) -> Result<Box<dyn NewFile>>;
 
+    /// As [`create`](Folder::create), for a large file that nobody reads before it is synced: the folder may write it
+    /// past the page cache, and what was appended may not be in the file before [`NewFile::sync`].
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] if it is there.
+    fn create_large(&self, path: &str) -> Result<Box<dyn NewFile>> {
+        self.create(path)
+    }
+
     /// Makes a folder and makes its name durable; one that is there already is fine.
     ///
     /// # Errors

@@ -18,6 +18,7 @@
 )]
 
 pub mod clock;
+mod direct;
 pub mod error;
 pub mod folder;
 pub mod ids;

@@ -1,5 +1,6 @@
 //! A folder of this machine's file system.
 
+use crate::direct::DirectFile;
 use crate::error::{Error, Result};
 use crate::folder::{Folder, Lock, LockMode, NewFile};
 use crate::mapped::{Mapped, start_write_back};
@@ -48,6 +49,18 @@ impl LocalFolder {
         } else {
             self.root.join(path)
         }
+    }
+}
+
+impl LocalFolder {
+    fn new_file(&self, path: &str) -> Result<(File, PathBuf)> {
+        let path = self.path(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|e| Error::io("cannot create the file", &path, e))?;
+        Ok((file, path))
     }
 }
 
@@ -102,19 +115,18 @@ impl Folder for LocalFolder {
     }
 
     fn create(&self, path: &str) -> Result<Box<dyn NewFile>> {
-        let path = self.path(path);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| Error::io("cannot create the file", &path, e))?;
+        let (file, path) = self.new_file(path)?;
         Ok(Box::new(LocalNewFile {
             file,
             path,
             written: 0,
             started: 0,
         }))
+    }
+
+    fn create_large(&self, path: &str) -> Result<Box<dyn NewFile>> {
+        let (file, path) = self.new_file(path)?;
+        Ok(Box::new(DirectFile::new(file, path)))
     }
 
     fn create_folder(&self, path: &str) -> Result<()> {

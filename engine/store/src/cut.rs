@@ -1,8 +1,8 @@
 //! Cutting: where one chunk ends and the next begins, decided by the content of a run of data alone.
 
+use crate::gear::Gear;
 use bincode::{Decode, Encode};
 use cairn_base::{Error, Result};
-use fastcdc::v2020::FastCDC;
 
 /// Largest chunk of any store, in bytes; also the most a frame holds.
 pub const MAX_CHUNK: usize = 128 << 10;
@@ -71,9 +71,7 @@ impl CutParameters {
         match *self {
             CutParameters::FastCdc { min, average, max } => {
                 let size = |bytes: u32| usize::try_from(bytes).unwrap_or(MAX_CHUNK);
-                let cutter = FastCDC::new(run, size(min), size(average), size(max));
-                let (_hash, end) = cutter.cut(0, run.len());
-                end
+                Gear::new(size(min), size(average), size(max)).cut(run)
             }
             CutParameters::Fixed { size } => {
                 let size = usize::try_from(size).unwrap_or(MAX_CHUNK).max(1);

@@ -56,6 +56,21 @@ impl Compressor {
         })
     }
 
+    /// Another zstd level from the next frame on.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for a level zstd does not take.
+    pub fn set_level(&mut self, level: i32) -> Result<()> {
+        self.context
+            .reset(ResetDirective::SessionOnly)
+            .and_then(|_| {
+                self.context
+                    .set_parameter(CParameter::CompressionLevel(level))
+            })
+            .map_err(|code| zstd_error("cannot set the compression level", code))?;
+        Ok(())
+    }
+
     /// Compresses `parts` (the chunks' bytes, together at most [`MAX_FRAME`]) into one frame. `None` if it does not pay.
     ///
     /// # Errors

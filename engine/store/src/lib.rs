@@ -1,6 +1,6 @@
 //! The store of Cairn: recovery points of disks, cut into chunks, each stored once, in packs that are never changed.
 //!
-//! - [`cut`], [`hash`], [`frame`], [`map`]: what a disk becomes
+//! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
 //! - [`pack`], [`index`], [`state`], [`header`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
 //! - [`store`], [`session`], [`publish`], [`catalog`]: who may do what, and in which order
 //! - [`backup`], [`read`], [`tree`], [`disk`], [`verify`], [`stats`]: what a front-end does with it
@@ -9,10 +9,12 @@
 pub mod backup;
 pub mod cache;
 pub mod catalog;
+pub mod claims;
 pub mod codec;
 pub mod cut;
 pub mod disk;
 pub mod frame;
+pub mod gear;
 pub mod hash;
 pub mod header;
 pub mod index;
@@ -30,7 +32,7 @@ pub mod store;
 pub mod tree;
 pub mod verify;
 
-pub use backup::{BackupOptions, BackupReport, DiskInput, backup};
+pub use backup::{BackupOptions, BackupReport, DiskInput, Level, backup};
 pub use cut::CutParameters;
 pub use disk::StoredDisk;
 pub use names::PointName;

@@ -1,5 +1,6 @@
 //! An open store: its folder, header, keys, and the index of the generation last read.
 
+use crate::claims::Claims;
 use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::Header;
@@ -66,6 +67,8 @@ pub struct Store {
     current: RwLock<Current>,
     /// Chunks that this process could not read: they count as absent.
     damaged: RwLock<HashSet<ChunkId>>,
+    /// What backups of this process store now.
+    claims: Arc<Claims>,
     warnings: Vec<String>,
 }
 
@@ -122,6 +125,7 @@ impl Store {
             header,
             current: RwLock::new(Current::of(found, HashSet::new())),
             damaged: RwLock::default(),
+            claims: Arc::default(),
             warnings,
         })
     }
@@ -154,6 +158,16 @@ impl Store {
     /// The state last read.
     pub fn state(&self) -> State {
         self.current.read().state.clone()
+    }
+
+    /// What backups of this process store now.
+    pub(crate) fn claims(&self) -> &Arc<Claims> {
+        &self.claims
+    }
+
+    /// The generation last read.
+    pub fn generation(&self) -> u64 {
+        self.current.read().state.generation
     }
 
     /// Whether a chunk of this length is stored, as far as this process knows: one that it could not read is not.

@@ -1,27 +1,35 @@
 //! `cairn backup STORE --machine NAME [DISK=]IMAGE...`
 
+mod jobs;
+
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure, warn};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Point, Time, names};
+use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Level, Point, Time, names};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Back up disks as one recovery point of a machine.
+/// Back up disks as one recovery point of a machine, or several machines at once.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
     store: PathBuf,
     /// Name of the machine the disks belong to
-    #[arg(long, value_name = "NAME")]
-    machine: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "jobs")]
+    machine: Option<String>,
     /// Disk images: raw, VHD, VHDX or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
-    #[arg(required = true, value_name = "[DISK=]IMAGE")]
+    #[arg(required_unless_present = "jobs", value_name = "[DISK=]IMAGE")]
     images: Vec<OsString>,
+    /// Several machines: a JSON list of {"machine": NAME, "disks": ["[DISK=]IMAGE", ...]}, each with "time" and "consistency" if wanted
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["machine", "images", "time"])]
+    jobs: Option<PathBuf>,
+    /// Machines of a list that are backed up at the same time
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "jobs", value_parser = clap::value_parser!(u8).range(1..=64))]
+    at_once: u8,
     /// Time of the point, if not now; before the latest point it is an import and never `latest`
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time: Option<Time>,
@@ -34,55 +42,55 @@ pub struct Args {
     /// Take the images for raw disks, whatever their content looks like
     #[arg(long)]
     raw: bool,
-    /// zstd level, 1 to 19
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
-    level: i32,
+    /// zstd level, 1 to 19, or `auto`: as high as costs no time (1 to 9)
+    #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
+    level: Level,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ConsistencyArg {
     Crash,
     Frozen,
     Clean,
 }
 
+impl From<ConsistencyArg> for Consistency {
+    fn from(arg: ConsistencyArg) -> Consistency {
+        match arg {
+            ConsistencyArg::Crash => Consistency::Crash,
+            ConsistencyArg::Frozen => Consistency::Frozen,
+            ConsistencyArg::Clean => Consistency::Clean,
+        }
+    }
+}
+
 fn parse_time(text: &str) -> Result<Time, String> {
     Time::parse(text).map_err(|e| e.to_string())
+}
+
+fn parse_level(text: &str) -> Result<Level, String> {
+    Level::parse(text).map_err(|e| e.to_string())
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     // Nothing is left out by this version, so an exact backup is what every backup is.
     let _everything = args.exact;
-    let hint = if args.raw {
-        FormatHint::Raw
-    } else {
-        FormatHint::Detect
-    };
-    let mut disks = Vec::new();
-    let mut warnings: Vec<String> = Vec::new();
-    for (index, image) in args.images.iter().enumerate() {
-        let (name, path) = split_name(image, index)?;
-        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
-        for warning in disk.warnings() {
-            warn(&format!("{}: {warning}", path.display()));
-            warnings.push(format!("{}: {warning}", path.display()));
-        }
-        disks.push(disk);
+    if let Some(file) = &args.jobs {
+        return jobs::run(args, file);
     }
+    let mut warnings: Vec<String> = Vec::new();
+    let disks = open_disks(&args.images, args.raw, &mut warnings)?;
     let store = open_store(&args.store)?;
+    let machine = args.machine.clone().unwrap_or_default();
     let options = BackupOptions {
         time: args.time,
         level: args.level,
-        consistency: match args.consistency {
-            ConsistencyArg::Crash => Consistency::Crash,
-            ConsistencyArg::Frozen => Consistency::Frozen,
-            ConsistencyArg::Clean => Consistency::Clean,
-        },
-        ..BackupOptions::new(&args.machine)
+        consistency: args.consistency.into(),
+        ..BackupOptions::new(machine)
     };
     let point = store.backup(disks, &options, &Progress::default())?;
     warnings.extend(point.record.warnings.iter().cloned());
@@ -96,6 +104,30 @@ pub fn run(args: &Args) -> Answer {
     } else {
         Exit::Warnings
     })
+}
+
+/// Opens the images of one machine; what is odd about them is told and added to `warnings`.
+fn open_disks(
+    images: &[OsString],
+    raw: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<DiskImage>, Failure> {
+    let hint = if raw {
+        FormatHint::Raw
+    } else {
+        FormatHint::Detect
+    };
+    let mut disks = Vec::new();
+    for (index, image) in images.iter().enumerate() {
+        let (name, path) = split_name(image, index)?;
+        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
+        for warning in disk.warnings() {
+            warn(&format!("{}: {warning}", path.display()));
+            warnings.push(format!("{}: {warning}", path.display()));
+        }
+        disks.push(disk);
+    }
+    Ok(disks)
 }
 
 /// `X=Y` names a disk if X can be a disk's name; anything else is a path.

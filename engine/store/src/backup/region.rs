@@ -1,10 +1,11 @@
 //! One region, from its bytes to its leaf and the frames of what is new in it.
 
-use crate::backup::claims::Claims;
+use crate::backup::compare::Compared;
+use crate::claims::Writer;
 use crate::cut::CutParameters;
 use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
 use crate::hash::{ChunkKind, Keys};
-use crate::map::holes::{canonical_holes, is_zero};
+use crate::map::holes::canonical_holes;
 use crate::map::{Extent, Leaf};
 use crate::store::Store;
 use cairn_base::{ChunkId, Result};
@@ -19,10 +20,29 @@ pub struct Context<'a> {
     pub cut: CutParameters,
     /// What is in the store already.
     pub store: &'a Store,
-    /// What this session stores.
-    pub claims: &'a Claims,
+    /// What this backup stores.
+    pub writer: &'a Writer,
     /// Whether everything the previous map names is in the store for sure.
     pub trust_base: bool,
+}
+
+/// Whether the chunk is `writer`'s to store now: it is not stored, and no backup of this process stores it. Then it is claimed.
+pub fn must_store(store: &Store, writer: &Writer, id: &ChunkId, length: u32) -> bool {
+    if writer.holds(id) {
+        return false;
+    }
+    let generation = store.generation();
+    // A look-up that fails counts as absent: storing a chunk twice is harmless.
+    let stored = || store.holds(id, length).unwrap_or(false);
+    if stored() || !writer.claim(id) {
+        return false;
+    }
+    // Another backup may have published it, and given up its claim, between the look-up and ours.
+    if store.generation() != generation && stored() {
+        writer.release(&id.prefix());
+        return false;
+    }
+    true
 }
 
 /// What became of a region.
@@ -41,51 +61,50 @@ pub struct RegionResult {
 }
 
 impl Context<'_> {
-    /// Whether the chunk is stored, or somebody in this session stores it; if not, it is ours to store now.
+    /// Whether the chunk is ours to store now: it is not stored, and no backup of this process stores it.
     fn must_store(&self, id: &ChunkId, length: u32) -> bool {
-        if self.claims.holds(id) {
-            return false;
-        }
-        // A look-up that fails counts as absent: storing a chunk twice is harmless.
-        if self.store.holds(id, length).unwrap_or(false) {
-            return false;
-        }
-        self.claims.claim(id)
+        must_store(self.store, self.writer, id, length)
     }
 
     fn is_stored(&self, id: &ChunkId, length: u32) -> bool {
-        self.claims.holds(id) || self.store.holds(id, length).unwrap_or(false)
+        self.writer.holds(id) || self.store.holds(id, length).unwrap_or(false)
     }
 
-    /// Works on a region. `bytes` is all of it, with zeros where `data` does not reach; `base` is the previous point's
-    /// leaf of the same region and its id.
+    /// Works on a region. `bytes` is all of it, with zeros in `known_zero`; `base` is the previous point's leaf of the same
+    /// region and its id, and `compared` what came of comparing with it.
     ///
     /// # Errors
     /// What the compressor reports.
     pub fn process(
         &self,
         bytes: &[u8],
-        data: &[Range<usize>],
+        known_zero: &[Range<usize>],
         base: Option<(ChunkId, &Leaf)>,
+        compared: &Compared,
         compressor: &mut Compressor,
     ) -> Result<RegionResult> {
-        let known_zero = gaps(data, bytes.len());
-        let mut known = HashMap::new();
-        if let Some((id, leaf)) = base {
-            let same = self.compare(bytes, &known_zero, leaf, &mut known);
-            if same && (self.trust_base || self.all_stored(leaf)) {
-                return Ok(RegionResult {
-                    leaf: id,
-                    // The leaf itself must be there too; in a store that is whole it is.
-                    leaf_bytes: (!self.trust_base && !id.is_null())
-                        .then(|| leaf.encode())
-                        .filter(|encoded| self.must_store(&id, length_of(encoded))),
-                    ..RegionResult::default()
-                });
-            }
+        if let Some((id, leaf)) = base
+            && compared.same
+            && (self.trust_base || self.all_stored(leaf))
+        {
+            return Ok(RegionResult {
+                leaf: id,
+                // The leaf itself must be there too; in a store that is whole it is.
+                leaf_bytes: (!self.trust_base && !id.is_null())
+                    .then(|| leaf.encode())
+                    .filter(|encoded| self.must_store(&id, length_of(encoded))),
+                ..RegionResult::default()
+            });
         }
         let mut result = RegionResult::default();
-        let leaf = self.cut(bytes, &known_zero, base, &known, compressor, &mut result)?;
+        let leaf = self.cut(
+            bytes,
+            known_zero,
+            base,
+            &compared.known,
+            compressor,
+            &mut result,
+        )?;
         if leaf.is_hole() {
             return Ok(result);
         }
@@ -153,50 +172,6 @@ impl Context<'_> {
         Ok(leaf)
     }
 
-    /// Whether the region still is what the old leaf says. The chunks that are still the same are noted by offset and length
-    /// in `known`, so that they need not be hashed again.
-    fn compare(
-        &self,
-        bytes: &[u8],
-        known_zero: &[Range<usize>],
-        leaf: &Leaf,
-        known: &mut HashMap<(usize, u32), ChunkId>,
-    ) -> bool {
-        let mut at = 0usize;
-        let mut misses = 0;
-        for extent in &leaf.extents {
-            let length = usize::try_from(extent.length).unwrap_or(usize::MAX);
-            let end = at.saturating_add(length);
-            let Some(part) = bytes.get(at..end) else {
-                return false;
-            };
-            let same = match extent.chunk {
-                Some(id) => {
-                    let same = self.keys.chunk_id(ChunkKind::Data, part) == id;
-                    if same {
-                        known.insert((at, extent.length), id);
-                    }
-                    same
-                }
-                None => {
-                    known_zero
-                        .iter()
-                        .any(|zero| zero.start <= at && end <= zero.end)
-                        || is_zero(part)
-                }
-            };
-            if !same {
-                misses += 1;
-                // Where much has changed, hashing old boundaries is wasted.
-                if misses > MAX_MISSES {
-                    return false;
-                }
-            }
-            at = end;
-        }
-        misses == 0 && at == bytes.len()
-    }
-
     fn all_stored(&self, leaf: &Leaf) -> bool {
         leaf.extents.iter().all(|extent| match extent.chunk {
             Some(id) => self.is_stored(&id, extent.length),
@@ -204,9 +179,6 @@ impl Context<'_> {
         })
     }
 }
-
-/// Old chunks that may differ before the rest of a region is cut without looking at old boundaries.
-const MAX_MISSES: usize = 4;
 
 fn length_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)

@@ -1,11 +1,12 @@
 //! A backup from its start to its commit.
 
-use crate::backup::claims::Claims;
+use crate::backup::level::Level;
 use crate::backup::plan::allocated_bytes;
 use crate::backup::work::Run;
 use crate::catalog::{
     Moment, choose_time, latest, lock_machine, machine_points, next_sequence, publish_point,
 };
+use crate::claims::Claims;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
@@ -37,10 +38,13 @@ pub struct BackupOptions {
     pub time: Option<Time>,
     /// What the caller knows of the disks' consistency.
     pub consistency: Consistency,
-    /// zstd level, 1 to 19.
-    pub level: i32,
+    /// How much work compression may be.
+    pub level: Level,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
+    /// New chunks after which what is new is made public in the middle of a backup: bounds memory, and lets an interrupted
+    /// first backup go on where it was. Backups of one process that run at once share it. By default 524,288, about 16 GiB of data.
+    pub checkpoint: usize,
 }
 
 impl BackupOptions {
@@ -50,8 +54,9 @@ impl BackupOptions {
             machine: machine.into(),
             time: None,
             consistency: Consistency::Crash,
-            level: 3,
+            level: Level::default(),
             threads: 0,
+            checkpoint: 1 << 19,
         }
     }
 }
@@ -93,17 +98,27 @@ pub fn backup(
         .map(|disk| allocated_bytes(&*disk.source))
         .sum::<Result<u64>>()?;
     monitor.begin(Stage::Backup, total);
-    let run = Run {
-        store,
-        session: &session,
-        options,
-        monitor,
-        disks,
-        bases: find_bases(store, base.as_ref(), disks, &mut warnings)?,
-        claims: Claims::default(),
-        lost_regions: Default::default(),
+    let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
+    let run = |claims: &Arc<Claims>| {
+        let run = Run {
+            store,
+            session: &session,
+            options,
+            monitor,
+            disks,
+            bases: &bases,
+            writer: claims.enter(),
+            lost_regions: Default::default(),
+            // Told from the start, until it proves to be fast.
+            slow_source: true.into(),
+        };
+        run.all_and_wait()
     };
-    let mut done = run.all()?;
+    let mut done = match run(store.claims())? {
+        Some(done) => done,
+        // Nobody but ourselves can be waited for in vain then.
+        None => run(&Arc::default())?.ok_or_else(|| Error::invalid("a backup waits for itself"))?,
+    };
     monitor.finish(Stage::Backup);
     warnings.append(&mut done.warnings);
     warnings.extend(changes(disks)?);

@@ -1,8 +1,9 @@
 //! Where new frames and map chunks go: packs of this session, and the index entries for them.
 
-use crate::backup::claims::Claims;
-use crate::backup::region::build_frame;
+use crate::backup::region::{build_frame, must_store};
+use crate::backup::run::BackupOptions;
 use crate::backup::seal::Sealer;
+use crate::claims::Writer;
 use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
 use crate::hash::ChunkKind;
 use crate::index::{Entry, Place};
@@ -13,10 +14,6 @@ use crate::store::Store;
 use cairn_base::units::to_u64;
 use cairn_base::{ChunkId, Kind, Result};
 
-/// Entries after which a segment is published in the middle of a backup: bounds memory, and lets an interrupted first backup
-/// go on where it was. About 16 GiB of new data.
-const CHECKPOINT: usize = 1 << 19;
-
 struct OpenPack {
     number: usize,
     writer: PackWriter,
@@ -26,7 +23,7 @@ struct OpenPack {
 pub struct Sink<'a, 'scope> {
     store: &'a Store,
     session: &'a Session,
-    claims: &'a Claims,
+    writer: &'a Writer,
     sealer: Sealer<'scope>,
     compressor: Compressor,
     data: Option<OpenPack>,
@@ -35,6 +32,9 @@ pub struct Sink<'a, 'scope> {
     waiting_bytes: usize,
     packs: usize,
     entries: Vec<Entry>,
+    checkpoint: usize,
+    /// Tasks that were written completely.
+    pub taken: u64,
     /// Bytes that went into packs and segments.
     pub stored: u64,
     /// Chunks written.
@@ -51,22 +51,24 @@ impl<'a, 'scope> Sink<'a, 'scope> {
     pub fn new(
         store: &'a Store,
         session: &'a Session,
-        claims: &'a Claims,
+        writer: &'a Writer,
         sealer: Sealer<'scope>,
-        level: i32,
+        options: &BackupOptions,
     ) -> Result<Sink<'a, 'scope>> {
         Ok(Sink {
             store,
             session,
-            claims,
+            writer,
             sealer,
-            compressor: Compressor::new(level)?,
+            compressor: Compressor::new(options.level.first())?,
             data: None,
             map: None,
             waiting: Vec::new(),
             waiting_bytes: 0,
             packs: 0,
             entries: Vec::new(),
+            checkpoint: options.checkpoint,
+            taken: 0,
             stored: 0,
             chunks: 0,
             warnings: Vec::new(),
@@ -100,13 +102,10 @@ impl<'a, 'scope> Sink<'a, 'scope> {
     /// As the folder reports.
     pub fn node(&mut self, _kind: ChunkKind, id: ChunkId, bytes: Vec<u8>) -> Result<()> {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let known = self.claims.holds(&id)
-            || self.store.holds(&id, length).unwrap_or(false)
-            || !self.claims.claim(&id);
-        if known {
-            Ok(())
-        } else {
+        if must_store(self.store, self.writer, &id, length) {
             self.map_chunk(id, bytes)
+        } else {
+            Ok(())
         }
     }
 
@@ -170,7 +169,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
                 PackKind::Map => self.map = Some(pack),
             }
         }
-        if self.entries.len() >= CHECKPOINT {
+        if self.entries.len() >= self.writer.share(self.checkpoint) {
             self.publish()?;
         }
         Ok(())
@@ -187,14 +186,19 @@ impl<'a, 'scope> Sink<'a, 'scope> {
             self.sealer.seal(pack.number, pack.writer)?;
         }
         let packs = self.sealer.wait()?;
+        if packs.is_empty() {
+            self.writer.published(self.taken);
+            return Ok(());
+        }
         let entries = std::mem::take(&mut self.entries);
         self.packs = 0;
         self.stored += to_u64(entries.len()) * 33;
         let prefixes: Vec<[u8; 16]> = entries.iter().map(|entry| entry.prefix).collect();
         publish(self.store, self.session, &packs, entries)?;
         for prefix in &prefixes {
-            self.claims.release(prefix);
+            self.writer.release(prefix);
         }
+        self.writer.published(self.taken);
         // What is public is safe whether or not segments can be merged.
         match merge_segments(self.store, self.session, u64::MAX) {
             Err(error) if error.kind() == Kind::Interrupted => Err(error),

@@ -1,29 +1,30 @@
 //! The threads of a backup: workers that take regions, and the writer that puts their results in order.
 
-use crate::backup::claims::Claims;
 use crate::backup::gate::Gate;
-use crate::backup::plan::{Plan, Task, covered, of_source};
-use crate::backup::region::{Context, RegionResult};
+use crate::backup::plan::Plan;
+use crate::backup::region::RegionResult;
 use crate::backup::run::{BackupOptions, DiskInput};
 use crate::backup::seal::Sealer;
 use crate::backup::sink::Sink;
-use crate::frame::Compressor;
-use crate::map::{Leaf, MapBuilder, REGION, Shape};
+use crate::backup::worker::Worker;
+use crate::claims::{Waited, Writer};
+use crate::map::{MapBuilder, Shape};
 use crate::point::{BackupStats, DiskRecord};
 use crate::session::Session;
 use crate::store::Store;
-use crate::tree::{Spot, Tree};
-use cairn_base::units::to_u64;
-use cairn_base::{ChunkId, Error, Kind, Monitor, Result, Stage};
+use crate::tree::Tree;
+use cairn_base::{ChunkId, Error, Monitor, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 /// A worker and its window need about 25 MiB: more of them would break the memory budget.
 const MAX_THREADS: usize = 8;
+/// How often the writer looks whether it should stop or publish early.
+const GLANCE: Duration = Duration::from_millis(100);
 /// Regions in flight for each worker.
 const WINDOW: u64 = 4;
 
@@ -40,11 +41,13 @@ pub struct Run<'a> {
     /// The disks.
     pub disks: &'a [DiskInput],
     /// The previous map of each disk.
-    pub bases: Vec<Option<Tree>>,
-    /// What this session stores.
-    pub claims: Claims,
+    pub bases: &'a [Option<Tree>],
+    /// What this backup stores.
+    pub writer: Writer,
     /// Regions of the previous maps that could not be read.
     pub lost_regions: AtomicU64,
+    /// Whether the source is slower than memory: then it is told what will be needed.
+    pub slow_source: AtomicBool,
 }
 
 /// What came of it.
@@ -57,8 +60,11 @@ pub struct Done {
     pub warnings: Vec<String>,
 }
 
-enum Outcome {
+/// What became of a task.
+pub enum Outcome {
+    /// A region of a disk.
     Region(usize, RegionResult),
+    /// So many regions of a disk that are not allocated.
     Holes(usize, u64),
 }
 
@@ -97,10 +103,20 @@ impl Run<'_> {
         })
     }
 
+    /// As [`all`](Run::all), and then waits for the other backups of this process that were relied on; `None` if that was in vain.
+    ///
+    /// # Errors
+    /// As [`all`](Run::all).
+    pub fn all_and_wait(&self) -> Result<Option<Done>> {
+        let done = self.all()?;
+        let waited = self.writer.wait(&|| self.monitor.stop_requested())?;
+        Ok((waited == Waited::Public).then_some(done))
+    }
+
     fn work(&self, plan: &Mutex<Plan>, gate: &Gate, send: &SyncSender<Answer>) {
         // Should a worker ever panic, the writer must hear of it: its task would never arrive.
         let _alarm = Alarm(send);
-        let mut worker = match Worker::new(self) {
+        let mut worker = match Worker::new(self, WINDOW) {
             Ok(worker) => worker,
             Err(error) => {
                 let _gone = send.send((u64::MAX, Err(error)));
@@ -108,6 +124,7 @@ impl Run<'_> {
             }
         };
         loop {
+            let stood = Instant::now();
             let next = plan.lock().next_task();
             let (number, task) = match next {
                 Ok(Some(next)) => next,
@@ -120,7 +137,8 @@ impl Run<'_> {
             if !gate.enter(number) {
                 return;
             }
-            let outcome = worker.task(task);
+            self.writer.begin(number);
+            let outcome = worker.task(task, stood.elapsed());
             let failed = outcome.is_err();
             if send.send((number, outcome)).is_err() || failed {
                 return;
@@ -130,13 +148,7 @@ impl Run<'_> {
 
     /// Takes outcomes in order; writes frames, leaves and nodes; answers the roots.
     fn write(&self, receive: &Receiver<Answer>, gate: &Gate, sealer: Sealer<'_>) -> Result<Done> {
-        let mut sink = Sink::new(
-            self.store,
-            self.session,
-            &self.claims,
-            sealer,
-            self.options.level,
-        )?;
+        let mut sink = Sink::new(self.store, self.session, &self.writer, sealer, self.options)?;
         let mut stats = BackupStats::default();
         let mut builders: Vec<MapBuilder> = Vec::new();
         for disk in self.disks {
@@ -144,17 +156,28 @@ impl Run<'_> {
         }
         let mut early: BTreeMap<u64, Outcome> = BTreeMap::new();
         let mut next = 0u64;
-        while let Ok((number, outcome)) = receive.recv() {
+        loop {
             if self.monitor.stop_requested() {
                 return Err(Error::interrupted());
             }
+            if self.writer.is_wanted(next) {
+                sink.publish()?;
+            }
+            let (number, outcome) = match receive.recv_timeout(GLANCE) {
+                Ok(answer) => answer,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             early.insert(number, outcome?);
             while let Some(outcome) = early.remove(&next) {
                 self.take(outcome, &mut builders, &mut sink, &mut stats)?;
                 next += 1;
+                sink.taken = next;
             }
             gate.advance(next);
         }
+        // Nodes of the map that are made now belong to no task: whoever relies on them waits for the last publication.
+        self.writer.begin(next);
         let keys = self.store.keys();
         let mut disks = Vec::new();
         for (builder, disk) in builders.into_iter().zip(self.disks) {
@@ -167,6 +190,7 @@ impl Run<'_> {
                 excluded: Vec::new(),
             });
         }
+        sink.taken = u64::MAX;
         sink.publish()?;
         stats.stored = sink.stored;
         stats.new_chunks = sink.chunks;
@@ -226,122 +250,6 @@ impl Drop for Alarm<'_> {
         if std::thread::panicking() {
             let error = Error::invalid("a backup worker has failed unexpectedly");
             let _gone = self.0.send((u64::MAX, Err(error)));
-        }
-    }
-}
-
-/// What one thread works with.
-struct Worker<'a> {
-    run: &'a Run<'a>,
-    buffer: Vec<u8>,
-    compressor: Compressor,
-    /// What of the buffer is not zeros now.
-    dirty: Vec<Range<usize>>,
-}
-
-impl<'a> Worker<'a> {
-    fn new(run: &'a Run<'a>) -> Result<Worker<'a>> {
-        Ok(Worker {
-            run,
-            buffer: vec![0; usize::try_from(REGION).unwrap_or(0)],
-            compressor: Compressor::new(run.options.level)?,
-            dirty: Vec::new(),
-        })
-    }
-
-    fn task(&mut self, task: Task) -> Result<Outcome> {
-        match task {
-            Task::Holes { disk, count } => Ok(Outcome::Holes(disk, count)),
-            Task::Region { disk, region, data } => {
-                if self.run.monitor.stop_requested() {
-                    return Err(Error::interrupted());
-                }
-                let result = self.region(disk, region, &data)?;
-                Ok(Outcome::Region(disk, result))
-            }
-        }
-    }
-
-    fn region(&mut self, disk: usize, region: u64, data: &[Range<usize>]) -> Result<RegionResult> {
-        let Some(input) = self.run.disks.get(disk) else {
-            return Err(Error::invalid("a task of a disk that is not there"));
-        };
-        let shape = Shape::of(input.source.size())?;
-        let length = usize::try_from(shape.region_length(region)).unwrap_or(0);
-        let start = region * REGION;
-        // What is read over needs no clearing: only what was data before and is not now.
-        let gaps = crate::backup::region::gaps(data, self.buffer.len());
-        for old in std::mem::take(&mut self.dirty) {
-            for gap in &gaps {
-                let part = gap.start.max(old.start)..gap.end.min(old.end);
-                if let Some(part) = self.buffer.get_mut(part) {
-                    part.fill(0);
-                }
-            }
-        }
-        self.dirty = data.to_vec();
-        input
-            .source
-            .will_need(start + REGION * WINDOW..start + REGION * (WINDOW + 1));
-        for range in data {
-            let offset = start + to_u64(range.start);
-            let part = self.buffer.get_mut(range.clone()).unwrap_or_default();
-            input.source.read_exact_at(offset, part).map_err(|e| {
-                of_source(e)
-                    .context(format!(
-                        "{} ({}) cannot be read",
-                        input.name, input.facts.path
-                    ))
-                    .at_offset(offset)
-            })?;
-        }
-        let base = self.base_leaf(disk, region, shape)?;
-        let store = self.run.store;
-        let context = Context {
-            keys: store.keys(),
-            cut: store.header().cut,
-            store,
-            claims: &self.run.claims,
-            trust_base: store.is_whole(),
-        };
-        let bytes = self.buffer.get(..length).unwrap_or_default();
-        let base = base.as_ref().map(|(id, leaf)| (*id, &**leaf));
-        let mut result = context.process(bytes, data, base, &mut self.compressor)?;
-        result.read_bytes = covered(data);
-        self.run.monitor.advance(Stage::Backup, result.read_bytes);
-        Ok(result)
-    }
-
-    /// The previous leaf of the region, if there is one of the same length that can be read.
-    fn base_leaf(
-        &self,
-        disk: usize,
-        region: u64,
-        shape: Shape,
-    ) -> Result<Option<(ChunkId, Arc<Leaf>)>> {
-        let Some(Some(tree)) = self.run.bases.get(disk) else {
-            return Ok(None);
-        };
-        if region >= tree.shape().regions()
-            || tree.shape().region_length(region) != shape.region_length(region)
-        {
-            return Ok(None);
-        }
-        let leaf = tree.locate(region).and_then(|spot| match spot {
-            Spot::Leaf(id) => Ok((id, tree.leaf(region, id)?)),
-            Spot::HoleUntil(_) => Ok((
-                ChunkId::NULL,
-                Arc::new(Leaf::hole(shape.region_length(region))),
-            )),
-        });
-        match leaf {
-            Ok(found) => Ok(Some(found)),
-            // A damaged map is no reason not to back up: the region is stored anew.
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => {
-                self.run.lost_regions.fetch_add(1, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(error) => Err(error),
         }
     }
 }

@@ -66,7 +66,7 @@ impl PackWriter {
             store,
         };
         let path = format!("{session_folder}/{}", head.pack);
-        let mut file = folder.create(&path)?;
+        let mut file = folder.create_large(&path)?;
         file.append(&head.encode())?;
         Ok(PackWriter {
             head,

@@ -10,3 +10,5 @@ mod damage;
 mod index;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod together;

@@ -1,0 +1,208 @@
+//! What one worker thread does: read a region, compare it with the previous point, cut, hash, compress.
+
+use crate::backup::compare::{Compare, Compared};
+use crate::backup::level::Pace;
+use crate::backup::plan::{Task, covered, of_source};
+use crate::backup::region::{Context, RegionResult, gaps};
+use crate::backup::run::DiskInput;
+use crate::backup::work::{Outcome, Run};
+use crate::frame::Compressor;
+use crate::map::{Leaf, REGION, Shape};
+use crate::tree::Spot;
+use cairn_base::units::to_u64;
+use cairn_base::{ChunkId, Error, Kind, Result, Stage};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Bytes read at once. What was just read is compared while the processor's cache still holds it.
+const PIECE: usize = 1 << 20;
+/// A source that gives fewer bytes in a microsecond is not in memory: it is told what will be needed.
+const SLOW: u128 = 1000;
+
+/// What one thread works with.
+pub struct Worker<'a> {
+    run: &'a Run<'a>,
+    buffer: Vec<u8>,
+    compressor: Compressor,
+    pace: Pace,
+    /// What of the buffer is not zeros now.
+    dirty: Vec<Range<usize>>,
+    /// Regions from here to the one that is announced to the source.
+    ahead: u64,
+}
+
+impl<'a> Worker<'a> {
+    /// A worker that announces the region `ahead` of the one it reads.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a level zstd does not take.
+    pub fn new(run: &'a Run<'a>, ahead: u64) -> Result<Worker<'a>> {
+        Ok(Worker {
+            run,
+            buffer: vec![0; usize::try_from(REGION).unwrap_or(0)],
+            compressor: Compressor::new(run.options.level.first())?,
+            pace: Pace::new(run.options.level),
+            dirty: Vec::new(),
+            ahead,
+        })
+    }
+
+    /// Does a task; `waited` is how long the worker stood still before it.
+    ///
+    /// # Errors
+    /// What the image reports; [`Kind::Interrupted`] on request.
+    pub fn task(&mut self, task: Task, waited: Duration) -> Result<Outcome> {
+        match task {
+            Task::Holes { disk, count } => Ok(Outcome::Holes(disk, count)),
+            Task::Region { disk, region, data } => {
+                if self.run.monitor.stop_requested() {
+                    return Err(Error::interrupted());
+                }
+                let result = self.region(disk, region, &data, waited)?;
+                Ok(Outcome::Region(disk, result))
+            }
+        }
+    }
+
+    fn region(
+        &mut self,
+        disk: usize,
+        region: u64,
+        data: &[Range<usize>],
+        waited: Duration,
+    ) -> Result<RegionResult> {
+        let Some(input) = self.run.disks.get(disk) else {
+            return Err(Error::invalid("a task of a disk that is not there"));
+        };
+        let shape = Shape::of(input.source.size())?;
+        let length = usize::try_from(shape.region_length(region)).unwrap_or(0);
+        self.clear(data);
+        let base = self.base_leaf(disk, region, shape)?;
+        let base = base.as_ref().map(|(id, leaf)| (*id, &**leaf));
+        let known_zero = gaps(data, length);
+        let store = self.run.store;
+        let mut compare = base.map(|(_, leaf)| Compare::new(store.keys(), leaf, &known_zero));
+        let began = Instant::now();
+        let reading = self.read(input, region, data, &mut compare)?;
+        let bytes = self.buffer.get(..length).unwrap_or_default();
+        let compared = compare.map_or_else(Compared::default, |mut compare| {
+            compare.advance(bytes, length);
+            compare.finish(length)
+        });
+        let context = Context {
+            keys: store.keys(),
+            cut: store.header().cut,
+            store,
+            writer: &self.run.writer,
+            trust_base: store.is_whole(),
+        };
+        let mut result =
+            context.process(bytes, &known_zero, base, &compared, &mut self.compressor)?;
+        if !result.frames.is_empty()
+            && let Some(level) = self.pace.note(waited + reading, began.elapsed() - reading)
+        {
+            self.compressor.set_level(level)?;
+        }
+        result.read_bytes = covered(data);
+        self.run.monitor.advance(Stage::Backup, result.read_bytes);
+        Ok(result)
+    }
+
+    /// Zeros what was data before and is not now; what is read over needs no clearing.
+    fn clear(&mut self, data: &[Range<usize>]) {
+        let gaps = gaps(data, self.buffer.len());
+        for old in std::mem::take(&mut self.dirty) {
+            for gap in &gaps {
+                let part = gap.start.max(old.start)..gap.end.min(old.end);
+                if let Some(part) = self.buffer.get_mut(part) {
+                    part.fill(0);
+                }
+            }
+        }
+        self.dirty = data.to_vec();
+    }
+
+    /// Reads the data of a region into the buffer, piece by piece, comparing as it goes. How long the source took.
+    fn read(
+        &mut self,
+        input: &DiskInput,
+        region: u64,
+        data: &[Range<usize>],
+        compare: &mut Option<Compare<'_>>,
+    ) -> Result<Duration> {
+        let start = region * REGION;
+        if self.run.slow_source.load(Ordering::Relaxed) {
+            let next = start + REGION * self.ahead;
+            input.source.will_need(next..next + REGION);
+        }
+        let mut reading = Duration::ZERO;
+        for range in data {
+            let mut at = range.start;
+            while at < range.end {
+                let piece = at..range.end.min(at + PIECE);
+                let offset = start + to_u64(at);
+                let began = Instant::now();
+                let part = self.buffer.get_mut(piece.clone()).unwrap_or_default();
+                input.source.read_exact_at(offset, part).map_err(|e| {
+                    of_source(e)
+                        .context(format!(
+                            "{} ({}) cannot be read",
+                            input.name, input.facts.path
+                        ))
+                        .at_offset(offset)
+                })?;
+                reading += began.elapsed();
+                if let Some(compare) = compare {
+                    compare.advance(&self.buffer, piece.end);
+                }
+                at = piece.end;
+            }
+        }
+        let bytes = u128::from(covered(data));
+        note_speed(&self.run.slow_source, bytes, reading);
+        Ok(reading)
+    }
+
+    /// The previous leaf of the region, if there is one of the same length that can be read.
+    fn base_leaf(
+        &self,
+        disk: usize,
+        region: u64,
+        shape: Shape,
+    ) -> Result<Option<(ChunkId, Arc<Leaf>)>> {
+        let Some(Some(tree)) = self.run.bases.get(disk) else {
+            return Ok(None);
+        };
+        if region >= tree.shape().regions()
+            || tree.shape().region_length(region) != shape.region_length(region)
+        {
+            return Ok(None);
+        }
+        let leaf = tree.locate(region).and_then(|spot| match spot {
+            Spot::Leaf(id) => Ok((id, tree.leaf(region, id)?)),
+            Spot::HoleUntil(_) => Ok((
+                ChunkId::NULL,
+                Arc::new(Leaf::hole(shape.region_length(region))),
+            )),
+        });
+        match leaf {
+            Ok(found) => Ok(Some(found)),
+            // A damaged map is no reason not to back up: the region is stored anew.
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => {
+                self.run.lost_regions.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Remembers whether the source is slower than memory.
+fn note_speed(slow: &AtomicBool, bytes: u128, took: Duration) {
+    let is_slow = bytes < took.as_micros() * SLOW;
+    if bytes > 0 && slow.load(Ordering::Relaxed) != is_slow {
+        slow.store(is_slow, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,199 @@
+//! `cairn backup STORE --jobs FILE`: several machines at once.
+
+use super::{Args, ConsistencyArg, open_disks, report, tell};
+use crate::address::open_store;
+use crate::exit::{Answer, Exit, Failure};
+use crate::output;
+use crate::progress::Progress;
+use cairn::{BackupOptions, Error, Job, Time};
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What the list says of one machine.
+#[derive(Debug)]
+struct Entry {
+    machine: String,
+    images: Vec<OsString>,
+    time: Option<Time>,
+    consistency: Option<ConsistencyArg>,
+}
+
+/// Runs the command. A machine that cannot be backed up does not stop the others; it is named at the end.
+pub fn run(args: &Args, file: &Path) -> Answer {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Error::io("cannot read the list of machines", file, e))?;
+    let entries = parse(&text).map_err(|e| e.at_path(file))?;
+    let store = open_store(&args.store)?;
+    let mut jobs = Vec::new();
+    let mut warnings: Vec<Vec<String>> = Vec::new();
+    let mut failures: Vec<(String, Failure)> = Vec::new();
+    for entry in entries {
+        let mut odd = Vec::new();
+        match open_disks(&entry.images, args.raw, &mut odd) {
+            Ok(disks) => {
+                let options = BackupOptions {
+                    time: entry.time,
+                    level: args.level,
+                    consistency: entry.consistency.unwrap_or(args.consistency).into(),
+                    ..BackupOptions::new(entry.machine)
+                };
+                jobs.push(Job { disks, options });
+                warnings.push(odd);
+            }
+            Err(failure) => failures.push((entry.machine, failure)),
+        }
+    }
+    let machines: Vec<String> = jobs.iter().map(|job| job.options.machine.clone()).collect();
+    let answers = store.backup_all(jobs, usize::from(args.at_once), &Progress::default());
+    let mut documents = Vec::new();
+    let mut warned = false;
+    for ((machine, answer), mut odd) in machines.into_iter().zip(answers).zip(warnings) {
+        match answer {
+            Ok(point) => {
+                odd.extend(point.record.warnings.iter().cloned());
+                warned |= !odd.is_empty();
+                if args.json {
+                    documents.push(report(&point, &odd));
+                } else {
+                    tell(&point)?;
+                }
+            }
+            Err(error) => failures.push((machine, error.into())),
+        }
+    }
+    if args.json {
+        let failed = failures.iter().map(|(machine, failure)| {
+            json!({ "machine": machine, "error": failure.error().to_string() })
+        });
+        documents.extend(failed);
+        output::json(&documents.into())?;
+    }
+    finish(failures, warned)
+}
+
+/// Names what failed; the exit code is that of the first failure.
+fn finish(failures: Vec<(String, Failure)>, warned: bool) -> Answer {
+    let count = failures.len();
+    for (machine, failure) in &failures {
+        eprintln!("cairn: {machine}: {}", failure.error());
+    }
+    match failures.into_iter().next() {
+        Some((machine, failure)) => Err(failure.in_batch(format!(
+            "{count} of the machines could not be backed up, the first of them {machine}"
+        ))),
+        None if warned => Ok(Exit::Warnings),
+        None => Ok(Exit::Done),
+    }
+}
+
+fn parse(text: &str) -> Result<Vec<Entry>, Error> {
+    let value: Value = serde_json::from_str(text)
+        .map_err(|e| Error::invalid(format!("the list of machines is no JSON: {e}")))?;
+    let Value::Array(items) = value else {
+        return Err(Error::invalid("the list of machines is no JSON list"));
+    };
+    let entries: Vec<Entry> = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| {
+            entry(item).map_err(|e| e.context(format!("entry {index} of the list of machines")))
+        })
+        .collect::<Result<_, _>>()?;
+    let mut seen = std::collections::HashSet::new();
+    for entry in &entries {
+        if !seen.insert(entry.machine.to_lowercase()) {
+            return Err(Error::invalid(format!(
+                "the machine `{}` is listed twice",
+                entry.machine
+            )));
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(item: &Value) -> Result<Entry, Error> {
+    let invalid = |what: &str| Error::invalid(what.to_string());
+    let Value::Object(fields) = item else {
+        return Err(invalid("it is no object"));
+    };
+    let known = ["machine", "disks", "time", "consistency"];
+    if let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+        return Err(invalid(&format!("it has an unknown field `{name}`")));
+    }
+    let text = |name: &str| text_of(fields, name);
+    let disks = match fields.get("disks") {
+        Some(Value::Array(disks)) if !disks.is_empty() => disks,
+        _ => return Err(invalid("it has no list of `disks`")),
+    };
+    let images = disks
+        .iter()
+        .map(|disk| match disk {
+            Value::String(image) => Ok(OsString::from(image)),
+            _ => Err(invalid("an entry of `disks` is no text")),
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Entry {
+        machine: text("machine")?.ok_or_else(|| invalid("it has no `machine`"))?,
+        images,
+        time: text("time")?.map(|time| Time::parse(&time)).transpose()?,
+        consistency: text("consistency")?
+            .map(|name| ConsistencyArg::from_str(&name, false).map_err(|e| invalid(&e)))
+            .transpose()?,
+    })
+}
+
+fn text_of(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Error> {
+    match fields.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Error::invalid(format!("its `{name}` is no text"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_understood_or_refused_by_entry() {
+        let list = r#"[{"machine": "a", "disks": ["C=x.vhdx", "y"], "consistency": "frozen"}, {"machine": "b", "disks": ["z"], "time": "2026-11-20T02:00:00Z"}]"#;
+        let entries = parse(list).unwrap();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0].images, ["C=x.vhdx", "y"]);
+        assert!(matches!(
+            entries[0].consistency,
+            Some(ConsistencyArg::Frozen)
+        ));
+        assert!(entries[1].time.is_some());
+        for (bad, why) in [
+            ("{", "no JSON"),
+            ("{}", "no JSON list"),
+            ("[7]", "entry 0"),
+            (r#"[{"disks": ["x"]}]"#, "machine"),
+            (r#"[{"machine": "a", "disks": []}]"#, "disks"),
+            (r#"[{"machine": "a", "disks": [1]}]"#, "disks"),
+            (r#"[{"machine": 1, "disks": ["x"]}]"#, "machine"),
+            (
+                r#"[{"machine": "a", "disks": ["x"], "disk": 1}]"#,
+                "unknown field",
+            ),
+            (
+                r#"[{"machine": "a", "disks": ["x"], "time": "soon"}]"#,
+                "entry 0",
+            ),
+            (
+                r#"[{"machine": "a", "disks": ["x"], "consistency": "so-so"}]"#,
+                "so-so",
+            ),
+            (
+                r#"[{"machine": "a", "disks": ["x"]}, {"machine": "A", "disks": ["x"]}]"#,
+                "twice",
+            ),
+        ] {
+            let error = parse(bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}
