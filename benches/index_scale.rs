@@ -161,7 +161,7 @@ fn build_one(folder: &LocalFolder, part: usize, ids: Ids) -> (SegmentId, Duratio
         .collect();
     rows.sort_by_key(|row| row.id);
     let mut inside = Duration::ZERO;
-    let mut writer = SegmentWriter::create(folder, "scratch", STORE).unwrap();
+    let mut writer = SegmentWriter::create(folder, "scratch", STORE, true).unwrap();
     std::thread::scope(|scope| {
         let (send, receive) = sync_channel(4);
         scope.spawn(move || (0..ids.buckets).try_for_each(|b| send.send(ids.bucket(b))));
@@ -270,7 +270,7 @@ fn merge_all(folder: &LocalFolder) {
 
 /// What no merge can be faster than: reads the segments and writes their bytes to one file, 2 MiB at a time.
 fn copy(folder: &LocalFolder, ids: &[SegmentId]) {
-    let mut to = folder.create("scratch/copy").unwrap();
+    let mut to = folder.create_large("scratch/copy").unwrap();
     for id in ids {
         let from = folder.open(&layout::segment(*id)).unwrap();
         for (turn, offset) in (1..).zip((0..from.size()).step_by(2 << 20)) {

@@ -97,7 +97,7 @@ fn set_direct(file: &File, on: bool) -> bool {
     let flags = if on {
         flags | OFlags::DIRECT
     } else {
-        flags - OFlags::DIRECT
+        flags.difference(OFlags::DIRECT)
     };
     fcntl_setfl(file, flags).is_ok()
 }

@@ -140,7 +140,7 @@ pub fn fence(page: &[u8], number: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Place;
+    use crate::index::place::Place;
     use cairn_base::PackId;
 
     fn entries(count: u64) -> Vec<Entry> {

@@ -13,6 +13,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Pages that are read at once: 256 KiB.
 const READ_PAGES: u64 = 64;
+/// With more entries than this the result would push too much out of the page cache: 280 MB.
+const LARGE: u64 = 8 << 20;
 /// Entries that are handed over at once, and how many times so many may wait.
 const BATCH: usize = 2 << 10;
 const WAITING: usize = 64;
@@ -28,7 +30,9 @@ pub fn merge(
     sources: &[Arc<Segment>],
 ) -> Result<WrittenSegment> {
     let numbers = renumber(sources)?;
-    let writer = SegmentWriter::create(folder, session_folder, store)?;
+    let entries: u64 = sources.iter().map(|source| source.entries()).sum();
+    let large = entries > LARGE;
+    let writer = SegmentWriter::create(folder, session_folder, store, large)?;
     let path = writer.path().to_string();
     let merged = std::thread::scope(|scope| {
         let (send, receive) = sync_channel(WAITING);

@@ -66,7 +66,7 @@ pub fn write_segment(
         }
     }
     entries.sort_unstable_by_key(|entry| entry.prefix);
-    let mut writer = SegmentWriter::create(folder, session_folder, store)?;
+    let mut writer = SegmentWriter::create(folder, session_folder, store, false)?;
     for entry in entries {
         let number = usize::try_from(entry.pack_number())
             .ok()
@@ -79,7 +79,7 @@ pub fn write_segment(
 }
 
 impl SegmentWriter {
-    /// Begins a segment in `session_folder`.
+    /// Begins a segment in `session_folder`. A large one is written past the page cache.
     ///
     /// # Errors
     /// As the folder reports.
@@ -87,10 +87,15 @@ impl SegmentWriter {
         folder: &dyn Folder,
         session_folder: &str,
         store: [u8; 16],
+        large: bool,
     ) -> Result<SegmentWriter> {
         let id = SegmentId(random()?);
         let path = format!("{session_folder}/{id}");
-        let file = folder.create(&path)?;
+        let file = if large {
+            folder.create_large(&path)?
+        } else {
+            folder.create(&path)?
+        };
         Ok(SegmentWriter {
             id,
             store,
