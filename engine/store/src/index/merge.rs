@@ -1,6 +1,6 @@
 //! Merging segments into one. One thread reads and merges, one makes blocks and writes; both stream.
 
-use crate::index::block::BLOCK_PAGES;
+use crate::index::block::{BLOCK_LEN, BLOCK_PAGES};
 use crate::index::packs::{AllPacks, renumber};
 use crate::index::page::{self, PAGE_LEN, PAGE_ROWS, PageKind};
 use crate::index::place::Entry;
@@ -227,6 +227,11 @@ impl<'a> Cursor<'a> {
         let length = usize::try_from(count).unwrap_or(0) * PAGE_LEN;
         self.buffer.resize(length, 0);
         let offset = blocks.page_at(self.page);
+        if in_block == BLOCK_PAGES {
+            // While this block is merged the next one can be on its way.
+            let next = offset.saturating_add(BLOCK_LEN);
+            self.segment.will_need(next..next.saturating_add(BLOCK_LEN));
+        }
         self.segment.read_at(offset, &mut self.buffer)?;
         self.page += count;
         self.used = 0;

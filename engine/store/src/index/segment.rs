@@ -17,7 +17,7 @@ use crate::index::table::RawRow;
 use crate::layout;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Folder, Pages, Result, SegmentId};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -178,6 +178,15 @@ impl Segment {
         self.pages
             .read(offset, buffer)
             .map_err(|e| e.at_path(&self.path))
+    }
+
+    /// Hints that these bytes of the file are read soon, as far as there are any.
+    pub fn will_need(&self, range: Range<u64>) {
+        let end = range.end.min(self.footer.length());
+        let length = usize::try_from(end.saturating_sub(range.start)).unwrap_or(0);
+        if length > 0 {
+            self.pages.will_need(range.start, length);
+        }
     }
 
     /// The name of one of its pages.

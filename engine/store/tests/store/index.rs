@@ -119,6 +119,10 @@ fn set(segments: &[Arc<Segment>]) -> IndexSet {
     IndexSet::new(segments.to_vec(), HashSet::new())
 }
 
+fn one(segment: &Arc<Segment>) -> IndexSet {
+    set(std::slice::from_ref(segment))
+}
+
 fn check(segment: &Segment) -> SegmentDamage {
     check_segment(segment, true, &|| false)
 }
@@ -131,7 +135,7 @@ fn all_that_is_there_is_found_and_nothing_else() {
             let segment = made.open(mapped).unwrap();
             assert_eq!(segment.entries(), count as u64);
             assert_eq!(segment.length(), made.path().metadata().unwrap().len());
-            let index = set(&[segment.clone()]);
+            let index = one(&segment);
             // Twice: the second time on trust.
             for id in made
                 .ids
@@ -161,7 +165,7 @@ fn all_that_is_there_is_found_and_nothing_else() {
 fn an_empty_segment_holds_nothing() {
     let made = Made::of(Vec::new());
     let segment = made.open(true).unwrap();
-    assert_eq!(set(&[segment.clone()]).places(&ids(1, 3)[0]).unwrap(), []);
+    assert_eq!(one(&segment).places(&ids(1, 3)[0]).unwrap(), []);
     assert_eq!(check(&segment), SegmentDamage::default());
 }
 
@@ -231,7 +235,7 @@ fn damage_that_costs_only_time_is_survived_and_named() {
         made.flip(at);
         for mapped in [true, false] {
             let segment = made.open(mapped).unwrap();
-            let index = set(&[segment.clone()]);
+            let index = one(&segment);
             for id in made.ids.iter().step_by(199) {
                 assert_eq!(index.places(id).unwrap(), [place(id, 300)]);
             }
@@ -267,7 +271,7 @@ fn damage_that_hides_chunks_is_an_error_where_they_are_looked_for() {
         made.flip(at);
         for mapped in [true, false] {
             let segment = made.open(mapped).unwrap();
-            let index = set(&[segment.clone()]);
+            let index = one(&segment);
             let mut lost = 0;
             for id in &made.ids {
                 match index.places(id) {
@@ -319,7 +323,7 @@ fn a_damaged_footer_loses_the_segment() {
 fn what_changes_after_it_was_checked_is_never_taken_for_absence() {
     let made = Made::new(70_000, 9);
     let segment = made.open(true).unwrap();
-    let index = set(&[segment.clone()]);
+    let index = one(&segment);
     for id in &made.ids {
         assert_eq!(index.places(id).unwrap().len(), 1);
     }
@@ -344,7 +348,7 @@ fn pages_that_are_lost_after_they_were_checked_are_an_error() {
     install_guard();
     let made = Made::new(140_000, 10);
     let segment = made.open(true).unwrap();
-    let index = set(&[segment.clone()]);
+    let index = one(&segment);
     for id in &made.ids {
         assert_eq!(index.places(id).unwrap().len(), 1);
     }
@@ -389,7 +393,7 @@ fn merged_segments_hold_what_their_sources_held_once() {
         .unwrap();
     let segment = Arc::new(Segment::open(&folder, STORE, merged.id).unwrap());
     assert_eq!(check(&segment), SegmentDamage::default());
-    let (before, after) = (set(&sources), set(&[segment]));
+    let (before, after) = (set(&sources), one(&segment));
     for id in all.iter().step_by(7) {
         let old: HashSet<Place> = before.places(id).unwrap().into_iter().collect();
         assert_eq!(
