@@ -2,8 +2,7 @@
 
 use crate::disk::Noise;
 use cairn_base::{ChunkId, Folder, LocalFolder, PackId};
-use cairn_store::index::segment::PackRow;
-use cairn_store::index::{Entry, IndexSet, Place, Segment, SegmentWriter};
+use cairn_store::index::{Entry, IndexSet, PackRow, Place, Segment, write_segment};
 use cairn_store::layout;
 use cairn_store::pack::PackKind;
 use criterion::{Criterion, Throughput};
@@ -38,23 +37,18 @@ fn write(folder: &dyn Folder, ids: &[ChunkId]) -> cairn_base::SegmentId {
         at: 0,
         length: 32_768,
     };
-    let mut entries: Vec<Entry> = ids
+    let entries: Vec<Entry> = ids
         .iter()
         .map(|id| Entry::new(id.prefix(), 0, &place))
         .collect();
-    entries.sort_unstable_by_key(|entry| entry.prefix);
     folder.create_folder("scratch").unwrap();
     folder.create_folder(layout::INDEX).unwrap();
-    let mut writer = SegmentWriter::create(folder, "scratch", STORE).unwrap();
-    for entry in entries {
-        writer.push(entry).unwrap();
-    }
     let packs = [PackRow {
         id: pack,
         length: 64 << 20,
         kind: PackKind::Data,
     }];
-    let segment = writer.finish(folder, &packs).unwrap();
+    let segment = write_segment(folder, "scratch", STORE, &packs, entries).unwrap();
     folder
         .publish(&segment.path, &layout::segment(segment.id))
         .unwrap();

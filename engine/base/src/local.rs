@@ -70,6 +70,7 @@ impl LocalFolder {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
+            .mode(0o600)
             .open(&path)
             .map_err(|e| Error::io("cannot create the file", &path, e))?;
         Ok((file, path))

@@ -19,6 +19,7 @@ use crate::units::to_u64;
 use memmap2::Mmap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -46,6 +47,7 @@ static TABLE: [Slot; SLOTS] = [const {
 /// A file mapped read-only.
 pub struct Mapped {
     map: Mmap,
+    file: File,
     path: PathBuf,
     slot: &'static Slot,
 }
@@ -56,6 +58,9 @@ impl Mapped {
     /// # Errors
     /// As the operating system reports.
     pub fn open(file: &File, path: &Path) -> Result<Option<Mapped>> {
+        let again = file
+            .try_clone()
+            .map_err(|e| Error::io("cannot open the file", path, e))?;
         let Some(slot) = TABLE.iter().find(|slot| {
             slot.taken
                 .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed)
@@ -80,6 +85,7 @@ impl Mapped {
         slot.start.store(start, Ordering::Release);
         Ok(Some(Mapped {
             map,
+            file: again,
             path: path.to_path_buf(),
             slot,
         }))
@@ -113,6 +119,24 @@ impl Pages for Mapped {
                     .at_path(&self.path)
                     .at_offset(offset)
             })
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(|e| Error::io("cannot read the file", &self.path, e).at_offset(offset))
+    }
+
+    fn will_need(&self, offset: u64, length: usize) {
+        if let Ok(start) = usize::try_from(offset)
+            && start
+                .checked_add(length)
+                .is_some_and(|end| end <= self.map.len())
+        {
+            let _hint = self
+                .map
+                .advise_range(memmap2::Advice::WillNeed, start, length);
+        }
     }
 
     fn in_place(&self) -> Option<&[u8]> {
@@ -262,6 +286,11 @@ mod tests {
             [0; 4]
         );
         assert!(mapped.lost_pages());
+        // What is read by position is told by an error instead.
+        assert!(mapped.read(2 * PAGE as u64, &mut [0; 4]).is_err());
+        let mut read = [0; 4];
+        mapped.read(0, &mut read).unwrap();
+        assert_eq!(read, [7; 4]);
         let mut scratch = Vec::new();
         assert_eq!(mapped.bytes(0, 4, &mut scratch).unwrap(), [7; 4]);
         assert!(mapped.bytes(3 * PAGE as u64, 1, &mut scratch).is_err());

@@ -21,6 +21,16 @@ pub trait Pages: Send + Sync {
         scratch: &'a mut Vec<u8>,
     ) -> Result<&'a [u8]>;
 
+    /// Fills `buffer` from `offset` by reading the file, even where it is mapped: for long walks, which would fill the page
+    /// tables of the process, and which get an error from a failing disk.
+    ///
+    /// # Errors
+    /// As [`bytes`](Pages::bytes).
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Hints that `length` bytes at `offset` are looked at soon. Never fails, may do nothing.
+    fn will_need(&self, _offset: u64, _length: usize) {}
+
     /// The whole file, where it is mapped; `None` where it must be read.
     fn in_place(&self) -> Option<&[u8]> {
         None
@@ -51,5 +61,9 @@ impl Pages for PreadPages {
         scratch.resize(length, 0);
         self.0.read_exact_at(offset, scratch)?;
         Ok(scratch)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.0.read_exact_at(offset, buffer)
     }
 }

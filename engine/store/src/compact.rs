@@ -32,7 +32,7 @@ pub fn tidy_up(store: &Store, session: &Session, monitor: &dyn Monitor) -> Vec<S
             return Err(Error::interrupted());
         }
         // Not after a failure: a second publication would take the place of the manifest that says what the first one left.
-        merge_segments(store, session)
+        merge_segments(store, session, u64::MAX)
     });
     match merged {
         Err(error) if error.kind() != Kind::Interrupted => {

@@ -1,9 +1,9 @@
 //! Making packs and their segment public, in the write order: packs, segment, state. And merging segments afterwards.
 
-use crate::index::merge::{merge, merge_count};
-use crate::index::segment::PackRow;
-use crate::index::write::{SegmentWriter, WrittenSegment};
-use crate::index::{Entry, Segment};
+use crate::index::merge::merge;
+use crate::index::policy::merge_count;
+use crate::index::write::WrittenSegment;
+use crate::index::{Entry, PackRow, Segment, write_segment};
 use crate::layout::{self, INDEX, LOCKS, PACKS};
 use crate::pack::SealedPack;
 use crate::session::{Session, publish_lock};
@@ -36,14 +36,13 @@ pub fn publish_replacing(
     store: &Store,
     session: &Session,
     packs: &[SealedPack],
-    mut entries: Vec<Entry>,
+    entries: Vec<Entry>,
     replaced: &[PackId],
 ) -> Result<()> {
     if packs.is_empty() {
         return Ok(());
     }
     let folder = &**store.folder();
-    entries.sort_unstable_by_key(|entry| entry.prefix);
     let rows: Vec<PackRow> = packs
         .iter()
         .map(|pack| PackRow {
@@ -52,11 +51,8 @@ pub fn publish_replacing(
             kind: pack.kind,
         })
         .collect();
-    let mut writer = SegmentWriter::create(folder, &session.scratch(), store.header().store)?;
-    for entry in entries {
-        writer.push(entry)?;
-    }
-    let segment = writer.finish(folder, &rows)?;
+    let scratch = session.scratch();
+    let segment = write_segment(folder, &scratch, store.header().store, &rows, entries)?;
     // The files are durable; their names in the session's folder need to be as well before they are announced.
     folder.sync_folder(&session.scratch())?;
 
@@ -143,12 +139,13 @@ pub fn merge_lock(folder: &dyn Folder) -> Result<Option<Box<dyn Lock>>> {
     folder.lock(&format!("{LOCKS}/merge"), LockMode::Exclusive, false)
 }
 
-/// Merges the newest segments if there are many small ones. The work is done without the publish lock; if another
-/// process merges, or the segments changed meanwhile, nothing happens.
+/// Merges the newest segments if there are many small ones: at most `limit` entries, as long as there are few segments. `u64::MAX`
+/// may take minutes in a large store. The work is done without the publish lock; if another process merges, or the
+/// segments changed meanwhile, nothing happens.
 ///
 /// # Errors
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a segment cannot be read: all stay as they are.
-pub fn merge_segments(store: &Store, session: &Session) -> Result<()> {
+pub fn merge_segments(store: &Store, session: &Session, limit: u64) -> Result<()> {
     let folder = &**store.folder();
     let Some(_merging) = merge_lock(folder)? else {
         return Ok(());
@@ -156,7 +153,7 @@ pub fn merge_segments(store: &Store, session: &Session) -> Result<()> {
     store.refresh()?;
     let index = store.index();
     let sizes: Vec<u64> = index.segments().iter().map(|s| s.entries()).collect();
-    let count = merge_count(&sizes);
+    let count = merge_count(&sizes, limit);
     if count == 0 {
         return Ok(());
     }

@@ -25,7 +25,7 @@ pub struct StoreStats {
     pub stored_bytes: u64,
     /// Of that, the index.
     pub index_bytes: u64,
-    /// Points that cannot be read.
+    /// Points, and pages of the index, that cannot be read.
     pub damaged: Vec<Error>,
 }
 
@@ -50,13 +50,24 @@ pub fn stats(store: &Store) -> Result<StoreStats> {
     })?;
     store.refresh()?;
     let index = store.index();
-    let packs = store.live_packs();
+    let unanswered = store.state().unanswered_packs();
+    let (mut packs, mut pack_bytes) = (0u64, 0u64);
+    for row in index.packs() {
+        match row {
+            Ok(row) if unanswered.contains(&row.id) => {}
+            Ok(row) => {
+                packs = packs.saturating_add(1);
+                pack_bytes = pack_bytes.saturating_add(row.length);
+            }
+            Err(error) => found.damaged.push(error),
+        }
+    }
     let count = cairn_base::units::to_u64;
     found.machines = count(machines.len());
     found.chunks = index.entries();
-    found.packs = count(packs.len());
+    found.packs = packs;
     found.segments = count(index.segments().len());
     found.index_bytes = index.segments().iter().map(|s| s.length()).sum();
-    found.stored_bytes = packs.iter().map(|row| row.length).sum::<u64>() + found.index_bytes;
+    found.stored_bytes = pack_bytes.saturating_add(found.index_bytes);
     Ok(found)
 }

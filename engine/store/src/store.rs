@@ -286,7 +286,10 @@ impl Store {
             self.current.write().doubtful |= healed.is_some();
             warnings.extend(healed);
         }
-        let missing = self.newly_missing_packs()?;
+        let (missing, damage) = self.newly_missing_packs()?;
+        // Chunks in packs that are not known are not found: what the base names is looked up.
+        self.current.write().doubtful |= !damage.is_empty();
+        warnings.extend(damage);
         if !missing.is_empty() {
             warnings.push(format!(
                 "{} packs of the store are missing or cut short: what lay in them and is seen again is stored anew; run `cairn verify`",

@@ -8,9 +8,10 @@ pub mod packs;
 pub mod points;
 
 use crate::catalog::all_points;
+use crate::index::check::check_segment;
 use crate::session::{Session, SessionKind};
 use crate::store::Store;
-use cairn_base::{ChunkId, Monitor, PackId, PointId, Result};
+use cairn_base::{ChunkId, Error, Monitor, PackId, PointId, Result};
 use packs::{BadChunks, check_packs};
 use points::walk_points;
 use std::sync::Arc;
@@ -73,7 +74,8 @@ pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<
     report
         .problems
         .extend(listing.damaged.iter().map(ToString::to_string));
-    let missing = store.missing_packs()?;
+    check_index(store, quick, monitor, &mut report)?;
+    let (missing, _damage_named_already) = store.missing_packs()?;
     for id in &missing {
         let path = store.folder().describe(&crate::layout::pack(*id));
         report
@@ -86,13 +88,26 @@ pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<
         check_packs(store, &missing, monitor, &mut report)?
     };
     walk_points(store, &listing.points, &missing, &bad, monitor, &mut report)?;
-    for segment in store.index().segments() {
-        if segment.has_damaged_filter() {
-            report.problems.push(format!(
-                "a filter of the index segment {} is damaged",
-                segment.id()
-            ));
-        }
-    }
     Ok(report)
+}
+
+/// Checks every segment: all of it, or, if `quick`, all but the pages of entries.
+fn check_index(
+    store: &Store,
+    quick: bool,
+    monitor: &dyn Monitor,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    for segment in store.index().segments() {
+        let damage = check_segment(segment, !quick, &|| monitor.stop_requested());
+        let said = damage.describe().into_iter();
+        let of = segment.path();
+        report
+            .problems
+            .extend(said.map(|what| format!("the index segment {of}: {what}")));
+    }
+    if monitor.stop_requested() {
+        return Err(Error::interrupted());
+    }
+    Ok(())
 }

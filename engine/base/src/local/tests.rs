@@ -28,6 +28,17 @@ fn published_names_are_never_replaced() {
 }
 
 #[test]
+fn new_files_are_for_their_owner_alone() {
+    let (temp, folder) = folder();
+    folder.create("small").unwrap().sync().unwrap();
+    folder.create_large("large").unwrap().sync().unwrap();
+    for name in ["small", "large"] {
+        let found = std::fs::metadata(temp.path().join(name)).unwrap();
+        assert_eq!(found.mode() & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
 fn locks_exclude_and_let_go() {
     let (_temp, folder) = folder();
     let first = folder.lock("l", LockMode::Shared, false).unwrap().unwrap();

@@ -14,6 +14,9 @@ use crate::store::Store;
 use cairn_base::units::to_u64;
 use cairn_base::{ChunkId, Kind, Result};
 
+/// Entries that are merged at most while a backup is under way: about a second's work. The rest waits until its point is published.
+const MERGED: u64 = 1 << 22;
+
 struct OpenPack {
     number: usize,
     writer: PackWriter,
@@ -200,7 +203,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
         }
         self.writer.published(self.taken);
         // What is public is safe whether or not segments can be merged.
-        match merge_segments(self.store, self.session) {
+        match merge_segments(self.store, self.session, MERGED) {
             Err(error) if error.kind() == Kind::Interrupted => Err(error),
             Err(error) => {
                 self.warnings

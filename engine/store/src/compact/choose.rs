@@ -1,7 +1,8 @@
 //! Which packs are merged: those of one kind and about one size, when there are many.
 
 use crate::contents::unindexed;
-use crate::index::segment::PackRow;
+use crate::index::PackRow;
+use crate::index::packs::PackRows;
 use crate::layout;
 use crate::pack::write::TARGET;
 use crate::pack::{FrameChecker, PackReader};
@@ -32,7 +33,12 @@ pub fn choose(store: &Store) -> Vec<Group> {
     let index = store.index();
     let mut groups: BTreeMap<(u32, usize), Group> = BTreeMap::new();
     let mut seen = HashSet::new();
-    for row in index.segments().iter().flat_map(|segment| segment.packs()) {
+    // What of a pack table does not check is left alone.
+    let tables = index
+        .segments()
+        .iter()
+        .map(|segment| PackRows::new(segment));
+    for row in tables.flatten().filter_map(Result::ok) {
         if let Some(tier) = tier(row.length)
             && !index.hidden().contains(&row.id)
             && seen.insert(row.id)
@@ -41,7 +47,7 @@ pub fn choose(store: &Store) -> Vec<Group> {
             let group = group.or_insert_with(|| Group {
                 packs: VecDeque::new(),
             });
-            group.packs.push_back(*row);
+            group.packs.push_back(row);
         }
     }
     groups.into_values().collect()

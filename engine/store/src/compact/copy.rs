@@ -2,8 +2,7 @@
 
 use crate::contents::places;
 use crate::frame::BuiltFrame;
-use crate::index::Entry;
-use crate::index::segment::PackRow;
+use crate::index::{Entry, PackRow};
 use crate::pack::{FrameChecker, PackReader, PackWriter, SealedPack, TocChunk, TocFrame};
 use crate::session::Session;
 use crate::store::Store;

@@ -1,6 +1,7 @@
 //! The end of packs that were replaced.
 
 use crate::index::Segment;
+use crate::index::packs::PackRows;
 use crate::layout::{self, INDEX};
 use crate::publish::sweep_segments;
 use crate::session::publish_lock;
@@ -56,8 +57,12 @@ fn unnamed(store: &Store, mut packs: HashSet<PackId>) -> Result<Unnamed> {
     let mut segments = HashSet::new();
     let mut look_at = |segment: &Segment| {
         segments.insert(segment.id());
-        for row in segment.packs() {
-            packs.remove(&row.id);
+        for row in PackRows::new(segment) {
+            match row {
+                Ok(row) => drop(packs.remove(&row.id)),
+                // It may name any of them.
+                Err(_) => packs.clear(),
+            }
         }
     };
     for segment in index.segments() {

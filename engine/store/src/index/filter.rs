@@ -1,21 +1,17 @@
-//! Filters: for each block of pages a binary fuse filter (Graf and Lemire, 2022) of the first eight bytes of the
-//! prefixes in it. Nine bits an entry; one look-up in 250 of an absent id passes.
+//! The filter of a block: a binary fuse filter (Graf and Lemire, 2022) of the first eight bytes of the prefixes in it. Ten
+//! bits an entry; one look-up in 256 of an absent id passes.
 //!
-//! Directory record of a filter, 56 bytes: offset of the fingerprints in the segment (u64), their length (u64),
-//! descriptor (20: seed u64, segment length u32, mask u32, segment count length u32), zero (4), checksum of the
-//! fingerprints (16).
+//! How to read it, 40 bytes in the block's page of fences: seed (u64), places in a part (u32), that less one (u32), places of first
+//! hashes (u32), number of fingerprints (u32), checksum of the fingerprints (16).
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use crate::hash::checksum;
-use cairn_base::units::to_u64;
-use cairn_base::{Error, Kind, Result, View};
-use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
+use crate::index::fuse::{Shape, fingerprint, hash};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Pages one filter stands for: about a million entries.
-pub const FILTER_PAGES: u64 = 8192;
-/// Bytes of a directory record.
-pub const RECORD_LEN: usize = 56;
-const DESCRIPTOR_LEN: usize = 20;
+/// Bytes of a record.
+pub const RECORD_LEN: usize = 40;
 
 /// The part of an id that filters look at.
 pub fn filter_key(prefix: &[u8; 16]) -> u64 {
@@ -23,128 +19,163 @@ pub fn filter_key(prefix: &[u8; 16]) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Where a filter lies and how it is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a filter is read.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
 pub struct FilterRecord {
-    /// In the segment, in bytes.
-    pub offset: u64,
-    /// In bytes.
-    pub length: u64,
-    descriptor: [u8; DESCRIPTOR_LEN],
+    seed: U64,
+    part: U32,
+    mask: U32,
+    firsts: U32,
+    length: U32,
     sum: [u8; 16],
 }
 
-/// Builds the filter of sorted, distinct keys: its record at `offset`, and its fingerprints.
-///
-/// # Errors
-/// [`Kind::Invalid`] if no filter is found in a thousand seeds, which no set of distinct keys makes happen.
-pub fn build(keys: &[u64], offset: u64) -> Result<(FilterRecord, Box<[u8]>)> {
-    let filter = BinaryFuse8::try_from(keys).map_err(|why| {
-        Error::new(
-            Kind::Invalid,
-            format!("cannot build an index filter: {why}"),
-        )
-    })?;
-    let mut descriptor = [0; DESCRIPTOR_LEN];
-    filter.dma_copy_descriptor_to(&mut descriptor);
-    let record = FilterRecord {
-        offset,
-        length: to_u64(filter.fingerprints.len()),
-        descriptor,
-        sum: checksum(&filter.fingerprints),
-    };
-    Ok((record, filter.fingerprints))
-}
+const _: () = assert!(size_of::<FilterRecord>() == RECORD_LEN);
 
 impl FilterRecord {
-    /// The bytes of the directory record.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(RECORD_LEN);
-        bytes.extend_from_slice(&self.offset.to_le_bytes());
-        bytes.extend_from_slice(&self.length.to_le_bytes());
-        bytes.extend_from_slice(&self.descriptor);
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&self.sum);
-        bytes
-    }
-
-    /// Decodes a directory record. What it says of the fingerprints is made safe to follow here, so that
-    /// no descriptor can lead beyond them.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`] if the geometry is impossible.
-    pub fn decode(bytes: &[u8]) -> Result<FilterRecord> {
-        let view = View::new(bytes, "index filter record", 0);
-        let record = FilterRecord {
-            offset: view.u64_le(0)?,
-            length: view.u64_le(8)?,
-            descriptor: view.array(16)?,
-            sum: view.array(40)?,
-        };
-        let (segment, mask, count) = (view.u32_le(24)?, view.u32_le(28)?, view.u32_le(32)?);
-        // h0 < count, h1 and h2 lie within the two segments behind it: the fingerprints must reach that far.
-        let needed = u64::from(count).saturating_add(u64::from(segment).saturating_mul(2));
-        let sane = segment.is_power_of_two()
-            && mask == segment.wrapping_sub(1)
-            && count > 0
-            && count.checked_rem(segment) == Some(0)
-            && needed <= record.length;
-        if sane {
-            Ok(record)
-        } else {
-            Err(view.damaged(24, "describes an impossible filter"))
+    /// Of a filter that was built.
+    pub fn new(shape: Shape, fingerprints: &[u8]) -> FilterRecord {
+        let length = u32::try_from(fingerprints.len()).unwrap_or(u32::MAX);
+        FilterRecord {
+            seed: U64::new(shape.seed),
+            part: U32::new(shape.part),
+            mask: U32::new(shape.part.wrapping_sub(1)),
+            firsts: U32::new(shape.firsts),
+            length: U32::new(length),
+            sum: checksum(fingerprints),
         }
     }
 
-    /// Whether these are the fingerprints that were written.
-    pub fn check(&self, fingerprints: &[u8]) -> bool {
-        checksum(fingerprints) == self.sum
+    /// Number of fingerprints, which is their length in bytes.
+    pub fn length(&self) -> usize {
+        usize::try_from(self.length.get()).unwrap_or(usize::MAX)
     }
 
-    /// Whether `key` may be in the set. `fingerprints` are those of this record.
+    fn shape(&self) -> Shape {
+        Shape {
+            seed: self.seed.get(),
+            part: self.part.get(),
+            firsts: self.firsts.get(),
+        }
+    }
+
+    /// Whether no key can lead beyond the fingerprints.
+    fn is_sound(&self) -> bool {
+        let (part, firsts) = (self.part.get(), self.firsts.get());
+        // First places lie below `firsts`, the others in the two parts behind: the fingerprints must reach that far.
+        let needed = u64::from(firsts).saturating_add(u64::from(part).saturating_mul(2));
+        part.is_power_of_two()
+            && self.mask.get() == part.wrapping_sub(1)
+            && firsts > 0
+            && firsts.checked_rem(part) == Some(0)
+            && needed <= u64::from(self.length.get())
+    }
+
+    /// Whether these are the fingerprints that were written, and can be asked.
+    pub fn check(&self, fingerprints: &[u8]) -> bool {
+        self.is_sound() && fingerprints.len() == self.length() && checksum(fingerprints) == self.sum
+    }
+
+    /// Whether `key` may be in the set. `fingerprints` are those of this record; where they end too soon every key may.
     pub fn may_hold(&self, fingerprints: &[u8], key: u64) -> bool {
-        to_u64(fingerprints.len()) < self.length
-            || BinaryFuse8Ref::from_dma(&self.descriptor, fingerprints).contains(&key)
+        let shape = self.shape();
+        let hash = hash(key, shape.seed);
+        let mut print = fingerprint(hash);
+        for place in shape.places(hash) {
+            match fingerprints.get(place) {
+                Some(other) => print ^= other,
+                None => return true,
+            }
+        }
+        print == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::fuse::FuseBuilder;
     use proptest::prelude::*;
+    use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
+
+    fn keys(count: u64) -> Vec<u64> {
+        (0..count)
+            .map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .collect()
+    }
+
+    impl From<[u8; RECORD_LEN]> for FilterRecord {
+        fn from(bytes: [u8; RECORD_LEN]) -> FilterRecord {
+            zerocopy::transmute!(bytes)
+        }
+    }
 
     #[test]
     fn finds_all_and_little_else() {
-        for count in [1u64, 2, 3, 10, 1000, 100_000] {
-            let keys: Vec<u64> = (0..count)
-                .map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                .collect();
-            let (record, prints) = build(&keys, 4096).unwrap();
-            let record = FilterRecord::decode(&record.encode()).unwrap();
-            assert!(record.check(&prints));
-            assert!(keys.iter().all(|key| record.may_hold(&prints, *key)));
-            let wrong = (0..100_000u64)
-                .filter(|i| record.may_hold(&prints, i.wrapping_mul(0x1234_5678_9abc_def1) ^ 1))
-                .count();
+        let mut builder = FuseBuilder::default();
+        for count in [0u64, 1, 2, 3, 10, 1000, 63_881, 150_000] {
+            let keys = keys(count);
+            let (shape, prints) = builder.build(&keys).unwrap();
+            let record = FilterRecord::new(shape, prints);
+            assert!(record.check(prints));
+            assert!(keys.iter().all(|key| record.may_hold(prints, *key)));
+            let others = (0..100_000u64).map(|i| i.wrapping_mul(0x1234_5678_9abc_def1) ^ 1);
+            let wrong = others.filter(|key| record.may_hold(prints, *key)).count();
             assert!(wrong < 1000, "{wrong} false positives of {count} keys");
+            assert!(!record.check(&prints[1..]));
+            let mut damaged = prints.to_vec();
+            damaged[0] ^= 1;
+            assert!(!record.check(&damaged));
+        }
+    }
+
+    #[test]
+    fn another_implementation_reads_ours_and_we_read_its() {
+        let keys = keys(63_881);
+        let mut builder = FuseBuilder::default();
+        let (shape, prints) = builder.build(&keys).unwrap();
+        let record = FilterRecord::new(shape, prints);
+        let theirs = BinaryFuse8Ref::from_dma(&record.as_bytes()[..20], prints);
+        let their_own = BinaryFuse8::try_from(&keys).unwrap();
+        let mut bytes = [0; RECORD_LEN];
+        their_own.dma_copy_descriptor_to(&mut bytes[..20]);
+        let length = u32::try_from(their_own.fingerprints.len()).unwrap();
+        bytes[20..24].copy_from_slice(&length.to_le_bytes());
+        bytes[24..].copy_from_slice(&checksum(&their_own.fingerprints));
+        let of_theirs = FilterRecord::from(bytes);
+        assert!(of_theirs.check(&their_own.fingerprints));
+        for key in keys.iter().copied().chain(0..100_000) {
+            assert_eq!(record.may_hold(prints, key), theirs.contains(&key));
+            let answer = of_theirs.may_hold(&their_own.fingerprints, key);
+            assert_eq!(answer, their_own.contains(&key));
         }
     }
 
     proptest! {
         #[test]
-        fn hostile_records_never_lead_out_of_bounds(bytes in proptest::collection::vec(any::<u8>(), RECORD_LEN), shift in 0u32..12, segments in 1u32..5, key: u64) {
-            let mut bytes = bytes;
-            let segment = 1u32 << shift;
-            bytes[24..28].copy_from_slice(&segment.to_le_bytes());
-            bytes[28..32].copy_from_slice(&(segment - 1).to_le_bytes());
-            bytes[32..36].copy_from_slice(&(segment * segments).to_le_bytes());
-            let length = u64::from(segment * (segments + 2));
-            bytes[8..16].copy_from_slice(&length.to_le_bytes());
-            let record = FilterRecord::decode(&bytes).unwrap();
-            let prints = vec![0; usize::try_from(length).unwrap()];
-            let _ = record.may_hold(&prints, key);
-            bytes[8..16].copy_from_slice(&(length - 1).to_le_bytes());
-            prop_assert!(FilterRecord::decode(&bytes).is_err());
+        fn hostile_records_never_lead_out_of_bounds(bytes: [u8; 20], rest: [u8; 20], shift in 0u32..12, parts in 1u32..5, key: u64) {
+            let mut record = [0; RECORD_LEN];
+            record[..20].copy_from_slice(&bytes);
+            record[20..].copy_from_slice(&rest);
+            let any = FilterRecord::from(record);
+            prop_assert!(any.may_hold(&[], key));
+            let _ = any.may_hold(&[0; 4096], key);
+            let part = 1u32 << shift;
+            record[8..12].copy_from_slice(&part.to_le_bytes());
+            record[12..16].copy_from_slice(&(part - 1).to_le_bytes());
+            record[16..20].copy_from_slice(&(part * parts).to_le_bytes());
+            let length = part * (parts + 2);
+            record[20..24].copy_from_slice(&length.to_le_bytes());
+            let sound = FilterRecord::from(record);
+            prop_assert!(sound.is_sound());
+            let all = vec![0; sound.length()];
+            let print = fingerprint(hash(key, sound.shape().seed));
+            prop_assert_eq!(sound.may_hold(&all, key), print == 0);
+            record[20..24].copy_from_slice(&(length - 1).to_le_bytes());
+            prop_assert!(!FilterRecord::from(record).is_sound());
         }
     }
 }

@@ -1,317 +1,137 @@
 //! An open segment: looked up in place.
 //!
-//! The last 256 bytes are the footer:
-//!
-//! | offset | bytes | what |
-//! |---|---|---|
-//! | 0 | 8 | magic `CAIRNIDX` |
-//! | 8 | 4 | version, 1 |
-//! | 12 | 4 | zero |
-//! | 16 | 16 | segment id |
-//! | 32 | 16 | store id |
-//! | 48 | 8 | number of entries |
-//! | 56 | 8 | number of pages; they begin at offset 0 |
-//! | 64 | 8 | offset of the fences: the first 8 bytes of each page's first prefix |
-//! | 72 | 8 | offset of the filter directory; the filters lie between fences and directory |
-//! | 80 | 8 | its length |
-//! | 88 | 8 | offset of the pack table |
-//! | 96 | 8 | number of packs; 32 bytes each: id (16), length (u64), kind (u32), zero (4) |
-//! | 104 | 16 | checksum of the fences |
-//! | 120 | 16 | checksum of the directory |
-//! | 136 | 16 | checksum of the pack table |
-//! | 152 | 88 | zero |
-//! | 240 | 16 | checksum of bytes 0-239 |
+//! Segment: blocks | pack table | first keys | footer. To open one is to read its footer and the first key of each block: 8
+//! bytes for 64,000 entries. Everything else is checked when it is first used.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use crate::hash::checksum;
-use crate::index::filter::{FILTER_PAGES, FilterRecord, RECORD_LEN, filter_key};
-use crate::index::page::{self, PAGE_ENTRIES, PAGE_LEN};
+use crate::index::block::BLOCK_PAGES;
+use crate::index::filter::filter_key;
+use crate::index::footer::{FOOTER_LEN, SegmentFooter};
+use crate::index::marks::Marks;
+use crate::index::page::{self, PAGE_LEN, PAGE_ROWS, PageKind, PageName};
 use crate::index::place::{Entry, Place};
+use crate::index::resident::{Resident, check, held_table};
+use crate::index::search::{first_not_below, guess};
+use crate::index::table::RawRow;
 use crate::layout;
-use crate::pack::PackKind;
 use cairn_base::units::to_u64;
-use cairn_base::{Error, Folder, PackId, Pages, Result, SegmentId, View};
-use std::ops::Range;
+use cairn_base::{Error, Folder, Pages, Result, SegmentId};
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of the footer.
-pub const FOOTER_LEN: usize = 256;
-const MAGIC: [u8; 8] = *b"CAIRNIDX";
-const VERSION: u32 = 1;
-const PACK_ROW: usize = 32;
+/// Numbers the segments that this process opened: what is held of one is never taken for another's.
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
-/// A row of the pack table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackRow {
-    /// The pack.
-    pub id: PackId,
-    /// Its sealed length in bytes.
-    pub length: u64,
-    /// What it holds.
-    pub kind: PackKind,
-}
-
-impl PackRow {
-    /// The bytes of the row.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(PACK_ROW);
-        bytes.extend_from_slice(&self.id.0);
-        bytes.extend_from_slice(&self.length.to_le_bytes());
-        bytes.extend_from_slice(&self.kind.code().to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes
-    }
-
-    fn decode(view: &View<'_>, at: usize) -> Result<PackRow> {
-        Ok(PackRow {
-            id: PackId(view.array(at)?),
-            length: view.u64_le(at.saturating_add(16))?,
-            kind: PackKind::from_code(view.u32_le(at.saturating_add(24))?)?,
-        })
-    }
-}
-
-/// The footer of a segment. Offsets and lengths in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SegmentFooter {
-    /// Its id.
-    pub segment: SegmentId,
-    /// The store it belongs to.
-    pub store: [u8; 16],
-    /// Number of entries.
-    pub entries: u64,
-    /// Number of pages.
-    pub pages: u64,
-    /// Where the fences begin.
-    pub fences_at: u64,
-    /// Where the filter directory begins.
-    pub directory_at: u64,
-    /// Its length.
-    pub directory_length: u64,
-    /// Where the pack table begins.
-    pub table_at: u64,
-    /// Rows of the pack table.
-    pub packs: u64,
-    /// Checksum of the fences.
-    pub fences_sum: [u8; 16],
-    /// Checksum of the directory.
-    pub directory_sum: [u8; 16],
-    /// Checksum of the pack table.
-    pub table_sum: [u8; 16],
-}
-
-impl SegmentFooter {
-    /// Where the fences end and the filters begin.
-    pub fn fences_end(&self) -> u64 {
-        self.fences_at.saturating_add(self.pages.saturating_mul(8))
-    }
-
-    /// Length of the whole segment.
-    pub fn length(&self) -> u64 {
-        self.table_at
-            .saturating_add(self.packs.saturating_mul(to_u64(PACK_ROW)))
-            .saturating_add(to_u64(FOOTER_LEN))
-    }
-
-    /// The last bytes of the segment.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(FOOTER_LEN);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&self.segment.0);
-        bytes.extend_from_slice(&self.store);
-        for number in [
-            self.entries,
-            self.pages,
-            self.fences_at,
-            self.directory_at,
-            self.directory_length,
-            self.table_at,
-            self.packs,
-        ] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes.extend_from_slice(&self.fences_sum);
-        bytes.extend_from_slice(&self.directory_sum);
-        bytes.extend_from_slice(&self.table_sum);
-        bytes.resize(FOOTER_LEN.saturating_sub(16), 0);
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum);
-        bytes
-    }
-
-    /// Decodes the footer of a segment of `length` bytes.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged), or [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for another version.
-    pub fn decode(bytes: &[u8], length: u64) -> Result<SegmentFooter> {
-        let base = length.saturating_sub(to_u64(FOOTER_LEN));
-        let view = View::new(bytes, "index segment footer", base);
-        if view.array::<8>(0)? != MAGIC {
-            return Err(view.damaged(0, "does not begin with its magic number"));
-        }
-        if view.array::<16>(240)? != checksum(view.slice(0, 240)?) {
-            return Err(view.damaged(240, "the checksum does not match"));
-        }
-        let version = view.u32_le(8)?;
-        if version != VERSION {
-            return Err(
-                Error::unsupported(format!("index segment version {version}"))
-                    .advise("use a newer version of cairn"),
-            );
-        }
-        let footer = SegmentFooter {
-            segment: SegmentId(view.array(16)?),
-            store: view.array(32)?,
-            entries: view.u64_le(48)?,
-            pages: view.u64_le(56)?,
-            fences_at: view.u64_le(64)?,
-            directory_at: view.u64_le(72)?,
-            directory_length: view.u64_le(80)?,
-            table_at: view.u64_le(88)?,
-            packs: view.u64_le(96)?,
-            fences_sum: view.array(104)?,
-            directory_sum: view.array(120)?,
-            table_sum: view.array(136)?,
-        };
-        let pages_end = footer.pages.checked_mul(to_u64(PAGE_LEN));
-        let fences_end = footer
-            .pages
-            .checked_mul(8)
-            .and_then(|length| footer.fences_at.checked_add(length));
-        let filters = footer.pages.div_ceil(FILTER_PAGES);
-        let directory = filters.checked_mul(to_u64(RECORD_LEN));
-        let full = footer.pages.saturating_mul(to_u64(PAGE_ENTRIES));
-        if pages_end != Some(footer.fences_at)
-            || fences_end.is_none_or(|end| end > footer.directory_at)
-            || directory != Some(footer.directory_length)
-            || footer.directory_at.checked_add(footer.directory_length) != Some(footer.table_at)
-            || footer.length() != length
-            || footer.entries > full
-        {
-            return Err(view.damaged(48, "its parts do not add up to the file"));
-        }
-        Ok(footer)
-    }
-}
-
-/// A part of the segment, if its checksum matches.
-fn check_part(pages: &dyn Pages, range: Range<u64>, sum: [u8; 16], what: &str) -> Result<Vec<u8>> {
-    let mut scratch = Vec::new();
-    let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-    let bytes = pages.bytes(range.start, length, &mut scratch)?;
-    if checksum(bytes) == sum {
-        Ok(bytes.to_vec())
-    } else {
-        Err(
-            Error::damaged(format!("the checksum of the {what} does not match"))
-                .at_offset(range.start),
-        )
-    }
-}
-
-fn open_filters(pages: &dyn Pages, footer: &SegmentFooter) -> Result<Vec<SegmentFilter>> {
-    let range = footer.directory_at..footer.table_at;
-    let directory = check_part(pages, range, footer.directory_sum, "filter directory")?;
-    let mut filters = Vec::new();
-    for record in directory.chunks_exact(RECORD_LEN) {
-        let record = FilterRecord::decode(record)?;
-        let end = record.offset.checked_add(record.length);
-        if record.offset < footer.fences_end() || end.is_none_or(|end| end > footer.directory_at) {
-            return Err(Error::damaged("an index filter lies outside its place"));
-        }
-        filters.push(SegmentFilter {
-            record,
-            state: AtomicU8::new(UNCHECKED),
-        });
-    }
-    Ok(filters)
-}
-
-/// State of a filter: nobody looked yet, good, or damaged (then every look-up goes to the pages).
-const UNCHECKED: u8 = 0;
-const GOOD: u8 = 1;
-const BAD: u8 = 2;
-
-struct SegmentFilter {
-    record: FilterRecord,
-    state: AtomicU8,
+/// What was checked of a mapped segment.
+struct Checked {
+    /// Pages of entries that are good.
+    pages: Marks,
+    /// Pages of the pack table that are good.
+    table: Marks,
+    /// Blocks whose fences and filter were looked at, and which of these are good.
+    blocks: Marks,
+    fences: Marks,
+    filters: Marks,
 }
 
 /// An open segment.
 pub struct Segment {
     footer: SegmentFooter,
     pages: Arc<dyn Pages>,
-    /// Fences and filters, where they are not mapped: bytes `fences_at..directory_at`.
-    loaded: Option<Vec<u8>>,
-    filters: Vec<SegmentFilter>,
-    lost_filters: bool,
-    packs: Vec<PackRow>,
+    /// The key of each block's first entry.
+    keys: Vec<u64>,
+    keys_were_damaged: bool,
+    checked: Checked,
+    number: u64,
     path: String,
 }
 
+/// How far a look-up came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    /// Nothing but filters.
+    Filters,
+    /// A page that might have held it and does not.
+    Pages,
+    /// An entry.
+    Entry,
+}
+
+/// A look-up on its way through a segment.
+struct Search<'s, 'f> {
+    prefix: &'s [u8; 16],
+    key: u64,
+    /// Nothing that was checked before is trusted, and filters are not asked.
+    doubt: bool,
+    found: &'f mut dyn FnMut(Place) -> ControlFlow<()>,
+    seen: Seen,
+    failed: Option<Error>,
+}
+
 impl Segment {
-    /// Opens a published segment and checks everything but the pages and filters, which are checked when used.
+    /// Opens a published segment.
     ///
     /// # Errors
-    /// [`Kind::NotFound`](cairn_base::Kind::NotFound) if it is gone, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it does not check.
+    /// [`Kind::NotFound`](cairn_base::Kind::NotFound) if it is gone, [`Kind::Damaged`](cairn_base::Kind::Damaged) if its footer does not check.
     pub fn open(folder: &dyn Folder, store: [u8; 16], id: SegmentId) -> Result<Segment> {
         let path = layout::segment(id);
         let shown = folder.describe(&path);
         let pages = folder.open_pages(&path)?;
-        Segment::check(pages, store, id, shown.clone()).map_err(|e| e.at_path(shown).with_id(id))
+        Segment::read(pages, store, id, shown.clone()).map_err(|e| e.at_path(shown).with_id(id))
     }
 
-    fn check(
+    fn read(
         pages: Arc<dyn Pages>,
         store: [u8; 16],
         id: SegmentId,
         path: String,
     ) -> Result<Segment> {
-        let mut scratch = Vec::new();
         let length = pages.size();
         let footer_at = length
             .checked_sub(to_u64(FOOTER_LEN))
             .ok_or_else(|| Error::damaged("an index segment is too short"))?;
-        let footer =
-            SegmentFooter::decode(pages.bytes(footer_at, FOOTER_LEN, &mut scratch)?, length)?;
+        let mut bytes = vec![0; FOOTER_LEN];
+        pages.read(footer_at, &mut bytes)?;
+        let footer = SegmentFooter::decode(&bytes, length)?;
         if footer.segment != id || footer.store != store {
             return Err(Error::damaged("an index segment lies under another's name"));
         }
-        check_part(
-            &*pages,
-            footer.fences_at..footer.fences_end(),
-            footer.fences_sum,
-            "fences",
-        )?;
-        let table_range = footer.table_at..footer_at;
-        let table = check_part(&*pages, table_range, footer.table_sum, "pack table")?;
-        let view = View::new(&table, "index pack table", footer.table_at);
-        let packs = (0..table.len())
-            .step_by(PACK_ROW)
-            .map(|at| PackRow::decode(&view, at))
-            .collect::<Result<Vec<_>>>()?;
-        // Without its filters a segment is slower, not useless.
-        let filters = open_filters(&*pages, &footer);
-        let mut loaded = None;
-        if pages.in_place().is_none() {
-            let length = footer.directory_at.saturating_sub(footer.fences_at);
-            let mut bytes = Vec::new();
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            pages.bytes(footer.fences_at, length, &mut bytes)?;
-            loaded = Some(bytes);
-        }
-        Ok(Segment {
+        // The footer's sizes add up to those of the file, so this is a small part of it.
+        let keys_length = footer_at.saturating_sub(footer.keys_at());
+        bytes.resize(usize::try_from(keys_length).unwrap_or(0), 0);
+        let whole =
+            pages.read(footer.keys_at(), &mut bytes).is_ok() && checksum(&bytes) == footer.keys_sum;
+        let mut segment = Segment {
+            checked: Checked {
+                pages: Marks::new(footer.blocks.pages),
+                table: Marks::new(footer.table_pages()),
+                blocks: Marks::new(footer.blocks.count()),
+                fences: Marks::new(footer.blocks.count()),
+                filters: Marks::new(footer.blocks.count()),
+            },
             footer,
             pages,
-            loaded,
-            lost_filters: filters.is_err(),
-            filters: filters.unwrap_or_default(),
-            packs,
+            keys: Vec::new(),
+            keys_were_damaged: !whole,
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
             path,
-        })
+        };
+        segment.keys = if whole {
+            let (keys, _) = bytes.as_chunks::<8>();
+            keys.iter().map(|key| u64::from_be_bytes(*key)).collect()
+        } else {
+            segment.gather_keys()?
+        };
+        Ok(segment)
+    }
+
+    /// The first keys, from the blocks themselves.
+    fn gather_keys(&self) -> Result<Vec<u64>> {
+        (0..self.footer.blocks.count())
+            .map(|block| self.fence(&self.resident(block, true), block, 0, true))
+            .collect()
     }
 
     /// Its id.
@@ -329,151 +149,295 @@ impl Segment {
         self.footer.length()
     }
 
-    /// The packs its entries lie in.
-    pub fn packs(&self) -> &[PackRow] {
-        &self.packs
+    /// Its footer.
+    pub fn footer(&self) -> &SegmentFooter {
+        &self.footer
     }
 
-    /// A range of the fences and filters, borrowed.
-    fn resident(&self, range: Range<u64>) -> &[u8] {
-        let (bytes, base) = match (&self.loaded, self.pages.in_place()) {
-            (Some(loaded), _) => (&loaded[..], self.footer.fences_at),
-            (None, Some(all)) => (all, 0),
-            (None, None) => (&[][..], 0),
-        };
-        let index =
-            |offset: u64| usize::try_from(offset.saturating_sub(base)).unwrap_or(usize::MAX);
-        bytes
-            .get(index(range.start)..index(range.end))
-            .unwrap_or_default()
+    /// Where it lies, for messages.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
-    /// Tells `found` every place of the chunk whose id begins with `prefix`.
+    /// Whether the first keys did not check and had to be gathered.
+    pub fn keys_were_damaged(&self) -> bool {
+        self.keys_were_damaged
+    }
+
+    /// The key of a block's first entry.
+    pub fn first_key(&self, block: u64) -> Option<u64> {
+        let block = usize::try_from(block).ok()?;
+        self.keys.get(block).copied()
+    }
+
+    /// The bytes of the file, not checked.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a page that may hold it does not check.
-    pub fn look_up(&self, prefix: &[u8; 16], found: &mut dyn FnMut(Place)) -> Result<()> {
-        let key = filter_key(prefix);
-        let Some(mut number) = self.first_page(key) else {
-            return Ok(());
+    /// [`Kind::Io`](cairn_base::Kind::Io) if they cannot be read.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.pages
+            .read(offset, buffer)
+            .map_err(|e| e.at_path(&self.path))
+    }
+
+    /// Hints that these bytes of the file are read soon, as far as there are any.
+    pub fn will_need(&self, range: Range<u64>) {
+        let end = range.end.min(self.footer.length());
+        let length = usize::try_from(end.saturating_sub(range.start)).unwrap_or(0);
+        if length > 0 {
+            self.pages.will_need(range.start, length);
+        }
+    }
+
+    /// The name of one of its pages.
+    pub fn name(&self, kind: PageKind, number: u64) -> PageName {
+        PageName {
+            segment: self.footer.segment,
+            kind,
+            number,
+        }
+    }
+
+    /// Tells `found` the places of the chunk whose id begins with `prefix`, until it breaks off.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a page that may hold one does not check.
+    pub fn look_up(
+        &self,
+        prefix: &[u8; 16],
+        found: &mut dyn FnMut(Place) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mapped = self.pages.in_place().is_some();
+        let mut search = Search {
+            prefix,
+            key: filter_key(prefix),
+            doubt: mapped && self.pages.lost_pages(),
+            found,
+            seen: Seen::Filters,
+            failed: None,
         };
-        let mut scratch = Vec::new();
-        loop {
-            if self.may_hold(number, key) {
-                let entries = self.page(number, &mut scratch)?;
-                let from = entries.partition_point(|entry| entry.prefix < *prefix);
-                for entry in entries.iter().skip(from) {
-                    if entry.prefix != *prefix {
-                        return Ok(());
-                    }
-                    found(self.place_of(entry)?);
-                }
-            }
-            // The next page can only matter if it begins with the same key.
-            number = number.saturating_add(1);
-            if self.fence(number).is_none_or(|fence| fence > key) {
+        let walked = self.walk(&mut search);
+        // See `marks`: that there is no entry is not said on trust, and not after a page was lost in between.
+        let unsure = match search.seen {
+            Seen::Filters => self.pages.lost_pages(),
+            Seen::Pages => true,
+            Seen::Entry => false,
+        };
+        if mapped && !search.doubt && unsure && walked.is_ok() && search.failed.is_none() {
+            search.doubt = true;
+            self.walk(&mut search)?;
+        } else {
+            walked?;
+        }
+        search.failed.map_or(Ok(()), Err)
+    }
+
+    fn walk(&self, search: &mut Search<'_, '_>) -> Result<()> {
+        // The last block that begins below the key, then those that begin with it: equal keys may lie in several.
+        let after = self.keys.partition_point(|first| *first < search.key);
+        let start = after.saturating_sub(1);
+        for (block, first) in (0u64..).zip(&self.keys).skip(start) {
+            if *first > search.key {
                 return Ok(());
             }
+            let resident = self.resident(block, search.doubt);
+            if !search.doubt && !resident.may_hold(search.key) {
+                continue;
+            }
+            if self.walk_block(block, &resident, search)?.is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Breaks off behind the last entry that can matter.
+    fn walk_block(
+        &self,
+        block: u64,
+        resident: &Resident<'_>,
+        search: &mut Search<'_, '_>,
+    ) -> Result<ControlFlow<()>> {
+        let count = self.footer.blocks.pages_in(block);
+        let fence = |page| self.fence(resident, block, page, search.doubt);
+        let from = self.first_key(block).unwrap_or(0);
+        let to = self.first_key(block.saturating_add(1)).unwrap_or(u64::MAX);
+        let at = guess(search.key, from, to, count);
+        let after = first_not_below(count, at, |page| Ok(fence(page)? < search.key))?;
+        let mut page = after.saturating_sub(1);
+        let mut scratch = Vec::new();
+        loop {
+            let number = block.saturating_mul(BLOCK_PAGES).saturating_add(page);
+            search.seen = search.seen.max(Seen::Pages);
+            match self.page(number, search.doubt, &mut scratch) {
+                Ok(entries) if self.search_page(entries, search).is_break() => {
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(_) => {}
+                // The next page may begin with it.
+                Err(error) => search.failed = Some(error),
+            }
+            page = page.saturating_add(1);
+            if page >= count {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if self.fence(resident, block, page, search.doubt)? > search.key {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+
+    fn search_page(&self, entries: &[Entry], search: &mut Search<'_, '_>) -> ControlFlow<()> {
+        let from = entries.partition_point(|entry| entry.prefix < *search.prefix);
+        for entry in entries.iter().skip(from) {
+            if entry.prefix != *search.prefix {
+                return ControlFlow::Break(());
+            }
+            search.seen = Seen::Entry;
+            match self.place_of(entry) {
+                Ok(place) => (search.found)(place)?,
+                Err(error) => search.failed = Some(error),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Fences and filter of a block. In doubt the fences are checked again, and the filter is not used.
+    fn resident(&self, block: u64, doubt: bool) -> Resident<'_> {
+        let name = self.name(PageKind::Fences, block);
+        let at = self.footer.blocks.fences_at(block);
+        let next = block.saturating_add(1);
+        let end = if next < self.footer.blocks.count() {
+            self.footer.blocks.page_at(next.saturating_mul(BLOCK_PAGES))
+        } else {
+            self.footer.table_at
+        };
+        let length = usize::try_from(end.saturating_sub(at)).unwrap_or(0);
+        let Some(all) = self.pages.in_place() else {
+            return Resident::held((self.number, block), name, || {
+                let mut bytes = vec![0; length];
+                self.read_at(at, &mut bytes)?;
+                Ok(bytes)
+            });
+        };
+        let bytes = usize::try_from(at)
+            .ok()
+            .and_then(|at| all.get(at..at.checked_add(length)?))
+            .unwrap_or_default();
+        if doubt {
+            let page = bytes.get(..PAGE_LEN).unwrap_or_default();
+            return Resident::in_place(bytes, page::check(page, name).is_ok(), false);
+        }
+        let checked = &self.checked;
+        if checked.blocks.has(block) {
+            let (fences, filter) = (checked.fences.has(block), checked.filters.has(block));
+            return Resident::in_place(bytes, fences, filter);
+        }
+        self.pages.will_need(at, length);
+        let (fences, filter) = check(bytes, name);
+        if fences {
+            checked.fences.set(block);
+        }
+        if filter {
+            checked.filters.set(block);
+        }
+        // Last. A thread that sees this one first takes both for damaged and goes to the pages: slower, once.
+        checked.blocks.set(block);
+        Resident::in_place(bytes, fences, filter)
+    }
+
+    /// The key of the first entry of page `page` of a block: from the fences, or, if these are damaged, from the page.
+    fn fence(&self, resident: &Resident<'_>, block: u64, page: u64, doubt: bool) -> Result<u64> {
+        if let Some(fence) = resident.fence(page) {
+            return Ok(fence);
+        }
+        let number = block.saturating_mul(BLOCK_PAGES).saturating_add(page);
+        let mut scratch = Vec::new();
+        let entries = self.page(number, doubt, &mut scratch)?;
+        match entries.first() {
+            Some(entry) => Ok(filter_key(&entry.prefix)),
+            None => Err(Error::damaged("a page of the index is empty").at_path(&self.path)),
+        }
+    }
+
+    /// The entries of page `number`. Checked, unless it is mapped, was checked before and there is no doubt.
+    fn page<'a>(
+        &'a self,
+        number: u64,
+        doubt: bool,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [Entry]> {
+        let offset = self.footer.blocks.page_at(number);
+        let bytes = self.pages.bytes(offset, PAGE_LEN, scratch)?;
+        let trusted = self.pages.in_place().is_some() && !doubt && self.checked.pages.has(number);
+        if !trusted {
+            page::check(bytes, self.name(PageKind::Entries, number))
+                .map_err(|e| self.explain(e, offset))?;
+            self.checked.pages.set(number);
+        }
+        page::rows(bytes).map_err(|e| self.explain(e, offset))
+    }
+
+    fn explain(&self, error: Error, offset: u64) -> Error {
+        let error = error.at_path(&self.path).at_offset(offset);
+        if self.pages.lost_pages() {
+            error.advise("the file could not be read: check the disk of the store")
+        } else {
+            error.advise("run `cairn verify`")
         }
     }
 
     /// The place of an entry of this segment.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it names a pack that is not in the table.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it names a pack that is not in the table, or if that page of the table does not check.
     pub fn place_of(&self, entry: &Entry) -> Result<Place> {
-        let row = usize::try_from(entry.pack_number())
-            .ok()
-            .and_then(|number| self.packs.get(number));
-        match row {
-            Some(row) => Ok(entry.place(row.id)),
-            None => Err(
-                Error::damaged("an index entry names a pack that is not in the table")
-                    .at_path(&self.path),
-            ),
-        }
-    }
-
-    fn fence(&self, page: u64) -> Option<u64> {
-        if page >= self.footer.pages {
-            return None;
-        }
-        let at = self.footer.fences_at.saturating_add(page.saturating_mul(8));
-        let bytes = self.resident(at..at.saturating_add(8));
-        Some(u64::from_be_bytes(bytes.try_into().ok()?))
-    }
-
-    /// The first page that may hold `key`: the last one whose fence is below it (equal keys may begin there), or the
-    /// first one at all if its fence is equal.
-    fn first_page(&self, key: u64) -> Option<u64> {
-        let (mut low, mut high) = (0u64, self.footer.pages);
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.fence(middle)? < key {
-                low = middle.saturating_add(1);
-            } else {
-                high = middle;
-            }
-        }
-        // `low` is the first page whose fence is not below the key.
-        match low.checked_sub(1) {
-            Some(before) => Some(before),
-            None => (self.fence(0)? == key).then_some(0),
-        }
-    }
-
-    fn may_hold(&self, page: u64, key: u64) -> bool {
-        let index = page.checked_div(FILTER_PAGES).unwrap_or(0);
-        let Some(filter) = usize::try_from(index)
-            .ok()
-            .and_then(|i| self.filters.get(i))
-        else {
-            return true;
+        let unknown = || {
+            Error::damaged("an index entry names a pack that is not in the table")
+                .at_path(&self.path)
         };
-        let record = &filter.record;
-        let prints = self.resident(record.offset..record.offset.saturating_add(record.length));
-        match filter.state.load(Ordering::Acquire) {
-            GOOD => {}
-            BAD => return true,
-            _ => {
-                let state = if record.check(prints) { GOOD } else { BAD };
-                filter.state.store(state, Ordering::Release);
-                if state == BAD {
-                    return true;
-                }
-            }
+        let rows = to_u64(PAGE_ROWS);
+        let number = u64::from(entry.pack_number());
+        let page = number.checked_div(rows).unwrap_or(0);
+        let row = usize::try_from(number.checked_rem(rows).unwrap_or(0)).unwrap_or(0);
+        if page >= self.footer.table_pages() {
+            return Err(unknown());
         }
-        record.may_hold(prints, key)
+        let find = |bytes: &[u8]| {
+            let rows = page::rows::<RawRow>(bytes)?;
+            rows.get(row).map(|row| row.id()).ok_or_else(unknown)
+        };
+        let offset = self.table_page_at(page);
+        if self.pages.in_place().is_none() {
+            let bytes = held_table((self.number, page), || self.checked_table_page(page))?;
+            return Ok(entry.place(find(&bytes)?));
+        }
+        let mut scratch = Vec::new();
+        let bytes = self.pages.bytes(offset, PAGE_LEN, &mut scratch)?;
+        // A row that changes after it was checked names no pack, or another one: reading it fails.
+        if !self.checked.table.has(page) || self.pages.lost_pages() {
+            page::check(bytes, self.name(PageKind::Packs, page))
+                .map_err(|e| self.explain(e, offset))?;
+            self.checked.table.set(page);
+        }
+        Ok(entry.place(find(bytes)?))
     }
 
-    /// Whether a filter was found damaged; look-ups go on without it.
-    pub fn has_damaged_filter(&self) -> bool {
-        self.lost_filters
-            || self
-                .filters
-                .iter()
-                .any(|filter| filter.state.load(Ordering::Acquire) == BAD)
+    fn table_page_at(&self, page: u64) -> u64 {
+        let within = page.saturating_mul(to_u64(PAGE_LEN));
+        self.footer.table_at.saturating_add(within)
     }
 
-    /// The entries of a page, checked.
+    /// A page of the pack table, read from the file and checked.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it does not check.
-    pub fn page<'a>(&'a self, number: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [Entry]> {
-        let offset = number.saturating_mul(to_u64(PAGE_LEN));
-        let bytes = self.pages.bytes(offset, PAGE_LEN, scratch)?;
-        page::decode(bytes, number).map_err(|error| {
-            let error = error.at_path(&self.path).at_offset(offset);
-            if self.pages.lost_pages() {
-                error.advise("the file could not be read: check the disk of the store")
-            } else {
-                error.advise("run `cairn verify`")
-            }
-        })
-    }
-
-    /// Number of pages.
-    pub fn page_count(&self) -> u64 {
-        self.footer.pages
+    pub fn checked_table_page(&self, page: u64) -> Result<Vec<u8>> {
+        let offset = self.table_page_at(page);
+        let mut bytes = vec![0; PAGE_LEN];
+        self.read_at(offset, &mut bytes)?;
+        page::check(&bytes, self.name(PageKind::Packs, page))
+            .map_err(|e| self.explain(e, offset))?;
+        Ok(bytes)
     }
 }

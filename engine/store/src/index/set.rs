@@ -1,15 +1,17 @@
 //! All live segments together, as one generation of `state` lists them.
 
+use crate::index::packs::AllPacks;
 use crate::index::place::Place;
-use crate::index::segment::{PackRow, Segment};
+use crate::index::segment::Segment;
 use cairn_base::{ChunkId, PackId, Result};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// The segments of one generation. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct IndexSet {
-    segments: Vec<Arc<Segment>>,
+    segments: Arc<Vec<Arc<Segment>>>,
     /// Places in these packs are not answered: condemned, gone, or not as long as when they were sealed.
     hidden: Arc<HashSet<PackId>>,
 }
@@ -18,7 +20,7 @@ impl IndexSet {
     /// These segments; places in `hidden` packs are not answered.
     pub fn new(segments: Vec<Arc<Segment>>, hidden: HashSet<PackId>) -> IndexSet {
         IndexSet {
-            segments,
+            segments: Arc::new(segments),
             hidden: Arc::new(hidden),
         }
     }
@@ -33,26 +35,41 @@ impl IndexSet {
         &self.hidden
     }
 
+    /// Tells `found` the places of a chunk, those of the newest segments first, until it breaks off. An error if it did not, and
+    /// a page that may hold one does not check.
+    fn look_up(&self, id: &ChunkId, found: &mut dyn FnMut(Place) -> ControlFlow<()>) -> Result<()> {
+        let prefix = id.prefix();
+        let mut failed = Ok(());
+        for segment in self.segments.iter().rev() {
+            let mut enough = ControlFlow::Continue(());
+            let result = segment.look_up(&prefix, &mut |place| {
+                if !self.hidden.contains(&place.pack) {
+                    enough = found(place);
+                }
+                enough
+            });
+            if enough.is_break() {
+                return Ok(());
+            }
+            if result.is_err() {
+                failed = result;
+            }
+        }
+        failed
+    }
+
     /// Every place of a chunk, in the newest segments first. Empty if it is not stored.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was not found and a page that may hold it does not check.
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
-        let prefix = id.prefix();
         let mut places = Vec::new();
-        let mut failed = None;
-        for segment in self.segments.iter().rev() {
-            let result = segment.look_up(&prefix, &mut |place| {
-                if !self.hidden.contains(&place.pack) {
-                    places.push(place);
-                }
-            });
-            if let Err(error) = result {
-                failed = Some(error);
-            }
-        }
-        match failed {
-            Some(error) if places.is_empty() => Err(error),
+        let result = self.look_up(id, &mut |place| {
+            places.push(place);
+            ControlFlow::Continue(())
+        });
+        match result {
+            Err(error) if places.is_empty() => Err(error),
             _ => Ok(places),
         }
     }
@@ -60,20 +77,27 @@ impl IndexSet {
     /// Whether a chunk of this length is stored.
     ///
     /// # Errors
-    /// As [`places`](IndexSet::places).
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was not found and a page that may hold it does not check.
     pub fn holds(&self, id: &ChunkId, length: u32) -> Result<bool> {
-        Ok(self.places(id)?.iter().any(|place| place.length == length))
+        let mut holds = false;
+        let result = self.look_up(id, &mut |place| {
+            holds = place.length == length;
+            if holds {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        if holds {
+            Ok(true)
+        } else {
+            result.map(|()| false)
+        }
     }
 
-    /// Every pack that a segment names, once.
-    pub fn packs(&self) -> Vec<PackRow> {
-        let mut seen = HashSet::new();
-        self.segments
-            .iter()
-            .flat_map(|segment| segment.packs())
-            .filter(|row| seen.insert(row.id))
-            .copied()
-            .collect()
+    /// Every pack that a segment names, once, ascending. An error for each page of a pack table that does not check.
+    pub fn packs(&self) -> AllPacks<'_> {
+        AllPacks::of(&self.segments)
     }
 
     /// Number of entries in all segments.

@@ -1,7 +1,7 @@
 //! Whether the packs are there.
 
-use crate::index::segment::PackRow;
-use crate::index::{IndexSet, Segment};
+use crate::index::packs::AllPacks;
+use crate::index::{IndexSet, PackRow, Segment};
 use crate::layout;
 use crate::store::Store;
 use cairn_base::{Folder, FolderStamp, Kind, PackId, Result};
@@ -38,12 +38,11 @@ struct Tally {
 
 impl Store {
     /// Every pack that a segment names and that look-ups answer or would answer if it were there: not those that the state
-    /// says are condemned or replaced.
+    /// says are condemned or replaced. What of the pack tables does not check is left out.
     pub fn live_packs(&self) -> Vec<PackRow> {
         let (index, unanswered) = self.named_packs();
-        let mut packs = index.packs();
-        packs.retain(|row| !unanswered.contains(&row.id));
-        packs
+        let known = index.packs().filter_map(Result::ok);
+        known.filter(|row| !unanswered.contains(&row.id)).collect()
     }
 
     fn named_packs(&self) -> (IndexSet, HashSet<PackId>) {
@@ -51,11 +50,11 @@ impl Store {
         (current.index.clone(), current.state.unanswered_packs())
     }
 
-    /// Live packs that are gone or do not have their sealed length. Looks at each.
+    /// Live packs that are gone or do not have their sealed length, and what of the pack tables is damaged. Looks at each.
     ///
     /// # Errors
     /// As the folder reports, but for files that are not there.
-    pub fn missing_packs(&self) -> Result<HashSet<PackId>> {
+    pub fn missing_packs(&self) -> Result<(HashSet<PackId>, Vec<String>)> {
         self.look_for_packs(false)
     }
 
@@ -64,18 +63,23 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::missing_packs`].
-    pub(super) fn newly_missing_packs(&self) -> Result<HashSet<PackId>> {
+    pub(super) fn newly_missing_packs(&self) -> Result<(HashSet<PackId>, Vec<String>)> {
         self.look_for_packs(true)
     }
 
-    fn look_for_packs(&self, remember: bool) -> Result<HashSet<PackId>> {
+    fn look_for_packs(&self, remember: bool) -> Result<(HashSet<PackId>, Vec<String>)> {
         let generation = self.generation();
         let (index, unanswered) = self.named_packs();
-        let rows = || {
-            let rows = index.segments().iter().flat_map(|s| s.packs());
-            rows.filter(|row| unanswered.is_empty() || !unanswered.contains(&row.id))
-        };
-        let tallies = tally(rows());
+        let mut rows = Vec::new();
+        let mut damage = Vec::new();
+        for row in index.packs() {
+            match row {
+                Ok(row) if unanswered.contains(&row.id) => {}
+                Ok(row) => rows.push(row),
+                Err(error) => damage.push(format!("a part of the index is lost: {error}")),
+            }
+        }
+        let tallies = tally(&rows);
         let before = if remember {
             self.presence.folders.lock().clone()
         } else {
@@ -90,7 +94,8 @@ impl Store {
             let (before, now) = (before.get(at), now.get(at));
             before.is_some_and(|before| before.is_some() && Some(before) == now)
         };
-        let wanted: Vec<PackRow> = rows().filter(|row| !known(row)).copied().collect();
+        let mut wanted = rows;
+        wanted.retain(|row| !known(row));
         let mut missing = look_at(&*self.folder, &wanted)?;
         for id in &missing {
             if let Some(slot) = now.get_mut(folder_of(*id)) {
@@ -105,7 +110,7 @@ impl Store {
             let live: HashSet<PackId> = self.live_packs().iter().map(|row| row.id).collect();
             missing.retain(|id| live.contains(id));
         }
-        Ok(missing)
+        Ok((missing, damage))
     }
 
     /// What is to be remembered of a folder if all its packs are there; taken before they are looked at.
@@ -142,10 +147,9 @@ impl Store {
     }
 }
 
-/// Whether a segment names the pack.
+/// Whether a segment names the pack, or may name it in a part of its table that does not check.
 pub(super) fn names(segments: &[Arc<Segment>], id: PackId) -> bool {
-    let mut rows = segments.iter().flat_map(|segment| segment.packs());
-    rows.any(|row| row.id == id)
+    AllPacks::of(segments).any(|row| row.map_or(true, |row| row.id == id))
 }
 
 fn folder_of(id: PackId) -> usize {
@@ -153,7 +157,7 @@ fn folder_of(id: PackId) -> usize {
     usize::from(first)
 }
 
-fn tally<'a>(rows: impl Iterator<Item = &'a PackRow>) -> Vec<Tally> {
+fn tally(rows: &[PackRow]) -> Vec<Tally> {
     let mut tallies = vec![Tally::default(); 256];
     for row in rows {
         if let Some(tally) = tallies.get_mut(folder_of(row.id)) {

@@ -1,7 +1,7 @@
 //! Reading every pack: each frame against its tag, each chunk against its id, and whether the index knows it.
 
 use crate::contents::unindexed;
-use crate::index::segment::PackRow;
+use crate::index::PackRow;
 use crate::pack::{FrameChecker, PackReader};
 use crate::store::Store;
 use crate::verify::VerifyReport;

@@ -1,10 +1,11 @@
 //! Many small packs become few; what cannot be checked is left alone.
 
-use crate::kit::{Kit, R, TestDisk, files, files_in, noise};
+use crate::kit::{Kit, R, TestDisk, files, files_in, noise, open_disk};
 use crate::tidying::*;
-use cairn_base::{LocalFolder, LockMode, Monitor, Silent};
+use cairn_base::{LocalFolder, LockMode, Monitor, PackId, Silent};
 use cairn_store::compact::tidy_up;
-use cairn_store::{Session, SessionKind, catalog, layout, verify};
+use cairn_store::tree::Spot;
+use cairn_store::{Point, Session, SessionKind, Store, catalog, layout, verify};
 use std::sync::Arc;
 
 #[test]
@@ -72,26 +73,36 @@ fn few_small_packs_stay_as_they_are() {
     assert_eq!(files_in(kit.path(), "packs"), before);
 }
 
+/// The pack in which the first chunk of a point lies.
+fn data_pack(store: &Arc<Store>, point: &Point) -> PackId {
+    let disk = open_disk(store, point, "disk0");
+    let Spot::Leaf(id) = disk.tree().locate(0).unwrap() else {
+        panic!("the disk begins with a hole");
+    };
+    let leaf = disk.tree().leaf(0, id).unwrap();
+    let chunk = leaf.extents.iter().find_map(|extent| extent.chunk).unwrap();
+    store.index().places(&chunk).unwrap()[0].pack
+}
+
 #[test]
 fn a_damaged_small_pack_is_left_alone() {
     for damage in ["flip", "cut", "swap"] {
         let kit = Kit::new();
         let points = small_backups(&kit, 20);
         let store = open(kit.path());
-        // The pack with the data of the fourth backup.
-        let rows = store.live_packs();
-        let victim = kit.path().join(layout::pack(rows[6].id));
+        let (fourth, fifth) = (data_pack(&store, &points[3]), data_pack(&store, &points[4]));
+        let victim = kit.path().join(layout::pack(fourth));
         let mut bytes = std::fs::read(&victim).unwrap();
         match damage {
             "flip" => bytes[5000] ^= 1,
             "cut" => bytes.truncate(9000),
-            _ => bytes = std::fs::read(kit.path().join(layout::pack(rows[8].id))).unwrap(),
+            _ => bytes = std::fs::read(kit.path().join(layout::pack(fifth))).unwrap(),
         }
         std::fs::write(&victim, &bytes).unwrap();
         let warnings = tidy(Arc::new(LocalFolder::new(kit.path()))).unwrap();
         assert!(!warnings.is_empty(), "{damage}");
         // The others are seen to be shorter or longer before they are opened.
-        let name = rows[6].id.to_string();
+        let name = fourth.to_string();
         let named = warnings.iter().any(|warning| warning.contains(&name));
         assert_eq!(named, damage == "flip", "{damage}: {warnings:?}");
         assert_eq!(std::fs::read(&victim).unwrap(), bytes, "{damage}");

@@ -25,7 +25,7 @@ fn fail_calls(kit: &Kit, points: &[Point], from: u64, to: u64) -> bool {
         tidy_at(without.path());
         tidy_at(without.path());
         assert_all_read_back(&open(without.path()), points, &what);
-        assert!(open(without.path()).missing_packs().unwrap().is_empty());
+        assert!(open(without.path()).missing_packs().unwrap().0.is_empty());
     }
     assert_all_read_back(&open(copy.path()), points, &what);
     assert_eq!(tidy_at(copy.path()), [""; 0], "{what}");
@@ -84,7 +84,7 @@ fn a_slot_that_is_lost_later_loses_nothing() {
             assert_all_read_back(&open(kit.path()), &points, slot);
             let report = verify(&open(kit.path()), false, &Silent).unwrap();
             assert!(report.is_clean(), "{slot} {more}: {report:?}");
-            assert!(open(kit.path()).missing_packs().unwrap().is_empty());
+            assert!(open(kit.path()).missing_packs().unwrap().0.is_empty());
         }
     }
 }

@@ -54,10 +54,8 @@ fn packs_that_were_renamed_but_never_listed_are_swept() {
     )
     .unwrap();
     let sealed = pack.seal().unwrap();
-    let _listed_ones_stay = session.announce(
-        &[sealed.id, kit.store.index().packs()[0].id],
-        SegmentId([9; 16]),
-    );
+    let named = kit.store.index().packs().next().unwrap().unwrap().id;
+    let _listed_ones_stay = session.announce(&[sealed.id, named], SegmentId([9; 16]));
     folder
         .create_folder(&cairn_store::layout::pack_folder(sealed.id))
         .unwrap();

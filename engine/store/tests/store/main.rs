@@ -1,4 +1,4 @@
-//! The store as a whole: backups, points, damage, sessions.
+//! The store as a whole: backups, points, damage, sessions, and the index by itself.
 
 #[cfg(test)]
 mod backups;
@@ -14,6 +14,8 @@ mod compaction_faults;
 mod crashes;
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod index;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]

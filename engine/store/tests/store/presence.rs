@@ -32,7 +32,7 @@ fn folders_that_did_not_change_are_not_looked_into_again() {
     kit.backup("n", TestDisk::new(noise(50_000, 9)));
     let looks = folder.looks() - 8;
     assert!((2..8).contains(&looks), "only where packs came: {looks}");
-    assert_eq!(kit.store.missing_packs().unwrap().len(), 0);
+    assert_eq!(kit.store.missing_packs().unwrap().0.len(), 0);
     assert!(folder.looks() >= 18, "a verification looks at each");
 }
 
