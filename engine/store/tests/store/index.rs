@@ -412,6 +412,30 @@ fn merged_segments_hold_what_their_sources_held_once() {
 }
 
 #[test]
+fn chunks_that_lie_in_many_places_make_no_shorter_blocks() {
+    // As when several processes store the same chunks at the same time: few keys, so the filters are small.
+    let mut all = Vec::new();
+    for id in ids(30_000, 15) {
+        for copy in 0..5u32 {
+            let mut id = id;
+            id.0[28..].copy_from_slice(&(copy * 40_503_001).to_le_bytes());
+            all.push(id);
+        }
+    }
+    let made = Made::of(all);
+    for mapped in [true, false] {
+        let segment = made.open(mapped).unwrap();
+        assert_eq!(check(&segment), SegmentDamage::default());
+        let index = one(&segment);
+        for copies in made.ids.chunks(5).step_by(11) {
+            let found: HashSet<Place> = index.places(&copies[0]).unwrap().into_iter().collect();
+            let expected: HashSet<Place> = copies.iter().map(|id| place(id, 300)).collect();
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
 fn replaced_packs_are_left_out_of_a_merge() {
     let temp = tempfile::tempdir().unwrap();
     let folder = LocalFolder::new(temp.path());
