@@ -19,7 +19,7 @@ const TIERS: [u64; 6] = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, SMALL]
 /// Packs below this are small.
 const SMALL: u64 = 28 << 20;
 
-/// Packs of one kind and tier, oldest first.
+/// Packs of one kind and tier, those of the oldest segments first.
 pub struct Group {
     packs: VecDeque<PackRow>,
 }
