@@ -1,8 +1,8 @@
 //! Stores that vanish, disks that are easily made, and what their files look like.
 
 use cairn::{
-    BackupOptions, DiskImage, ImageFormat, Monitor, PointView, ReadAt, RestoreOptions,
-    Silent, Stage, Store,
+    BackupOptions, DiskImage, ImageFormat, Monitor, PointView, ReadAt, RestoreOptions, Silent,
+    Stage, Store,
 };
 use cairn_base::read_at::read_vec;
 use rustix::fs::{SeekFrom, seek};
