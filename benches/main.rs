@@ -13,6 +13,7 @@ mod guest;
 mod index;
 mod put;
 mod read;
+mod restore;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::time::Duration;
@@ -28,6 +29,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, index::index_lookup, guest::guest_walk, catalog::catalog
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, index::index_lookup, guest::guest_walk, catalog::catalog
 }
 criterion_main!(all);

@@ -1,19 +1,25 @@
 //! Backups into a store on a real disk: all new, and all known.
 
-use crate::disk::realistic;
-use cairn_base::{Clock, Folder, LocalFolder, Silent, Time};
+use crate::disk::{Noise, realistic};
+use cairn_base::{Clock, Folder, LocalFolder, PointId, Silent, Time};
+use cairn_store::changes::{Change, Changes};
 use cairn_store::{BackupOptions, CutParameters, DiskInput, ImageFacts, Point, Store, backup};
 use criterion::{Criterion, Throughput};
 use std::cell::LazyCell;
+use std::hint::black_box;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Size of the disk in bytes.
 pub const DISK: usize = 256 << 20;
 const THREADS: usize = 2;
+/// Bytes read at once.
+const PIECE: usize = 1 << 20;
+const SMALL: usize = 4096;
 
 /// A clock that goes on by a minute whenever it is asked, so that no point has to wait for its second.
 struct Minutes(AtomicI64);
@@ -45,7 +51,8 @@ impl Bench {
         (bench, bytes)
     }
 
-    fn image(&self) -> std::path::PathBuf {
+    /// The image.
+    pub fn image(&self) -> std::path::PathBuf {
         self.temp.path().join("disk.raw")
     }
 
@@ -59,15 +66,22 @@ impl Bench {
 
     /// Backs up the image.
     pub fn backup(&self, store: &Arc<Store>) -> Point {
+        self.backup_changes(store, None)
+    }
+
+    /// Backs up the image; with a base and what changed since, only that.
+    fn backup_changes(&self, store: &Arc<Store>, known: Option<(PointId, Changes)>) -> Point {
+        let (base, changes) = known.unzip();
         let disks = [DiskInput {
             name: "disk0".to_string(),
             source: cairn_disk::open(&self.image()).unwrap(),
             facts: ImageFacts::default(),
             changed: None,
-            changes: None,
+            changes: changes.map(Arc::new),
         }];
         let mut options = BackupOptions::new("bench");
         options.threads = THREADS;
+        options.base = base;
         backup(store, &disks, &options, &Silent, &self.clock)
             .unwrap()
             .point
@@ -87,6 +101,63 @@ fn floor(bytes: &[u8]) -> Duration {
         }
     });
     started.elapsed()
+}
+
+/// Reading the image and hashing it in pieces of 32 KiB, by as many threads: what no backup of an unchanged disk is faster than.
+fn hash_floor(image: &Path) -> Duration {
+    let file = std::fs::File::open(image).unwrap();
+    let next = AtomicUsize::new(0);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut buffer = vec![0; PIECE];
+                loop {
+                    let at = next.fetch_add(PIECE, Ordering::Relaxed);
+                    if at >= DISK {
+                        return;
+                    }
+                    file.read_exact_at(&mut buffer, at as u64).unwrap();
+                    for chunk in buffer.chunks(32 << 10) {
+                        black_box(blake3::keyed_hash(&[1; 32], chunk));
+                    }
+                }
+            });
+        }
+    });
+    started.elapsed()
+}
+
+/// Ratios of a floor's time to ours, turn by turn.
+#[derive(Default)]
+pub struct Ratios(Vec<f64>);
+
+impl Ratios {
+    /// One turn: how long the floor took, and how long we did.
+    pub fn note(&mut self, floor: Duration, ours: Duration) {
+        self.0.push(floor.as_secs_f64() / ours.as_secs_f64());
+    }
+
+    /// Prints the middle one, if there was a turn.
+    pub fn tell(&mut self, what: &str, floor: &str) {
+        self.0.sort_by(f64::total_cmp);
+        if let Some(middle) = self.0.get(self.0.len() / 2) {
+            println!("{what}: {middle:.2} x {floor} (median of {})", self.0.len());
+        }
+    }
+}
+
+/// One percent of the disk, in pieces of 4 KiB all over it.
+fn one_percent() -> Changes {
+    let mut noise = Noise::new(7);
+    let changes = (0..DISK / SMALL / 100).map(|_| {
+        let start = (noise.below(0..DISK / SMALL) * SMALL) as u64;
+        Change {
+            range: start..start + SMALL as u64,
+            zero: false,
+        }
+    });
+    Changes::new(DISK as u64, changes).unwrap()
 }
 
 fn folder_bytes(path: &Path) -> u64 {
@@ -109,7 +180,7 @@ pub fn put(c: &mut Criterion) {
     let made = LazyCell::new(Bench::new);
     let mut group = c.benchmark_group("put");
     group.throughput(Throughput::Bytes(DISK as u64));
-    let mut ratios: Vec<f64> = Vec::new();
+    let mut ratios = Ratios::default();
     let mut stored = 0;
     group.bench_function("first backup", |b| {
         let (bench, bytes) = &*made;
@@ -122,7 +193,7 @@ pub fn put(c: &mut Criterion) {
                 bench.backup(&store);
                 let took = started.elapsed();
                 total += took;
-                ratios.push(least.as_secs_f64() / took.as_secs_f64());
+                ratios.note(least, took);
                 let path = bench.temp.path().join("first");
                 stored = folder_bytes(&path);
                 std::fs::remove_dir_all(path).unwrap();
@@ -130,20 +201,47 @@ pub fn put(c: &mut Criterion) {
             total
         });
     });
-    if !ratios.is_empty() {
-        ratios.sort_by(f64::total_cmp);
-        println!(
-            "put/first backup: {:.2} x zstd -3 with {THREADS} threads (median of {}), {:.1} % stored",
-            ratios[ratios.len() / 2],
-            ratios.len(),
-            stored as f64 * 100.0 / DISK as f64
-        );
+    ratios.tell("put/first backup", "zstd -3 with two threads");
+    if stored > 0 {
+        let percent = stored as f64 * 100.0 / DISK as f64;
+        println!("put/first backup: {percent:.1} % stored");
     }
     let again = LazyCell::new(|| {
         let store = made.0.store("again");
-        made.0.backup(&store);
-        store
+        let point = made.0.backup(&store);
+        (store, point.id)
     });
-    group.bench_function("unchanged", |b| b.iter(|| made.0.backup(&again)));
+    let mut ratios = Ratios::default();
+    group.bench_function("unchanged", |b| {
+        b.iter_custom(|turns| {
+            let mut total = Duration::ZERO;
+            for _ in 0..turns {
+                let least = hash_floor(&made.0.image());
+                let started = Instant::now();
+                made.0.backup(&again.0);
+                let took = started.elapsed();
+                ratios.note(least, took);
+                total += took;
+            }
+            total
+        });
+    });
+    ratios.tell("put/unchanged", "reading and hashing with two threads");
+    let mut read = 0;
+    group.bench_function("1 % changed, told", |b| {
+        b.iter(|| {
+            let known = (again.1, one_percent());
+            read = made
+                .0
+                .backup_changes(&again.0, Some(known))
+                .record
+                .stats
+                .read;
+        });
+    });
+    if read > 0 {
+        let percent = read as f64 * 100.0 / DISK as f64;
+        println!("put/1 % changed, told: {percent:.1} % of the disk read");
+    }
     group.finish();
 }

@@ -302,6 +302,8 @@ pub fn publish_point(store: &Store, record: PointRecord) -> Result<Point> {
     let path = layout::machine_folder(&point.record.machine);
     {
         let _publish = publish_lock(folder)?;
+        // What the point refers to may be known by a state that somebody else has renamed into place and not made durable.
+        folder.sync_folder("")?;
         let scratch = join(&path, MACHINE_SCRATCH);
         publish_bytes(folder, &scratch, &path, &point.file().name(), &bytes)?;
     }

@@ -105,9 +105,9 @@ impl Run<'_> {
             }
             drop(send);
             let sealer = Sealer::start(scope);
+            // Whether it goes well or not: nobody waits at the gate for ever, nobody blocks on a full channel.
+            let _opened = Closing(&gate);
             let written = self.write(&receive, &gate, sealer);
-            // Whether it went well or not: nobody waits at the gate for ever, nobody blocks on a full channel.
-            gate.close();
             drop(receive);
             written
         })
@@ -257,6 +257,15 @@ impl Run<'_> {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Closes the gate when the writer ends, even by a panic.
+struct Closing<'a>(&'a Gate);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -113,7 +113,8 @@ impl<'a> Worker<'a> {
             cut: store.header().cut,
             store,
             writer: &self.run.writer,
-            trust_base: store.is_whole(),
+            // A chunk that could not be read counts as absent: then nothing is taken for granted.
+            trust_base: store.is_whole() && !store.knows_damage(),
         };
         let mut result =
             context.process(bytes, &known_zero, base, &compared, &mut self.compressor)?;

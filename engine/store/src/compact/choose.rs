@@ -4,7 +4,7 @@ use crate::contents::unindexed;
 use crate::index::PackRow;
 use crate::index::packs::PackRows;
 use crate::layout;
-use crate::pack::write::TARGET;
+use crate::pack::write::{MAX_CHUNKS, TARGET};
 use crate::pack::{FrameChecker, PackReader};
 use crate::store::Store;
 use cairn_base::{Error, Monitor, Result};
@@ -19,7 +19,7 @@ const TIERS: [u64; 6] = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, SMALL]
 /// Packs below this are small.
 const SMALL: u64 = 28 << 20;
 
-/// Packs of one kind and tier, oldest first.
+/// Packs of one kind and tier, those of the oldest segments first.
 pub struct Group {
     packs: VecDeque<PackRow>,
 }
@@ -77,7 +77,7 @@ impl Group {
             return Ok(None);
         }
         let mut batch = Vec::new();
-        let mut bytes = 0u64;
+        let (mut bytes, mut chunks) = (0u64, 0usize);
         let mut full = false;
         while let Some(row) = self.packs.pop_front() {
             full = bytes.saturating_add(row.length) > TARGET;
@@ -87,7 +87,14 @@ impl Group {
             }
             *work = work.saturating_sub(row.length);
             match check(store, &row, checker, monitor) {
-                Ok(()) => {
+                Ok(count) => {
+                    chunks = chunks.saturating_add(count);
+                    // As where packs are sealed: their tables stay small, however well their frames compress.
+                    if chunks > MAX_CHUNKS && !batch.is_empty() {
+                        self.packs.push_front(row);
+                        full = true;
+                        break;
+                    }
                     bytes = bytes.saturating_add(row.length);
                     batch.push(row);
                 }
@@ -95,17 +102,18 @@ impl Group {
                 Err(error) => left.push(format!("a small pack stays as it is: {error}")),
             }
         }
-        Ok((full || batch.len() >= MANY).then_some(batch))
+        let worth_it = batch.len() > 1 && (full || batch.len() >= MANY);
+        Ok(worth_it.then_some(batch))
     }
 }
 
-/// Whether everything in a pack is what it should be, and the index knows all of it.
+/// Whether everything in a pack is what it should be, and the index knows all of it; how many chunks that is.
 fn check(
     store: &Store,
     row: &PackRow,
     checker: &mut FrameChecker,
     monitor: &dyn Monitor,
-) -> Result<()> {
+) -> Result<usize> {
     let path = layout::pack(row.id);
     let pack = PackReader::open_at(&**store.folder(), store.header().store, row.id, &path)?;
     let fault = if (pack.footer().length, pack.footer().kind) == (row.length, row.kind) {
@@ -114,7 +122,7 @@ fn check(
         Some("it is not the pack that the index knows")
     };
     match fault {
-        None => Ok(()),
+        None => Ok(pack.toc().chunks.len()),
         Some(what) => Err(Error::damaged(what)
             .at_path(store.folder().describe(&path))
             .with_id(row.id)

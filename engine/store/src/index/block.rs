@@ -88,6 +88,7 @@ impl BlockBuilder {
         entries: &[Entry],
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        let start = out.len();
         let mut body = [0; BODY_LEN];
         let (place, fences) = body.split_at_mut(RECORD_LEN);
         let mut number = block.saturating_mul(BLOCK_PAGES);
@@ -118,7 +119,14 @@ impl BlockBuilder {
         };
         page::encode(name, entries.chunks(PAGE_ROWS).len(), &body, out);
         out.extend_from_slice(prints);
-        out.resize(out.len().next_multiple_of(PAGE_LEN), 0);
+        // Where chunks lie in several places there are fewer keys than entries, and the filter is smaller: what follows a full
+        // block still begins where every reader looks for it.
+        let end = if entries.len() >= BLOCK_ENTRIES {
+            start.saturating_add(usize::try_from(BLOCK_LEN).unwrap_or(0))
+        } else {
+            out.len().next_multiple_of(PAGE_LEN)
+        };
+        out.resize(end.max(out.len()), 0);
         Ok(())
     }
 }

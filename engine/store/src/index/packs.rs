@@ -5,6 +5,7 @@ use crate::index::page;
 use crate::index::segment::Segment;
 use crate::index::table::{PackRow, RawRow};
 use cairn_base::{Error, PackId, Result};
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -47,6 +48,28 @@ impl Iterator for PackRows<'_> {
             }
         }
     }
+}
+
+/// Whether a segment names the pack.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a page of the table does not check, so that it may or may not.
+pub fn names(segment: &Segment, id: PackId) -> Result<bool> {
+    let (mut low, mut high) = (0, segment.footer().table_pages());
+    while low < high {
+        let middle = low.midpoint(high);
+        let bytes = segment.checked_table_page(middle)?;
+        let rows = page::rows::<RawRow>(&bytes)?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Err(Error::damaged("a page of a pack table is empty").at_path(segment.path()));
+        };
+        match (id.cmp(&first.id()), id.cmp(&last.id())) {
+            (Ordering::Less, _) => high = middle,
+            (_, Ordering::Greater) => low = middle.saturating_add(1),
+            _ => return Ok(rows.binary_search_by_key(&id, RawRow::id).is_ok()),
+        }
+    }
+    Ok(false)
 }
 
 /// The packs of several segments, ascending, each once, with the segments that name it, by their numbers.

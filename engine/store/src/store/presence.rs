@@ -1,7 +1,6 @@
 //! Whether the packs are there.
 
-use crate::index::packs::AllPacks;
-use crate::index::{IndexSet, PackRow, Segment};
+use crate::index::{IndexSet, PackRow, Segment, packs};
 use crate::layout;
 use crate::store::Store;
 use cairn_base::{Folder, FolderStamp, Kind, PackId, Result};
@@ -149,7 +148,8 @@ impl Store {
 
 /// Whether a segment names the pack, or may name it in a part of its table that does not check.
 pub(super) fn names(segments: &[Arc<Segment>], id: PackId) -> bool {
-    AllPacks::of(segments).any(|row| row.map_or(true, |row| row.id == id))
+    let mut segments = segments.iter();
+    segments.any(|segment| packs::names(segment, id).unwrap_or(true))
 }
 
 fn folder_of(id: PackId) -> usize {

@@ -146,6 +146,45 @@ fn a_lost_segment_is_survived_by_the_next_backup() {
 }
 
 #[test]
+fn a_damaged_pack_table_is_survived_by_the_next_backup() {
+    let kit = Kit::new();
+    let bytes = mixed(4 * R, 60);
+    let first = kit.backup("m", TestDisk::new(bytes.clone()));
+    let packs = files_in(kit.path(), "packs");
+    let (store, id) = (kit.reopen(), kit.store.state().segments[0].id);
+    let table_at = store.index().segments()[0].footer().table_at;
+    drop(store);
+    let segment = cairn_store::layout::segment(cairn_base::SegmentId(id));
+    flip(&kit.path().join(segment), table_at + 40);
+    let kit = Kit {
+        store: kit.reopen(),
+        ..kit
+    };
+    assert_eq!(kit.read(&first).unwrap_err().kind(), Kind::Damaged);
+    let report = verify(&kit.store, true, &Silent).unwrap();
+    assert!(
+        report.problems.iter().any(|p| p.contains("pack table")),
+        "{report:?}"
+    );
+    let again = kit.backup("m", TestDisk::new(bytes.clone()));
+    assert!(
+        again
+            .record
+            .warnings
+            .iter()
+            .any(|w| w.contains("part of the index is lost")),
+        "{:?}",
+        again.record.warnings
+    );
+    assert!(again.record.stats.stored > 0);
+    assert_eq!(kit.read(&again).unwrap(), bytes);
+    assert_eq!(kit.read(&first).unwrap(), bytes);
+    // What nobody could look up was not deleted.
+    let now = files_in(kit.path(), "packs");
+    assert!(packs.iter().all(|pack| now.contains(pack)));
+}
+
+#[test]
 fn a_lost_slot_of_the_state_loses_nothing() {
     for slot in ["state.0", "state.1"] {
         for gone in [true, false] {

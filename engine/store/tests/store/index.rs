@@ -6,6 +6,7 @@ use cairn_base::{ChunkId, Folder, Kind, LocalFolder, PackId, SegmentId};
 use cairn_store::index::block::{BLOCK_LEN, Blocks};
 use cairn_store::index::check::{SegmentDamage, check_segment};
 use cairn_store::index::merge::merge;
+use cairn_store::index::packs::names;
 use cairn_store::index::{Entry, IndexSet, PackRow, Place, Segment, write_segment};
 use cairn_store::layout;
 use cairn_store::pack::PackKind;
@@ -123,6 +124,12 @@ fn one(segment: &Arc<Segment>) -> IndexSet {
     set(std::slice::from_ref(segment))
 }
 
+fn damage(change: impl FnOnce(&mut SegmentDamage)) -> SegmentDamage {
+    let mut damage = SegmentDamage::default();
+    change(&mut damage);
+    damage
+}
+
 fn check(segment: &Segment) -> SegmentDamage {
     check_segment(segment, true, &|| false)
 }
@@ -209,28 +216,10 @@ fn damage_that_costs_only_time_is_survived_and_named() {
         pages: 140_000u64.div_ceil(127),
     };
     let length = made.path().metadata().unwrap().len();
-    let keys = (
-        length - 256 - 3 * 8,
-        SegmentDamage {
-            keys: true,
-            ..SegmentDamage::default()
-        },
-    );
+    let keys = (length - 256 - 3 * 8, damage(|d| d.keys = true));
     // Without its fences a block's filter cannot be read either.
-    let fences = (
-        blocks.fences_at(1) + 900,
-        SegmentDamage {
-            fences: 1,
-            ..SegmentDamage::default()
-        },
-    );
-    let filter = (
-        blocks.fences_at(1) + 4096 + 900,
-        SegmentDamage {
-            filters: 1,
-            ..SegmentDamage::default()
-        },
-    );
+    let fences = (blocks.fences_at(1) + 900, damage(|d| d.fences = 1));
+    let filter = (blocks.fences_at(1) + 4096 + 900, damage(|d| d.filters = 1));
     for (at, expected) in [keys, fences, filter] {
         made.flip(at);
         for mapped in [true, false] {
@@ -253,20 +242,8 @@ fn damage_that_costs_only_time_is_survived_and_named() {
 fn damage_that_hides_chunks_is_an_error_where_they_are_looked_for() {
     let made = Made::new(140_000, 7);
     let table_at = made.open(true).unwrap().footer().table_at;
-    let page = (
-        BLOCK_LEN + 5 * 4096 + 700,
-        SegmentDamage {
-            pages: 1,
-            ..SegmentDamage::default()
-        },
-    );
-    let table = (
-        table_at + 4096 + 100,
-        SegmentDamage {
-            table_pages: 1,
-            ..SegmentDamage::default()
-        },
-    );
+    let page = (BLOCK_LEN + 5 * 4096 + 700, damage(|d| d.pages = 1));
+    let table = (table_at + 4096 + 100, damage(|d| d.table_pages = 1));
     for (at, expected) in [page, table] {
         made.flip(at);
         for mapped in [true, false] {
@@ -297,6 +274,10 @@ fn damage_that_hides_chunks_is_an_error_where_they_are_looked_for() {
                 index.packs().filter(Result::is_err).count() as u64,
                 expected.table_pages
             );
+            // It is never said of a pack that it is not named where that is not known.
+            for number in 0..300 {
+                assert!(names(&segment, pack(number)).unwrap_or(true), "{number}");
+            }
         }
         made.flip(at);
     }
@@ -412,6 +393,30 @@ fn merged_segments_hold_what_their_sources_held_once() {
 }
 
 #[test]
+fn chunks_that_lie_in_many_places_make_no_shorter_blocks() {
+    // As when several processes store the same chunks at the same time: few keys, so the filters are small.
+    let mut all = Vec::new();
+    for id in ids(30_000, 15) {
+        for copy in 0..5u32 {
+            let mut id = id;
+            id.0[28..].copy_from_slice(&(copy * 40_503_001).to_le_bytes());
+            all.push(id);
+        }
+    }
+    let made = Made::of(all);
+    for mapped in [true, false] {
+        let segment = made.open(mapped).unwrap();
+        assert_eq!(check(&segment), SegmentDamage::default());
+        let index = one(&segment);
+        for copies in made.ids.chunks(5).step_by(11) {
+            let found: HashSet<Place> = index.places(&copies[0]).unwrap().into_iter().collect();
+            let expected: HashSet<Place> = copies.iter().map(|id| place(id, 300)).collect();
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
 fn replaced_packs_are_left_out_of_a_merge() {
     let temp = tempfile::tempdir().unwrap();
     let folder = LocalFolder::new(temp.path());
@@ -444,6 +449,15 @@ fn replaced_packs_are_left_out_of_a_merge() {
     let packs: Vec<PackId> = after.packs().map(|row| row.unwrap().id).collect();
     assert_eq!(packs.len(), 26);
     assert!(packs.iter().all(|id| !dropped.contains(id)));
+    for number in 0..30 {
+        let named = names(&segment, pack(number)).unwrap();
+        assert_eq!(named, packs.contains(&pack(number)), "pack {number}");
+    }
+    assert!(!names(&segment, PackId([0; 16])).unwrap());
+    assert!(!names(&segment, PackId([255; 16])).unwrap());
+    let every: HashSet<PackId> = (0..30).map(pack).collect();
+    let merged = merge(&folder, "scratch", STORE, &sources, &every).unwrap();
+    assert_eq!(merged.entries, 0);
 }
 
 #[test]
