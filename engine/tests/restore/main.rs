@@ -4,7 +4,7 @@
 mod kit;
 
 use crate::kit::*;
-use cairn::{ImageFormat, Kind, PointView, ReadAt, RestoreOptions, Restored, Silent, restore};
+use cairn::{ImageFormat, Kind, PointView, RestoreOptions, Restored, Silent, restore};
 use cairn_base::read_at::read_vec;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
