@@ -5,7 +5,7 @@
 //! - [`section`]: a range of something readable, as something readable
 //! - [`view`]: bounded decoding of hostile bytes
 //! - [`ids`], [`time`], [`units`]: the words the other floors share
-//! - [`aligned`]: memory for transfers past the page cache
+//! - [`aligned`], [`cold`]: memory for transfers past the page cache, and large reads past it
 //! - [`folder`]: the only door to the files of a store
 //! - [`pages`]: index pages read in place from a memory map, or by positional reads
 //! - [`monitor`], [`clock`]: how long work reports, and what time it is
@@ -20,6 +20,7 @@
 
 pub mod aligned;
 pub mod clock;
+pub mod cold;
 mod direct;
 pub mod error;
 pub mod folder;

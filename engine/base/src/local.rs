@@ -1,5 +1,6 @@
 //! A folder of this machine's file system.
 
+use crate::cold::Cold;
 use crate::direct::DirectFile;
 use crate::error::{Error, Result};
 use crate::folder::{Folder, FolderStamp, Lock, LockMode, NewFile};
@@ -14,7 +15,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// A folder that changed less than so many seconds ago may change again within the same tick of its file system's clock, which
@@ -252,10 +253,15 @@ fn sync_path(path: &Path) -> Result<()> {
         .map_err(|e| Error::io("cannot make the folder durable", path, e))
 }
 
+/// Reads of at least so many bytes, into aligned memory, go past the page cache where it has little of them.
+const LARGE: usize = 128 << 10;
+
 struct LocalFile {
     file: File,
     path: PathBuf,
     size: u64,
+    /// Made for the first large read: most files see none.
+    cold: OnceLock<Option<Cold>>,
 }
 
 impl LocalFile {
@@ -263,7 +269,12 @@ impl LocalFile {
         let failed = |e| Error::io("cannot open the file", &path, e);
         let file = File::open(&path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.size();
-        Ok(LocalFile { file, path, size })
+        Ok(LocalFile {
+            file,
+            path,
+            size,
+            cold: OnceLock::new(),
+        })
     }
 }
 
@@ -274,8 +285,16 @@ impl ReadAt for LocalFile {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         check_range(self.size, offset, buffer.len()).map_err(|e| e.at_path(&self.path))?;
+        let mut done = 0;
+        if buffer.len() >= LARGE
+            && let Some(cold) = self.cold.get_or_init(|| Cold::of(&self.file))
+            && cold.is_usable()
+        {
+            done = cold.read(&self.file, offset, buffer);
+        }
+        let offset = offset.saturating_add(to_u64(done));
         self.file
-            .read_exact_at(buffer, offset)
+            .read_exact_at(buffer.get_mut(done..).unwrap_or_default(), offset)
             .map_err(|e| Error::io("cannot read the file", &self.path, e).at_offset(offset))
     }
 

@@ -1,12 +1,10 @@
 //! An image file or a block device: opened read-only, read by position, shared by threads without a lock.
 
-mod cold;
-
 use crate::disk::FileStamp;
+use cairn_base::cold::{Cold, LARGE};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result, Time};
-use cold::{Cold, LARGE};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{File, Metadata};

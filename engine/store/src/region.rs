@@ -8,19 +8,23 @@ use crate::map::{Leaf, Part, REGION};
 use crate::read::Wanted;
 use crate::tree::{Spot, Tree};
 use cairn_base::units::to_u64;
-use cairn_base::{ChunkId, Error, PackId, Result};
+use cairn_base::{AlignedBuffer, ChunkId, Error, PackId, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Frames that follow each other in a pack are read together, up to this many bytes.
 const RUN: u64 = 512 << 10;
+/// Reads begin and end at multiples of this, in aligned memory, so that what is not in the page cache can be read past it.
+const BLOCK: u64 = 4096;
+/// Shorter reads go through the page cache, and are announced.
+const SHORT: u64 = 128 << 10;
 
 /// Reads regions of one disk; one per thread, it keeps what it decodes with.
 pub struct RegionReader {
     tree: Tree,
     decompressor: Decompressor,
     /// Stored bytes of some frames, as they lie in their pack.
-    stored: Vec<u8>,
+    stored: AlignedBuffer,
     /// A frame of which only a part is wanted.
     plain: Vec<u8>,
 }
@@ -68,7 +72,7 @@ impl RegionReader {
         RegionReader {
             tree: disk.tree().clone(),
             decompressor: Decompressor::default(),
-            stored: Vec::new(),
+            stored: AlignedBuffer::new(0),
             plain: Vec::new(),
         }
     }
@@ -137,11 +141,13 @@ impl RegionReader {
                 self.announce(later);
                 first = false;
             }
-            let base = run.first().map_or(0, |group| group.stored().start);
-            let is_read = self.read_run(run).is_ok();
+            let read = self.read_run(run);
             for group in run {
                 let pieces = pieces.get(group.pieces.clone()).unwrap_or_default();
-                let decoded = is_read && self.decode(base, group, pieces, out).is_ok();
+                let decoded = match &read {
+                    Ok(base) => self.decode(*base, group, pieces, out).is_ok(),
+                    Err(_) => false,
+                };
                 if !decoded {
                     self.carefully(region, pieces, out)?;
                 }
@@ -186,7 +192,7 @@ impl RegionReader {
         pieces
     }
 
-    /// Tells the system what is read next, so that a store that is not in memory is read ahead.
+    /// Tells the system which short pieces are read next, so that a store that is not in memory is read ahead.
     fn announce(&self, groups: &[Group]) {
         let mut rest = groups;
         while let Some(first) = rest.first() {
@@ -196,33 +202,42 @@ impl RegionReader {
                 .count()
                 .saturating_add(1);
             let (run, later) = rest.split_at(count.min(rest.len()));
-            let end = run.last().map_or(0, |last| last.stored().end);
-            if let Ok(pack) = self.tree.reader().pack(first.place.pack) {
-                pack.will_need(first.stored().start..end);
+            let (start, end) = (
+                first.stored().start,
+                run.last().map_or(0, |last| last.stored().end),
+            );
+            if end.saturating_sub(start) < SHORT
+                && let Ok(pack) = self.tree.reader().pack(first.place.pack)
+            {
+                pack.will_need(start..end);
             }
             rest = later;
         }
     }
 
-    /// Reads the frames of `run`, which follow each other, into `stored`.
-    fn read_run(&mut self, run: &[Group]) -> Result<()> {
+    /// Reads the frames of `run`, which follow each other, into `stored`. Answers where in the pack its first byte lies.
+    fn read_run(&mut self, run: &[Group]) -> Result<u64> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            return Ok(());
+            return Ok(0);
         };
-        let range = first.stored().start..last.stored().end;
         let pack = self.tree.reader().pack(first.place.pack)?;
-        if range.end > pack.size() {
+        let end = last.stored().end;
+        if end > pack.size() {
             return Err(Error::damaged("a pack is shorter than its index says"));
         }
+        let start = first.stored().start;
+        let start = start.saturating_sub(start % BLOCK);
+        let end = end.next_multiple_of(BLOCK).min(pack.size());
         // At most RUN, or a single frame, of which the index can say that it has up to 8 MiB.
-        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0);
+        let length = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
         if self.stored.len() < length {
-            self.stored.resize(length, 0);
+            self.stored =
+                AlignedBuffer::new(length.max(usize::try_from(RUN + 2 * BLOCK).unwrap_or(0)));
         }
-        match self.stored.get_mut(..length) {
-            Some(stored) => pack.read_exact_at(range.start, stored),
-            None => Ok(()),
+        if let Some(stored) = self.stored.get_mut(..length) {
+            pack.read_exact_at(start, stored)?;
         }
+        Ok(start)
     }
 
     /// Decodes a frame, of which `stored` has the bytes and begins at `base`, and checks its pieces.

@@ -1,12 +1,12 @@
 //! Large reads of what is not in the page cache: past it.
 //!
-//! A backup reads an image once, from its start to its end. Through the page cache that pushes out what others use, and costs a
-//! copy and a fresh page for every 4 KiB, which on a virtual machine can cost far more than the disk itself. So where little of
+//! A backup reads an image once, from its start to its end, and a restore reads packs so. Through the page cache that pushes
+//! out what others use, and costs a copy and a fresh page for every 4 KiB, which on a virtual machine can cost far more than the disk itself. So where little of
 //! a large read is cached already, it is read directly (`O_DIRECT`). The kernel is asked what is cached (`cachestat`): trying with
 //! `RWF_NOWAIT` would bring into the cache what is not there.
 
-use cairn_base::mapped::cached_bytes;
-use cairn_base::units::to_u64;
+use crate::mapped::cached_bytes;
+use crate::units::to_u64;
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -14,12 +14,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Shorter reads go through the page cache: who makes them may well come again.
-pub(super) const LARGE: usize = 512 << 10;
+pub const LARGE: usize = 512 << 10;
 /// Offset, length and memory of direct reads are multiples of this; devices with larger sectors refuse, and are then read as usual.
 const SECTOR: usize = 512;
 
-/// A second handle to an image, for direct reads.
-pub(super) struct Cold {
+/// A second handle to a file, for direct reads.
+pub struct Cold {
     file: File,
     /// Whether a direct read was refused: then none is tried again.
     refused: AtomicBool,
@@ -27,7 +27,7 @@ pub(super) struct Cold {
 
 impl Cold {
     /// Opens what `file` has open once more; `None` where that or direct reading is not possible.
-    pub(super) fn of(file: &File) -> Option<Cold> {
+    pub fn of(file: &File) -> Option<Cold> {
         // By the handle, not by the name: that may be another file's by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let direct = i32::try_from(OFlags::DIRECT.bits()).ok()?;
@@ -43,14 +43,17 @@ impl Cold {
     }
 
     /// Whether direct reads are of use.
-    pub(super) fn is_usable(&self) -> bool {
+    pub fn is_usable(&self) -> bool {
         !self.refused.load(Ordering::Relaxed)
     }
 
     /// Reads the start of `buffer` directly, if little of the range is cached; how much that was. Errors end it early: the
     /// caller reads the rest as usual, and hears of them there.
-    pub(super) fn read(&self, cached: &File, offset: u64, buffer: &mut [u8]) -> usize {
+    pub fn read(&self, cached: &File, offset: u64, buffer: &mut [u8]) -> usize {
         let length = to_u64(buffer.len());
+        if !is_aligned(offset, buffer) {
+            return 0;
+        }
         match cached_bytes(cached, offset, length) {
             Some(there) if there < length / 2 => {}
             Some(_) => return 0,
@@ -72,9 +75,7 @@ impl Cold {
     fn directly(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         let whole = buffer.len().saturating_sub(buffer.len() % SECTOR);
         let part = buffer.get_mut(..whole).filter(|part| !part.is_empty())?;
-        let aligned =
-            offset.is_multiple_of(to_u64(SECTOR)) && part.as_ptr().addr().is_multiple_of(SECTOR);
-        if !aligned {
+        if !is_aligned(offset, part) {
             return None;
         }
         match self.file.read_at(part, offset) {
@@ -89,10 +90,14 @@ impl Cold {
     }
 }
 
+fn is_aligned(offset: u64, buffer: &[u8]) -> bool {
+    offset.is_multiple_of(to_u64(SECTOR)) && buffer.as_ptr().addr().is_multiple_of(SECTOR)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairn_base::AlignedBuffer;
+    use crate::AlignedBuffer;
     use rustix::fs::{Advice, fadvise};
     use std::io::Write;
 
