@@ -395,13 +395,10 @@ fn merged_segments_hold_what_their_sources_held_once() {
 #[test]
 fn chunks_that_lie_in_many_places_make_no_shorter_blocks() {
     // As when several processes store the same chunks at the same time: few keys, so the filters are small.
-    let mut all = Vec::new();
-    for id in ids(30_000, 15) {
-        for copy in 0..5u32 {
-            let mut id = id;
-            id.0[28..].copy_from_slice(&(copy * 40_503_001).to_le_bytes());
-            all.push(id);
-        }
+    let mut all = ids(150_000, 15);
+    for number in 0..all.len() {
+        let prefix = all[number / 5 * 5].prefix();
+        all[number].0[..16].copy_from_slice(&prefix);
     }
     let made = Made::of(all);
     for mapped in [true, false] {
@@ -409,9 +406,9 @@ fn chunks_that_lie_in_many_places_make_no_shorter_blocks() {
         assert_eq!(check(&segment), SegmentDamage::default());
         let index = one(&segment);
         for copies in made.ids.chunks(5).step_by(11) {
-            let found: HashSet<Place> = index.places(&copies[0]).unwrap().into_iter().collect();
-            let expected: HashSet<Place> = copies.iter().map(|id| place(id, 300)).collect();
-            assert_eq!(found, expected);
+            let found = index.places(&copies[0]).unwrap();
+            assert_eq!(found.len(), 5);
+            assert!(copies.iter().all(|id| found.contains(&place(id, 300))));
         }
     }
 }
@@ -421,7 +418,6 @@ fn replaced_packs_are_left_out_of_a_merge() {
     let temp = tempfile::tempdir().unwrap();
     let folder = LocalFolder::new(temp.path());
     let all = ids(3000, 14);
-    // The last source is left with nothing.
     let sources: Vec<Arc<Segment>> = [(0..1000, 30), (1000..2000, 30), (2000..3000, 2)]
         .into_iter()
         .map(|(range, packs)| {
@@ -436,22 +432,19 @@ fn replaced_packs_are_left_out_of_a_merge() {
         .unwrap();
     let segment = Arc::new(Segment::open(&folder, STORE, merged.id).unwrap());
     assert_eq!(check(&segment), SegmentDamage::default());
-    let (before, after) = (set(&sources), one(&segment));
-    let mut left = 0;
+    let (before, after, mut left) = (set(&sources), one(&segment), 0);
     for id in &all {
         let mut old = before.places(id).unwrap();
         old.retain(|place| !dropped.contains(&place.pack));
         assert_eq!(after.places(id).unwrap(), old);
         left += old.len();
     }
-    assert!(left > 0 && left < 2000, "{left}");
     assert_eq!(segment.entries(), left as u64);
     let packs: Vec<PackId> = after.packs().map(|row| row.unwrap().id).collect();
-    assert_eq!(packs.len(), 26);
-    assert!(packs.iter().all(|id| !dropped.contains(id)));
-    for number in 0..30 {
-        let named = names(&segment, pack(number)).unwrap();
-        assert_eq!(named, packs.contains(&pack(number)), "pack {number}");
+    for id in (0..30).map(pack) {
+        let kept = !dropped.contains(&id);
+        assert_eq!(names(&segment, id).unwrap(), kept, "{id}");
+        assert_eq!(packs.contains(&id), kept, "{id}");
     }
     assert!(!names(&segment, PackId([0; 16])).unwrap());
     assert!(!names(&segment, PackId([255; 16])).unwrap());
