@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Shorter reads go through the page cache: who makes them may well come again.
 pub const LARGE: usize = 512 << 10;
@@ -23,7 +23,12 @@ pub struct Cold {
     file: File,
     /// Whether a direct read was refused: then none is tried again.
     refused: AtomicBool,
+    /// Reads to come of which the kernel is not asked what is cached, because all of the one before was.
+    unasked: AtomicU32,
 }
+
+/// Of so many reads of what is cached one is asked for: the answer costs some percent of the reading.
+const UNASKED: u32 = 7;
 
 impl Cold {
     /// Opens what `file` has open once more; `None` where that or direct reading is not possible.
@@ -39,6 +44,7 @@ impl Cold {
         Some(Cold {
             file,
             refused: AtomicBool::new(false),
+            unasked: AtomicU32::new(0),
         })
     }
 
@@ -54,9 +60,22 @@ impl Cold {
         if !is_aligned(offset, buffer) {
             return 0;
         }
+        let take = |left: u32| left.checked_sub(1);
+        if self
+            .unasked
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+        {
+            return 0;
+        }
         match cached_bytes(cached, offset, length) {
             Some(there) if there < length / 2 => {}
-            Some(_) => return 0,
+            Some(there) => {
+                if there >= length {
+                    self.unasked.store(UNASKED, Ordering::Relaxed);
+                }
+                return 0;
+            }
             None => {
                 self.refused.store(true, Ordering::Relaxed);
                 return 0;

@@ -6,7 +6,7 @@
 use crate::hash::{ChunkKind, Keys};
 use crate::map::Leaf;
 use crate::map::holes::is_zero;
-use cairn_base::ChunkId;
+use cairn_base::{ChunkId, Result};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -93,6 +93,88 @@ impl<'a> Compare<'a> {
     }
 }
 
+/// Whether a region of `length` bytes still is what its old leaf says, read by `read` (a range of the region) into `scratch` again and again:
+/// so small that it stays in the processor's cache, it is filled and hashed faster than a whole region.
+/// `known_zero` are ranges that are zeros for sure; they are not read.
+///
+/// # Errors
+/// What `read` reports.
+pub fn is_unchanged(
+    keys: &Keys,
+    leaf: &Leaf,
+    known_zero: &[Range<usize>],
+    length: usize,
+    scratch: &mut [u8],
+    mut read: impl FnMut(usize, &mut [u8]) -> Result<()>,
+) -> Result<bool> {
+    let mut at = 0usize;
+    let mut extents = leaf.extents.iter().peekable();
+    while let Some(extent) = extents.next() {
+        let size = usize::try_from(extent.length).unwrap_or(usize::MAX);
+        let end = at.saturating_add(size);
+        if end > length {
+            return Ok(false);
+        }
+        let Some(first) = extent.chunk else {
+            let known = |zero: &Range<usize>| zero.start <= at && end <= zero.end;
+            if !known_zero.iter().any(known) && !reads_zeros(at..end, scratch, &mut read)? {
+                return Ok(false);
+            }
+            at = end;
+            continue;
+        };
+        // Chunks side by side are read at once.
+        let mut group = vec![(size, first)];
+        let mut together = size;
+        while let Some(next) = extents.peek()
+            && let Some(id) = next.chunk
+            && let Ok(size) = usize::try_from(next.length)
+            && together.saturating_add(size) <= scratch.len().min(length.saturating_sub(at))
+        {
+            group.push((size, id));
+            together = together.saturating_add(size);
+            extents.next();
+        }
+        let Some(bytes) = scratch.get_mut(..together) else {
+            return Ok(false);
+        };
+        read(at, bytes)?;
+        let mut rest = &*bytes;
+        for (size, id) in group {
+            let Some((part, after)) = rest.split_at_checked(size) else {
+                return Ok(false);
+            };
+            if keys.chunk_id(ChunkKind::Data, part) != id {
+                return Ok(false);
+            }
+            rest = after;
+        }
+        at = at.saturating_add(together);
+    }
+    Ok(at == length)
+}
+
+/// Whether all of a range reads as zeros.
+fn reads_zeros(
+    range: Range<usize>,
+    scratch: &mut [u8],
+    read: &mut impl FnMut(usize, &mut [u8]) -> Result<()>,
+) -> Result<bool> {
+    let mut at = range.start;
+    while at < range.end {
+        let size = scratch.len().min(range.end.saturating_sub(at));
+        let Some(part) = scratch.get_mut(..size).filter(|part| !part.is_empty()) else {
+            return Ok(false);
+        };
+        read(at, part)?;
+        if !is_zero(part) {
+            return Ok(false);
+        }
+        at = at.saturating_add(size);
+    }
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +230,48 @@ mod tests {
         let mut compare = Compare::new(&keys, &leaf, &[]);
         compare.advance(&region, 1799);
         assert!(!compare.finish(1799).same);
+    }
+
+    fn unchanged(keys: &Keys, leaf: &Leaf, zero: &[Range<usize>], region: &[u8]) -> (bool, usize) {
+        let mut scratch = vec![0xAA; 1300];
+        let mut read = 0;
+        let same = is_unchanged(keys, leaf, zero, region.len(), &mut scratch, |at, part| {
+            part.copy_from_slice(&region[at..at + part.len()]);
+            read += part.len();
+            Ok(())
+        });
+        (same.unwrap(), read)
+    }
+
+    #[test]
+    fn a_region_read_through_a_small_scratch_is_told_from_any_other() {
+        let keys = Keys::derive(&[1; 32]);
+        // Together more, one by one less than the scratch; the hole is longer than it.
+        let parts: [&[u8]; 6] = [
+            &[1; 1000], &[3; 200], &[4; 200], &[0; 5000], &[2; 300], &[5; 1300],
+        ];
+        let region = parts.concat();
+        let leaf = leaf(&keys, &parts);
+        assert_eq!(unchanged(&keys, &leaf, &[], &region), (true, 8000));
+        let zero = 1400..6400;
+        assert_eq!(
+            unchanged(&keys, &leaf, std::slice::from_ref(&zero), &region),
+            (true, 3000)
+        );
+        let partly = 1400..6399;
+        assert_eq!(
+            unchanged(&keys, &leaf, std::slice::from_ref(&partly), &region),
+            (true, 8000)
+        );
+        for at in 0..region.len() {
+            let mut other = region.clone();
+            other[at] ^= 1;
+            assert!(!unchanged(&keys, &leaf, &[], &other).0, "{at}");
+        }
+        // Longer or shorter is another one; and so is what does not fit into the scratch.
+        assert!(!unchanged(&keys, &leaf, &[], &region[..7999]).0);
+        assert!(!unchanged(&keys, &leaf, &[], &[region.clone(), vec![0]].concat()).0);
+        let big = super::tests::leaf(&keys, &[&[1; 1301]]);
+        assert!(!unchanged(&keys, &big, &[], &[1; 1301]).0);
     }
 }

@@ -1,7 +1,7 @@
 //! What one worker thread does: read a region, compare it with the previous point, cut, hash, compress.
 
 use crate::backup::changed::{Part, RegionSource};
-use crate::backup::compare::{Compare, Compared};
+use crate::backup::compare::{Compare, Compared, is_unchanged};
 use crate::backup::level::Pace;
 use crate::backup::plan::{Task, covered};
 use crate::backup::region::{Context, RegionResult, gaps};
@@ -96,10 +96,24 @@ impl<'a> Worker<'a> {
         };
         let shape = Shape::of(input.source.size())?;
         let length = usize::try_from(shape.region_length(region)).unwrap_or(0);
-        self.clear(data);
         let base = base.as_ref().map(|(id, leaf)| (*id, &**leaf));
         let known_zero = gaps(data, length);
         let store = self.run.store;
+        // A chunk that could not be read counts as absent: then nothing is taken for granted.
+        let trust_base = store.is_whole() && !store.knows_damage();
+        if let Some((leaf, base)) = base
+            && trust_base
+            && self.is_as_before(input, region, base, &known_zero)?
+        {
+            let read_bytes = covered(data);
+            self.run.monitor.advance(Stage::Backup, read_bytes);
+            return Ok(RegionResult {
+                leaf,
+                read_bytes,
+                ..RegionResult::default()
+            });
+        }
+        self.clear(data);
         let mut compare = base.map(|(_, leaf)| Compare::new(store.keys(), leaf, &known_zero));
         let began = Instant::now();
         let reading = self.read(input, region, data, &mut compare)?;
@@ -113,8 +127,7 @@ impl<'a> Worker<'a> {
             cut: store.header().cut,
             store,
             writer: &self.run.writer,
-            // A chunk that could not be read counts as absent: then nothing is taken for granted.
-            trust_base: store.is_whole() && !store.knows_damage(),
+            trust_base,
         };
         let mut result =
             context.process(bytes, &known_zero, base, &compared, &mut self.compressor)?;
@@ -126,6 +139,37 @@ impl<'a> Worker<'a> {
         result.read_bytes = covered(data);
         self.run.monitor.advance(Stage::Backup, result.read_bytes);
         Ok(result)
+    }
+
+    /// Whether the region is what the base's leaf says, told with no more memory than the processor's cache holds. A source
+    /// that is not in memory is not asked: what differs would be read from it twice.
+    fn is_as_before(
+        &mut self,
+        input: &DiskInput,
+        region: u64,
+        base: &Leaf,
+        known_zero: &[Range<usize>],
+    ) -> Result<bool> {
+        if self.run.slow_source.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let start = region * REGION;
+        let length = Shape::of(input.source.size())?.region_length(region);
+        let length = usize::try_from(length).unwrap_or(0);
+        let scratch = self.buffer.get_mut(..PIECE).unwrap_or_default();
+        self.dirty.push(0..PIECE);
+        let mut reading = Duration::ZERO;
+        let mut bytes = 0u128;
+        let keys = self.run.store.keys();
+        let same = is_unchanged(keys, base, known_zero, length, scratch, |at, part| {
+            let began = Instant::now();
+            input.read(start + to_u64(at), part)?;
+            reading += began.elapsed();
+            bytes += u128::from(to_u64(part.len()));
+            Ok(())
+        })?;
+        note_speed(&self.run.slow_source, bytes, reading);
+        Ok(same)
     }
 
     /// A region of which only `parts` changed: they are read, and what decides where chunks end around them.
