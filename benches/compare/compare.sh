@@ -9,7 +9,7 @@
 # CAIRN  the binary (default: target/release/cairn beside this checkout)
 # ROUNDS how often everything is repeated; the middle one counts (default 3). The seven images' size is taken in the first round only
 # TOOLS  folder with bin/rustic, bin/bupstash, bin/restic, borg/bin/borg (default /var/tmp/tools); what is not there is looked for in PATH
-# ONLY   which of them take part (default: cairn restic borg borg-fixed rustic rustic-fixed bupstash)
+# ONLY   which of them take part (default: cairn cairn-auto restic borg borg-fixed rustic rustic-fixed bupstash)
 #
 # Where the others come from, which is what --install does:
 #   restic    Debian:    apt-get install restic
@@ -19,6 +19,7 @@
 #
 # How each is run (`command_of` below has the words): every tool as its manual says for a file, with its defaults.
 #   cairn         --exact, so that it too stores everything: swap files and free blocks
+#   cairn-auto    the same with --level auto
 #   restic        always encrypted; compression auto. `backup FILE`, `restore --target` (with --sparse where it has it), `check --read-data`
 #   borg          init -e repokey-blake2, its lz4. `create REPO::NAME FILE`, `extract --sparse`, `check --verify-data`
 #   borg-fixed    init -e none, and create --chunker-params fixed,4194304 --sparse, what borg's manual has for disk images
@@ -35,7 +36,7 @@ set -euo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/measured.sh"
 TOOLS=$(realpath -m "${TOOLS:-/var/tmp/tools}")
-ONLY=${ONLY:-cairn restic borg borg-fixed rustic rustic-fixed bupstash}
+ONLY=${ONLY:-cairn cairn-auto restic borg borg-fixed rustic rustic-fixed bupstash}
 
 install() {
   local root=
@@ -61,9 +62,10 @@ binary() {
   command -v "$1" || true
 }
 RESTIC=$(binary restic) BORG=$(binary borg) RUSTIC=$(binary rustic) BUPSTASH=$(binary bupstash)
-declare -A BINARY=([cairn]=$CAIRN [restic]=$RESTIC [borg]=$BORG [borg-fixed]=$BORG [rustic]=$RUSTIC [rustic-fixed]=$RUSTIC [bupstash]=$BUPSTASH)
+declare -A BINARY=([cairn]=$CAIRN [cairn-auto]=$CAIRN [restic]=$RESTIC [borg]=$BORG [borg-fixed]=$BORG [rustic]=$RUSTIC [rustic-fixed]=$RUSTIC [bupstash]=$BUPSTASH)
 declare -A HOW=(
   [cairn]="not encrypted; zstd 3; cut by content, about 32 KiB"
+  [cairn-auto]="not encrypted; zstd 1 to 9, as the source allows; cut by content, about 32 KiB"
   [restic]="encrypted; zstd; cut by content, about 1 MiB"
   [borg]="encrypted (repokey-blake2); lz4; cut by content, about 2 MiB"
   [borg-fixed]="not encrypted (none); lz4; every 4 MiB"
@@ -89,10 +91,11 @@ command_of() {
   local file=${3:-} name=${4:-}
   TO=/dev/null
   case $1.$2 in
-    cairn.init) CMD=("$CAIRN" init "$STORE") ;;
+    cairn*.init) CMD=("$CAIRN" init "$STORE") ;;
     cairn.backup | cairn.again) CMD=("$CAIRN" backup "$STORE" --machine "$(basename "${file%%-day*}")" "$file" --exact) ;;
-    cairn.restore) CMD=("$CAIRN" restore "$STORE" vmA@latest --to "$OUT") ;;
-    cairn.check) CMD=("$CAIRN" verify "$STORE") ;;
+    cairn-auto.backup | cairn-auto.again) CMD=("$CAIRN" backup "$STORE" --machine "$(basename "${file%%-day*}")" "$file" --exact --level auto) ;;
+    cairn*.restore) CMD=("$CAIRN" restore "$STORE" vmA@latest --to "$OUT") ;;
+    cairn*.check) CMD=("$CAIRN" verify "$STORE") ;;
     restic.init) CMD=("$RESTIC" init) ;;
     restic.backup) CMD=("$RESTIC" backup "$file") ;;
     restic.again) CMD=("$RESTIC" backup --force "$file") ;;
@@ -238,7 +241,7 @@ alone() {
 goal() {
   local who best= ratio
   for who in "${PRESENT[@]}"; do
-    [ "$who" != cairn ] && [ -n "${V[$who.$2]:-}" ] && [ -z "${BROKEN[$who]:-}" ] || continue
+    [[ $who != cairn* ]] && [ -n "${V[$who.$2]:-}" ] && [ -z "${BROKEN[$who]:-}" ] || continue
     [ -n "$best" ] && [ "$(atleast "${V[$who.$2]}" "${V[$best.$2]}")" = yes ] || best=$who
   done
   [ -n "$best" ] && [ -n "${V[cairn.$2]:-}" ] || { row "$1" - - - "$3 x" -; return; }
