@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const SHARDS: usize = 64;
-/// How long one backup waits for another before it stores everything itself.
+/// How long one backup waits for another that does not get on before it stores everything itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it looks whether the user asked to stop.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -181,12 +181,22 @@ impl Writer {
     /// # Errors
     /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) as soon as `stop` says so.
     pub fn wait(&self, stop: &dyn Fn() -> bool) -> Result<Waited> {
-        let started = Instant::now();
+        self.wait_at_most(PATIENCE, stop)
+    }
+
+    /// As [`wait`](Writer::wait): `patience` is how long another backup may stand still.
+    fn wait_at_most(&self, patience: Duration, stop: &dyn Fn() -> bool) -> Result<Waited> {
         let needs: Vec<_> = self.needs.lock().values().cloned().collect();
         for (progress, tasks) in needs {
             let mut state = progress.state.lock();
+            let mut seen = (state.public, progress.begun.load(Ordering::Acquire));
+            let mut since = Instant::now();
             while state.public < tasks {
-                if state.ended || started.elapsed() > PATIENCE {
+                let now = (state.public, progress.begun.load(Ordering::Acquire));
+                if now != seen {
+                    (seen, since) = (now, Instant::now());
+                }
+                if state.ended || since.elapsed() > patience {
                     return Ok(Waited::InVain);
                 }
                 if stop() {
@@ -261,6 +271,32 @@ mod tests {
         assert_eq!(b.wait(&|| false).unwrap(), Waited::InVain);
         assert!(!b.holds(&id(1)) && b.claim(&id(1)));
         assert_eq!(claims.writers(), 1);
+    }
+
+    #[test]
+    fn only_a_backup_that_stands_still_is_given_up() {
+        let patience = Duration::from_secs(2);
+        let claims = Arc::new(Claims::default());
+        let (a, b) = (claims.enter(), claims.enter());
+        a.begin(0);
+        assert!(a.claim(&id(1)) && b.holds(&id(1)));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| b.wait_at_most(patience, &|| false));
+            // Slow, but going on: longer than the other one's patience.
+            let started = Instant::now();
+            let mut task = 1;
+            while started.elapsed() < patience + patience / 2 {
+                std::thread::sleep(patience / 20);
+                a.begin(task);
+                task += 1;
+            }
+            a.published(task);
+            assert_eq!(waiting.join().unwrap().unwrap(), Waited::Public);
+        });
+        a.begin(1000);
+        assert!(a.claim(&id(2)) && b.holds(&id(2)));
+        let waited = b.wait_at_most(Duration::from_millis(1), &|| false);
+        assert_eq!(waited.unwrap(), Waited::InVain);
     }
 
     #[test]

@@ -152,18 +152,28 @@ pub fn merge_segments(store: &Store, session: &Session, limit: u64) -> Result<()
     };
     store.refresh()?;
     let index = store.index();
-    let sizes: Vec<u64> = index.segments().iter().map(|s| s.entries()).collect();
+    // What lies before a segment that is lost stays apart: only neighbours in the list become one.
+    let before = store.state();
+    let pairs = before
+        .segments
+        .iter()
+        .rev()
+        .zip(index.segments().iter().rev());
+    let behind = pairs
+        .take_while(|(row, open)| row.segment() == open.id())
+        .count();
+    let newest = || {
+        index
+            .segments()
+            .iter()
+            .skip(index.segments().len() - behind)
+    };
+    let sizes: Vec<u64> = newest().map(|segment| segment.entries()).collect();
     let count = merge_count(&sizes, limit);
     if count == 0 {
         return Ok(());
     }
-    let first = sizes.len() - count;
-    let sources: Vec<Arc<Segment>> = index.segments().iter().skip(first).cloned().collect();
-    // A lost segment in between keeps them apart: nothing would come of the work.
-    let before = store.state();
-    if position_of(&before, &sources).is_none() {
-        return Ok(());
-    }
+    let sources: Vec<Arc<Segment>> = newest().skip(behind - count).cloned().collect();
     // Only who holds the merge lock lists more of them, or takes one off the list.
     let replaced: HashSet<PackId> = before.replaced_packs().collect();
     let scratch = session.scratch();

@@ -9,7 +9,7 @@ use crate::catalog::{
     point_names, publish_point, read_point,
 };
 use crate::changes::Changes;
-use crate::claims::Claims;
+use crate::claims::{Claims, Waited};
 use crate::compact::tidy_up;
 use crate::names::{check_machine, is_disk_name};
 use crate::point::{Consistency, ImageFacts, Point, PointRecord};
@@ -182,11 +182,23 @@ fn run_all(
         };
         run.all_and_wait()
     };
-    let done = match run(store.claims())? {
-        Some(done) => done,
-        // Nobody but ourselves can be waited for in vain then.
-        None => run(&Arc::default())?.ok_or_else(|| Error::invalid("a backup waits for itself"))?,
-    };
+    let (mut done, mut waited) = run(store.claims())?;
+    if waited == Waited::InVain {
+        // Nobody but ourselves can be waited for in vain now.
+        let first = done;
+        (done, waited) = run(&Arc::default())?;
+        // What the first turn read and stored was read and stored for this point too.
+        done.stats.read += first.stats.read;
+        done.stats.new += first.stats.new;
+        done.stats.stored += first.stats.stored;
+        done.stats.new_chunks += first.stats.new_chunks;
+        let known = first.warnings.into_iter();
+        let missing: Vec<_> = known.filter(|w| !done.warnings.contains(w)).collect();
+        done.warnings.extend(missing);
+    }
+    if waited == Waited::InVain {
+        return Err(Error::invalid("a backup waits for itself"));
+    }
     monitor.finish(Stage::Backup);
     Ok(done)
 }

@@ -202,6 +202,10 @@ impl<'a, 'scope> Sink<'a, 'scope> {
             self.writer.release(prefix);
         }
         self.writer.published(self.taken);
+        // Somebody waits for what comes next: merging can wait.
+        if self.writer.is_wanted(u64::MAX) {
+            return Ok(());
+        }
         // What is public is safe whether or not segments can be merged.
         match merge_segments(self.store, self.session, MERGED) {
             Err(error) if error.kind() == Kind::Interrupted => Err(error),

@@ -113,14 +113,15 @@ impl Run<'_> {
         })
     }
 
-    /// As [`all`](Run::all), and then waits for the other backups of this process that were relied on; `None` if that was in vain.
+    /// As [`all`](Run::all), and then waits for the other backups of this process that were relied on; whether that was in vain
+    /// is told with what came of it.
     ///
     /// # Errors
     /// As [`all`](Run::all).
-    pub fn all_and_wait(&self) -> Result<Option<Done>> {
+    pub fn all_and_wait(&self) -> Result<(Done, Waited)> {
         let done = self.all()?;
         let waited = self.writer.wait(&|| self.monitor.stop_requested())?;
-        Ok((waited == Waited::Public).then_some(done))
+        Ok((done, waited))
     }
 
     fn work(&self, plan: &Mutex<Plan>, gate: &Gate, send: &SyncSender<Answer>) {

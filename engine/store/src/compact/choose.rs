@@ -77,26 +77,35 @@ impl Group {
             return Ok(None);
         }
         let mut batch = Vec::new();
-        let (mut bytes, mut chunks) = (0u64, 0usize);
+        let mut filling = Filling::default();
         let mut full = false;
         while let Some(row) = self.packs.pop_front() {
-            full = bytes.saturating_add(row.length) > TARGET;
-            if full || *work < row.length {
+            if *work < row.length {
                 self.packs.push_front(row);
                 break;
             }
-            *work = work.saturating_sub(row.length);
-            match check(store, &row, checker, monitor) {
-                Ok(count) => {
-                    chunks = chunks.saturating_add(count);
-                    // As where packs are sealed: their tables stay small, however well their frames compress.
-                    if chunks > MAX_CHUNKS && !batch.is_empty() {
-                        self.packs.push_front(row);
+            let checked = open(store, &row).and_then(|pack| {
+                let chunks = pack.toc().chunks.len();
+                if !filling.has_room(row.length, chunks) {
+                    return Ok(None);
+                }
+                *work = work.saturating_sub(row.length);
+                check(store, &row, &pack, checker, monitor).map(|()| Some(chunks))
+            });
+            match checked {
+                Ok(Some(chunks)) => {
+                    filling.add(row.length, chunks);
+                    batch.push(row);
+                }
+                Ok(None) => {
+                    self.packs.push_front(row);
+                    if batch.len() > 1 {
                         full = true;
                         break;
                     }
-                    bytes = bytes.saturating_add(row.length);
-                    batch.push(row);
+                    // One that leaves no room for the next stays as it is.
+                    batch.clear();
+                    filling = Filling::default();
                 }
                 Err(error) if monitor.stop_requested() => return Err(error),
                 Err(error) => left.push(format!("a small pack stays as it is: {error}")),
@@ -107,27 +116,58 @@ impl Group {
     }
 }
 
-/// Whether everything in a pack is what it should be, and the index knows all of it; how many chunks that is.
+/// What a new pack is going to hold.
+#[derive(Default)]
+struct Filling {
+    bytes: u64,
+    chunks: usize,
+}
+
+impl Filling {
+    /// Whether a pack of this length with so many chunks goes in too. As where packs are sealed: their tables stay small, however well
+    /// their frames compress. The first one always does.
+    fn has_room(&self, length: u64, chunks: usize) -> bool {
+        self.bytes == 0
+            || self.bytes.saturating_add(length) <= TARGET
+                && self.chunks.saturating_add(chunks) <= MAX_CHUNKS
+    }
+
+    fn add(&mut self, length: u64, chunks: usize) {
+        self.bytes = self.bytes.saturating_add(length);
+        self.chunks = self.chunks.saturating_add(chunks);
+    }
+}
+
+/// The pack, if its structures are those that the index knows.
+fn open(store: &Store, row: &PackRow) -> Result<PackReader> {
+    let path = layout::pack(row.id);
+    let pack = PackReader::open_at(&**store.folder(), store.header().store, row.id, &path)?;
+    if (pack.footer().length, pack.footer().kind) == (row.length, row.kind) {
+        Ok(pack)
+    } else {
+        Err(fault(store, row, "it is not the pack that the index knows"))
+    }
+}
+
+/// Checks that everything in a pack is what it should be, and that the index knows all of it.
 fn check(
     store: &Store,
     row: &PackRow,
+    pack: &PackReader,
     checker: &mut FrameChecker,
     monitor: &dyn Monitor,
-) -> Result<usize> {
-    let path = layout::pack(row.id);
-    let pack = PackReader::open_at(&**store.folder(), store.header().store, row.id, &path)?;
-    let fault = if (pack.footer().length, pack.footer().kind) == (row.length, row.kind) {
-        first_fault(store, row, &pack, checker, monitor)?
-    } else {
-        Some("it is not the pack that the index knows")
-    };
-    match fault {
-        None => Ok(pack.toc().chunks.len()),
-        Some(what) => Err(Error::damaged(what)
-            .at_path(store.folder().describe(&path))
-            .with_id(row.id)
-            .advise("run `cairn verify`")),
+) -> Result<()> {
+    match first_fault(store, row, pack, checker, monitor)? {
+        None => Ok(()),
+        Some(what) => Err(fault(store, row, what)),
     }
+}
+
+fn fault(store: &Store, row: &PackRow, what: &'static str) -> Error {
+    Error::damaged(what)
+        .at_path(store.folder().describe(&layout::pack(row.id)))
+        .with_id(row.id)
+        .advise("run `cairn verify`")
 }
 
 fn first_fault(
@@ -171,5 +211,28 @@ mod tests {
         let largest = SMALL - 1;
         assert!(2 * largest <= TARGET);
         assert_eq!(tier((TARGET - largest) / 10 * 9), None);
+    }
+
+    /// How many equal packs become one.
+    fn together(length: u64, chunks: usize) -> usize {
+        let mut filling = Filling::default();
+        let mut count = 0;
+        while filling.has_room(length, chunks) {
+            filling.add(length, chunks);
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_new_pack_is_bounded_in_bytes_and_in_chunks() {
+        assert_eq!(together(16 << 20, 500), 4);
+        assert_eq!(together((16 << 20) + 1, 500), 3);
+        assert_eq!(together(200_000, MAX_CHUNKS / 8), 8);
+        assert_eq!(together(200_000, MAX_CHUNKS / 8 + 1), 7);
+        assert_eq!(together(200_000, MAX_CHUNKS), 1);
+        // What is already above is copied alone rather than looked at for ever.
+        assert_eq!(together(200_000, 2 * MAX_CHUNKS), 1);
+        assert_eq!(together(2 * TARGET, 1), 1);
     }
 }

@@ -146,6 +146,61 @@ fn a_lost_segment_is_survived_by_the_next_backup() {
 }
 
 #[test]
+fn a_lost_segment_does_not_keep_the_others_from_being_merged() {
+    let kit = Kit::new();
+    // Two that stay apart, because the older one is much larger; the newer one is lost.
+    kit.backup("large", TestDisk::new(noise(R, 1)));
+    let before = files_in(kit.path(), "index");
+    kit.backup("small", TestDisk::new(noise(100_000, 2)));
+    let after = files_in(kit.path(), "index");
+    let lost: Vec<_> = after.iter().filter(|f| !before.contains(f)).collect();
+    assert_eq!((before.len(), lost.len()), (1, 1));
+    std::fs::remove_file(kit.path().join(lost[0])).unwrap();
+    let kit = Kit {
+        store: kit.reopen(),
+        ..kit
+    };
+    for number in 0..20 {
+        let bytes = noise(R, 10 + number);
+        let point = kit.backup(&format!("m{number}"), TestDisk::new(bytes.clone()));
+        assert!(kit.read(&point).unwrap() == bytes);
+    }
+    let left = files_in(kit.path(), "index").len();
+    assert!(left <= 8, "{left} segments");
+}
+
+#[test]
+fn a_chunk_that_could_not_be_read_is_stored_anew() {
+    let kit = Kit::new();
+    let bytes = noise(2 * R, 5);
+    let base = kit.backup("m", TestDisk::new(bytes.clone()));
+    flip(&data_pack(&kit), 1_000_000);
+    // This process has met the damage: whether all is read or only what changed, the base is no proof that it is stored.
+    let disk = open_disk(&kit.store, &base, "disk0");
+    assert!(read_vec(&disk, 0, bytes.len()).is_err());
+    let again = kit.backup("m", TestDisk::new(bytes.clone()));
+    assert!(again.record.stats.new > 0, "{:?}", again.record.stats);
+    assert!(kit.read(&again).unwrap() == bytes);
+}
+
+#[test]
+fn change_information_is_not_relied_on_where_damage_is_known() {
+    let kit = Kit::new();
+    let bytes = noise(3 * R, 6);
+    let base = kit.backup("m", TestDisk::new(bytes.clone()));
+    flip(&data_pack(&kit), 1_000_000);
+    let disk = open_disk(&kit.store, &base, "disk0");
+    assert!(read_vec(&disk, 0, bytes.len()).is_err());
+    // Nothing is said to have changed, and one byte far from the damage.
+    for changed in [vec![], vec![(2 * R as u64..2 * R as u64 + 1, false)]] {
+        let disk = Arc::new(TestDisk::new(bytes.clone()));
+        let again = kit.changed("m", &base, disk, &changed).unwrap();
+        assert!(!again.record.warnings.is_empty());
+        assert!(kit.read(&again).unwrap() == bytes);
+    }
+}
+
+#[test]
 fn a_damaged_pack_table_is_survived_by_the_next_backup() {
     let kit = Kit::new();
     let bytes = mixed(4 * R, 60);

@@ -18,6 +18,7 @@ mod damage;
 mod index;
 #[cfg(test)]
 mod kit;
+mod order;
 #[cfg(test)]
 mod presence;
 #[cfg(test)]

@@ -20,6 +20,10 @@ struct Watch {
     changes: Mutex<Vec<u64>>,
     /// How often the length of a pack was asked for.
     looks: AtomicU64,
+    /// Locks taken, folders synced and files published, in order.
+    log: Mutex<Vec<String>>,
+    /// Runs when the first file of a session's folder is made.
+    on_create: Mutex<Option<Hook>>,
 }
 
 impl Watch {
@@ -80,6 +84,24 @@ impl WatchedFolder {
     /// The numbers of the calls so far that change something.
     pub fn changes(&self) -> Vec<u64> {
         self.watch.changes.lock().unwrap().clone()
+    }
+
+    /// Locks taken, folders synced and files published so far, in order.
+    pub fn log(&self) -> Vec<String> {
+        self.watch.log.lock().unwrap().clone()
+    }
+
+    /// Runs `hook` before the next file of a session's folder is made, in the thread that makes it.
+    pub fn on_create(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.watch.on_create.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    fn note(&self, what: &str, path: &str) {
+        self.watch
+            .log
+            .lock()
+            .unwrap()
+            .push(format!("{what} {path}"));
     }
 
     /// From now on the calls `from..to`, counted from here, fail.
@@ -164,6 +186,12 @@ impl Folder for WatchedFolder {
 
     fn create(&self, path: &str) -> Result<Box<dyn NewFile>> {
         self.watch.change()?;
+        if path.starts_with("sessions/") {
+            let hook = self.watch.on_create.lock().unwrap().take();
+            if let Some(hook) = hook {
+                hook();
+            }
+        }
         let file = self.inner.create(path)?;
         Ok(Box::new(WatchedFile(file, self.watch.clone())))
     }
@@ -180,11 +208,13 @@ impl Folder for WatchedFolder {
 
     fn publish(&self, from: &str, to: &str) -> Result<()> {
         self.watch.change()?;
+        self.note("publish", to);
         self.inner.publish(from, to)
     }
 
     fn sync_folder(&self, path: &str) -> Result<()> {
         self.watch.change()?;
+        self.note("sync", path);
         self.inner.sync_folder(path)
     }
 
@@ -200,6 +230,7 @@ impl Folder for WatchedFolder {
 
     fn lock(&self, path: &str, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>> {
         self.watch.call()?;
+        self.note("lock", path);
         self.inner.lock(path, mode, wait)
     }
 
