@@ -2,12 +2,13 @@
 //! stands on is deleted, and what a dead one left behind is swept.
 
 use crate::codec::{self, Record};
-use crate::layout::{self, PUBLISH_LOCK, SESSIONS};
+use crate::layout::{self, INDEX, PUBLISH_LOCK, SESSIONS};
 use crate::state::State;
 use bincode::{Decode, Encode};
 use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
 use cairn_base::ids::random;
 use cairn_base::{Error, Folder, Kind, LockMode, PackId, PointId, Result, SegmentId, SessionId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a session does.
@@ -319,12 +320,23 @@ fn remove_unlisted(
     manifest: &Manifest,
 ) -> Result<()> {
     if state.segments.iter().any(|row| row.id == manifest.segment) {
-        return Ok(());
+        // Whoever renamed that state into place may have been killed before it was durable.
+        return folder.sync_folder("");
     }
     folder.remove(&layout::segment(SegmentId(manifest.segment)))?;
+    let mut homes = BTreeSet::from([INDEX.to_string()]);
     for pack in manifest.packs.iter().map(|id| PackId(*id)) {
         if !named(pack) {
             folder.remove(&layout::pack(pack))?;
+            homes.insert(layout::pack_folder(pack));
+        }
+    }
+    // Durable before the manifest goes: without it nobody would look for what came back.
+    for home in homes {
+        match folder.sync_folder(&home) {
+            // No pack ever got so far.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            other => other?,
         }
     }
     Ok(())

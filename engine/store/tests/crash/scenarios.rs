@@ -1,0 +1,133 @@
+//! What a store is asked to do while the power fails or calls do.
+
+use crate::machine::Lie;
+use crate::world::{How, World, noise};
+use cairn_base::{Folder, LockMode, Result};
+
+/// Something to do, and what was done before.
+pub struct Scenario {
+    pub name: &'static str,
+    pub before: fn(&mut World) -> Result<()>,
+    pub act: fn(&mut World) -> Result<()>,
+}
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "init",
+        before: |_| Ok(()),
+        act: World::init,
+    },
+    Scenario {
+        name: "first backup",
+        before: World::init,
+        act: |world| one(world, &disk(1), &How::default()),
+    },
+    Scenario {
+        name: "next backup",
+        before: with_first,
+        act: |world| one(world, &next(), &How::default()),
+    },
+    Scenario {
+        name: "unchanged backup",
+        before: with_first,
+        act: |world| one(world, &disk(1), &How::default()),
+    },
+    Scenario {
+        name: "backup of what changed",
+        before: with_first,
+        act: |world| {
+            let changed = Some(std::iter::once(50_000..90_000).collect());
+            one(
+                world,
+                &next(),
+                &How {
+                    changed,
+                    checkpoint: None,
+                },
+            )
+        },
+    },
+    Scenario {
+        name: "backup with checkpoints",
+        before: with_first,
+        act: |world| {
+            one(
+                world,
+                &noise(150_000, 5),
+                &How {
+                    changed: None,
+                    checkpoint: Some(4),
+                },
+            )
+        },
+    },
+    Scenario {
+        name: "two backups at once",
+        before: with_first,
+        act: two,
+    },
+    Scenario {
+        name: "merging of small packs",
+        before: with_small,
+        act: |world| one(world, &disk(1), &How::default()),
+    },
+    Scenario {
+        name: "backup after the loss of a slot and a header",
+        before: |world| {
+            with_first(world)?;
+            world.hurt = true;
+            world.machine.lose("state.1");
+            world.machine.lose("header.0");
+            Ok(())
+        },
+        act: |world| one(world, &next(), &How::default()),
+    },
+];
+
+/// Runs what was done before.
+pub fn prepared(scenario: &Scenario, lie: Lie) -> World {
+    let mut world = World::new(lie);
+    (scenario.before)(&mut world).unwrap();
+    world
+}
+
+fn disk(seed: u64) -> Vec<u8> {
+    let mut bytes = noise(120_000, seed);
+    bytes[30_000..60_000].fill(0);
+    bytes
+}
+
+fn next() -> Vec<u8> {
+    let mut bytes = disk(1);
+    bytes[50_000..90_000].copy_from_slice(&noise(40_000, 2));
+    bytes
+}
+
+fn one(world: &mut World, bytes: &[u8], how: &How) -> Result<()> {
+    world.backup("m", bytes, how).map(|_| ())
+}
+
+fn with_first(world: &mut World) -> Result<()> {
+    world.init()?;
+    one(world, &disk(1), &How::default())
+}
+
+/// Many packs that nobody has merged yet.
+fn with_small(world: &mut World) -> Result<()> {
+    world.init()?;
+    let merging = world
+        .machine
+        .lock("locks/merge", LockMode::Exclusive, false)?;
+    for number in 0..16 {
+        one(world, &noise(9_000, 100 + number), &How::default())?;
+    }
+    drop(merging);
+    Ok(())
+}
+
+fn two(world: &mut World) -> Result<()> {
+    let shared = noise(60_000, 7);
+    let with = |seed| [shared.clone(), noise(30_000, seed)].concat();
+    let points = world.backup_two([("m", with(8)), ("n", with(9))]);
+    points.into_iter().try_for_each(|point| point.map(|_| ()))
+}

@@ -1,0 +1,337 @@
+//! What was stored and what was reported, and whether a store keeps its word.
+
+use crate::disk::End;
+use crate::machine::{Lie, Machine};
+use cairn_base::read_at::read_vec;
+use cairn_base::{Clock, ReadAt, Result, Silent, Time};
+use cairn_store::catalog::all_points;
+use cairn_store::{
+    BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
+    Store, StoredDisk, Tree, backup, layout, verify,
+};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+static NOW: AtomicI64 = AtomicI64::new(1_800_000_000);
+
+/// A clock that goes on by a minute whenever it is asked.
+pub struct Ticking;
+
+impl Clock for Ticking {
+    fn now(&self) -> Time {
+        Time::from_seconds(NOW.fetch_add(60, Ordering::Relaxed))
+    }
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut out = vec![0; length];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut out);
+    out
+}
+
+/// A machine, and what anybody knows of its store from outside.
+#[derive(Clone)]
+pub struct World {
+    pub machine: Machine,
+    /// Whether the store was reported to be made.
+    pub made: bool,
+    /// Whether something of the store was lost, so that only the next writer mends it.
+    pub hurt: bool,
+    /// What a point of this machine and number may hold: something was backed up as it, whether or not that ended well.
+    may: HashMap<(String, u64), Vec<Arc<Vec<u8>>>>,
+    /// Points that were reported complete.
+    reported: Vec<(Point, Arc<Vec<u8>>)>,
+}
+
+/// How a disk is backed up.
+#[derive(Default)]
+pub struct How {
+    /// Only these ranges changed since the machine's latest point.
+    pub changed: Option<Vec<Range<u64>>>,
+    /// New chunks until an early publication.
+    pub checkpoint: Option<usize>,
+}
+
+impl World {
+    /// Nothing was made yet.
+    pub fn new(lie: Lie) -> World {
+        World {
+            machine: Machine::with(Default::default(), lie),
+            made: false,
+            hurt: false,
+            may: HashMap::new(),
+            reported: Vec::new(),
+        }
+    }
+
+    /// The same knowledge of another machine.
+    pub fn on(&self, machine: Machine) -> World {
+        World {
+            machine,
+            ..self.clone()
+        }
+    }
+
+    /// Makes the store.
+    pub fn init(&mut self) -> Result<()> {
+        let cut = CutParameters::FastCdc {
+            min: 2048,
+            average: 8192,
+            max: 32768,
+        };
+        Store::create(Arc::new(self.machine.clone()), cut, &Ticking)?;
+        self.made = true;
+        Ok(())
+    }
+
+    /// The store, as a new process opens it.
+    pub fn store(&self) -> Result<Arc<Store>> {
+        Ok(Arc::new(Store::open(Arc::new(self.machine.clone()))?))
+    }
+
+    /// Backs up a disk of these bytes in a process of its own.
+    pub fn backup(&mut self, machine: &str, bytes: &[u8], how: &How) -> Result<Point> {
+        let bytes = Arc::new(bytes.to_vec());
+        self.expect(machine, &bytes);
+        let point = back_up(&self.store()?, machine, &bytes, how, self.latest(machine))?;
+        self.reported.push((point.clone(), bytes));
+        Ok(point)
+    }
+
+    /// Backs up two machines at once, in processes of their own.
+    pub fn backup_two(&mut self, disks: [(&str, Vec<u8>); 2]) -> Vec<Result<Point>> {
+        let disks = disks.map(|(machine, bytes)| (machine, Arc::new(bytes)));
+        for (machine, bytes) in &disks {
+            self.expect(machine, bytes);
+        }
+        let world = &*self;
+        let points = std::thread::scope(|scope| {
+            let threads: Vec<_> = disks
+                .iter()
+                .map(|(machine, bytes)| {
+                    scope.spawn(move || {
+                        back_up(&world.store()?, machine, bytes, &How::default(), None)
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        for (point, (_, bytes)) in points.iter().zip(&disks) {
+            if let Ok(point) = point {
+                self.reported.push((point.clone(), bytes.clone()));
+            }
+        }
+        points
+    }
+
+    fn latest(&self, machine: &str) -> Option<&Point> {
+        let points = self.reported.iter().map(|(point, _)| point);
+        points
+            .filter(|point| point.record.machine == machine)
+            .next_back()
+    }
+
+    fn expect(&mut self, machine: &str, bytes: &Arc<Vec<u8>>) {
+        // A backup that dies may have published its point or not, so the next one has this number or the one after.
+        let seen = self
+            .may
+            .keys()
+            .filter(|(of, _)| of == machine)
+            .map(|(_, number)| *number);
+        let last = seen.max().unwrap_or(0);
+        for number in 1..=last + 1 {
+            self.may
+                .entry((machine.to_string(), number))
+                .or_default()
+                .push(bytes.clone());
+        }
+    }
+
+    /// Whether the store on the machine is what it must be whatever happened: nothing reported is lost, nothing wrong is shown,
+    /// everything checks, and work goes on and leaves nothing behind. The store is used, and so changed.
+    ///
+    /// # Errors
+    /// What is not as it must be.
+    pub fn check(&mut self) -> std::result::Result<(), String> {
+        if !self.made && self.store().is_err() {
+            return self
+                .init()
+                .map_err(|e| format!("making the store again: {e}"));
+        }
+        if !self.made {
+            // Never reported, but it can be opened: what is missing is mended by the first writer.
+            (self.made, self.hurt) = (true, true);
+        }
+        let store = self.store().map_err(|e| format!("opening: {e}"))?;
+        self.check_points(&store)?;
+        if !self.hurt {
+            check_clean(&store)?;
+        }
+        for last in [false, true] {
+            let bytes = noise(40_000, 900 + u64::from(last));
+            let point = self
+                .backup("after", &bytes, &How::default())
+                .map_err(|e| format!("the next backup: {e}"))?;
+            if !point.record.warnings.is_empty() && (last || !self.hurt) {
+                return Err(format!(
+                    "the next backup warns: {:?}",
+                    point.record.warnings
+                ));
+            }
+        }
+        let store = self.store().map_err(|e| format!("opening again: {e}"))?;
+        self.check_points(&store)?;
+        check_clean(&store)?;
+        self.check_files(&store)
+    }
+
+    fn check_points(&self, store: &Arc<Store>) -> std::result::Result<(), String> {
+        let listing = all_points(store).map_err(|e| format!("listing points: {e}"))?;
+        if !listing.damaged.is_empty() {
+            return Err(format!("no points: {:?}", listing.damaged));
+        }
+        for (point, _) in &self.reported {
+            if !listing.points.iter().any(|found| found.id == point.id) {
+                return Err(format!(
+                    "point {} was reported and is gone",
+                    point.record.sequence
+                ));
+            }
+        }
+        for point in &listing.points {
+            let what = format!(
+                "point {} of {}",
+                point.record.sequence, point.record.machine
+            );
+            let bytes = read(store, point).map_err(|e| format!("{what}: {e}"))?;
+            let reported = self.reported.iter().find(|(of, _)| of.id == point.id);
+            let right = match reported {
+                Some((_, right)) => **right == bytes,
+                None => {
+                    let key = (point.record.machine.clone(), point.record.sequence);
+                    self.may
+                        .get(&key)
+                        .is_some_and(|may| may.iter().any(|may| **may == bytes))
+                }
+            };
+            if !right {
+                return Err(format!("{what} has wrong bytes"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing lies about that nobody needs.
+    fn check_files(&self, store: &Arc<Store>) -> std::result::Result<(), String> {
+        let state = store.state();
+        let paths = self.machine.paths();
+        let below = |folder: &str| -> BTreeSet<String> {
+            paths
+                .iter()
+                .filter(|path| path.starts_with(folder))
+                .cloned()
+                .collect()
+        };
+        let live: BTreeSet<_> = store
+            .live_packs()
+            .iter()
+            .map(|row| layout::pack(row.id))
+            .collect();
+        let packs = below("packs/");
+        if packs != live {
+            let orphans: Vec<_> = packs.symmetric_difference(&live).collect();
+            return Err(format!(
+                "packs that are not live, or not there: {orphans:?}"
+            ));
+        }
+        let listed: BTreeSet<_> = state
+            .segments
+            .iter()
+            .map(|row| layout::segment(row.segment()))
+            .collect();
+        if !listed.is_subset(&below("index/")) {
+            return Err("a segment is missing".to_string());
+        }
+        let sessions = below("sessions/");
+        if !sessions.is_empty() {
+            return Err(format!("left in sessions: {sessions:?}"));
+        }
+        Ok(())
+    }
+
+    /// As [`check`](World::check), of what is left when everything stops now.
+    ///
+    /// # Errors
+    /// What is not as it must be.
+    pub fn check_after(&self, end: End, seed: u64) -> std::result::Result<(), String> {
+        self.on(self.machine.after(end, seed)).check()
+    }
+
+    /// The same, but the backup that comes next dies too, somewhere, and leaves something of another kind.
+    ///
+    /// # Errors
+    /// What is not as it must be.
+    pub fn check_after_two(&self, ends: [End; 2], seed: u64) -> std::result::Result<(), String> {
+        let mut world = self.on(self.machine.after(ends[0], seed));
+        if !world.made && world.store().is_err() {
+            return Ok(());
+        }
+        world.machine.die_at(seed % 90);
+        let _whatever = world.backup("m", &noise(50_000, seed), &How::default());
+        world.check_after(ends[1], seed)
+    }
+}
+
+fn check_clean(store: &Arc<Store>) -> std::result::Result<(), String> {
+    let report = verify(store, false, &Silent).map_err(|e| format!("verifying: {e}"))?;
+    if report.is_clean() {
+        Ok(())
+    } else {
+        Err(format!("verification: {report:?}"))
+    }
+}
+
+fn back_up(
+    store: &Arc<Store>,
+    machine: &str,
+    bytes: &Arc<Vec<u8>>,
+    how: &How,
+    base: Option<&Point>,
+) -> Result<Point> {
+    let mut options = BackupOptions::new(machine);
+    options.threads = 1;
+    options.checkpoint = how.checkpoint.unwrap_or(options.checkpoint);
+    let mut changes = None;
+    if let Some(ranges) = &how.changed {
+        options.base = base.map(|point| point.id);
+        let ranges = ranges.iter().map(|range| Change {
+            range: range.clone(),
+            zero: false,
+        });
+        changes = Some(Arc::new(Changes::new(bytes.len() as u64, ranges)?));
+    }
+    let source: Arc<dyn ReadAt> = bytes.clone();
+    let disk = DiskInput {
+        name: "disk0".to_string(),
+        source,
+        facts: ImageFacts::default(),
+        changed: None,
+        changes,
+    };
+    backup(store, &[disk], &options, &Silent, &Ticking).map(|report| report.point)
+}
+
+fn read(store: &Arc<Store>, point: &Point) -> Result<Vec<u8>> {
+    let reader = Arc::new(ChunkReader::new(store.clone(), 1 << 20));
+    let disk = StoredDisk::new(Tree::new(reader, &point.record.disks[0])?);
+    read_vec(&disk, 0, usize::try_from(disk.size()).unwrap())
+}
