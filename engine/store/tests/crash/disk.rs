@@ -100,10 +100,8 @@ impl Names {
                 }
                 self.files.insert(to.clone(), file);
             }
-            (Change::Removed(path), Some(file)) => {
-                if self.files.get(path) == Some(&file) {
-                    self.files.remove(path);
-                }
+            (Change::Removed(path), Some(file)) if self.files.get(path) == Some(&file) => {
+                self.files.remove(path);
             }
             (Change::FolderRemoved(path), _) => {
                 let inside = format!("{path}/");

@@ -134,10 +134,8 @@ impl World {
     }
 
     fn latest(&self, machine: &str) -> Option<&Point> {
-        let points = self.reported.iter().map(|(point, _)| point);
-        points
-            .filter(|point| point.record.machine == machine)
-            .next_back()
+        let mut points = self.reported.iter().map(|(point, _)| point);
+        points.rfind(|point| point.record.machine == machine)
     }
 
     fn expect(&mut self, machine: &str, bytes: &Arc<Vec<u8>>) {

@@ -18,6 +18,7 @@ mod damage;
 mod index;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod presence;
