@@ -19,8 +19,9 @@ use crate::backup::run::DiskInput;
 use crate::map::REGION;
 use crate::point::Point;
 use crate::store::Store;
-use crate::tree::Tree;
-use cairn_base::{Error, Monitor, Result};
+use crate::tree::{Spot, Tree};
+use cairn_base::{ChunkId, Error, Kind, Monitor, Result};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -101,6 +102,7 @@ pub fn prepare(asked: &Asked<'_>, warnings: &mut Vec<String>) -> Result<Prepared
                 Err(why) => Err(why),
                 Ok(tree) => {
                     let known = Known {
+                        damaged: damaged_regions(asked, &tree)?,
                         tree,
                         changes: changes.clone(),
                     };
@@ -142,9 +144,6 @@ fn usable(
     if !asked.store.is_whole() {
         return Err("parts of the store are missing".to_string());
     }
-    if asked.store.knows_damage() {
-        return Err("chunks of the store are damaged".to_string());
-    }
     let record = asked.base.and_then(|base| base.disk(&disk.name));
     let (Some(record), Some(tree)) = (record, tree) else {
         return Err("there is nothing to compare it with".to_string());
@@ -161,6 +160,47 @@ fn usable(
         return Err("it had another name at the base".to_string());
     }
     Ok(tree.clone())
+}
+
+/// Regions for which the map names a chunk that has no good place, or cannot be read itself.
+fn damaged_regions(asked: &Asked<'_>, tree: &Tree) -> Result<Arc<BTreeSet<u64>>> {
+    let unhealed = asked.store.unhealed();
+    let mut found = BTreeSet::new();
+    if unhealed.is_empty() {
+        return Ok(Arc::new(found));
+    }
+    let is_lost = |id: &ChunkId| unhealed.contains(&id.prefix());
+    let mut region = 0;
+    while region < tree.shape().regions() {
+        if asked.monitor.stop_requested() {
+            return Err(Error::interrupted());
+        }
+        // What was read before it was damaged may still be in memory.
+        let mut lost = false;
+        let leaf = tree.locate_by(region, &mut |id| lost |= is_lost(id));
+        let leaf = leaf.and_then(|spot| match spot {
+            Spot::HoleUntil(next) => Ok((next, None)),
+            Spot::Leaf(id) => Ok((region + 1, Some(tree.leaf(region, id)?))),
+        });
+        let next = match leaf {
+            Ok((next, leaf)) => {
+                let extents = leaf.iter().flat_map(|leaf| &leaf.extents);
+                let mut chunks = extents.filter_map(|extent| extent.chunk);
+                lost |= chunks.any(|id| is_lost(&id));
+                next
+            }
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => {
+                lost = true;
+                region + 1
+            }
+            Err(error) => return Err(error),
+        };
+        if lost {
+            found.extend(region..next);
+        }
+        region = next;
+    }
+    Ok(Arc::new(found))
 }
 
 fn believed(known: Known, verdict: Verdict) -> std::result::Result<Known, String> {

@@ -218,6 +218,9 @@ fn tidy(store: &Store, session: &Session, monitor: &dyn Monitor) {
     for warning in tidy_up(store, session, monitor) {
         monitor.warn(&warning);
     }
+    if let Err(error) = store.keep_damage() {
+        monitor.warn(&format!("what is damaged could not be noted: {error}"));
+    }
 }
 
 /// What is known before the first byte is read.

@@ -8,7 +8,7 @@ use crate::pack::write::{MAX_CHUNKS, TARGET};
 use crate::pack::{FrameChecker, PackReader};
 use crate::store::Store;
 use cairn_base::{Error, Monitor, Result};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A tier is merged when it has so many packs, or when they fill a pack.
 const MANY: usize = 16;
@@ -32,7 +32,8 @@ fn tier(length: u64) -> Option<usize> {
 pub fn choose(store: &Store) -> Vec<Group> {
     let index = store.index();
     let mut groups: BTreeMap<(u32, usize), Group> = BTreeMap::new();
-    let mut seen = HashSet::new();
+    // What holds damage is left as it is: it would be read again by every backup, only to find that out.
+    let mut seen = store.known_damage().packs_with_damage();
     // What of a pack table does not check is left alone.
     let tables = index
         .segments()

@@ -324,9 +324,10 @@ fn a_store_that_is_not_whole_is_no_base() {
     let kit = Kit::new();
     let bytes = noise(2 * R, 12);
     let base = kit.backup("m", TestDisk::new(bytes.clone()));
-    for pack in crate::kit::files_in(kit.path(), "packs") {
-        std::fs::remove_file(kit.path().join(pack)).unwrap();
-    }
+    let segment = crate::kit::files_in(kit.path(), "index").remove(0);
+    std::fs::remove_file(kit.path().join(segment)).unwrap();
+    let store = kit.reopen();
+    let kit = Kit { store, ..kit };
     let disk = Arc::new(TestDisk::new(bytes.clone()));
     let point = kit.changed("m", &base, disk, &[]).unwrap();
     assert!(kit.read(&point).unwrap() == bytes);

@@ -172,7 +172,7 @@ impl Targets<'_> {
         while self.next < self.regions {
             let region = self.next;
             self.next += self.step;
-            if self.known.changed_as_a_whole(region) {
+            if self.known.is_read(region) {
                 continue;
             }
             let (id, _) = self.locate(region)?;
@@ -189,8 +189,12 @@ impl Targets<'_> {
     fn any(&self) -> AtRegion<Option<(u64, ChunkId)>> {
         let (mut region, mut seen) = (self.first, 0);
         while seen < self.regions {
-            let (id, until) = self.locate(region)?;
-            if !id.is_null() && !self.known.changed_as_a_whole(region) {
+            let (id, until) = if self.known.damaged.contains(&region) {
+                (ChunkId::NULL, region + 1)
+            } else {
+                self.locate(region)?
+            };
+            if !id.is_null() && !self.known.is_read(region) {
                 return Ok(Some((region, id)));
             }
             seen += until - region;

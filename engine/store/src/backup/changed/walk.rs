@@ -5,6 +5,7 @@ use crate::map::shape::regions_below;
 use crate::map::{REGION, Shape};
 use crate::tree::Tree;
 use cairn_base::{ChunkId, Kind, Result};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub struct Known {
     pub tree: Tree,
     /// What changed since.
     pub changes: Arc<Changes>,
+    /// Regions of which the base's map names something that is known to be damaged: they are read.
+    pub damaged: Arc<BTreeSet<u64>>,
 }
 
 /// A part of the disk, from the region that was asked for on.
@@ -29,7 +32,7 @@ pub enum Step {
     Kept(Vec<(u8, ChunkId)>, u64),
     /// Regions up to, not including, this one, each with a change in it.
     Touched(u64),
-    /// Regions up to, not including, this one, for which the base's map cannot be read.
+    /// Regions up to, not including, this one, for which the base's map cannot be read, or names what is damaged.
     Lost(u64),
 }
 
@@ -60,15 +63,29 @@ impl Known {
         bytes == length
     }
 
+    /// Whether all of the region is read anyway.
+    pub fn is_read(&self, region: u64) -> bool {
+        self.damaged.contains(&region) || self.changed_as_a_whole(region)
+    }
+
     /// What to do from `region` on, which lies on the disk.
     ///
     /// # Errors
     /// What the store reports, but for damage.
     pub fn step(&self, region: u64) -> Result<Step> {
         let regions = self.tree.shape().regions();
-        let until = self.next_touched(region).unwrap_or(regions);
+        let mut damaged = self.damaged.range(region..).copied();
+        let bad = damaged.next().unwrap_or(regions);
+        if bad == region {
+            let follow = (region + 1..).zip(damaged);
+            let together = follow.take_while(|(expected, found)| expected == found);
+            return Ok(Step::Lost(
+                together.last().map_or(region, |(last, _)| last) + 1,
+            ));
+        }
+        let until = self.next_touched(region).unwrap_or(regions).min(bad);
         if until == region {
-            let end = regions.min(region.saturating_add(STEP_REGIONS));
+            let end = bad.min(region.saturating_add(STEP_REGIONS));
             let mut end_of_touched = region + 1;
             while end_of_touched < end && self.next_touched(end_of_touched) == Some(end_of_touched)
             {
