@@ -25,6 +25,8 @@ mod order;
 #[cfg(test)]
 mod presence;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod tidying;
 #[cfg(test)]
 mod together;
