@@ -14,6 +14,10 @@ pub const INDEX: &str = "index";
 pub const POINTS: &str = "points";
 /// A file for each live session and a folder for what it has not published.
 pub const SESSIONS: &str = "sessions";
+/// What is known to be damaged; only there if something ever was.
+pub const DAMAGE: &str = "damage";
+/// The same while it is written.
+pub const DAMAGE_SCRATCH: &str = "locks/damage.new";
 /// Lock files.
 pub const LOCKS: &str = "locks";
 /// Held exclusively for the moment of a publication, or of a consistent listing.

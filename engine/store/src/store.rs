@@ -1,5 +1,6 @@
 //! An open store: its folder, header, keys, and the index of the generation last read.
 
+mod damage;
 mod presence;
 
 use crate::claims::Claims;
@@ -13,6 +14,7 @@ use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
 use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
+use damage::Knowledge;
 use parking_lot::RwLock;
 use presence::{Presence, names};
 use std::collections::{HashMap, HashSet};
@@ -21,14 +23,11 @@ use std::sync::Arc;
 /// How often a reader that finds a segment gone re-reads the state before it reports damage.
 const ATTEMPTS: usize = 5;
 
-/// Damaged chunks that are remembered at most.
-const MAX_DAMAGED: usize = 1 << 20;
-
 struct Current {
     state: State,
     index: IndexSet,
     /// Packs that are gone or cut short, as far as a writer has looked.
-    missing: HashSet<PackId>,
+    missing: Arc<HashSet<PackId>>,
     /// Segments that could not be opened.
     lost: Vec<String>,
     /// A slot of the state was lost, and with it perhaps a segment that nothing names any more.
@@ -50,7 +49,7 @@ impl Current {
         let mut current = Current {
             index: IndexSet::new(found.segments, HashSet::new()),
             state: found.state,
-            missing: HashSet::new(),
+            missing: Arc::default(),
             doubtful: found.lost_slot.is_some(),
             lost: found.lost,
         };
@@ -64,7 +63,7 @@ impl Current {
         missing.retain(|id| !hidden.contains(id));
         hidden.extend(&missing);
         self.index = IndexSet::new(self.index.segments().to_vec(), hidden);
-        self.missing = missing;
+        self.missing = Arc::new(missing);
     }
 }
 
@@ -74,13 +73,20 @@ pub struct Store {
     header: Header,
     keys: Keys,
     current: RwLock<Current>,
-    /// Chunks that this process could not read: they count as absent.
-    damaged: RwLock<HashSet<ChunkId>>,
+    /// What is known to be damaged: chunks without another place count as absent.
+    knowledge: Knowledge,
     /// What backups of this process store now.
     claims: Arc<Claims>,
     /// What a writer of this process found to be there.
     presence: Presence,
     warnings: Vec<String>,
+}
+
+impl Drop for Store {
+    /// What this process found to be damaged is kept for others; if somebody publishes just now, or the media are read-only, it is found again.
+    fn drop(&mut self) {
+        self.keep_damage_at_end();
+    }
 }
 
 impl Store {
@@ -130,12 +136,14 @@ impl Store {
         let found = read_current(&*folder, header.store, &IndexSet::default())?;
         warnings.extend(found.lost_slot.iter().cloned());
         warnings.extend(found.lost.iter().cloned());
+        let (knowledge, unreadable) = Knowledge::read(&*folder);
+        warnings.extend(unreadable);
         Ok(Store {
             folder,
             keys,
             header,
             current: RwLock::new(Current::of(found, HashSet::new())),
-            damaged: RwLock::default(),
+            knowledge,
             claims: Arc::default(),
             presence: Presence::default(),
             warnings,
@@ -182,35 +190,29 @@ impl Store {
         self.current.read().state.generation
     }
 
-    /// Whether a chunk of this length is stored, as far as this process knows: one that it could not read is not.
+    /// Whether a chunk of this length is stored, as far as is known: one that is damaged wherever it lies is not.
     ///
     /// # Errors
     /// As [`IndexSet::places`].
     pub fn holds(&self, id: &ChunkId, length: u32) -> Result<bool> {
-        if self.damaged.read().contains(id) {
-            return Ok(false);
+        if !self.mentions_damage(id) {
+            return self.index().holds(id, length);
         }
-        self.index().holds(id, length)
+        let places = self.index().places(id)?;
+        let mut good = places.iter().filter(|place| !self.is_bad(id, place));
+        Ok(good.any(|place| place.length == length))
     }
 
-    /// Whether this process met a chunk that it could not read.
-    pub(crate) fn knows_damage(&self) -> bool {
-        !self.damaged.read().is_empty()
-    }
-
-    /// Notes a chunk that could not be read at any of its places: who sees its bytes stores them anew.
-    pub(crate) fn note_damaged(&self, id: ChunkId) {
-        let mut damaged = self.damaged.write();
-        if damaged.len() < MAX_DAMAGED {
-            damaged.insert(id);
-        }
-    }
-
-    /// Whether every segment could be opened and, as far as a writer has looked, every pack is there: then whatever a map
-    /// names is in the store.
+    /// Whether every segment could be opened and, as far as a writer has looked, every pack is there or all that lay in it is on the list of
+    /// damage: then whatever a map names is in the store, or on that list.
     pub fn is_whole(&self) -> bool {
-        let current = self.current.read();
-        current.missing.is_empty() && current.lost.is_empty() && !current.doubtful
+        // One lock after the other, never one within the other.
+        let (certain, missing) = {
+            let current = self.current.read();
+            let certain = current.lost.is_empty() && !current.doubtful;
+            (certain, current.missing.clone())
+        };
+        certain && self.damage_is_listed() && self.are_listed(&missing)
     }
 
     /// Whether every segment that the state lists could be opened.
@@ -249,7 +251,7 @@ impl Store {
             return Err(error);
         }
         let changed = new > old || found.lost.len() < slot.lost.len();
-        let (missing, doubtful) = (std::mem::take(&mut slot.missing), slot.doubtful);
+        let (missing, doubtful) = (HashSet::clone(&slot.missing), slot.doubtful);
         *slot = Current::of(found, missing);
         slot.doubtful |= doubtful;
         Ok(changed)
@@ -290,15 +292,23 @@ impl Store {
         // Chunks in packs that are not known are not found: what the base names is looked up.
         self.current.write().doubtful |= !damage.is_empty();
         warnings.extend(damage);
-        if !missing.is_empty() {
+        let mut lost = Vec::new();
+        {
+            let mut current = self.current.write();
+            current.hide(missing.clone());
+            lost.extend(current.lost.iter().cloned());
+        }
+        warnings.extend(lost);
+        self.reload_damage();
+        self.note_missing(&missing)?;
+        // Not for ever: once all of it is stored anew, nothing is lost any more.
+        let healed = self.is_whole() && self.unhealed().is_empty();
+        if !missing.is_empty() && !healed {
             warnings.push(format!(
                 "{} packs of the store are missing or cut short: what lay in them and is seen again is stored anew; run `cairn verify`",
                 missing.len()
             ));
         }
-        let mut current = self.current.write();
-        current.hide(missing);
-        warnings.extend(current.lost.iter().cloned());
         Ok(WriterPermit {
             _host: host,
             warnings,

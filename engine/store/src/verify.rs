@@ -8,12 +8,14 @@ pub mod packs;
 pub mod points;
 
 use crate::catalog::all_points;
+use crate::damage::{DamageList, NOWHERE};
 use crate::index::check::check_segment;
 use crate::session::{Session, SessionKind};
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Monitor, PackId, PointId, Result};
 use packs::{BadChunks, check_packs};
 use points::walk_points;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A part of a disk that cannot be restored.
@@ -64,7 +66,14 @@ impl VerifyReport {
 pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<VerifyReport> {
     let session = Session::begin(store.folder().clone(), SessionKind::Read, &[])?;
     let mut report = VerifyReport::default();
-    report.problems.extend(store.warnings().iter().cloned());
+    let unreadable = store.unreadable_damage();
+    let before = store.damage_before();
+    // A full verification writes that list anew.
+    let warnings = store
+        .warnings()
+        .iter()
+        .filter(|w| quick || Some(*w) != unreadable.as_ref());
+    report.problems.extend(warnings.cloned());
     if let Some(warning) = session.warning() {
         monitor.warn(warning);
     }
@@ -88,7 +97,34 @@ pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<
         check_packs(store, &missing, monitor, &mut report)?
     };
     walk_points(store, &listing.points, &missing, &bad, monitor, &mut report)?;
+    let kept = if quick {
+        store.keep_damage()
+    } else {
+        list(store, &missing, &bad, &report).and_then(|found| store.replace_damage(found, &before))
+    };
+    if let Err(error) = kept {
+        monitor.warn(&format!("what is damaged could not be noted: {error}"));
+    }
     Ok(report)
+}
+
+/// All that was found to be damaged.
+fn list(
+    store: &Store,
+    missing: &HashSet<PackId>,
+    bad: &BadChunks,
+    report: &VerifyReport,
+) -> Result<DamageList> {
+    let mut list = bad.list();
+    let mut packs = missing.clone();
+    packs.extend(bad.packs.keys());
+    store.list_packs(&packs, &mut list)?;
+    for damage in &report.damaged {
+        if let Some(chunk) = damage.chunk.filter(|_| damage.pack.is_none()) {
+            list.add((chunk.prefix(), NOWHERE));
+        }
+    }
+    Ok(list)
 }
 
 /// Checks every segment: all of it, or, if `quick`, all but the pages of entries.

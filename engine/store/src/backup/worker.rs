@@ -9,6 +9,7 @@ use crate::backup::run::DiskInput;
 use crate::backup::work::{Outcome, Run};
 use crate::frame::Compressor;
 use crate::map::{Leaf, REGION, Shape};
+use crate::store::Store;
 use crate::tree::Spot;
 use cairn_base::units::to_u64;
 use cairn_base::{AlignedBuffer, ChunkId, Error, Kind, Result, Stage};
@@ -99,8 +100,8 @@ impl<'a> Worker<'a> {
         let base = base.as_ref().map(|(id, leaf)| (*id, &**leaf));
         let known_zero = gaps(data, length);
         let store = self.run.store;
-        // A chunk that could not be read counts as absent: then nothing is taken for granted.
-        let trust_base = store.is_whole() && !store.knows_damage();
+        // A chunk that is damaged counts as absent: what names one is not taken for granted.
+        let trust_base = store.is_whole() && base.is_none_or(|base| !names_lost(store, base));
         if let Some((leaf, base)) = base
             && trust_base
             && self.is_as_before(input, region, base, &known_zero)?
@@ -187,7 +188,8 @@ impl<'a> Worker<'a> {
         let length = Shape::of(input.source.size())?.region_length(region);
         let whole = 0..usize::try_from(length).unwrap_or(0);
         let base = self.base_leaf(disk, region)?;
-        let Some((id, leaf)) = base.filter(|_| store.is_whole()) else {
+        let good = |(id, leaf): &BaseLeaf| store.is_whole() && !names_lost(store, (*id, leaf));
+        let Some((id, leaf)) = base.filter(good) else {
             // What stood here cannot be relied on.
             let all: Vec<_> = std::iter::once(whole).collect();
             return self.region(disk, region, &all, None, waited);
@@ -309,6 +311,14 @@ impl RegionSource for RegionOfImage<'_> {
             self.input.source.will_need(on_disk);
         }
     }
+}
+
+/// Whether a leaf, or a chunk that it names, has no good place.
+fn names_lost(store: &Store, (id, leaf): (ChunkId, &Leaf)) -> bool {
+    let unhealed = store.unhealed();
+    let is_lost = |id: &ChunkId| unhealed.contains(&id.prefix());
+    let mut chunks = leaf.extents.iter().filter_map(|extent| extent.chunk);
+    !unhealed.is_empty() && (is_lost(&id) || chunks.any(|id| is_lost(&id)))
 }
 
 /// Remembers whether the source is slower than memory.

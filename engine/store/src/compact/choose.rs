@@ -8,7 +8,7 @@ use crate::pack::write::{MAX_CHUNKS, TARGET};
 use crate::pack::{FrameChecker, PackReader};
 use crate::store::Store;
 use cairn_base::{Error, Monitor, Result};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A tier is merged when it has so many packs, or when they fill a pack.
 const MANY: usize = 16;
@@ -32,7 +32,8 @@ fn tier(length: u64) -> Option<usize> {
 pub fn choose(store: &Store) -> Vec<Group> {
     let index = store.index();
     let mut groups: BTreeMap<(u32, usize), Group> = BTreeMap::new();
-    let mut seen = HashSet::new();
+    // What holds damage is left as it is: it would be read again by every backup, only to find that out.
+    let mut seen = store.known_damage().packs_with_damage();
     // What of a pack table does not check is left alone.
     let tables = index
         .segments()
@@ -182,7 +183,12 @@ fn first_fault(
         if monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        if !checker.check(store.keys(), pack, frame, chunks).is_clean() {
+        let found = checker.check(store.keys(), pack, frame, chunks);
+        if !found.is_clean() {
+            // The next backup that sees the bytes stores them anew.
+            for chunk in &found.bad_chunks {
+                store.note_damaged(chunk, &[row.id]);
+            }
             return Ok(Some("a frame of it is not what was written"));
         }
         if unindexed(&index, row.id, frame, chunks) > 0 {

@@ -104,6 +104,18 @@ fn merge_entries(
     Ok(())
 }
 
+/// Tells `found` every entry of a segment, in order.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a page does not check.
+pub fn each_entry(segment: &Segment, found: &mut dyn FnMut(&Entry)) -> Result<()> {
+    let mut cursor = Cursor::new(segment);
+    while let Some(entry) = cursor.next()? {
+        found(&entry);
+    }
+    Ok(())
+}
+
 /// A source and its entry that is next.
 struct Head<'a> {
     cursor: Cursor<'a>,

@@ -44,7 +44,7 @@ impl Store {
         known.filter(|row| !unanswered.contains(&row.id)).collect()
     }
 
-    fn named_packs(&self) -> (IndexSet, HashSet<PackId>) {
+    pub(super) fn named_packs(&self) -> (IndexSet, HashSet<PackId>) {
         let current = self.current.read();
         (current.index.clone(), current.state.unanswered_packs())
     }

@@ -1,6 +1,7 @@
 //! Reading every pack: each frame against its tag, each chunk against its id, and whether the index knows it.
 
 use crate::contents::unindexed;
+use crate::damage::DamageList;
 use crate::index::PackRow;
 use crate::pack::{FrameChecker, PackReader};
 use crate::store::Store;
@@ -20,6 +21,17 @@ pub struct BadChunks {
 }
 
 impl BadChunks {
+    /// The places, as a list that is kept.
+    pub fn list(&self) -> DamageList {
+        let mut list = DamageList::default();
+        for (id, packs) in &self.chunks {
+            for pack in packs {
+                list.add((id.prefix(), *pack));
+            }
+        }
+        list
+    }
+
     /// Whether the chunk's place in this pack is bad.
     pub fn hits(&self, id: &ChunkId, pack: PackId) -> bool {
         self.packs.contains_key(&pack)

@@ -17,6 +17,8 @@ mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod healing;
+#[cfg(test)]
 mod index;
 #[cfg(test)]
 mod kit;
@@ -24,6 +26,8 @@ mod kit;
 mod order;
 #[cfg(test)]
 mod presence;
+#[cfg(test)]
+mod processes;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]
