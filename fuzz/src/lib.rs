@@ -37,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     ("point", records::point),
     ("session", records::session),
     ("manifest", records::manifest),
+    ("damage", records::damage),
+    ("machine_name", records::machine_name),
     ("names", records::names),
     ("pack_ends", packs::ends),
     ("pack_toc", packs::toc),

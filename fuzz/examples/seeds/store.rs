@@ -5,6 +5,7 @@ use cairn_base::{ChunkId, Folder, PackId};
 use cairn_fuzz::memory::Memory;
 use cairn_fuzz::pieces::Pieces;
 use cairn_store::codec::{self, Record};
+use cairn_store::damage::DamageList;
 use cairn_store::frame::Compressor;
 use cairn_store::header::Header;
 use cairn_store::index::place::{Entry, Place};
@@ -21,6 +22,7 @@ use cairn_store::{Consistency, CutParameters, DiskRecord, ImageFacts, PointRecor
 
 pub fn write(seeds: &Seeds) {
     records(seeds);
+    by_hand(seeds);
     packs(seeds);
     maps(seeds);
     segments(seeds);
@@ -123,6 +125,26 @@ fn records(seeds: &Seeds) {
     seeds.put("manifest", "two_packs", &payload(&manifest));
 }
 
+/// Lists of two places and a pack, and a name: records that only their own modules can make.
+fn by_hand(seeds: &Seeds) {
+    let folder = Memory::default();
+    folder.create_folder("locks").unwrap();
+    let mut list = DamageList::default();
+    list.add(([1; 16], PackId([2; 16])));
+    list.add(([3; 16], PackId([4; 16])));
+    list.add_pack(PackId([2; 16]));
+    list.write(&folder).unwrap();
+    let bytes = folder.get("damage").unwrap();
+    seeds.put("damage", "two_places", &bytes[24..bytes.len() - 16]);
+    for name in ["m", "M"] {
+        seeds.put(
+            "machine_name",
+            name,
+            &[&1u64.to_le_bytes()[..], name.as_bytes()].concat(),
+        );
+    }
+}
+
 fn point() -> PointRecord {
     let disk = |name: &str, size| DiskRecord {
         name: name.to_string(),
@@ -141,6 +163,7 @@ fn point() -> PointRecord {
             length: 2,
             reason: "free blocks".to_string(),
         }],
+        mixed: true,
     };
     PointRecord {
         machine: "a machine".to_string(),
