@@ -199,7 +199,8 @@ fn read(file: &dyn ReadAt) {
             continue;
         };
         let mut from = at;
-        for extent in extents.iter().chain(&[range.end..range.end]) {
+        let end = range.end..range.end;
+        for extent in extents.iter().chain(std::iter::once(&end)) {
             assert!(from <= extent.start && extent.end <= range.end);
             let hole = &bytes[(from - at) as usize..(extent.start - at) as usize];
             assert!(hole.iter().all(|byte| *byte == 0), "data in a hole");

@@ -113,7 +113,7 @@ impl World {
             7..=9 => self.back_up(machine, true, script.byte()),
             10 => self.two_at_once(machine, script.byte()),
             11 => self.read_somewhere(script),
-            12 => self.verify(script.byte() % 2 == 0),
+            12 => self.verify(script.byte() & 1 == 0),
             13 => self.reopen(),
             14 => self.read_all_of_one(script),
             _ => self.damage(script),

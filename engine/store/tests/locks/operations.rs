@@ -1,9 +1,10 @@
 //! What can be done with a store, and how it may end while something else is done.
 
 use crate::world::{Known, back_up, create, open, read};
-use cairn_base::{Kind, Silent};
+use cairn_base::read_at::read_vec;
+use cairn_base::{Kind, ReadAt, Silent};
 use cairn_store::catalog::{all_points, latest, machines};
-use cairn_store::{Session, SessionKind, Store, stats, verify};
+use cairn_store::{ChunkReader, Session, SessionKind, Store, StoredDisk, Tree, stats, verify};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,20 +85,7 @@ impl Operation {
                 assert!(session.is_registered(), "{:?}", session.warning());
                 known.iter().for_each(|point| read(&store, point).unwrap());
             }
-            Operation::ReadLatest => {
-                let store = store();
-                for machine in ["m", "n"] {
-                    let point = latest(&store, machine).unwrap();
-                    assert_eq!(point.record.machine, machine);
-                    // Whose bytes are not known here is read all the same.
-                    let size = point.record.disks[0].size;
-                    let known = known.iter().find(|(of, _)| of.id == point.id);
-                    match known {
-                        Some(known) => read(&store, known).unwrap(),
-                        None => read_unknown(&store, &point, size),
-                    }
-                }
-            }
+            Operation::ReadLatest => read_latest(&store(), known),
             Operation::VerifyQuick | Operation::VerifyFull => {
                 let quick = self == Operation::VerifyQuick;
                 let report = verify(&store(), quick, &Silent).unwrap();
@@ -124,9 +112,19 @@ impl Operation {
     }
 }
 
-fn read_unknown(store: &Arc<Store>, point: &cairn_store::Point, size: u64) {
-    let reader = Arc::new(cairn_store::ChunkReader::new(store.clone(), 1 << 20));
-    let tree = cairn_store::Tree::new(reader, &point.record.disks[0]).unwrap();
-    let disk = cairn_store::StoredDisk::new(tree);
-    cairn_base::read_at::read_vec(&disk, 0, size as usize).unwrap();
+/// The latest points, whoever made them.
+fn read_latest(store: &Arc<Store>, known: &[Known]) {
+    for machine in ["m", "n"] {
+        let point = latest(store, machine).unwrap();
+        assert_eq!(point.record.machine, machine);
+        match known.iter().find(|(of, _)| of.id == point.id) {
+            Some(known) => read(store, known).unwrap(),
+            // Whose bytes are not known here is read all the same.
+            None => {
+                let reader = Arc::new(ChunkReader::new(store.clone(), 1 << 20));
+                let disk = StoredDisk::new(Tree::new(reader, &point.record.disks[0]).unwrap());
+                read_vec(&disk, 0, disk.size() as usize).unwrap();
+            }
+        }
+    }
 }
