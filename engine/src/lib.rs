@@ -85,8 +85,9 @@ pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volu
 pub use cairn_store::catalog::{Listing, PointNames, PointSink};
 pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
-    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
-    Level, Point, PointName, PointRecord, StoreStats, VerifyReport, names,
+    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth,
+    DiskRecord, Level, Pick, Point, PointName, PointRecord, ProofSummary, StoreStats,
+    VerifyOptions, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;

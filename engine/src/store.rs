@@ -6,7 +6,8 @@ use cairn_base::{Folder, LocalFolder, Monitor, Result, SystemClock};
 use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::layout::PointFile;
 use cairn_store::{
-    BackupOptions, ChunkReader, CutParameters, Point, PointName, StoreStats, VerifyReport,
+    BackupOptions, ChunkReader, CutParameters, Point, PointName, StoreStats, VerifyOptions,
+    VerifyReport,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -161,12 +162,12 @@ impl Store {
         PointView::open(&self.inner, &self.reader, point)
     }
 
-    /// Checks that every point can be restored; `quick` looks at maps, index and packs without reading all data.
+    /// Checks that every point can be restored, and notes which packs were proven good.
     ///
     /// # Errors
     /// Only if the check itself could not be done; damage is in the report.
-    pub fn verify(&self, quick: bool, monitor: &dyn Monitor) -> Result<VerifyReport> {
-        cairn_store::verify(&self.inner, quick, monitor)
+    pub fn verify(&self, options: &VerifyOptions, monitor: &dyn Monitor) -> Result<VerifyReport> {
+        cairn_store::verify_with(&self.inner, options, monitor, &SystemClock)
     }
 
     /// What the store holds, in numbers.
@@ -174,6 +175,6 @@ impl Store {
     /// # Errors
     /// As the operating system reports.
     pub fn stats(&self) -> Result<StoreStats> {
-        cairn_store::stats(&self.inner)
+        cairn_store::stats(&self.inner, &SystemClock)
     }
 }

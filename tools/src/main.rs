@@ -3,6 +3,7 @@
 //! Results go to standard output, one JSON document with `--json`; progress and messages go to standard error.
 
 mod address;
+mod amount;
 mod changes;
 mod commands;
 mod exit;

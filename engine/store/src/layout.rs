@@ -18,6 +18,10 @@ pub const SESSIONS: &str = "sessions";
 pub const DAMAGE: &str = "damage";
 /// The same while it is written.
 pub const DAMAGE_SCRATCH: &str = "locks/damage.new";
+/// When packs were last proven good; only there if something ever was verified.
+pub const PROOFS: &str = "proofs";
+/// The same while it is written.
+pub const PROOFS_SCRATCH: &str = "locks/proofs.new";
 /// Lock files.
 pub const LOCKS: &str = "locks";
 /// Held exclusively for the moment of a publication, or of a consistent listing.

@@ -29,6 +29,8 @@ mod tidying;
 #[cfg(test)]
 mod together;
 #[cfg(test)]
+mod verifying;
+#[cfg(test)]
 mod watched;
 #[cfg(test)]
 mod wide;
