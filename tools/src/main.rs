@@ -48,6 +48,8 @@ enum Command {
     Verify(commands::verify::Args),
     /// Show what a store holds, in numbers
     Stats(commands::stats::Args),
+    /// Explain what state a store is in, and what to run
+    Doctor(commands::doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => commands::restore::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
     });
     match result {
         Ok(exit) => exit.after_warnings().into(),

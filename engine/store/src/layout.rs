@@ -66,7 +66,8 @@ pub fn machine_folder(machine: &str) -> String {
 pub const MACHINE_NAME: &str = "name";
 /// A point or a name while it is written, in the machine's folder.
 pub const MACHINE_SCRATCH: &str = "new";
-const MACHINE_LOCK: &str = "lock";
+/// The lock of a machine's backups, in its folder.
+pub const MACHINE_LOCK: &str = "lock";
 
 /// Whether a file in a machine's folder is one of those beside the points.
 pub fn is_beside_points(name: &str) -> bool {

@@ -17,6 +17,7 @@ pub mod contents;
 pub mod cut;
 pub mod damage;
 pub mod disk;
+pub mod doctor;
 pub mod frame;
 pub mod gear;
 pub mod hash;

@@ -15,6 +15,8 @@ mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod healing;
 #[cfg(test)]
 mod index;
