@@ -9,6 +9,7 @@
 //! - `mount`: coming and going of the mount
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `restore`: whole disks come back
+//! - `verify`: all ways of verifying, and the doctor
 
 mod bench;
 mod browse;
@@ -19,3 +20,4 @@ mod images;
 mod mount;
 mod points;
 mod restore;
+mod verify;

@@ -195,7 +195,7 @@ fn contents(
         (found.orphan_packs, found.orphan_segments) = (packs, segments);
     }
     let (proofs, lost) = Proofs::read_or_none(&**store.folder());
-    findings.extend(lost.as_ref().map(Finding::lost_proofs));
+    findings.extend(lost.as_deref().map(Finding::lost_proofs));
     let now = clock.now();
     found.proofs = proofs.summary(rows.iter().map(|row| (row.id, row.length)), now);
     let made = Time::from_seconds(store.header().created);

@@ -20,7 +20,9 @@ use crate::proof::Proofs;
 use crate::session::{Session, SessionKind};
 use crate::store::Store;
 use cairn_base::units::to_u64;
-use cairn_base::{ChunkId, Clock, Error, Monitor, PackId, PointId, Result, SystemClock, Time};
+use cairn_base::{
+    ChunkId, Clock, Error, Kind, Monitor, PackId, PointId, Result, SystemClock, Time,
+};
 use choose::choose;
 use ledger::Ledger;
 pub use options::{Depth, Pick, VerifyOptions};
@@ -101,7 +103,7 @@ pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<
 /// proven good, and what is damaged.
 ///
 /// # Errors
-/// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request: what was found wrong until then was told to `monitor`, and the error says how to go on; as the folder reports.
+/// [`Kind::Interrupted`] on request: what was found wrong until then was told to `monitor`, and the error says how to go on; as the folder reports.
 pub fn verify_with(
     store: &Arc<Store>,
     options: &VerifyOptions,
@@ -131,15 +133,9 @@ pub fn verify_with(
         .problems
         .extend(listing.damaged.iter().map(ToString::to_string));
     let pace = Pace::new(options.limit, clock);
-    check_index(store, options, &pace, monitor, &mut report)?;
-    let (missing, _damage_named_already) = store.missing_packs()?;
-    for id in &missing {
-        let path = store.folder().describe(&crate::layout::pack(*id));
-        report
-            .problems
-            .push(format!("the pack {path} is missing or cut short"));
-        report.bad_packs.push(*id);
-    }
+    check_index(store, options, &pace, monitor, &mut report)
+        .map_err(|error| resumable(error, &report, monitor))?;
+    let missing = find_missing(store, &mut report)?;
     let suspects = before.packs_with_damage();
     let timing = (clock, &pace);
     let mut read = read_packs(
@@ -155,7 +151,7 @@ pub fn verify_with(
         read.bad.add_known(&before, &read.packs);
     }
     let walked = if read.interrupted {
-        Err(resumable(&report, monitor))
+        Err(Error::interrupted())
     } else {
         walk_points(
             store,
@@ -174,7 +170,21 @@ pub fn verify_with(
     if let Err(error) = known.keep(store, &missing, &read, &report) {
         monitor.warn(&format!("what is damaged could not be noted: {error}"));
     }
-    walked.map(|()| report)
+    walked.map_err(|error| resumable(error, &report, monitor))?;
+    Ok(report)
+}
+
+/// Live packs that are gone or cut short.
+fn find_missing(store: &Store, report: &mut VerifyReport) -> Result<HashSet<PackId>> {
+    let (missing, _damage_named_already) = store.missing_packs()?;
+    for id in &missing {
+        let path = store.folder().describe(&crate::layout::pack(*id));
+        report
+            .problems
+            .push(format!("the pack {path} is missing or cut short"));
+        report.bad_packs.push(*id);
+    }
+    Ok(missing)
 }
 
 /// Chooses packs, reads them, and notes what was proven, also if it is interrupted.
@@ -224,11 +234,14 @@ fn read_packs(
 }
 
 /// Tells what was found before an interruption, and how to go on.
-fn resumable(report: &VerifyReport, monitor: &dyn Monitor) -> Error {
+fn resumable(error: Error, report: &VerifyReport, monitor: &dyn Monitor) -> Error {
+    if error.kind() != Kind::Interrupted {
+        return error;
+    }
     for problem in &report.problems {
         monitor.warn(problem);
     }
-    Error::interrupted().advise(format!(
+    error.advise(format!(
         "{} packs were read; to go on with the others, verify with `--since {}`",
         report.checked_packs, report.begun
     ))
@@ -286,9 +299,14 @@ fn check_index(
     let all = options.depth != Depth::Quick;
     let stop = || monitor.stop_requested();
     for segment in store.index().segments() {
+        let block = if all {
+            BLOCK_LEN.min(segment.length())
+        } else {
+            0
+        };
         // Asked before each block.
         let damage = check_segment(segment, all, &|| {
-            pace.take(if all { BLOCK_LEN } else { 0 }, &stop);
+            pace.take(block, &stop);
             stop()
         });
         let said = damage.describe().into_iter();

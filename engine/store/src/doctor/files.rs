@@ -94,6 +94,9 @@ pub(super) fn slots(folder: &dyn Folder, checkup: &mut Checkup) {
     }
 }
 
+/// Packs that nothing lists, with their lengths in bytes, and segments.
+type Orphans = (Vec<(PackId, u64)>, Vec<SegmentId>);
+
 /// The packs and segments whose files are there.
 #[derive(Default)]
 pub(super) struct Listed {
@@ -130,14 +133,11 @@ pub(super) fn list(folder: &dyn Folder, findings: &mut Vec<Finding>) -> Listed {
     listed
 }
 
-/// Of what was listed before the store was opened, what nothing names: packs with their lengths, and segments.
-pub(super) fn orphans(
-    store: &Store,
-    listed: &Listed,
-) -> Result<(Vec<(PackId, u64)>, Vec<SegmentId>)> {
+/// Of what was listed before the store was opened, what nothing names.
+pub(super) fn orphans(store: &Store, listed: &Listed) -> Result<Orphans> {
     let folder = &**store.folder();
     let Some(known_segments) = State::listed(folder)? else {
-        return Ok(Default::default());
+        return Ok(Orphans::default());
     };
     let mut known: HashSet<PackId> = store.state().unanswered_packs();
     for row in store.index().packs() {

@@ -79,9 +79,9 @@ impl Finding {
         Finding::attention("locks", what, advice)
     }
 
-    pub(super) fn lost_proofs(what: &String) -> Finding {
+    pub(super) fn lost_proofs(what: &str) -> Finding {
         let advice = "run `cairn verify STORE`: it writes that record anew";
-        Finding::attention("proofs", what.clone(), advice)
+        Finding::attention("proofs", what.to_string(), advice)
     }
 }
 
