@@ -27,6 +27,8 @@ mod order;
 #[cfg(test)]
 mod presence;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod proofs;
 #[cfg(test)]
 mod tidying;
