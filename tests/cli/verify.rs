@@ -178,7 +178,11 @@ fn stats_tells_what_was_never_verified_and_the_oldest() {
     let warned = bench.expect(3, &["stats", "store", "--json"]);
     assert_eq!(warned.json()["unproven_packs"], 8);
     assert!(warned.stderr.contains("proofs"), "{}", warned.stderr);
-    verify(&bench, 0, &["--since", "1h"]);
+    let again = verify(&bench, 3, &["--since", "1h"]);
+    assert_eq!(
+        (&again["checked_packs"], &again["problems"]),
+        (&8.into(), &Value::Array(vec![]))
+    );
     assert_eq!(stats()["unproven_packs"], 0);
 }
 

@@ -189,6 +189,11 @@ impl Check<'_> {
                 self.replaced.store(true, Ordering::Relaxed);
                 return;
             }
+            // It says nothing of the pack: neither good nor damaged, and due again.
+            Err(error) if error.is_momentary() => {
+                self.problems.lock().push(error.to_string());
+                return;
+            }
             _ => {
                 self.reading.ledger.damaged(row.id);
                 self.bad_packs.lock().push(row.id);
