@@ -10,6 +10,7 @@
 //! - `mount`: coming and going of the mount
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `restore`: whole disks come back
+//! - `verify`: all ways of verifying, and the doctor
 
 mod against;
 mod bench;
@@ -21,3 +22,4 @@ mod images;
 mod mount;
 mod points;
 mod restore;
+mod verify;

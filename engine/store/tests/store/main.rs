@@ -17,6 +17,8 @@ mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod healing;
 #[cfg(test)]
 mod index;
@@ -29,9 +31,13 @@ mod presence;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod tidying;
 #[cfg(test)]
 mod together;
+#[cfg(test)]
+mod verifying;
 #[cfg(test)]
 mod watched;
 #[cfg(test)]
