@@ -1,6 +1,6 @@
 //! What can be done with a store, and how it may end while something else is done.
 
-use crate::world::{Known, back_up, create, open, read};
+use crate::world::{Known, Ticking, back_up, create, open, read};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, ReadAt, Silent};
 use cairn_store::catalog::{all_points, latest, machines};
@@ -104,7 +104,7 @@ impl Operation {
                 );
             }
             _ => {
-                let found = stats(&store()).unwrap();
+                let found = stats(&store(), &Ticking).unwrap();
                 assert!(found.points >= known.len() as u64);
             }
         }
