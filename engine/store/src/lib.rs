@@ -36,6 +36,7 @@ pub mod session;
 pub mod state;
 pub mod stats;
 pub mod store;
+mod sync;
 pub mod tree;
 pub mod verify;
 

@@ -1,12 +1,16 @@
 //! `cairn verify STORE`
 
+mod affected;
+
 use crate::address::open_store;
 use crate::amount;
 use crate::exit::{Answer, Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{Damage, Depth, Listing, Pick, PointId, Time, VerifyOptions, VerifyReport};
+use cairn::{
+    AffectedReport, Damage, Depth, Listing, Pick, PointId, Time, VerifyOptions, VerifyReport,
+};
 use serde_json::json;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -74,9 +78,15 @@ impl Args {
 pub fn run(args: &Args) -> Answer {
     let store = open_store(&args.store)?;
     let options = args.options();
-    let report = store.verify(&options, &Progress::default())?;
+    let progress = Progress::default();
+    let mut report = store.verify(&options, &progress)?;
+    let hit = store.affected(&report, &progress)?;
+    report.problems.extend(hit.problems.iter().cloned());
     if args.json {
-        let damaged: Vec<_> = report.damaged.iter().map(as_json).collect();
+        let damaged = report.damaged.iter().enumerate();
+        let damaged: Vec<_> = damaged
+            .map(|(number, damage)| as_json(damage, affected::path_of(&hit, number)))
+            .collect();
         output::json(&json!({
             "mode": mode(options.depth),
             "begun": report.begun.rfc3339(),
@@ -88,12 +98,13 @@ pub fn run(args: &Args) -> Answer {
             "walked_bytes": report.walked_bytes,
             "points": report.points,
             "damaged": damaged,
+            "affected": affected::as_json(&hit),
             "bad_packs": report.bad_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "problems": report.problems,
             "repaired": [],
         }))?;
     } else {
-        tell(&report, &store.points(None)?, &options)?;
+        tell(&report, &hit, &store.points(None)?, &options)?;
     }
     Ok(if report.is_clean() {
         Exit::Done
@@ -110,7 +121,7 @@ fn mode(depth: Depth) -> &'static str {
     }
 }
 
-fn as_json(damage: &Damage) -> serde_json::Value {
+fn as_json(damage: &Damage, path: serde_json::Value) -> serde_json::Value {
     json!({
         "chunk": damage.chunk.map(|id| id.to_string()),
         "pack": damage.pack.map(|id| id.to_string()),
@@ -118,18 +129,24 @@ fn as_json(damage: &Damage) -> serde_json::Value {
         "disk": damage.disk,
         "offset": damage.offset,
         "length": damage.length,
-        "path": serde_json::Value::Null,
+        "path": path,
         "why": damage.why,
     })
 }
 
-fn tell(report: &VerifyReport, points: &Listing, options: &VerifyOptions) -> Result<(), Failure> {
+fn tell(
+    report: &VerifyReport,
+    hit: &AffectedReport,
+    points: &Listing,
+    options: &VerifyOptions,
+) -> Result<(), Failure> {
     for problem in &report.problems {
         output::line(&format!("problem: {problem}"))?;
     }
     for damage in &report.damaged {
         output::line(&as_line(damage, points))?;
     }
+    affected::tell(hit)?;
     if let Some(seed) = report.seed {
         output::line(&format!(
             "drawn by chance; `--seed {seed}` draws the same packs"

@@ -7,6 +7,8 @@ mod catalog;
 #[cfg(test)]
 mod changed;
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod compaction;
 #[cfg(test)]
 mod compaction_faults;
