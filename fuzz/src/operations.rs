@@ -373,7 +373,7 @@ impl World {
             }
             assert!(self.damaged || listing.points.len() == self.points.len());
         }
-        let counted = stats(&self.store);
+        let counted = stats(&self.store, &cairn_base::SystemClock);
         assert!(self.damaged || counted.is_ok());
     }
 }
