@@ -1,7 +1,9 @@
 //! The files that damage of the store hits, against what the file systems' own tools say.
 #![cfg(test)]
 
-use cairn::{AffectedKind, BackupOptions, DiskImage, Silent, Store, VerifyReport};
+use cairn::{
+    AffectedKind, BackupOptions, Depth, DiskImage, Silent, Store, VerifyOptions, VerifyReport,
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -86,7 +88,9 @@ fn hurt_store(temp: &Path, image: &Path, places: &[u64]) -> (Store, VerifyReport
     }
     hurt(&path, places);
     let store = Store::open(&path).unwrap();
-    let report = store.verify(false, &Silent).unwrap();
+    let report = store
+        .verify(&VerifyOptions::at_depth(Depth::Deep), &Silent)
+        .unwrap();
     assert!(report.damaged.len() >= places.len() - 1, "{report:?}");
     (store, report)
 }

@@ -270,8 +270,10 @@ fn a_pack_that_cannot_be_opened_for_the_moment_is_neither_good_nor_damaged() {
         let path = copy.path().join(&pack);
         // Its name leads round in a circle: the system refuses, which says nothing of the bytes.
         folder.before(at, move || {
-            std::fs::rename(&path, path.with_extension("aside")).unwrap();
-            std::os::unix::fs::symlink(&path, &path).unwrap();
+            let circle = path.with_extension("circle");
+            std::os::unix::fs::symlink(&path, &circle).unwrap();
+            // At once, so that no thread finds nothing under that name.
+            std::fs::rename(&circle, &path).unwrap();
         });
         let options = VerifyOptions::default();
         let ended = verify_with(&store, &options, &Silent, &SystemClock);
