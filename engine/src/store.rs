@@ -35,9 +35,17 @@ impl Store {
     /// # Errors
     /// As [`create`](Store::create), and [`Kind::Invalid`](crate::Kind::Invalid) for impossible parameters.
     pub fn create_with(path: &Path, cut: CutParameters) -> Result<Store> {
+        Store::create_with_parity(path, cut, 0)
+    }
+
+    /// As [`create_with`](Store::create_with); packs get `parity` percent of parity, so that damaged sectors can be repaired. It cannot be changed later.
+    ///
+    /// # Errors
+    /// As [`create_with`](Store::create_with), and [`Kind::Invalid`](crate::Kind::Invalid) for more than 25 percent.
+    pub fn create_with_parity(path: &Path, cut: CutParameters, parity: u32) -> Result<Store> {
         LocalFolder::new(path).create_folder("")?;
         let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
-        let inner = cairn_store::Store::create(folder, cut, &SystemClock)?;
+        let inner = cairn_store::Store::create_with(folder, cut, parity, &SystemClock)?;
         Ok(Store::of(inner))
     }
 

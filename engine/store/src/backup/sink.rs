@@ -139,7 +139,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
                 let writer = PackWriter::create(
                     &**self.store.folder(),
                     &self.session.scratch(),
-                    self.store.header().store,
+                    self.store.header(),
                     kind,
                 )?;
                 let number = self.packs;

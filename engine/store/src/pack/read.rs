@@ -4,6 +4,7 @@ use crate::hash::{Keys, checksum};
 use crate::layout;
 use crate::pack::footer::{FOOTER_LEN, Footer};
 use crate::pack::head::{HEAD_LEN, Head};
+use crate::pack::heal::Healed;
 use crate::pack::toc::{MAX_TOC, Toc, TocChunk, TocFrame};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
@@ -41,6 +42,25 @@ impl PackReader {
         let shown = folder.describe(path);
         let file = folder.open(path)?;
         Self::check(file, store, id, shown.clone()).map_err(|e| e.at_path(shown).with_id(id))
+    }
+
+    /// Opens a published pack through its parity: sectors that are damaged are computed from the others.
+    ///
+    /// # Errors
+    /// As [`PackReader::open`], and [`Kind::Damaged`](cairn_base::Kind::Damaged) if its parity cannot restore its structures.
+    pub fn open_healed(
+        folder: &dyn Folder,
+        store: [u8; 16],
+        id: PackId,
+    ) -> Result<(PackReader, Arc<Healed>)> {
+        let path = layout::pack(id);
+        let shown = folder.describe(&path);
+        let opened = folder.open(&path).and_then(|file| {
+            let healed = Arc::new(Healed::new(file, store, id)?);
+            let pack = Self::check(healed.clone(), store, id, shown.clone())?;
+            Ok((pack, healed))
+        });
+        opened.map_err(|e| e.at_path(shown).with_id(id))
     }
 
     fn check(

@@ -22,6 +22,7 @@ mod index;
 mod kit;
 #[cfg(test)]
 mod order;
+mod parity;
 #[cfg(test)]
 mod presence;
 #[cfg(test)]
