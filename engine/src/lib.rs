@@ -86,7 +86,7 @@ pub use cairn_store::catalog::{Listing, PointNames, PointSink};
 pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
     BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
-    Level, Point, PointName, PointRecord, StoreStats, VerifyReport, names,
+    Level, Point, PointName, PointRecord, RepairReport, Repaired, StoreStats, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;

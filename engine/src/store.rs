@@ -6,7 +6,8 @@ use cairn_base::{Folder, LocalFolder, Monitor, Result, SystemClock};
 use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::layout::PointFile;
 use cairn_store::{
-    BackupOptions, ChunkReader, CutParameters, Point, PointName, StoreStats, VerifyReport,
+    BackupOptions, ChunkReader, CutParameters, Point, PointName, RepairReport, StoreStats,
+    VerifyReport,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -175,6 +176,28 @@ impl Store {
     /// Only if the check itself could not be done; damage is in the report.
     pub fn verify(&self, quick: bool, monitor: &dyn Monitor) -> Result<VerifyReport> {
         cairn_store::verify(&self.inner, quick, monitor)
+    }
+
+    /// Writes anew what is damaged, as far as it can be had from parity, the index or other packs. To be opened again afterwards: what was wrong when it was opened
+    /// may not be wrong any more.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`](crate::Kind::Busy) if another host writes or a backup merges packs just now; as the operating system reports.
+    pub fn repair(&self, monitor: &dyn Monitor) -> Result<RepairReport> {
+        cairn_store::repair(&self.inner, monitor)
+    }
+
+    /// Makes a store that lost both slots of its state one that can be opened again; `false` if it can be.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`](crate::Kind::Busy) if somebody writes to it; as the operating system reports.
+    pub fn rebuild_state(path: &Path) -> Result<bool> {
+        cairn_store::rebuild_state(&LocalFolder::new(path), &SystemClock)
+    }
+
+    /// What could be read only with the help of parity, in sentences: the packs should be repaired.
+    pub fn healed(&self) -> Vec<String> {
+        self.inner.healed()
     }
 
     /// What the store holds, in numbers.

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
     });
+    exit::tell_healed();
     match result {
         Ok(exit) => exit.after_warnings().into(),
         Err(failure) => failure.report(),

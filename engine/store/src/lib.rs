@@ -3,7 +3,7 @@
 //! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
 //! - [`pack`], [`parity`], [`index`], [`contents`], [`state`], [`header`], [`damage`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
 //! - [`store`], [`session`], [`publish`], [`catalog`], [`compact`]: who may do what, and in which order
-//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`verify`], [`stats`]: what a front-end does with it
+//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`verify`], [`repair`], [`stats`]: what a front-end does with it
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod backup;
@@ -31,6 +31,7 @@ pub mod point;
 pub mod publish;
 pub mod read;
 pub mod region;
+pub mod repair;
 pub mod session;
 pub mod state;
 pub mod stats;
@@ -46,6 +47,7 @@ pub use names::PointName;
 pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
 pub use read::ChunkReader;
 pub use region::{RegionMap, RegionReader};
+pub use repair::{RepairReport, Repaired, rebuild_state, repair};
 pub use session::{Session, SessionKind};
 pub use stats::{StoreStats, stats};
 pub use store::Store;

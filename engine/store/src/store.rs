@@ -471,7 +471,7 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
 
 /// Adds every segment that lies in the index folder to a state that may not be the newest. What is too much there is
 /// harmless: every chunk is authenticated when it is read.
-fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<()> {
+pub(crate) fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<()> {
     let mut names = folder.list(INDEX)?;
     names.sort();
     for id in names.iter().filter_map(|name| SegmentId::parse(name).ok()) {

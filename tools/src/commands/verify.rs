@@ -1,11 +1,11 @@
 //! `cairn verify STORE`
 
 use crate::address::open_store;
-use crate::exit::{Answer, Exit, Failure};
+use crate::exit::{self, Answer, Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{Damage, Listing, PointId, VerifyReport};
+use cairn::{Damage, Listing, PointId, RepairReport, Repaired, Store, VerifyReport};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -20,6 +20,9 @@ pub struct Args {
     /// Look at maps, index and packs, but do not read all data
     #[arg(long)]
     quick: bool,
+    /// Write damaged packs and a damaged index anew, as far as parity, the index or other packs give what was in them
+    #[arg(long, conflicts_with = "quick")]
+    repair: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -27,8 +30,18 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
-    let store = open_store(&args.store)?;
-    let report = store.verify(args.quick, &Progress::default())?;
+    if args.repair && Store::rebuild_state(&args.store)? {
+        exit::warn("the state of the store was lost: it was made anew from what is there");
+    }
+    let mut store = open_store(&args.store)?;
+    let mut report = store.verify(args.quick, &Progress::default())?;
+    let mut repair = RepairReport::default();
+    if args.repair && !report.is_clean() {
+        repair = store.repair(&Progress::default())?;
+        // As it is now, not as it was.
+        store = open_store(&args.store)?;
+        report = store.verify(false, &Progress::default())?;
+    }
     if args.json {
         let damaged: Vec<_> = report.damaged.iter().map(as_json).collect();
         output::json(&json!({
@@ -37,15 +50,30 @@ pub fn run(args: &Args) -> Answer {
             "points": report.points,
             "damaged": damaged,
             "problems": report.problems,
-            "repaired": [],
+            "repaired": repair.repaired.iter().map(repaired_json).collect::<Vec<_>>(),
+            "left": repair.left,
         }))?;
     } else {
+        for repaired in &repair.repaired {
+            output::line(&format!("repaired: {}", repaired.what))?;
+        }
+        for left in &repair.left {
+            output::line(&format!("not repaired: {left}"))?;
+        }
         tell(&report, &store.points(None)?, args.quick)?;
     }
     Ok(if report.is_clean() {
         Exit::Done
     } else {
         Exit::Damage
+    })
+}
+
+fn repaired_json(repaired: &Repaired) -> serde_json::Value {
+    json!({
+        "pack": repaired.pack.map(|id| id.to_string()),
+        "new_pack": repaired.new_pack.map(|id| id.to_string()),
+        "what": repaired.what,
     })
 }
 

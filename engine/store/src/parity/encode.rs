@@ -52,12 +52,12 @@ impl Encoder {
     /// # Errors
     /// What the code reports; it never does for shards of one size.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.length = self.length.saturating_add(to_u64(bytes.len()));
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = STRIPE_LEN.saturating_sub(self.stripe.len());
             let (now, later) = rest.split_at(rest.len().min(room));
             self.stripe.extend_from_slice(now);
+            self.length = self.length.saturating_add(to_u64(now.len()));
             if self.stripe.len() == STRIPE_LEN {
                 self.encode_stripe()?;
             }
@@ -69,8 +69,9 @@ impl Encoder {
     fn encode_stripe(&mut self) -> Result<()> {
         let length = self.stripe.len().next_multiple_of(SHARD);
         self.stripe.resize(length, 0);
-        let shape = Shape::new(to_u64(length), self.percent)?;
-        let (data, parity) = (shape.data_of(0), shape.parity_of(0));
+        let shape = Shape::new(self.length, self.percent)?;
+        let last = shape.stripes().saturating_sub(1);
+        let (data, parity) = (length / SHARD, shape.parity_of(last));
         let mut encoder = match IDLE.lock().pop() {
             Some(mut encoder) => {
                 encoder.reset(data, parity, SHARD).map_err(failed)?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 /// Reads protected bytes of a file of which parts are damaged.
 pub struct Restorer {
     file: Arc<dyn ReadAt>,
+    pack: PackId,
     shape: Shape,
     sums: Vec<Option<Sum>>,
 }
@@ -28,7 +29,12 @@ impl Restorer {
     /// Of the pack `pack` in `file`. What of the table cannot be read makes shards that count as damaged.
     pub fn new(file: Arc<dyn ReadAt>, pack: PackId, shape: Shape) -> Restorer {
         let sums = table::read(&*file, pack, &shape);
-        Restorer { file, shape, sums }
+        Restorer {
+            file,
+            pack,
+            shape,
+            sums,
+        }
     }
 
     /// What is protected.
@@ -108,6 +114,17 @@ impl Restorer {
             bytes,
             shards: damaged,
         })
+    }
+
+    /// How many sectors of the parity itself are damaged: of its shards, and of both tables.
+    pub fn damaged_parity(&self) -> usize {
+        let mut damaged = table::damaged_pages(&*self.file, self.pack, &self.shape);
+        for stripe in 0..self.shape.stripes() {
+            let shards = 0..self.shape.parity_of(stripe);
+            let bad = shards.filter(|n| self.parity(stripe, *n).is_none()).count();
+            damaged = damaged.saturating_add(bad);
+        }
+        damaged
     }
 
     fn first_sum(&self, stripe: usize, number: usize) -> usize {

@@ -86,9 +86,15 @@ impl Shape {
             .min(STRIPE)
     }
 
-    /// Parity shards of a stripe.
+    /// Parity shards of a stripe. A last one that is short has as many as the full ones, as far as that makes sense: where packs end
+    /// their table of contents lies.
     pub fn parity_of(&self, stripe: usize) -> usize {
-        parity_count(self.data_of(stripe), self.percent)
+        let data = self.data_of(stripe);
+        let own = parity_count(data, self.percent);
+        if self.shards <= STRIPE {
+            return own;
+        }
+        own.max(parity_count(STRIPE, self.percent).min(data))
     }
 
     /// Parity shards of the stripes before one: those are full.

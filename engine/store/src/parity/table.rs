@@ -54,6 +54,21 @@ pub fn read(file: &dyn ReadAt, pack: PackId, shape: &Shape) -> Vec<Option<Sum>> 
     sums
 }
 
+/// How many pages of both tables do not check.
+pub fn damaged_pages(file: &dyn ReadAt, pack: PackId, shape: &Shape) -> usize {
+    let pages = shape.sums().div_ceil(PAGE_SUMS);
+    let mut damaged = 0usize;
+    for table in shape.tables() {
+        for number in 0..pages {
+            let before = number.saturating_mul(PAGE_SUMS);
+            let count = shape.sums().saturating_sub(before).min(PAGE_SUMS);
+            let bad = page(file, pack, table, number, count).is_none();
+            damaged = damaged.saturating_add(usize::from(bad));
+        }
+    }
+    damaged
+}
+
 /// The body of a page, if it checks.
 fn page(
     file: &dyn ReadAt,

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 #[derive(Default)]
 pub struct BadChunks {
     chunks: HashMap<ChunkId, HashSet<PackId>>,
+    /// Places that give the chunk only with the help of parity: nothing is lost.
+    restorable: HashMap<ChunkId, HashSet<PackId>>,
     /// Packs that cannot be read at all, and why.
     pub packs: HashMap<PackId, String>,
 }
@@ -24,7 +26,7 @@ impl BadChunks {
     /// The places, as a list that is kept.
     pub fn list(&self) -> DamageList {
         let mut list = DamageList::default();
-        for (id, packs) in &self.chunks {
+        for (id, packs) in self.chunks.iter().chain(&self.restorable) {
             for pack in packs {
                 list.add((id.prefix(), *pack));
             }
@@ -122,7 +124,17 @@ impl Check<'_> {
             self.replaced.store(true, Ordering::Relaxed);
             return;
         }
+        let restorable = !clean && self.is_restorable(id, checker);
         match checked {
+            Ok(findings) if restorable && !findings.bad.is_empty() => {
+                self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
+                self.say_restorable(id);
+                let mut found = self.found.lock();
+                for chunk in findings.bad {
+                    found.restorable.entry(chunk).or_default().insert(id);
+                }
+            }
+            Err(_) if restorable => self.say_restorable(id),
             Ok(findings) => {
                 self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
                 let said = describe(self.store, id, &findings);
@@ -140,6 +152,26 @@ impl Check<'_> {
     }
 }
 
+impl Check<'_> {
+    /// Whether the pack's parity gives everything that should be in it.
+    fn is_restorable(&self, id: PackId, checker: &mut FrameChecker) -> bool {
+        let store = self.store;
+        let opened = PackReader::open_healed(&**store.folder(), store.header().store, id);
+        opened.is_ok_and(|(pack, _)| {
+            let mut frames = pack.frames();
+            frames
+                .all(|(frame, chunks)| checker.check(store.keys(), &pack, frame, chunks).is_clean())
+        })
+    }
+
+    fn say_restorable(&self, id: PackId) {
+        let path = self.store.folder().describe(&crate::layout::pack(id));
+        self.problems.lock().push(format!(
+            "the pack {path} is damaged; its parity restores all of it: run `cairn verify --repair`"
+        ));
+    }
+}
+
 /// What the check of a pack found.
 #[derive(Default)]
 struct PackFindings {
@@ -149,11 +181,13 @@ struct PackFindings {
     unindexed: u64,
     /// Frames whose tag does not match; their chunks may be good all the same.
     bad_frames: u64,
+    /// Sectors of its parity that are damaged.
+    bad_parity: usize,
 }
 
 impl PackFindings {
     fn is_clean(&self) -> bool {
-        self.bad.is_empty() && self.unindexed == 0 && self.bad_frames == 0
+        self.bad.is_empty() && self.unindexed == 0 && self.bad_frames == 0 && self.bad_parity == 0
     }
 }
 
@@ -173,6 +207,12 @@ fn describe(store: &Store, id: PackId, findings: &PackFindings) -> Vec<String> {
             findings.bad.len()
         ));
     }
+    if findings.bad_parity > 0 {
+        said.push(format!(
+            "{} sectors of the parity of the pack {path} are damaged: run `cairn verify --repair`",
+            findings.bad_parity
+        ));
+    }
     if findings.unindexed > 0 {
         said.push(format!(
             "the index does not know where {} chunks of the pack {path} lie",
@@ -190,7 +230,10 @@ fn check_pack(
     monitor: &dyn Monitor,
 ) -> Result<PackFindings> {
     let pack = PackReader::open(&**store.folder(), store.header().store, id)?;
-    let mut findings = PackFindings::default();
+    let mut findings = PackFindings {
+        bad_parity: pack.damaged_parity()?,
+        ..PackFindings::default()
+    };
     for (frame, chunks) in pack.frames() {
         if monitor.stop_requested() {
             break;

@@ -25,6 +25,7 @@ mod order;
 mod parity;
 #[cfg(test)]
 mod presence;
+mod repair;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]
