@@ -106,9 +106,14 @@ impl<'a> Mender<'a> {
         };
         let sealed = writer.seal()?;
         let copy = PackReader::open_at(folder, header.store, sealed.id, &sealed.path)?;
+        let keys = self.store.keys();
         for (frame, chunks) in copy.frames() {
-            let found = self.checker.check(self.store.keys(), &copy, frame, chunks);
-            if !found.is_clean() {
+            if self.checker.check(keys, &copy, frame, chunks).is_clean() {
+                continue;
+            }
+            // If it cannot be read, that is what went wrong.
+            let intact = copy.stored(keys, frame, &mut self.stored)?;
+            if !intact || !self.checker.check(keys, &copy, frame, chunks).is_clean() {
                 return Err(
                     Error::damaged("a frame is not what was written a moment ago")
                         .with_id(sealed.id)

@@ -180,6 +180,10 @@ impl World {
             // Never reported, but it can be opened: what is missing is mended by the first writer.
             (self.made, self.hurt) = (true, true);
         }
+        if self.spoilt && self.hurt {
+            // A segment is gone: until it was made anew points cannot be read.
+            self.repair().map_err(|e| format!("repairing: {e}"))?;
+        }
         let store = self.store().map_err(|e| format!("opening: {e}"))?;
         self.check_points(&store)?;
         if !self.hurt && !self.spoilt {

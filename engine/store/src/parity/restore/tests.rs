@@ -227,3 +227,50 @@ fn what_is_not_damaged_is_read_alone() {
     assert!(restorer.whole(45_000..55_000).is_none());
     assert_eq!(restorer.stripe(0).unwrap().shards, 1);
 }
+
+/// What FORMAT.md says of the code: another release of the crate must make the same shards.
+#[test]
+fn golden_parity() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let plain = |length| {
+        let mut bytes = vec![0; length];
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&1u64.to_le_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
+        bytes
+    };
+    let golden = |length, percent| {
+        let mut encoder = Encoder::new(percent);
+        encoder.push(&plain(length)).unwrap();
+        let area = encoder.finish(PACK).unwrap();
+        (
+            area.parity.len() / 4096,
+            hex(&area.parity[..8]),
+            hex(&crate::hash::checksum(&area.parity)),
+            hex(&area.table[..24]),
+        )
+    };
+    let small = golden(10_000, 25);
+    let large = golden((4 << 20) + 5000, 3);
+    let expected = |a: usize, b: &str, c: &str, d: &str| (a, b.into(), c.into(), d.into());
+    assert_eq!(
+        small,
+        expected(
+            1,
+            "3c4916d9a2026868",
+            "dba149ec0a445e8eadc74b3fe4a41912",
+            "b388837d513831f537b2646e1eae75d00258c911993c89a8"
+        )
+    );
+    assert_eq!(
+        large,
+        expected(
+            33,
+            "d57ce7cb78de2d28",
+            "ffe3f69d947d524ed45d2ddc3598b22f",
+            "6e5c296c0fe048165e8733b2a42380650258c911993c89a8"
+        )
+    );
+}
