@@ -109,6 +109,7 @@ fn record(machine: u64, sequence: u64) -> PointRecord {
                 modified_ns: 1_700_000_000_000_000_000,
             },
             excluded: vec![],
+            mixed: false,
         }],
         stats: Default::default(),
         warnings: vec![],

@@ -109,10 +109,6 @@ impl DiskImage {
         &self.warnings
     }
 
-    pub(crate) fn source(&self) -> &dyn ReadAt {
-        &*self.input.source
-    }
-
     pub(crate) fn into_input(self) -> DiskInput {
         self.input
     }

@@ -90,7 +90,7 @@ pub use cairn_store::{
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;
-pub use jobs::Job;
+pub use jobs::{Job, OpenDisks};
 pub use point::PointView;
 pub use restore::{ImageFormat, RestoreOptions, Restored, restore};
 pub use store::Store;

@@ -162,3 +162,27 @@ fn a_restore_that_was_cut_short_goes_on() {
     assert_eq!(status.code(), Some(1), "{}", answer.stderr);
     assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_device_that_is_not_there_is_no_folder() {
+    let bench = Bench::new();
+    bench.noise("a.raw", 3, 1 << 20);
+    bench.backup("m", &["a.raw"]);
+    let refused = bench.expect(
+        1,
+        &[
+            "restore",
+            "store",
+            "m@latest",
+            "--to",
+            "/dev/no-such-device",
+            "--force",
+        ],
+    );
+    assert!(
+        refused.stderr.contains("no such device"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!std::path::Path::new("/dev/no-such-device").exists());
+}

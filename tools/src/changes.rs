@@ -1,8 +1,8 @@
 //! Change information from a file: what `qemu-img map --output=json` prints, or a plain list of ranges.
 //!
 //! Both are one JSON array of objects with `start` and `length` in bytes of the disk. An entry counts as changed unless its
-//! `depth` is above 0 (it comes from a backing file) or its `present` is `false` (it stands in no file of the chain). `zero`: it reads
-//! as zeros now. What is not present reads as zeros; where it is said not to, this is the map of a dirty bitmap (`x-dirty-bitmap`), in which dirty
+//! `depth` is above 0 (it comes from a backing file, or from none of them). `zero`: it reads as zeros now. So an image without a backing file has
+//! changed as a whole, discarded clusters too. What is not present reads as zeros; where it is said not to, this is the map of a dirty bitmap (`x-dirty-bitmap`), in which dirty
 //! blocks look absent and clean ones present: it is refused. Entries may come in any order and overlap; other fields are not looked at.
 
 use cairn::{ChangeList, Changes, Error, Result};
@@ -119,7 +119,7 @@ impl<'de> Visitor<'de> for Entries {
                     "neither present nor zeros: the map of a dirty bitmap must be made a plain list first",
                 ));
             }
-            let changed = entry.depth == 0 && entry.present;
+            let changed = entry.depth == 0;
             // What is not taken must lie on the disk all the same: otherwise it is the map of another one.
             let length = if changed { entry.length } else { 0 };
             let fits = entry
@@ -164,7 +164,7 @@ mod tests {
             { "start": 3024, "length": 6976, "depth": 2, "present": true, "zero": true, "data": false}]"#;
         assert_eq!(
             ranges(qemu).unwrap(),
-            [(1000, 1024, false), (1024, 2024, true)]
+            [(1000, 1024, false), (1024, 3024, true)]
         );
     }
 

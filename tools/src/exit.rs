@@ -31,6 +31,11 @@ static WARNED: AtomicBool = AtomicBool::new(false);
 /// Names something that is wrong, but did not stop the command: it ends with 3 then, if nothing else speaks against it.
 pub fn warn(warning: &str) {
     eprintln!("cairn: warning: {warning}");
+    warned();
+}
+
+/// Something was named that is wrong, but did not stop the command.
+pub fn warned() {
     WARNED.store(true, Ordering::Relaxed);
 }
 
@@ -74,6 +79,11 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         eprintln!("cairn: {}", self.error);
         ExitCode::from(self.code)
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
     }
 
     /// Why.

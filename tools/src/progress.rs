@@ -1,5 +1,6 @@
 //! Progress on a terminal: done, rate, time left. Without a terminal only warnings are told.
 
+use crate::exit;
 use crate::signals;
 use cairn::{Monitor, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -64,6 +65,7 @@ impl Monitor for Progress {
     }
 
     fn warn(&self, warning: &str) {
+        exit::warned();
         let line = format!("cairn: warning: {warning}");
         let bar = self
             .bars

@@ -210,6 +210,28 @@ impl Error {
         self.0.id.as_deref().or_else(|| self.inner_error()?.id())
     }
 
+    /// Whether the failure says nothing of the bytes themselves: no descriptors, no memory, a server that does not answer. Tried
+    /// again later it may go well. A disk that cannot read a sector is not momentary.
+    pub fn is_momentary(&self) -> bool {
+        use rustix::io::Errno;
+        match self.kind() {
+            Kind::Io => {}
+            Kind::Damaged | Kind::NotFound => return false,
+            _ => return true,
+        }
+        let lasting = [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(Errno::raw_os_error);
+        let code = |error: &std::io::Error| error.raw_os_error();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            if let Some(code) = error.downcast_ref::<std::io::Error>().and_then(code) {
+                return !lasting.contains(&code);
+            }
+            source = error.source();
+        }
+        // Not from the system: what a map met, or a test.
+        false
+    }
+
     fn inner_error(&self) -> Option<&Error> {
         self.0.source.as_ref()?.downcast_ref::<Error>()
     }
@@ -333,5 +355,25 @@ mod tests {
         assert!(more.to_string().contains("No such file"), "{more}");
         assert!(!kept.to_string().contains("elsewhere"));
         assert_eq!(more.kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        use rustix::io::Errno;
+        let of = |errno: Errno| Error::io("cannot read", Path::new("/x"), errno.into());
+        for (errno, momentary) in [
+            (Errno::IO, false),
+            (Errno::NOENT, false),
+            (Errno::MFILE, true),
+            (Errno::STALE, true),
+            (Errno::TIMEDOUT, true),
+            (Errno::ACCESS, true),
+        ] {
+            let error = of(errno).context("a chunk is lost").with_id("7");
+            assert_eq!(error.is_momentary(), momentary, "{error}");
+        }
+        assert!(!Error::damaged("x").is_momentary());
+        assert!(!Error::new(Kind::Io, "a page was lost").is_momentary());
+        assert!(Error::interrupted().is_momentary());
     }
 }

@@ -7,6 +7,7 @@
 mod blocks;
 mod covered;
 mod direct;
+mod edges;
 mod raw;
 mod target;
 mod vhd;

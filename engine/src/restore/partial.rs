@@ -93,6 +93,8 @@ impl Partial {
         if is_old && !is.is_file() {
             return Err(Error::invalid("the partial file of the restore is no file").at_path(path));
         }
+        // Made by a restore that has not got to lock it yet, or never did: nothing is in it.
+        let is_old = is_old && is.len() > 0;
         if is_old && leftover == Leftover::Refuse {
             return Err(Error::new(
                 Kind::Exists,
@@ -194,5 +196,26 @@ fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
             std::fs::rename(from, to)
         }
         other => other.map_err(Into::into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_partial_file_is_nobodys_work() {
+        let temp = tempfile::tempdir().unwrap();
+        let target = temp.path().join("disk0.raw");
+        let path = partial_path(&target).unwrap();
+        std::fs::write(&path, b"").unwrap();
+        let partial = Partial::open(&target, Leftover::Refuse).unwrap();
+        assert!(!partial.is_old);
+        let busy = Partial::open(&target, Leftover::Refuse).err().unwrap();
+        assert_eq!(busy.kind(), Kind::Busy);
+        drop(partial);
+        std::fs::write(&path, b"x").unwrap();
+        let refused = Partial::open(&target, Leftover::Refuse).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Exists);
     }
 }

@@ -4,6 +4,7 @@
 //! compress. The calling thread takes their results in disk order, writes frames to packs and leaves to the map. One more
 //! thread seals packs, so that nobody waits for a disk to sync.
 
+pub mod assemble;
 pub mod changed;
 pub mod compare;
 pub mod gate;

@@ -109,6 +109,13 @@ impl DamageList {
         self.places.iter().map(|(_, pack)| *pack).collect()
     }
 
+    /// Every pack that is listed, or of which a chunk is.
+    pub fn all_packs(&self) -> HashSet<PackId> {
+        let mut all = self.packs_with_damage();
+        all.extend(&self.packs);
+        all
+    }
+
     /// Adds what another list has.
     pub fn merge(&mut self, other: &DamageList) {
         self.more |= other.more;

@@ -69,6 +69,8 @@ pub struct DiskRecord {
     pub image: ImageFacts,
     /// What was left out.
     pub excluded: Vec<Exclusion>,
+    /// Whether the image changed while it was read, so that states of different moments may be mixed.
+    pub mixed: bool,
 }
 
 impl DiskRecord {
@@ -126,7 +128,7 @@ pub struct PointRecord {
 
 impl Record for PointRecord {
     const MAGIC: [u8; 8] = *b"CAIRNPNT";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const NAME: &'static str = "recovery point";
 }
 

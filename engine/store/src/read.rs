@@ -90,6 +90,15 @@ struct Tools {
     stored: Vec<u8>,
 }
 
+/// Where a chunk was looked for in vain.
+#[derive(Default)]
+struct Bad {
+    /// Packs whose bytes are not the chunk's, or cannot be read.
+    packs: Vec<PackId>,
+    /// Whether a failure says nothing of the bytes.
+    momentary: bool,
+}
+
 impl ChunkReader {
     /// A reader whose cache of plain chunks holds `cache_bytes`.
     pub fn new(store: Arc<Store>, cache_bytes: usize) -> ChunkReader {
@@ -201,7 +210,7 @@ impl ChunkReader {
     /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
     pub fn chunk_uncached(&self, kind: ChunkKind, wanted: Wanted) -> Result<Vec<u8>> {
         let mut generation = self.store.generation();
-        let mut failed = Vec::new();
+        let mut failed = Bad::default();
         let mut read = self.try_places(kind, wanted, &mut failed);
         // What we know may be outdated: a merge of packs may have moved it. Another thread may have read the newer state
         // already, and meanwhile there may be a still newer one.
@@ -212,12 +221,12 @@ impl ChunkReader {
             generation = self.store.generation();
             read = self.try_places(kind, wanted, &mut failed);
         }
-        if read.is_err() || !failed.is_empty() {
-            // A pack that was replaced meanwhile is no damage.
-            failed.retain(|pack| self.store.is_still_live(*pack).unwrap_or(false));
-            if read.is_err() || !failed.is_empty() {
-                self.store.note_damaged(&wanted.id, &failed);
-            }
+        // A pack that was replaced meanwhile is no damage, nor is a failure that passes.
+        let live = |pack: &PackId| self.store.is_still_live(*pack).unwrap_or(false);
+        failed.packs.retain(live);
+        let lost = matches!(&read, Err(error) if !error.is_momentary()) && !failed.momentary;
+        if lost || !failed.packs.is_empty() {
+            self.store.note_damaged(&wanted.id, &failed.packs);
         }
         // Listed all the same: what is stored anew needs no parity.
         if read.is_err()
@@ -230,12 +239,7 @@ impl ChunkReader {
     }
 
     /// Tries all places, those that are known to be damaged last. Packs whose bytes are not the chunk's are added to `bad`.
-    fn try_places(
-        &self,
-        kind: ChunkKind,
-        wanted: Wanted,
-        bad: &mut Vec<PackId>,
-    ) -> Result<Vec<u8>> {
+    fn try_places(&self, kind: ChunkKind, wanted: Wanted, bad: &mut Bad) -> Result<Vec<u8>> {
         let id = wanted.id;
         let mut failed = None;
         let mut places = self.store.index().places(&id).map_err(|e| e.with_id(id))?;
@@ -250,10 +254,10 @@ impl ChunkReader {
             match read {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => {
-                    if matches!(error.kind(), Kind::Damaged | Kind::Io)
-                        && !bad.contains(&place.pack)
-                    {
-                        bad.push(place.pack);
+                    if error.is_momentary() {
+                        bad.momentary = true;
+                    } else if !bad.packs.contains(&place.pack) {
+                        bad.packs.push(place.pack);
                     }
                     failed = Some(error);
                 }

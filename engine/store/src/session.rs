@@ -65,6 +65,7 @@ pub struct Session {
     record: SessionRecord,
     lock: Option<Box<dyn Lock>>,
     warning: Option<String>,
+    before: usize,
 }
 
 /// Waits for the publish lock.
@@ -130,6 +131,7 @@ impl Session {
             id,
             lock: None,
             warning: None,
+            before: 0,
         };
         match session.enter() {
             Ok(()) => Ok(session),
@@ -161,9 +163,37 @@ impl Session {
         lock.write_note(&codec::seal(&self.record)?)?;
         self.lock = Some(lock);
         if self.record.kind == SessionKind::Write {
+            self.before = self.others()?;
             self.folder.create_folder(&self.scratch())?;
         }
         Ok(())
+    }
+
+    /// How many other processes were writing when this session began. A guess: one that has died since the last writer began is counted too.
+    pub fn before(&self) -> usize {
+        self.before
+    }
+
+    /// A number of its own.
+    pub fn seed(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.id.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// How many sessions of other processes write now; as much a guess as [`before`](Session::before).
+    ///
+    /// # Errors
+    /// If the sessions cannot be listed.
+    pub fn others(&self) -> Result<usize> {
+        let names = self.folder.list(SESSIONS)?;
+        let ids = names.iter().filter_map(|name| name.strip_suffix(".d"));
+        let is_other = |id: &SessionId| {
+            let bytes = read_small(&*self.folder, &layout::session(*id), codec::MAX_FILE);
+            let record = bytes.and_then(|bytes| codec::open::<SessionRecord>(&bytes));
+            matches!(record, Ok(record) if record.process != self.record.process)
+        };
+        let ids = ids.filter_map(|id| SessionId::parse(id).ok());
+        Ok(ids.filter(is_other).count())
     }
 
     /// Whether the session has a file (a reader on read-only media has none).

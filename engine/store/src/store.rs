@@ -28,7 +28,7 @@ struct Current {
     state: State,
     index: IndexSet,
     /// Packs that are gone or cut short, as far as a writer has looked.
-    missing: HashSet<PackId>,
+    missing: Arc<HashSet<PackId>>,
     /// Segments that could not be opened.
     lost: Vec<String>,
     /// A slot of the state was lost, and with it perhaps a segment that nothing names any more.
@@ -50,7 +50,7 @@ impl Current {
         let mut current = Current {
             index: IndexSet::new(found.segments, HashSet::new()),
             state: found.state,
-            missing: HashSet::new(),
+            missing: Arc::default(),
             doubtful: found.lost_slot.is_some(),
             lost: found.lost,
         };
@@ -64,7 +64,7 @@ impl Current {
         missing.retain(|id| !hidden.contains(id));
         hidden.extend(&missing);
         self.index = IndexSet::new(self.index.segments().to_vec(), hidden);
-        self.missing = missing;
+        self.missing = Arc::new(missing);
     }
 }
 
@@ -225,9 +225,13 @@ impl Store {
     /// Whether every segment could be opened and, as far as a writer has looked, every pack is there or all that lay in it is on the list of
     /// damage: then whatever a map names is in the store, or on that list.
     pub fn is_whole(&self) -> bool {
-        let current = self.current.read();
-        let certain = current.lost.is_empty() && !current.doubtful;
-        certain && self.damage_is_listed() && self.are_listed(&current.missing)
+        // One lock after the other, never one within the other.
+        let (certain, missing) = {
+            let current = self.current.read();
+            let certain = current.lost.is_empty() && !current.doubtful;
+            (certain, current.missing.clone())
+        };
+        certain && self.damage_is_listed() && self.are_listed(&missing)
     }
 
     /// Whether every segment that the state lists could be opened.
@@ -266,7 +270,7 @@ impl Store {
             return Err(error);
         }
         let changed = new > old || found.lost.len() < slot.lost.len();
-        let (missing, doubtful) = (std::mem::take(&mut slot.missing), slot.doubtful);
+        let (missing, doubtful) = (HashSet::clone(&slot.missing), slot.doubtful);
         *slot = Current::of(found, missing);
         slot.doubtful |= doubtful;
         Ok(changed)

@@ -57,14 +57,6 @@ impl Tree {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a node on the way cannot be read.
     pub fn locate(&self, region: u64) -> Result<Spot> {
-        self.locate_by(region, &mut |_| {})
-    }
-
-    /// As [`locate`](Tree::locate), and tells `passed` the id of every node on the way, and of the leaf.
-    ///
-    /// # Errors
-    /// As [`locate`](Tree::locate).
-    pub fn locate_by(&self, region: u64, passed: &mut dyn FnMut(&ChunkId)) -> Result<Spot> {
         if region >= self.shape.regions() {
             return Err(Error::invalid(format!(
                 "region {region} of a disk of {}",
@@ -80,7 +72,6 @@ impl Tree {
                 let next = (region / covers).saturating_add(1).saturating_mul(covers);
                 return Ok(Spot::HoleUntil(next.min(self.shape.regions())));
             }
-            passed(&id);
             if level == 0 {
                 return Ok(Spot::Leaf(id));
             }

@@ -42,7 +42,7 @@ pub struct Args {
     base: Option<String>,
     /// What changed on a disk since --base: only that is read, and 0.1 % of the rest, to check it. A JSON list of
     /// {"start", "length"} in bytes, "zero": true where it reads as zeros now; or what `qemu-img map --output=json` prints of an overlay that
-    /// was empty at --base: entries with "depth" above 0 or "present": false count as unchanged. Without DISK= the first one is for the first disk, and so on
+    /// was empty at --base: entries with "depth" above 0 count as unchanged. Without DISK= the first one is for the first disk, and so on
     #[arg(long, value_name = "[DISK=]RANGES.json", requires = "base")]
     changed: Vec<OsString>,
     /// Leave nothing out, not even swap files and free blocks

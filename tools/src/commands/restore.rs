@@ -179,6 +179,12 @@ fn targets<'a>(
     if args.to.exists() && !args.to.is_dir() {
         return Ok(vec![(single(names)?, args.to.clone())]);
     }
+    // A folder there would lie in memory, and be gone with it.
+    if !args.to.exists() && args.to.parent() == Some(Path::new("/dev")) {
+        return Err(Error::not_found("there is no such device")
+            .at_path(&args.to)
+            .into());
+    }
     std::fs::create_dir_all(&args.to)
         .map_err(|e| Error::io("cannot make the folder", &args.to, e))?;
     let file = |name: &String| args.to.join(format!("{name}.{}", format.extension()));

@@ -1,6 +1,7 @@
 //! Raw images: a sparse file, or a block device.
 
 use super::covered::Covered;
+use super::edges::Edges;
 use super::target::Target;
 use super::{DiskWriter, Written};
 use cairn_base::Result;
@@ -19,6 +20,8 @@ pub struct RawWriter {
     data_bytes: AtomicU64,
     /// What was written, kept or made zeros, if the target may hold old data: the rest is made zeros at the end.
     done: Option<Covered>,
+    /// What is written last.
+    edges: Option<Edges>,
 }
 
 impl RawWriter {
@@ -30,7 +33,8 @@ impl RawWriter {
         RawWriter::over(Target::create(path)?, size, false)
     }
 
-    /// Writes to a file or block device that is open for reading and writing. A file becomes exactly `size` bytes long;
+    /// Writes to a file or block device that is open for reading and writing. Of a device the first and the last MiB are made zeros at once, and written
+    /// when everything else is on stable storage. A file becomes exactly `size` bytes long;
     /// what a device has behind them is left alone. With `target_may_hold_data` everything that is neither written nor kept
     /// becomes zeros when the writer is finished; without it the caller knows that the target reads as zeros.
     ///
@@ -42,7 +46,22 @@ impl RawWriter {
         size: u64,
         target_may_hold_data: bool,
     ) -> Result<RawWriter> {
-        RawWriter::over(Target::of(file, path)?, size, target_may_hold_data)
+        let writer = RawWriter::over(Target::of(file, path)?, size, target_may_hold_data)?;
+        if writer.target.is_device() {
+            writer.edges_last()
+        } else {
+            Ok(writer)
+        }
+    }
+
+    fn edges_last(mut self) -> Result<RawWriter> {
+        let edges = Edges::of(self.size);
+        for range in edges.ranges() {
+            self.target.zero(range.clone())?;
+        }
+        self.target.sync()?;
+        self.edges = Some(edges);
+        Ok(self)
     }
 
     fn over(target: Target, size: u64, may_hold_data: bool) -> Result<RawWriter> {
@@ -52,7 +71,17 @@ impl RawWriter {
             size,
             data_bytes: AtomicU64::new(0),
             done: may_hold_data.then(Covered::default),
+            edges: None,
         })
+    }
+
+    fn zero(&self, range: Range<u64>) -> Result<()> {
+        let Some(edges) = &self.edges else {
+            return self.target.zero(range);
+        };
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        edges.keep(range.start, length, &|_, to| to.fill(0));
+        self.target.zero(edges.between(&range))
     }
 
     fn mark(&self, range: Range<u64>) {
@@ -69,8 +98,22 @@ impl DiskWriter for RawWriter {
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         check_range(self.size, offset, data.len())?;
-        self.target.write(offset, data)?;
         let length = to_u64(data.len());
+        match &self.edges {
+            None => self.target.write(offset, data)?,
+            Some(edges) => {
+                edges.keep(offset, data.len(), &|from, to| {
+                    if let Some(from) = data.get(from) {
+                        to.copy_from_slice(from);
+                    }
+                });
+                let between = edges.between(&(offset..offset.saturating_add(length)));
+                let within = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(0);
+                let inner = data.get(within(between.start)..within(between.end));
+                self.target
+                    .write(between.start, inner.unwrap_or_default())?;
+            }
+        }
         self.data_bytes.fetch_add(length, Ordering::Relaxed);
         self.mark(offset..offset.saturating_add(length));
         Ok(())
@@ -78,7 +121,7 @@ impl DiskWriter for RawWriter {
 
     fn write_zeros(&self, range: Range<u64>) -> Result<()> {
         let range = clip(range, self.size);
-        self.target.zero(range.clone())?;
+        self.zero(range.clone())?;
         self.mark(range);
         Ok(())
     }
@@ -95,14 +138,69 @@ impl DiskWriter for RawWriter {
     fn finish(self: Box<Self>) -> Result<Written> {
         if let Some(done) = &self.done {
             for gap in done.gaps(self.size) {
-                self.target.zero(gap)?;
+                self.zero(gap)?;
             }
+        }
+        let mut sync = self.target.sync()?;
+        if let Some(edges) = self.edges {
+            for (at, bytes) in edges.into_parts() {
+                self.target.write(at, &bytes)?;
+            }
+            sync = sync.saturating_add(self.target.sync()?);
         }
         Ok(Written {
             disk_size: self.size,
             file_size: self.file_size,
             data_bytes: self.data_bytes.into_inner(),
-            sync: self.target.sync()?,
+            sync,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_come_last() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("device");
+        for size in [5u64 << 20, (3 << 19) + 512, 4096] {
+            let length = usize::try_from(size).unwrap();
+            std::fs::write(&path, vec![0xee; length]).unwrap();
+            let wanted: Vec<u8> = (0..length).map(|at| (at / 512 % 251) as u8).collect();
+            let hole = length / 8 * 3..length / 8 * 5;
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            let writer = RawWriter::over(Target::of(file, &path).unwrap(), size, true).unwrap();
+            let writer = writer.edges_last().unwrap();
+            for (at, part) in wanted.chunks(100_000).enumerate() {
+                let at = at * 100_000;
+                let data = at..at + part.len();
+                if !(hole.start < data.end && data.start < hole.end) {
+                    writer.write_at(to_u64(at), part).unwrap();
+                }
+            }
+            let before = std::fs::read(&path).unwrap();
+            let edge = length.min(1 << 20);
+            assert!(before[..edge].iter().all(|byte| *byte == 0), "{size}");
+            assert!(
+                before[length - edge..].iter().all(|byte| *byte == 0),
+                "{size}"
+            );
+            for (at, part) in wanted.chunks(100_000).enumerate() {
+                let at = at * 100_000;
+                let data = at..at + part.len();
+                if hole.start < data.end && data.start < hole.end {
+                    writer.write_at(to_u64(at), part).unwrap();
+                }
+            }
+            writer
+                .write_zeros(to_u64(hole.start)..to_u64(hole.end))
+                .unwrap();
+            Box::new(writer).finish().unwrap();
+            let mut wanted = wanted;
+            wanted[hole].fill(0);
+            assert!(std::fs::read(&path).unwrap() == wanted, "{size}");
+        }
     }
 }

@@ -55,6 +55,11 @@ impl Target {
         })
     }
 
+    /// Whether it is a block device.
+    pub(super) fn is_device(&self) -> bool {
+        self.is_device
+    }
+
     fn fail(&self, error: impl Into<std::io::Error>) -> Error {
         Error::io("cannot write the disk image", &self.path, error.into())
     }

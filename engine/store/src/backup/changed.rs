@@ -16,12 +16,12 @@ pub use window::RegionSource;
 
 use crate::backup::changed::check::{Check, Verdict};
 use crate::backup::run::DiskInput;
-use crate::map::REGION;
+use crate::map::shape::{FANOUT, regions_below};
+use crate::map::{Leaf, REGION};
 use crate::point::Point;
 use crate::store::Store;
-use crate::tree::{Spot, Tree};
+use crate::tree::Tree;
 use cairn_base::{ChunkId, Error, Kind, Monitor, Result};
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -159,48 +159,78 @@ fn usable(
     if tree.root() != record.root_id() {
         return Err("it had another name at the base".to_string());
     }
+    let (was, is) = (&record.image.identity, &disk.facts.identity);
+    if !was.is_empty() && !is.is_empty() && was != is {
+        return Err(format!(
+            "it is another disk ({is}) than at the base ({was})"
+        ));
+    }
+    if record.mixed {
+        return Err("it changed while the base was made".to_string());
+    }
     Ok(tree.clone())
 }
 
-/// Regions for which the map names a chunk that has no good place, or cannot be read itself.
-fn damaged_regions(asked: &Asked<'_>, tree: &Tree) -> Result<Arc<BTreeSet<u64>>> {
+/// Regions for which the map names a chunk that has no good place, or cannot be read itself: ascending, not touching.
+fn damaged_regions(asked: &Asked<'_>, tree: &Tree) -> Result<Arc<Vec<Range<u64>>>> {
     let unhealed = asked.store.unhealed();
-    let mut found = BTreeSet::new();
+    let mut found: Vec<Range<u64>> = Vec::new();
     if unhealed.is_empty() {
         return Ok(Arc::new(found));
     }
     let is_lost = |id: &ChunkId| unhealed.contains(&id.prefix());
-    let mut region = 0;
-    while region < tree.shape().regions() {
+    let regions = tree.shape().regions();
+    // Parts of the map that are still to be looked at, the first one last.
+    let mut parts = vec![(tree.root(), tree.shape().height(), 0u64)];
+    while let Some((id, level, first)) = parts.pop() {
         if asked.monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        // What was read before it was damaged may still be in memory.
-        let mut lost = false;
-        let leaf = tree.locate_by(region, &mut |id| lost |= is_lost(id));
-        let leaf = leaf.and_then(|spot| match spot {
-            Spot::HoleUntil(next) => Ok((next, None)),
-            Spot::Leaf(id) => Ok((region + 1, Some(tree.leaf(region, id)?))),
-        });
-        let next = match leaf {
-            Ok((next, leaf)) => {
-                let extents = leaf.iter().flat_map(|leaf| &leaf.extents);
-                let mut chunks = extents.filter_map(|extent| extent.chunk);
-                lost |= chunks.any(|id| is_lost(&id));
-                next
-            }
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => {
-                lost = true;
-                region + 1
-            }
-            Err(error) => return Err(error),
-        };
-        if lost {
-            found.extend(region..next);
+        if id.is_null() || first >= regions {
+            continue;
         }
-        region = next;
+        // What was read before it was damaged may still be in memory: so the id decides first.
+        let lost = is_lost(&id)
+            || match look_below(tree, id, level, first, &mut parts) {
+                Ok(leaf) => {
+                    let extents = leaf.iter().flat_map(|leaf| &leaf.extents);
+                    let mut chunks = extents.filter_map(|extent| extent.chunk);
+                    chunks.any(|id| is_lost(&id))
+                }
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Io) => true,
+                Err(error) => return Err(error),
+            };
+        if lost {
+            let end = regions.min(first.saturating_add(regions_below(level)));
+            match found.last_mut() {
+                Some(last) if last.end == first => last.end = end,
+                _ => found.push(first..end),
+            }
+        }
     }
     Ok(Arc::new(found))
+}
+
+/// The leaf, or adds a node's children to `parts`.
+fn look_below(
+    tree: &Tree,
+    id: ChunkId,
+    level: u8,
+    first: u64,
+    parts: &mut Vec<(ChunkId, u8, u64)>,
+) -> Result<Option<Arc<Leaf>>> {
+    let Some(below) = level.checked_sub(1) else {
+        return tree.leaf(first, id).map(Some);
+    };
+    let node = tree.node(id, level)?;
+    let covers = regions_below(below);
+    for child in (0..FANOUT).rev() {
+        let offset = u64::try_from(child)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(covers);
+        parts.push((node.child(child), below, first.saturating_add(offset)));
+    }
+    Ok(None)
 }
 
 fn believed(known: Known, verdict: Verdict) -> std::result::Result<Known, String> {

@@ -52,28 +52,36 @@ pub enum Task {
 pub struct Plan {
     disks: Vec<(Arc<dyn ReadAt>, Shape)>,
     known: Vec<Option<Known>>,
-    disk: usize,
-    region: u64,
+    /// What is left of each disk, in the order in which it is read.
+    legs: VecDeque<(usize, Range<u64>)>,
     ready: VecDeque<Task>,
     tasks: u64,
 }
 
 impl Plan {
-    /// The plan for these disks; where it is known what changed since the base, only that is read.
+    /// The plan for these disks; where it is known what changed since the base, only that is read. The stretches of each disk are read in the order given;
+    /// from start to end where it is known what changed.
     ///
     /// # Errors
     /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for a disk that is too large.
-    pub fn new(disks: Vec<Arc<dyn ReadAt>>, known: Vec<Option<Known>>) -> Result<Plan> {
+    pub fn new(
+        disks: Vec<Arc<dyn ReadAt>>,
+        known: Vec<Option<Known>>,
+        orders: &[Vec<Range<u64>>],
+    ) -> Result<Plan> {
         let disks = disks
             .into_iter()
             .map(|disk| Ok((Shape::of(disk.size())?, disk)))
             .map(|pair: Result<_>| pair.map(|(shape, disk)| (disk, shape)))
             .collect::<Result<Vec<_>>>()?;
+        let legs = (0usize..)
+            .zip(orders)
+            .flat_map(|(disk, order)| order.iter().map(move |stretch| (disk, stretch.clone())))
+            .collect();
         Ok(Plan {
             disks,
             known,
-            disk: 0,
-            region: 0,
+            legs,
             ready: VecDeque::new(),
             tasks: 0,
         })
@@ -85,21 +93,18 @@ impl Plan {
     /// What the image reports when it is asked for its extents.
     pub fn next_task(&mut self) -> Result<Option<(u64, Task)>> {
         while self.ready.is_empty() {
-            let Some((source, shape)) = self.disks.get(self.disk) else {
+            let Some((disk, leg)) = self.legs.front_mut() else {
                 return Ok(None);
             };
-            if self.region >= shape.regions() {
-                self.disk += 1;
-                self.region = 0;
+            let Some((source, _)) = self.disks.get(*disk).filter(|_| !leg.is_empty()) else {
+                self.legs.pop_front();
                 continue;
-            }
-            self.region = match self.known.get(self.disk) {
-                Some(Some(known)) => {
-                    step(self.disk, &**source, known, self.region, &mut self.ready)?
-                }
+            };
+            leg.start = match self.known.get(*disk) {
+                Some(Some(known)) => step(*disk, &**source, known, leg.start, &mut self.ready)?,
                 _ => {
-                    let end = (self.region + STEP / REGION).min(shape.regions());
-                    read_all(self.disk, &**source, self.region..end, &mut self.ready)?;
+                    let end = (leg.start + STEP / REGION).min(leg.end);
+                    read_all(*disk, &**source, leg.start..end, &mut self.ready)?;
                     end
                 }
             };
@@ -257,6 +262,23 @@ mod tests {
     }
 
     #[test]
+    fn stretches_come_in_the_order_given() {
+        let disk = || -> Arc<dyn ReadAt> { Arc::new(Fake(600 * REGION, vec![0..600 * REGION])) };
+        let orders = [vec![450..600, 0..10, 10..450], vec![0..600]];
+        let mut plan = Plan::new(vec![disk(), disk()], vec![], &orders).unwrap();
+        let mut seen = vec![];
+        while let Some((_, task)) = plan.next_task().unwrap() {
+            let Task::Region { disk, region, .. } = task else {
+                panic!("{task:?}");
+            };
+            seen.push((disk, region));
+        }
+        let first = (450..600).chain(0..450).map(|region| (0, region));
+        let all: Vec<_> = first.chain((0..600).map(|region| (1, region))).collect();
+        assert_eq!(seen, all);
+    }
+
+    #[test]
     fn tasks_cover_everything_once_in_order() {
         let sizes = [600 * REGION + 5, 0, 3];
         let extents = vec![
@@ -270,7 +292,8 @@ mod tests {
             Arc::new(Fake(sizes[1], vec![])),
             Arc::new(Fake(sizes[2], vec![0..3])),
         ];
-        let mut plan = Plan::new(disks, vec![]).unwrap();
+        let orders = [vec![0..601], vec![], vec![0..1]];
+        let mut plan = Plan::new(disks, vec![], &orders).unwrap();
         let mut seen = vec![];
         let mut covered = [0u64; 3];
         let mut number = 0;

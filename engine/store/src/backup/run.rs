@@ -12,7 +12,7 @@ use crate::changes::Changes;
 use crate::claims::{Claims, Waited};
 use crate::compact::tidy_up;
 use crate::names::{check_machine, is_disk_name};
-use crate::point::{Consistency, ImageFacts, Point, PointRecord};
+use crate::point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind, host_name};
 use crate::store::{Store, WriterPermit};
@@ -131,13 +131,10 @@ pub fn backup(
         threads: threads(options),
         monitor,
     };
-    let prepared = changed::prepare(&asked, &mut warnings)?;
-    let mut done = run_all(&asked, &prepared, &session, options)?;
+    let mut done = run_all(&asked, &session, options, &mut warnings)?;
     warnings.append(&mut done.warnings);
-    warnings.extend(changes(disks)?);
+    note_changes(disks, &mut done.disks, &mut warnings)?;
     warnings.iter().for_each(|warning| monitor.warn(warning));
-    done.stats.read += prepared.read;
-    done.stats.unchanged = prepared.unchanged;
     done.stats.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let record = PointRecord {
         machine,
@@ -160,33 +157,16 @@ pub fn backup(
 /// Backs up the disks; when it returns, everything new is public.
 fn run_all(
     asked: &Asked<'_>,
-    prepared: &Prepared,
     session: &Session,
     options: &BackupOptions,
+    warnings: &mut Vec<String>,
 ) -> Result<Done> {
-    let (store, monitor) = (asked.store, asked.monitor);
-    monitor.begin(Stage::Backup, to_read(asked.disks, prepared)?);
-    let run = |claims: &Arc<Claims>| {
-        let run = Run {
-            store,
-            session,
-            options,
-            monitor,
-            disks: asked.disks,
-            bases: asked.bases,
-            known: &prepared.known,
-            writer: claims.enter(),
-            lost_regions: Default::default(),
-            // Told from the start, until it proves to be fast.
-            slow_source: true.into(),
-        };
-        run.all_and_wait()
-    };
-    let (mut done, mut waited) = run(store.claims())?;
+    let (mut done, mut waited) = run_once(asked, session, options, asked.store.claims(), warnings)?;
     if waited == Waited::InVain {
-        // Nobody but ourselves can be waited for in vain now.
+        // Nobody but ourselves can be waited for in vain now. What is damaged may be known better.
         let first = done;
-        (done, waited) = run(&Arc::default())?;
+        let mut again = Vec::new();
+        (done, waited) = run_once(asked, session, options, &Arc::default(), &mut again)?;
         // What the first turn read and stored was read and stored for this point too.
         done.stats.read += first.stats.read;
         done.stats.new += first.stats.new;
@@ -195,12 +175,44 @@ fn run_all(
         let known = first.warnings.into_iter();
         let missing: Vec<_> = known.filter(|w| !done.warnings.contains(w)).collect();
         done.warnings.extend(missing);
+        again.retain(|warning| !warnings.contains(warning));
+        warnings.append(&mut again);
     }
     if waited == Waited::InVain {
         return Err(Error::invalid("a backup waits for itself"));
     }
-    monitor.finish(Stage::Backup);
+    asked.monitor.finish(Stage::Backup);
     Ok(done)
+}
+
+/// Looks at everything once, and waits for those that were relied on.
+fn run_once(
+    asked: &Asked<'_>,
+    session: &Session,
+    options: &BackupOptions,
+    claims: &Arc<Claims>,
+    warnings: &mut Vec<String>,
+) -> Result<(Done, Waited)> {
+    let prepared = changed::prepare(asked, warnings)?;
+    let monitor = asked.monitor;
+    monitor.begin(Stage::Backup, to_read(asked.disks, &prepared)?);
+    let run = Run {
+        store: asked.store,
+        session,
+        options,
+        monitor,
+        disks: asked.disks,
+        bases: asked.bases,
+        known: &prepared.known,
+        writer: claims.enter(),
+        lost_regions: Default::default(),
+        // Told from the start, until it proves to be fast.
+        slow_source: true.into(),
+    };
+    let (mut done, waited) = run.all_and_wait()?;
+    done.stats.read += prepared.read;
+    done.stats.unchanged = prepared.unchanged;
+    Ok((done, waited))
 }
 
 /// Bytes of disk that will be looked at, at most, but for those that check what is claimed.
@@ -291,20 +303,24 @@ fn named_base(store: &Store, machine: &str, names: &PointNames, id: PointId) -> 
     }
 }
 
-/// What changed on the images while they were read.
-fn changes(disks: &[DiskInput]) -> Result<Vec<String>> {
-    let mut changes = Vec::new();
-    for disk in disks {
+/// Notes which images changed while they were read.
+fn note_changes(
+    disks: &[DiskInput],
+    records: &mut [DiskRecord],
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    for (disk, record) in disks.iter().zip(records) {
         if let Some(changed) = &disk.changed
             && let Some(what) = changed()?
         {
-            changes.push(format!(
+            record.mixed = true;
+            warnings.push(format!(
                 "{} changed while it was read, so the point may mix two states of it: {what}",
                 disk.name
             ));
         }
     }
-    Ok(changes)
+    Ok(())
 }
 
 fn check_names(machine: &str, disks: &[DiskInput]) -> Result<()> {

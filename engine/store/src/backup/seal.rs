@@ -60,19 +60,28 @@ impl<'scope> Sealer<'scope> {
         Ok(())
     }
 
-    /// Waits for all packs and answers them by position.
+    /// The packs that are sealed by now, with their numbers.
     ///
     /// # Errors
     /// The first failure.
-    pub fn wait(&mut self) -> Result<Vec<SealedPack>> {
+    pub fn ready(&mut self) -> Result<Vec<(usize, SealedPack)>> {
+        while let Ok(answer) = self.sealed.try_recv() {
+            self.take(answer)?;
+        }
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    /// Waits for all packs and answers them with their numbers.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn wait(&mut self) -> Result<Vec<(usize, SealedPack)>> {
         while self.pending > 0 {
             match self.sealed.recv() {
                 Ok(answer) => self.take(answer)?,
                 Err(_) => return Err(Error::invalid("the sealing thread has ended")),
             }
         }
-        let mut done = std::mem::take(&mut self.done);
-        done.sort_by_key(|(number, _)| *number);
-        Ok(done.into_iter().map(|(_, pack)| pack).collect())
+        Ok(std::mem::take(&mut self.done))
     }
 }

@@ -7,15 +7,22 @@ use crate::claims::Writer;
 use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
 use crate::hash::ChunkKind;
 use crate::index::{Entry, Place};
-use crate::pack::{PackKind, PackWriter};
+use crate::pack::write::TARGET;
+use crate::pack::{PackKind, PackWriter, SealedPack};
 use crate::publish::{merge_segments, publish};
 use crate::session::Session;
 use crate::store::Store;
 use cairn_base::units::to_u64;
 use cairn_base::{ChunkId, Kind, Result};
+use std::collections::HashMap;
 
 /// Entries that are merged at most while a backup is under way: about a second's work. The rest waits until its point is published.
 const MERGED: u64 = 1 << 22;
+
+/// Length at which packs are sealed while other processes wait for what is in them: not so short that they would be merged afterwards.
+const SHARED_PACK: u64 = TARGET / 2;
+/// Segments that may be there before those that were shared early are merged.
+const SHARED_SEGMENTS: usize = 10;
 
 struct OpenPack {
     number: usize,
@@ -33,9 +40,12 @@ pub struct Sink<'a, 'scope> {
     map: Option<OpenPack>,
     waiting: Vec<(ChunkId, Vec<u8>)>,
     waiting_bytes: usize,
+    /// Number of the next pack.
     packs: usize,
     entries: Vec<Entry>,
     checkpoint: usize,
+    /// Length at which a pack is sealed.
+    full: u64,
     /// Tasks that were written completely.
     pub taken: u64,
     /// Bytes that went into packs and segments.
@@ -71,6 +81,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
             packs: 0,
             entries: Vec::new(),
             checkpoint: options.checkpoint,
+            full: TARGET,
             taken: 0,
             stored: 0,
             chunks: 0,
@@ -164,7 +175,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
         }
         self.stored += to_u64(frame.stored.len());
         self.chunks += to_u64(frame.chunks.len());
-        if pack.writer.is_full() {
+        if pack.writer.holds(self.full) {
             self.sealer.seal(pack.number, pack.writer)?;
         } else {
             match kind {
@@ -193,19 +204,58 @@ impl<'a, 'scope> Sink<'a, 'scope> {
             self.writer.published(self.taken);
             return Ok(());
         }
-        let entries = std::mem::take(&mut self.entries);
-        self.packs = 0;
+        self.publish_packs(packs)?;
+        self.writer.published(self.taken);
+        // Somebody waits for what comes next: merging can wait.
+        if self.writer.is_wanted(u64::MAX) {
+            return Ok(());
+        }
+        self.merge_segments()
+    }
+
+    /// Makes public what is sealed already, for other processes that may be about to store the same.
+    ///
+    /// # Errors
+    /// As the folder reports.
+    pub fn share(&mut self) -> Result<()> {
+        self.full = SHARED_PACK;
+        let packs = self.sealer.ready()?;
+        if packs.is_empty() {
+            return Ok(());
+        }
+        self.publish_packs(packs)?;
+        if self.store.index().segments().len() > SHARED_SEGMENTS {
+            self.merge_segments()?;
+        }
+        Ok(())
+    }
+
+    /// Makes these packs public, with the entries that name them.
+    fn publish_packs(&mut self, mut packs: Vec<(usize, SealedPack)>) -> Result<()> {
+        packs.sort_by_key(|(number, _)| *number);
+        let low = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let numbers: HashMap<u32, u32> = packs
+            .iter()
+            .enumerate()
+            .map(|(new, (old, _))| (low(*old), low(new)))
+            .collect();
+        let packs: Vec<SealedPack> = packs.into_iter().map(|(_, pack)| pack).collect();
+        let mut entries = Vec::new();
+        self.entries.retain(|entry| {
+            let number = numbers.get(&entry.pack_number());
+            entries.extend(number.map(|number| entry.with_pack(*number)));
+            number.is_none()
+        });
         self.stored += to_u64(entries.len()) * 33;
         let prefixes: Vec<[u8; 16]> = entries.iter().map(|entry| entry.prefix).collect();
         publish(self.store, self.session, &packs, entries)?;
         for prefix in &prefixes {
             self.writer.release(prefix);
         }
-        self.writer.published(self.taken);
-        // Somebody waits for what comes next: merging can wait.
-        if self.writer.is_wanted(u64::MAX) {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    fn merge_segments(&mut self) -> Result<()> {
         // What is public is safe whether or not segments can be merged.
         match merge_segments(self.store, self.session, MERGED) {
             Err(error) if error.kind() == Kind::Interrupted => Err(error),

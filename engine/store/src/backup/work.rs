@@ -1,5 +1,6 @@
 //! The threads of a backup: workers that take regions, and the writer that puts their results in order.
 
+use crate::backup::assemble::{Assembly, order};
 use crate::backup::changed::Known;
 use crate::backup::gate::Gate;
 use crate::backup::plan::Plan;
@@ -9,7 +10,7 @@ use crate::backup::seal::Sealer;
 use crate::backup::sink::Sink;
 use crate::backup::worker::Worker;
 use crate::claims::{Waited, Writer};
-use crate::map::{MapBuilder, Shape};
+use crate::map::Shape;
 use crate::point::{BackupStats, DiskRecord};
 use crate::session::Session;
 use crate::store::Store;
@@ -17,6 +18,7 @@ use crate::tree::Tree;
 use cairn_base::{ChunkId, Error, Monitor, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -26,6 +28,8 @@ use std::time::{Duration, Instant};
 const MAX_THREADS: usize = 8;
 /// How often the writer looks whether it should stop or publish early.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How often processes that write at once tell each other what they have stored.
+const SHARE: Duration = Duration::from_millis(200);
 /// Regions in flight for each worker.
 const WINDOW: u64 = 4;
 
@@ -92,7 +96,8 @@ impl Run<'_> {
     pub fn all(&self) -> Result<Done> {
         let threads = threads(self.options);
         let sources = self.disks.iter().map(|disk| disk.source.clone()).collect();
-        let plan = Mutex::new(Plan::new(sources, self.known.to_vec())?);
+        let orders = self.orders()?;
+        let plan = Mutex::new(Plan::new(sources, self.known.to_vec(), &orders)?);
         let window = WINDOW * u64::try_from(threads).unwrap_or(1);
         let gate = Gate::new(window);
         // Wide enough that a worker inside the gate never waits here.
@@ -107,7 +112,7 @@ impl Run<'_> {
             let sealer = Sealer::start(scope);
             // Whether it goes well or not: nobody waits at the gate for ever, nobody blocks on a full channel.
             let _opened = Closing(&gate);
-            let written = self.write(&receive, &gate, sealer);
+            let written = self.write(&receive, &gate, sealer, &orders);
             drop(receive);
             written
         })
@@ -157,14 +162,39 @@ impl Run<'_> {
         }
     }
 
+    /// The order in which each disk is read.
+    fn orders(&self) -> Result<Vec<Vec<Range<u64>>>> {
+        let disks = self.disks.iter().zip(self.known);
+        let order = |(disk, known): (&DiskInput, &Option<Known>)| {
+            let before = if known.is_some() {
+                0
+            } else {
+                self.session.before()
+            };
+            Ok(order(
+                Shape::of(disk.source.size())?,
+                before,
+                self.session.seed(),
+            ))
+        };
+        disks.map(order).collect()
+    }
+
     /// Takes outcomes in order; writes frames, leaves and nodes; answers the roots.
-    fn write(&self, receive: &Receiver<Answer>, gate: &Gate, sealer: Sealer<'_>) -> Result<Done> {
+    fn write(
+        &self,
+        receive: &Receiver<Answer>,
+        gate: &Gate,
+        sealer: Sealer<'_>,
+        orders: &[Vec<Range<u64>>],
+    ) -> Result<Done> {
         let mut sink = Sink::new(self.store, self.session, &self.writer, sealer, self.options)?;
         let mut stats = BackupStats::default();
-        let mut builders: Vec<MapBuilder> = Vec::new();
-        for disk in self.disks {
-            builders.push(MapBuilder::new(Shape::of(disk.source.size())?));
+        let mut builders: Vec<Assembly> = Vec::new();
+        for (disk, order) in self.disks.iter().zip(orders) {
+            builders.push(Assembly::new(Shape::of(disk.source.size())?, order));
         }
+        let mut others = Others::default();
         let mut early: BTreeMap<u64, Outcome> = BTreeMap::new();
         let mut next = 0u64;
         loop {
@@ -173,6 +203,10 @@ impl Run<'_> {
             }
             if self.writer.is_wanted(next) {
                 sink.publish()?;
+            }
+            if others.write_too(self.session) {
+                sink.share()?;
+                self.store.refresh()?;
             }
             let (number, outcome) = match receive.recv_timeout(GLANCE) {
                 Ok(answer) => answer,
@@ -189,18 +223,7 @@ impl Run<'_> {
         }
         // Nodes of the map that are made now belong to no task: whoever relies on them waits for the last publication.
         self.writer.begin(next);
-        let keys = self.store.keys();
-        let mut disks = Vec::new();
-        for (builder, disk) in builders.into_iter().zip(self.disks) {
-            let root = builder.finish(keys, &mut |kind, id, bytes| sink.node(kind, id, bytes))?;
-            disks.push(DiskRecord {
-                name: disk.name.clone(),
-                size: disk.source.size(),
-                root: root.0,
-                image: disk.facts.clone(),
-                excluded: Vec::new(),
-            });
-        }
+        let disks = self.roots(builders, &mut sink)?;
         sink.taken = u64::MAX;
         sink.publish()?;
         stats.stored = sink.stored;
@@ -219,10 +242,28 @@ impl Run<'_> {
         })
     }
 
+    /// Finishes the maps.
+    fn roots(&self, builders: Vec<Assembly>, sink: &mut Sink<'_, '_>) -> Result<Vec<DiskRecord>> {
+        let keys = self.store.keys();
+        let mut disks = Vec::new();
+        for (builder, disk) in builders.into_iter().zip(self.disks) {
+            let root = builder.finish(keys, &mut |kind, id, bytes| sink.node(kind, id, bytes))?;
+            disks.push(DiskRecord {
+                name: disk.name.clone(),
+                size: disk.source.size(),
+                root: root.0,
+                image: disk.facts.clone(),
+                excluded: Vec::new(),
+                mixed: false,
+            });
+        }
+        Ok(disks)
+    }
+
     fn take(
         &self,
         outcome: Outcome,
-        builders: &mut [MapBuilder],
+        builders: &mut [Assembly],
         sink: &mut Sink<'_, '_>,
         stats: &mut BackupStats,
     ) -> Result<()> {
@@ -252,12 +293,27 @@ impl Run<'_> {
             }
         };
         let builder = builders.get_mut(disk).ok_or_else(no_disk)?;
-        for _ in 0..count {
-            builder.push(keys, leaf, &mut |kind, id, bytes| {
-                sink.node(kind, id, bytes)
-            })?;
+        builder.push(keys, leaf, count, &mut |kind, id, bytes| {
+            sink.node(kind, id, bytes)
+        })
+    }
+}
+
+/// Looks now and then whether other processes write to the store too.
+#[derive(Default)]
+struct Others {
+    looked: Option<Instant>,
+}
+
+impl Others {
+    /// Whether they do, and it is time to tell them what is new, and to look what they have.
+    fn write_too(&mut self, session: &Session) -> bool {
+        if self.looked.is_some_and(|at| at.elapsed() < SHARE) {
+            return false;
         }
-        Ok(())
+        self.looked = Some(Instant::now());
+        // If that cannot be known, nothing is lost but space.
+        session.others().unwrap_or(0) > 0
     }
 }
 

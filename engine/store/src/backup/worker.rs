@@ -188,7 +188,8 @@ impl<'a> Worker<'a> {
         let length = Shape::of(input.source.size())?.region_length(region);
         let whole = 0..usize::try_from(length).unwrap_or(0);
         let base = self.base_leaf(disk, region)?;
-        let Some((id, leaf)) = base.filter(|_| store.is_whole()) else {
+        let good = |(id, leaf): &BaseLeaf| store.is_whole() && !names_lost(store, (*id, leaf));
+        let Some((id, leaf)) = base.filter(good) else {
             // What stood here cannot be relied on.
             let all: Vec<_> = std::iter::once(whole).collect();
             return self.region(disk, region, &all, None, waited);

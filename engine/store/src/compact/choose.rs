@@ -183,7 +183,12 @@ fn first_fault(
         if monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        if !checker.check(store.keys(), pack, frame, chunks).is_clean() {
+        let found = checker.check(store.keys(), pack, frame, chunks);
+        if !found.is_clean() {
+            // The next backup that sees the bytes stores them anew.
+            for chunk in &found.bad_chunks {
+                store.note_damaged(chunk, &[row.id]);
+            }
             return Ok(Some("a frame of it is not what was written"));
         }
         if unindexed(&index, row.id, frame, chunks) > 0 {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a full stripe.
 const STRIPE_LEN: u64 = 4 << 20;
-const _: () = assert!(STRIPE_LEN as usize == STRIPE * SHARD);
+const _: () = assert!(STRIPE * SHARD == 4 << 20);
 /// Restored stripes that are kept.
 const KEPT: usize = 2;
 /// A lost footer is looked for in pieces of this many bytes.

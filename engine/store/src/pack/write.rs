@@ -134,7 +134,12 @@ impl PackWriter {
 
     /// Whether it is time to seal.
     pub fn is_full(&self) -> bool {
-        self.at >= TARGET || self.toc.chunks.len() >= MAX_CHUNKS
+        self.holds(TARGET)
+    }
+
+    /// Whether it should be sealed, if packs of at least `bytes` are wanted.
+    pub fn holds(&self, bytes: u64) -> bool {
+        self.at >= bytes || self.toc.chunks.len() >= MAX_CHUNKS
     }
 
     /// Writes the table of contents, the parity and the footer, and makes the file durable.

@@ -233,13 +233,10 @@ impl<'a> Mender<'a> {
     fn load(&mut self, patient: &Patient, frame: &FramePlan, as_it_is: bool) -> bool {
         let length = usize::try_from(frame.stored).unwrap_or(usize::MAX);
         let offset = u64::from(frame.offset);
-        let through: Option<&dyn ReadAt> = if as_it_is {
-            patient.raw.as_deref()
-        } else {
-            patient
-                .healed
-                .as_deref()
-                .map(|healed| healed as &dyn ReadAt)
+        let through: Option<&dyn ReadAt> = match (&patient.raw, &patient.healed) {
+            (Some(raw), _) if as_it_is => Some(&**raw),
+            (_, Some(healed)) if !as_it_is => Some(&**healed),
+            _ => None,
         };
         let Some(file) = through else {
             return false;

@@ -74,9 +74,10 @@ fn fault(
     let pack = match PackReader::open(folder, store.header().store, row.id) {
         Ok(pack) => pack,
         Err(error) => {
-            return Some(match error.kind() {
-                Kind::Damaged | Kind::Io => Fault::Damaged,
-                _ => Fault::Unknown,
+            return Some(if error.is_momentary() {
+                Fault::Unknown
+            } else {
+                Fault::Damaged
             });
         }
     };

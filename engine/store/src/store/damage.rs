@@ -9,7 +9,7 @@ use crate::session::publish_lock;
 use crate::store::Store;
 use crate::store::presence::names;
 use cairn_base::{ChunkId, Error, Folder, LockMode, PackId, Result};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ type Prefixes = HashSet<[u8; 16]>;
 #[derive(Default)]
 pub(super) struct Knowledge {
     inner: RwLock<Inner>,
+    /// Held by who finds out what is unhealed.
+    turn: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -48,8 +50,11 @@ impl Knowledge {
             }
         }
         let warning = inner.unreadable.clone();
-        let inner = RwLock::new(inner);
-        (Knowledge { inner }, warning)
+        let knowledge = Knowledge {
+            inner: RwLock::new(inner),
+            turn: Mutex::new(()),
+        };
+        (knowledge, warning)
     }
 }
 
@@ -90,15 +95,19 @@ impl Store {
         if self.knowledge.inner.read().list.is_empty() {
             return Arc::default();
         }
+        // One thread finds out. Until it has, the others go by what was so before the last publication: that only heals.
+        let turn = self.knowledge.turn.try_lock();
         let (index, generation) = (self.index(), self.generation());
         {
             let inner = self.knowledge.inner.read();
             if let Some((of, version, found)) = &inner.unhealed
-                && (*of, *version) == (generation, inner.version)
+                && *version == inner.version
+                && (*of == generation || turn.is_none())
             {
                 return found.clone();
             }
         }
+        let _turn = turn.unwrap_or_else(|| self.knowledge.turn.lock());
         let (list, version) = {
             let inner = self.knowledge.inner.read();
             (inner.list.clone(), inner.version)
@@ -173,19 +182,31 @@ impl Store {
         };
         // What others have found since.
         let others = DamageList::read(folder)?;
-        let index = self.index();
-        let live = |pack: PackId| self.names_live(pack);
-        let (list, version) = {
-            let mut inner = self.knowledge.inner.write();
-            inner.list.merge(&others);
-            let all = inner.list.clone();
-            let needed =
-                |(prefix, pack): &BadPlace| live(*pack) || !has_good_place(&index, &all, prefix);
-            inner.list.retain(needed, |pack| live(*pack));
+        // Nothing of the index is asked for while the list is locked: others hold the one and wait for the other.
+        let (index, unanswered) = self.named_packs();
+        let (mut list, version) = {
+            let inner = self.knowledge.inner.read();
             (inner.list.clone(), inner.version)
         };
+        list.merge(&others);
+        let live: HashSet<PackId> = list
+            .all_packs()
+            .into_iter()
+            .filter(|pack| *pack != NOWHERE && !unanswered.contains(pack))
+            .filter(|pack| names(index.segments(), *pack))
+            .collect();
+        let all = list.clone();
+        let needed = |(prefix, pack): &BadPlace| {
+            live.contains(pack) || !has_good_place(&index, &all, prefix)
+        };
+        list.retain(needed, |pack| live.contains(pack));
         list.write(folder)?;
         let mut inner = self.knowledge.inner.write();
+        if inner.version == version {
+            inner.list = list;
+        } else {
+            inner.list.merge(&others);
+        }
         inner.kept = inner.kept.max(version);
         inner.next = version.saturating_mul(2);
         inner.unhealed = None;
@@ -311,12 +332,6 @@ impl Store {
         }
         self.keep_damage()
     }
-
-    /// Whether the newest index names the pack as one that is looked into, be it there or not.
-    fn names_live(&self, pack: PackId) -> bool {
-        let (index, unanswered) = self.named_packs();
-        pack != NOWHERE && !unanswered.contains(&pack) && names(index.segments(), pack)
-    }
 }
 
 fn unreadable(error: &Error) -> String {
@@ -332,4 +347,38 @@ fn has_good_place(index: &IndexSet, list: &DamageList, prefix: &[u8; 16]) -> boo
     // Only the first 16 bytes count for the index.
     let places = index.places(&id).unwrap_or_default();
     places.iter().any(|place| !list.has(prefix, place.pack))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cut::CutParameters;
+    use cairn_base::{LocalFolder, SystemClock};
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(temp.path()));
+        let store = Store::create(folder, CutParameters::default(), &SystemClock).unwrap();
+        let turns = || 0..60u8;
+        std::thread::scope(|scope| {
+            for thread in 0..2u8 {
+                let store = &store;
+                scope.spawn(move || {
+                    for turn in turns() {
+                        let mut id = ChunkId([thread; 32]);
+                        id.0[0] = turn;
+                        store.note_damaged(&id, &[PackId([turn; 16])]);
+                        store.keep_damage().unwrap();
+                    }
+                });
+                scope.spawn(move || turns().for_each(|_| drop(store.writer().unwrap())));
+                scope.spawn(move || turns().for_each(|_| assert!(store.is_whole())));
+                scope.spawn(move || turns().for_each(|_| drop(store.unhealed())));
+            }
+        });
+        // The packs are not live, and the chunks are nowhere else.
+        assert_eq!(store.unhealed().len(), 120);
+        assert_eq!(DamageList::read(&**store.folder()).unwrap().len(), 120);
+    }
 }

@@ -371,3 +371,74 @@ fn where_names_were_swapped_nothing_is_relied_on() {
     assert_eq!(warned("it had another name at the base"), 2, "{warnings:?}");
     assert_eq!(point.record.stats.read, 2 * R as u64);
 }
+
+#[test]
+fn zeros_that_are_none_are_noticed() {
+    let kit = Kit::new();
+    let bytes = noise(2 * R, 30);
+    let base = kit.backup("m", TestDisk::new(bytes.clone()));
+    // Both regions as a whole; then a part of one, so that one of two points looks there.
+    for (range, points) in [(0..2 * R as u64, 1), (R as u64 + 5000..R as u64 + 9000, 2)] {
+        let mut warned = 0;
+        for _ in 0..points {
+            let disk = Arc::new(TestDisk::new(bytes.clone()));
+            let point = kit
+                .changed("m", &base, disk, &[(range.clone(), true)])
+                .unwrap();
+            let warnings = &point.record.warnings;
+            if warnings.iter().any(|w| w.contains("everything was read")) {
+                warned += 1;
+                assert!(kit.read(&point).unwrap() == bytes);
+            }
+        }
+        assert_eq!(warned, 1, "{range:?}");
+    }
+}
+
+#[test]
+fn another_disk_and_one_that_changed_meanwhile_are_no_base() {
+    let kit = Kit::new();
+    let old = noise(2 * R, 31);
+    let point = |bytes: &[u8], identity: &str, mixed: bool, base: Option<&Point>| {
+        let changes = Changes::new(bytes.len() as u64, []).unwrap();
+        let facts = ImageFacts {
+            identity: identity.to_string(),
+            ..ImageFacts::default()
+        };
+        let disks = [DiskInput {
+            facts,
+            changes: base.map(|_| Arc::new(changes)),
+            changed: Some(Box::new(move || Ok(mixed.then(|| "it did".to_string())))),
+            ..input("disk0", TestDisk::new(bytes.to_vec()))
+        }];
+        let options = BackupOptions {
+            base: base.map(|point| point.id),
+            ..BackupOptions::new("m")
+        };
+        backup(&kit.store, &disks, &options, &Silent, &kit.clock)
+            .unwrap()
+            .point
+    };
+    let first = point(&old, "a", false, None);
+    let same = point(&old, "a", false, Some(&first));
+    assert_eq!(same.record.warnings, [] as [&str; 0]);
+    // A disk of the same size in its place.
+    let mut new = old.clone();
+    new[R + 5] ^= 1;
+    let other = point(&new, "b", false, Some(&first));
+    assert!(
+        other.record.warnings[0].contains("another disk"),
+        "{:?}",
+        other.record.warnings
+    );
+    assert!(kit.read(&other).unwrap() == new);
+    let mixed = point(&old, "a", true, None);
+    assert!(mixed.record.disks[0].mixed && !first.record.disks[0].mixed);
+    let after = point(&new, "a", false, Some(&mixed));
+    assert!(
+        after.record.warnings[0].contains("changed while"),
+        "{:?}",
+        after.record.warnings
+    );
+    assert!(kit.read(&after).unwrap() == new);
+}

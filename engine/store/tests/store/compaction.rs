@@ -105,6 +105,7 @@ fn a_damaged_small_pack_is_left_alone() {
         let name = fourth.to_string();
         let named = warnings.iter().any(|warning| warning.contains(&name));
         assert_eq!(named, damage == "flip", "{damage}: {warnings:?}");
+        assert!(!open(kit.path()).known_damage().is_empty(), "{damage}");
         assert_eq!(std::fs::read(&victim).unwrap(), bytes, "{damage}");
         assert_eq!(files_in(kit.path(), "packs").len(), 3, "{damage}");
         for (number, point) in points.iter().enumerate() {

@@ -25,6 +25,8 @@ mod order;
 mod parity;
 #[cfg(test)]
 mod presence;
+#[cfg(test)]
+mod processes;
 mod repair;
 #[cfg(test)]
 mod tidying;

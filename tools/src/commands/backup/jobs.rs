@@ -1,14 +1,16 @@
 //! `cairn backup STORE --jobs FILE`: several machines at once.
 
-use super::{Args, ConsistencyArg, open_disks, report, tell};
+use super::{Args, ConsistencyArg, open_disks, report, split_name, tell};
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use cairn::{BackupOptions, Error, Job, Time};
 use clap::ValueEnum;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What the list says of one machine.
@@ -20,47 +22,46 @@ struct Entry {
     consistency: Option<ConsistencyArg>,
 }
 
+/// What is known of a machine's images when they have been opened.
+#[derive(Default)]
+struct Opened {
+    /// What is odd about them.
+    odd: Vec<String>,
+    /// Why they could not be.
+    failure: Option<Failure>,
+}
+
 /// Runs the command. A machine that cannot be backed up does not stop the others; it is named at the end.
 pub fn run(args: &Args, file: &Path) -> Answer {
     let text = std::fs::read_to_string(file)
         .map_err(|e| Error::io("cannot read the list of machines", file, e))?;
     let entries = parse(&text).map_err(|e| e.at_path(file))?;
     let store = open_store(&args.store)?;
-    let mut jobs = Vec::new();
-    let mut warnings: Vec<Vec<String>> = Vec::new();
-    let mut failures: Vec<(String, Failure)> = Vec::new();
-    for entry in entries {
-        let mut odd = Vec::new();
-        match open_disks(&entry.images, args.raw, &mut odd) {
-            Ok(disks) => {
-                let options = BackupOptions {
-                    time: entry.time,
-                    level: args.level,
-                    consistency: entry.consistency.unwrap_or(args.consistency).into(),
-                    ..BackupOptions::new(entry.machine)
-                };
-                jobs.push(Job { disks, options });
-                warnings.push(odd);
-            }
-            Err(failure) => failures.push((entry.machine, failure)),
-        }
-    }
-    let machines: Vec<String> = jobs.iter().map(|job| job.options.machine.clone()).collect();
+    let opened: Vec<Mutex<Opened>> = entries.iter().map(|_| Mutex::default()).collect();
+    let machines: Vec<String> = entries.iter().map(|e| e.machine.clone()).collect();
+    let jobs = entries.into_iter().zip(&opened);
+    let jobs = jobs
+        .map(|(entry, opened)| job(args, entry, opened))
+        .collect();
     let answers = store.backup_all(jobs, usize::from(args.at_once), &Progress::default());
     let mut documents = Vec::new();
     let mut warned = false;
-    for ((machine, answer), mut odd) in machines.into_iter().zip(answers).zip(warnings) {
-        match answer {
-            Ok(point) => {
+    let mut failures: Vec<(String, Failure)> = Vec::new();
+    let mut told = Ok(());
+    for ((machine, answer), opened) in machines.into_iter().zip(answers).zip(opened) {
+        let Opened { mut odd, failure } = opened.into_inner();
+        match (answer, failure) {
+            (Ok(point), _) => {
                 odd.extend(point.record.warnings.iter().cloned());
                 warned |= !odd.is_empty();
                 if args.json {
                     documents.push(report(&point, &odd));
-                } else {
-                    tell(&point)?;
+                } else if told.is_ok() {
+                    told = tell(&point);
                 }
             }
-            Err(error) => failures.push((machine, error.into())),
+            (Err(_), Some(failure)) => failures.push((machine, failure)),
+            (Err(error), None) => failures.push((machine, error.into())),
         }
     }
     if args.json {
@@ -68,20 +69,55 @@ pub fn run(args: &Args, file: &Path) -> Answer {
             json!({ "machine": machine, "error": failure.error().to_string() })
         });
         documents.extend(failed);
-        output::json(&documents.into())?;
+        told = output::json(&documents.into());
     }
-    finish(failures, warned)
+    // What failed is named even if nobody takes the results.
+    let end = finish(failures, warned);
+    told.and(end)
 }
 
-/// Names what failed; the exit code is that of the first failure.
-fn finish(failures: Vec<(String, Failure)>, warned: bool) -> Answer {
+fn job<'a>(args: &'a Args, entry: Entry, opened: &'a Mutex<Opened>) -> Job<'a> {
+    let images = entry.images;
+    Job {
+        expected: expected(&images),
+        options: BackupOptions {
+            time: entry.time,
+            level: args.level,
+            consistency: entry.consistency.unwrap_or(args.consistency).into(),
+            ..BackupOptions::new(entry.machine)
+        },
+        open: Box::new(move || {
+            let mut found = opened.lock();
+            open_disks(&images, args.raw, &mut found.odd).map_err(|failure| {
+                let error = failure.error().clone();
+                found.failure = Some(failure);
+                error
+            })
+        }),
+    }
+}
+
+/// About how many bytes of images will be read: what their files take, for nothing is opened before its turn.
+fn expected(images: &[OsString]) -> u64 {
+    let of = |image: &OsString| {
+        let (_, path) = split_name(image, 0).ok()?;
+        let found = std::fs::metadata(path).ok()?;
+        Some(found.blocks().saturating_mul(512))
+    };
+    images.iter().filter_map(of).fold(0, u64::saturating_add)
+}
+
+/// Names what failed; the exit code is that of damage in the store if any of them met it, otherwise that of the first failure.
+fn finish(mut failures: Vec<(String, Failure)>, warned: bool) -> Answer {
     let count = failures.len();
     for (machine, failure) in &failures {
         eprintln!("cairn: {machine}: {}", failure.error());
     }
+    // The order of the others stays.
+    failures.sort_by_key(|(_, failure)| failure.code() != 4);
     match failures.into_iter().next() {
         Some((machine, failure)) => Err(failure.in_batch(format!(
-            "{count} of the machines could not be backed up, the first of them {machine}"
+            "{count} of the machines could not be backed up, among them {machine}"
         ))),
         None if warned => Ok(Exit::Warnings),
         None => Ok(Exit::Done),
@@ -155,6 +191,22 @@ fn text_of(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn::Kind;
+
+    #[test]
+    fn damage_of_the_store_is_told_before_anything_else() {
+        let failed = |kind| ("m".to_string(), Error::new(kind, "x").into());
+        let code = |kinds: &[Kind]| {
+            let failures = kinds.iter().map(|kind| failed(*kind)).collect();
+            finish(failures, true)
+                .map_err(|failure| failure.code())
+                .err()
+        };
+        assert_eq!(code(&[Kind::Io, Kind::Busy]), Some(1));
+        assert_eq!(code(&[Kind::Busy, Kind::Io]), Some(5));
+        assert_eq!(code(&[Kind::Busy, Kind::Io, Kind::Damaged]), Some(4));
+        assert_eq!(code(&[]), None);
+    }
 
     #[test]
     fn a_list_is_understood_or_refused_by_entry() {

@@ -20,7 +20,7 @@ const ONE_IN: u64 = 1000;
 pub enum Verdict {
     /// All that was looked at is as it was.
     Same,
-    /// The disk differs from the base in the extent that begins at this offset, and no change was reported there.
+    /// At this offset the disk differs from the base, and no change was reported there, or it is said to be zeros and is not.
     Differs(u64),
     /// The base's map cannot be read at this offset.
     Lost(u64),
@@ -91,6 +91,7 @@ impl Check<'_> {
             let start = region * REGION;
             let all = start..start + leaf.length();
             let extents = self.disk.source.data_extents(all).map_err(of_source)?;
+            // What is not allocated reads as zeros, as is said of some and as was so of the rest.
             if extents.is_empty() && leaf.is_hole() {
                 continue;
             }
@@ -103,10 +104,24 @@ impl Check<'_> {
                 self.disk.read(extent.start, part)?;
                 read.fetch_add(to_u64(part.len()), Ordering::Relaxed);
             }
-            if let Some(offset) = self.first_difference(start, &leaf, &buffer) {
+            let differs = self.first_difference(start, &leaf, &buffer);
+            if let Some(offset) = differs.or_else(|| self.first_not_zero(start, &buffer)) {
                 return Ok(Verdict::Differs(offset));
             }
         }
+    }
+
+    /// Where the first range begins that is said to be zeros and is not.
+    fn first_not_zero(&self, start: u64, bytes: &[u8]) -> Option<u64> {
+        let region = start..start.saturating_add(to_u64(bytes.len()));
+        let within = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX);
+        let claims = self.known.changes.within(region);
+        let mut zeros = claims.filter(|claim| claim.zero).map(|claim| claim.range);
+        let wrong = zeros.find(|range| {
+            let part = bytes.get(within(range.start)..within(range.end));
+            !is_zero(part.unwrap_or_default())
+        });
+        wrong.map(|range| range.start)
     }
 
     /// Where the first extent begins that no change touches and that is not what the leaf says.
@@ -189,10 +204,9 @@ impl Targets<'_> {
     fn any(&self) -> AtRegion<Option<(u64, ChunkId)>> {
         let (mut region, mut seen) = (self.first, 0);
         while seen < self.regions {
-            let (id, until) = if self.known.damaged.contains(&region) {
-                (ChunkId::NULL, region + 1)
-            } else {
-                self.locate(region)?
+            let (id, until) = match self.known.damaged_until(region) {
+                Some(end) => (ChunkId::NULL, end),
+                None => self.locate(region)?,
             };
             if !id.is_null() && !self.known.is_read(region) {
                 return Ok(Some((region, id)));

@@ -5,7 +5,6 @@ use crate::map::shape::regions_below;
 use crate::map::{REGION, Shape};
 use crate::tree::Tree;
 use cairn_base::{ChunkId, Kind, Result};
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub struct Known {
     /// What changed since.
     pub changes: Arc<Changes>,
     /// Regions of which the base's map names something that is known to be damaged: they are read.
-    pub damaged: Arc<BTreeSet<u64>>,
+    pub damaged: Arc<Vec<Range<u64>>>,
 }
 
 /// A part of the disk, from the region that was asked for on.
@@ -52,20 +51,34 @@ impl Known {
         Some(self.changes.next(region.saturating_mul(REGION))? / REGION)
     }
 
-    /// Whether no byte of a region is claimed to be unchanged.
+    /// Whether every byte of a region is said to have changed, and none to be zeros: then all of it is read.
     pub fn changed_as_a_whole(&self, region: u64) -> bool {
         let start = region.saturating_mul(REGION);
         let length = self.tree.shape().region_length(region);
         let changed = self.changes.within(start..start.saturating_add(length));
         let bytes: u64 = changed
+            .filter(|c| !c.zero)
             .map(|c| c.range.end.saturating_sub(c.range.start))
             .sum();
         bytes == length
     }
 
+    /// The end of the damaged regions, if this is one of them.
+    pub fn damaged_until(&self, region: u64) -> Option<u64> {
+        let at = self.damaged.partition_point(|range| range.end <= region);
+        let range = self.damaged.get(at).filter(|range| range.start <= region)?;
+        Some(range.end)
+    }
+
+    /// The first damaged region behind this one, which is not damaged.
+    fn damaged_after(&self, region: u64) -> Option<u64> {
+        let at = self.damaged.partition_point(|range| range.end <= region);
+        self.damaged.get(at).map(|range| range.start)
+    }
+
     /// Whether all of the region is read anyway.
     pub fn is_read(&self, region: u64) -> bool {
-        self.damaged.contains(&region) || self.changed_as_a_whole(region)
+        self.damaged_until(region).is_some() || self.changed_as_a_whole(region)
     }
 
     /// What to do from `region` on, which lies on the disk.
@@ -74,15 +87,10 @@ impl Known {
     /// What the store reports, but for damage.
     pub fn step(&self, region: u64) -> Result<Step> {
         let regions = self.tree.shape().regions();
-        let mut damaged = self.damaged.range(region..).copied();
-        let bad = damaged.next().unwrap_or(regions);
-        if bad == region {
-            let follow = (region + 1..).zip(damaged);
-            let together = follow.take_while(|(expected, found)| expected == found);
-            return Ok(Step::Lost(
-                together.last().map_or(region, |(last, _)| last) + 1,
-            ));
+        if let Some(end) = self.damaged_until(region) {
+            return Ok(Step::Lost(end));
         }
+        let bad = self.damaged_after(region).unwrap_or(regions);
         let until = self.next_touched(region).unwrap_or(regions).min(bad);
         if until == region {
             let end = bad.min(region.saturating_add(STEP_REGIONS));
