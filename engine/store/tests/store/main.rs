@@ -22,11 +22,13 @@ mod index;
 mod kit;
 #[cfg(test)]
 mod order;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod presence;
 #[cfg(test)]
 mod processes;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod tidying;
