@@ -67,6 +67,7 @@
 //! # }
 //! ```
 
+pub mod affected;
 pub mod copy;
 pub mod input;
 pub mod jobs;
@@ -76,6 +77,7 @@ pub mod store;
 pub mod view;
 pub mod walk;
 
+pub use affected::{Affected, AffectedKind, AffectedReport};
 pub use cairn_base::{
     ChunkId, Error, Kind, Monitor, PackId, PointId, ReadAt, Result, Section, Silent, Stage, Time,
     mapped::install_guard, units,

@@ -343,6 +343,21 @@ impl Volume for NtfsVolume {
             .ok_or_else(missing)
     }
 
+    fn extents(&self, id: EntryId, sink: RangeSink<'_>) -> Result<()> {
+        let entry = self.entry(id)?;
+        let mut ended = false;
+        for kind in [kind::DATA, kind::INDEX_ALLOCATION, kind::REPARSE_POINT] {
+            if !ended {
+                entry.extents(&self.mft, kind, &mut |range| {
+                    let flow = sink(range);
+                    ended = flow.is_break();
+                    flow
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     fn read_link(&self, id: EntryId) -> Result<Vec<u8>> {
         let entry = self.entry(id)?;
         Nature::of(&self.mft, &entry)?

@@ -177,6 +177,11 @@ pub trait Volume: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Tells `sink` the ranges of the volume in which the content of an entry lies: the data of a file and of its named streams, the names of a
+    /// folder, the target of a link. Content that lies in the entry's own record is not told, nor are the records. In the order of the
+    /// content; a file that shares ranges with others tells them too.
+    fn extents(&self, id: EntryId, sink: RangeSink<'_>) -> Result<()>;
+
     /// Tells `sink` the ranges of the volume that the file system says hold nothing, ascending and not overlapping.
     fn free_space(&self, sink: RangeSink<'_>) -> Result<()>;
 }

@@ -4,6 +4,7 @@ use super::group::Core;
 use super::inode::{Inode, flag};
 use super::mapping::{Mapping, Segment};
 use super::number::clamp;
+use crate::volume::RangeSink;
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
@@ -93,6 +94,15 @@ impl Content {
             }
         }
         Ok(run)
+    }
+
+    /// Tells `sink` where the content lies on the device.
+    pub fn extents(&self, sink: RangeSink<'_>) -> Result<()> {
+        self.walk(0..self.size, |part, at| {
+            let Some(at) = at else { return Ok(true) };
+            let length = part.end.saturating_sub(part.start);
+            Ok(sink(at..at.saturating_add(length)).is_continue())
+        })
     }
 
     /// Walks the runs of `range` (bytes): the range of the file and where its first byte lies on the device.

@@ -213,6 +213,22 @@ impl Volume for ExtVolume {
         Ok(Arc::new(Content::new(self.core.clone(), &inode)))
     }
 
+    fn extents(&self, id: EntryId, sink: RangeSink<'_>) -> Result<()> {
+        let inode = self.inode(id)?;
+        let in_blocks = match inode.format() {
+            format::FILE | format::FOLDER => !inode.has(flag::INLINE_DATA),
+            format::SYMLINK => {
+                !inode.has(flag::INLINE_DATA) && !is_fast_link(&self.core.sb, &inode)
+            }
+            _ => false,
+        };
+        if in_blocks {
+            Content::new(self.core.clone(), &inode).extents(sink)
+        } else {
+            Ok(())
+        }
+    }
+
     fn open_stream(&self, id: EntryId, _name: &[u8]) -> Result<Arc<dyn ReadAt>> {
         Err(Error::not_found(format!(
             "inode {} has no named streams",

@@ -8,6 +8,7 @@ use super::mft::{Mft, find_part, list_bytes};
 use super::record::Record;
 use super::run_list::RunList;
 use super::stream::{Resident, Stream};
+use crate::volume::RangeSink;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result, View};
 use std::sync::Arc;
@@ -175,6 +176,37 @@ impl Entry {
                 "compression method {other} of a file is unknown"
             ))),
         }
+    }
+
+    /// Tells `sink` the ranges of the volume in which the attributes of type `kind` lie, whatever their names.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for impossible runs.
+    pub fn extents(&self, mft: &Mft, kind: u32, sink: RangeSink<'_>) -> Result<()> {
+        let clusters = mft.clusters();
+        for part in self.parts(mft, kind, |_, _| true)? {
+            let Body::NonResident(body) = &part.attribute.body else {
+                continue;
+            };
+            let mut runs = RunList::new();
+            // Parts begin where the one before ended: what is before is a hole of this one.
+            if body.first.0 > 0 {
+                runs.push(None, body.first.0)?;
+            }
+            body.append_to(&mut runs, part.record.view())?;
+            let mut vcn = Vcn(0);
+            while let Some(run) = runs.at(vcn) {
+                if let Some(lcn) = run.lcn {
+                    let start = clusters.bytes(lcn.0)?;
+                    let end = clusters.bytes(lcn.0.saturating_add(run.clusters))?;
+                    if sink(start..end).is_break() {
+                        return Ok(());
+                    }
+                }
+                vcn = Vcn(vcn.0.saturating_add(run.clusters));
+            }
+        }
+        Ok(())
     }
 
     /// As [`open`](Entry::open), for metadata that is never compressed; says how many runs it holds.
