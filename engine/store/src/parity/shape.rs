@@ -16,9 +16,9 @@ pub const MAX_PERCENT: u32 = 25;
 /// Room between the protected bytes and the table, for a copy of the footer.
 pub const COPY_LEN: u64 = 128;
 /// Checksums in a page of the table: with the page's own checksum it is a sector.
-pub const PAGE_SUMS: usize = 510;
+pub const PAGE_SUMS: usize = 1020;
 /// Bytes of a shard's checksum. It only has to find the damaged shards: what is restored is checked again by tags and ids.
-pub const SUM_LEN: usize = 8;
+pub const SUM_LEN: usize = 4;
 /// Bytes of a page's own checksum.
 pub const PAGE_HEAD: usize = 16;
 /// More bytes than this are not protected: no pack is that long.

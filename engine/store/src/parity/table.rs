@@ -1,6 +1,6 @@
 //! The checksums of all shards, in pages that check themselves. There are two copies of the table, and each page of either serves.
 //!
-//! Page: checksum (16 bytes) of pack id, number of the page (u32) and what follows in the page; up to 510 checksums of 8 bytes.
+//! Page: checksum (16 bytes) of pack id, number of the page (u32) and what follows in the page; up to 1,020 checksums of 4 bytes.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use crate::hash::checksum;
@@ -8,13 +8,12 @@ use crate::parity::shape::{PAGE_HEAD, PAGE_SUMS, SUM_LEN, Shape, table_length};
 use cairn_base::read_at::read_vec;
 use cairn_base::{PackId, ReadAt};
 
-/// The checksum of a shard: the first half of our usual one.
+/// The checksum of a shard.
 pub type Sum = [u8; SUM_LEN];
 
-/// The checksum of a shard.
+/// The checksum of a shard: CRC-32C, three times as fast as our usual one.
 pub fn sum_of(shard: &[u8]) -> Sum {
-    let [a, b, c, d, e, f, g, h, ..] = checksum(shard);
-    [a, b, c, d, e, f, g, h]
+    crc32c::crc32c(shard).to_le_bytes()
 }
 
 fn page_sum(pack: PackId, number: usize, body: &[u8]) -> [u8; 16] {
