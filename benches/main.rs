@@ -14,6 +14,7 @@ mod index;
 mod put;
 mod read;
 mod restore;
+mod verify;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::time::Duration;
@@ -29,6 +30,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, index::index_lookup, guest::guest_walk, catalog::catalog
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, catalog::catalog
 }
 criterion_main!(all);

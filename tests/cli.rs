@@ -1,5 +1,6 @@
 //! The contract of the command line, kept by running it on small disks that the tests make themselves.
 //!
+//! - `against`: every command beside every other, killed at any moment
 //! - `bench`: a folder with a store, images, and what runs on them
 //! - `browse`: ls, cat, copy
 //! - `changed`: backups that read no more than what changed
@@ -9,7 +10,9 @@
 //! - `mount`: coming and going of the mount
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `restore`: whole disks come back
+//! - `verify`: all ways of verifying, and the doctor
 
+mod against;
 mod bench;
 mod browse;
 mod changed;
@@ -19,3 +22,4 @@ mod images;
 mod mount;
 mod points;
 mod restore;
+mod verify;

@@ -85,10 +85,14 @@ pub use cairn_base::{
 pub use cairn_disk::{Format, FormatHint};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
 pub use cairn_store::catalog::{Listing, PointNames, PointSink};
+pub use cairn_store::doctor::{
+    Checkup, Condition, Contents, Copy as RecordCopy, Finding, Owner, SessionFacts, Severity,
+};
 pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
-    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, DiskRecord,
-    Level, Point, PointName, PointRecord, RepairReport, Repaired, StoreStats, VerifyReport, names,
+    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth,
+    DiskRecord, Level, Pick, Point, PointName, PointRecord, ProofSummary, RepairReport, Repaired,
+    SessionKind, StoreStats, VerifyOptions, VerifyReport, names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;

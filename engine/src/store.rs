@@ -4,10 +4,11 @@ use crate::input::DiskImage;
 use crate::point::PointView;
 use cairn_base::{Folder, LocalFolder, Monitor, Result, SystemClock};
 use cairn_store::catalog::{self, Listing, PointNames, PointSink};
+use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
 use cairn_store::{
     BackupOptions, ChunkReader, CutParameters, Point, PointName, RepairReport, StoreStats,
-    VerifyReport,
+    VerifyOptions, VerifyReport,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -170,12 +171,22 @@ impl Store {
         PointView::open(&self.inner, &self.reader, point)
     }
 
-    /// Checks that every point can be restored; `quick` looks at maps, index and packs without reading all data.
+    /// Checks that every point can be restored, and notes which packs were proven good.
     ///
     /// # Errors
     /// Only if the check itself could not be done; damage is in the report.
-    pub fn verify(&self, quick: bool, monitor: &dyn Monitor) -> Result<VerifyReport> {
-        cairn_store::verify(&self.inner, quick, monitor)
+    pub fn verify(&self, options: &VerifyOptions, monitor: &dyn Monitor) -> Result<VerifyReport> {
+        cairn_store::verify_with(&self.inner, options, monitor, &SystemClock)
+    }
+
+    /// What state the store in the folder `path` is in, also where it cannot be opened. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound) if it is no store, [`Kind::Unsupported`](crate::Kind::Unsupported) if it needs a
+    /// newer version.
+    pub fn examine(path: &Path) -> Result<Checkup> {
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
+        cairn_store::doctor::examine(&folder, &SystemClock)
     }
 
     /// Writes anew what is damaged, as far as it can be had from parity, the index or other packs. To be opened again afterwards: what was wrong when it was opened
@@ -205,6 +216,6 @@ impl Store {
     /// # Errors
     /// As the operating system reports.
     pub fn stats(&self) -> Result<StoreStats> {
-        cairn_store::stats(&self.inner)
+        cairn_store::stats(&self.inner, &SystemClock)
     }
 }

@@ -104,9 +104,14 @@ impl Bench {
 
     /// Starts cairn in the background, its output kept.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        self.start_into(Stdio::piped(), arguments)
+    }
+
+    /// As [`start`](Bench::start), with its standard output to somewhere: one that is kept must be short.
+    pub fn start_into(&self, output: Stdio, arguments: &[&str]) -> Running {
         let mut command = cairn();
         command.current_dir(&self.folder).args(arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(output).stderr(Stdio::piped());
         Running(Some(command.spawn().unwrap()))
     }
 
@@ -175,6 +180,14 @@ impl Running {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("kill -{name} {id}")]);
         assert!(shell.status().unwrap().success());
+    }
+
+    /// As [`signal`](Running::signal), unless it has ended.
+    pub fn signal_if_alive(&mut self, name: &str) {
+        // Not waited for yet, so its number is nobody else's.
+        if self.is_alive() {
+            self.signal(name);
+        }
     }
 
     /// Whether it runs.

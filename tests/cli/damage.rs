@@ -253,3 +253,44 @@ fn a_copy_that_meets_damage_says_so_and_keeps_what_it_was_to_replace() {
     assert!(bench.path("var/log").is_dir() && !bench.path("var/log/big").exists());
     bench.expect(4, &["cat", "store", big]);
 }
+
+#[test]
+fn the_files_that_damage_hits_are_named() {
+    let bench = Bench::new();
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    let tree = bench.path("tree");
+    fs::create_dir_all(tree.join("etc")).unwrap();
+    bench.noise("tree/etc/large", 61, 5 << 20);
+    bench.noise("tree/small", 62, 5000);
+    let image = bench.path("a.raw");
+    tool(
+        "mke2fs",
+        &["-q", "-t", "ext4", "-d", text(&tree), text(&image), "16M"],
+    );
+    bench.backup("web01", &["a.raw"]);
+    bench.backup("web01", &["a.raw"]);
+    let pack = largest_pack(&bench);
+    let middle = usize::try_from(fs::metadata(&pack).unwrap().len() / 2).unwrap();
+    flip(&pack, middle);
+    let report = bench.expect(4, &["verify", "store", "--json"]).json();
+    let path = "/disk0/p0/etc/large";
+    assert_eq!(report["damaged"][0]["path"], path, "{report}");
+    let hit = &report["affected"][0];
+    assert_eq!(
+        (hit["machine"].as_str(), hit["kind"].as_str()),
+        (Some("web01"), Some("file"))
+    );
+    assert_eq!(hit["path"], path);
+    assert_eq!(hit["points"].as_array().unwrap().len(), 2);
+    assert_eq!(hit["lost_bytes"], report["damaged"][0]["length"]);
+    let told = bench.expect(4, &["verify", "store"]).text();
+    assert!(
+        told.contains("web01:/disk0/p0/etc/large has lost") && told.contains("2 points"),
+        "{told}"
+    );
+    // What is named is what cannot be read, and nothing else.
+    bench.expect(4, &["cat", "store", "web01@latest:/disk0/p0/etc/large"]);
+    bench.expect(0, &["cat", "store", "web01@latest:/disk0/p0/small"]);
+}

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A mounted store or image; gone at the end of a test whatever happens.
-struct Mounted {
+pub(super) struct Mounted {
     folder: PathBuf,
     process: Running,
 }
 
 impl Mounted {
-    fn new(bench: &Bench, source: &str) -> Mounted {
+    pub(super) fn new(bench: &Bench, source: &str) -> Mounted {
         let folder = bench.path("mnt");
         if !folder.exists() {
             fs::create_dir(&folder).unwrap();
@@ -31,7 +31,7 @@ impl Mounted {
     }
 
     #[track_caller]
-    fn has_ended(&mut self) {
+    pub(super) fn has_ended(&mut self) {
         let (status, answer) = self.process.end();
         assert_eq!(status.code(), Some(0), "{}", answer.stderr);
         assert!(!is_mounted(&self.folder), "nothing is mounted any more");
@@ -53,7 +53,7 @@ fn is_mounted(folder: &Path) -> bool {
     mounts.contains(&format!(" {} ", text(folder)))
 }
 
-fn have_fuse() -> bool {
+pub(super) fn have_fuse() -> bool {
     let there = Path::new("/dev/fuse").exists();
     if !there {
         println!("SKIPPED: there is no /dev/fuse");

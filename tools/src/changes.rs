@@ -76,7 +76,7 @@ pub fn read(path: &Path, size: u64) -> Result<Changes> {
     })
 }
 
-fn parse(input: impl Read, size: u64, limit: u64) -> serde_json::Result<Changes> {
+pub(crate) fn parse(input: impl Read, size: u64, limit: u64) -> serde_json::Result<Changes> {
     let mut json = serde_json::Deserializer::from_reader(input);
     let entries = Entries {
         list: ChangeList::new(size),

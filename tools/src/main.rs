@@ -3,6 +3,7 @@
 //! Results go to standard output, one JSON document with `--json`; progress and messages go to standard error.
 
 mod address;
+mod amount;
 mod changes;
 mod commands;
 mod exit;
@@ -47,6 +48,8 @@ enum Command {
     Verify(commands::verify::Args),
     /// Show what a store holds, in numbers
     Stats(commands::stats::Args),
+    /// Explain what state a store is in, and what to run
+    Doctor(commands::doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => commands::restore::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
     });
     exit::tell_healed();
     match result {

@@ -1,12 +1,24 @@
 //! What time it is: a trait, so that tests can turn the clock back.
 
 use crate::time::Time;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Tells the time.
+/// Tells the time, and waits.
 pub trait Clock: Send + Sync {
     /// Now, in UTC.
     fn now(&self) -> Time;
+
+    /// Time that passed since some moment of this process; never goes back.
+    fn ticks(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+
+    /// Returns when `time` has passed.
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// The operating system's clock.

@@ -31,6 +31,15 @@ pub trait Lock: Send + Sync {
     fn change(&self, mode: LockMode) -> Result<bool>;
 }
 
+/// Room on the file system of a folder, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What this user can still write.
+    pub free: u64,
+    /// All there is.
+    pub total: u64,
+}
+
 /// What changes whenever a name in a folder is made, renamed or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FolderStamp {
@@ -150,6 +159,23 @@ pub trait Folder: Send + Sync {
     /// # Errors
     /// As the operating system reports; [`Kind::Denied`] on read-only media.
     fn lock(&self, path: &str, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>>;
+
+    /// Whether somebody else holds the lock on the file `path`. Makes and changes nothing; the file must be there.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is no such file; as the operating system reports.
+    fn is_locked(&self, path: &str) -> Result<bool> {
+        self.size(path)?;
+        Ok(self.lock(path, LockMode::Shared, false)?.is_none())
+    }
+
+    /// Room on the file system; `None` where that cannot be told.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    fn space(&self) -> Result<Option<Space>> {
+        Ok(None)
+    }
 
     /// Where the file lies, for messages.
     fn describe(&self, path: &str) -> String;

@@ -39,7 +39,7 @@ pub mod view;
 pub use aligned::AlignedBuffer;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Kind, Result};
-pub use folder::{Folder, FolderStamp, LockMode};
+pub use folder::{Folder, FolderStamp, LockMode, Space};
 pub use ids::{ChunkId, PackId, PointId, SegmentId, SessionId};
 pub use local::LocalFolder;
 pub use monitor::{Monitor, Silent, Stage};

@@ -3,7 +3,7 @@
 use crate::cold::Cold;
 use crate::direct::DirectFile;
 use crate::error::{Error, Result};
-use crate::folder::{Folder, FolderStamp, Lock, LockMode, NewFile};
+use crate::folder::{Folder, FolderStamp, Lock, LockMode, NewFile, Space};
 use crate::mapped::{Mapped, start_write_back};
 use crate::pages::{Pages, PreadPages};
 use crate::read_at::{ReadAt, check_range};
@@ -233,6 +233,24 @@ impl Folder for LocalFolder {
         } else {
             None
         })
+    }
+
+    fn is_locked(&self, path: &str) -> Result<bool> {
+        let path = self.path(path);
+        let file = File::open(&path).map_err(|e| Error::io("cannot open the lock", &path, e))?;
+        // Shared, so that two who ask do not take each other for the holder; let go with the file.
+        Ok(!LocalLock { file, path }.flock(LockMode::Shared, false)?)
+    }
+
+    fn space(&self) -> Result<Option<Space>> {
+        let found = rustix::fs::statvfs(&self.root).map_err(|e| {
+            let what = "cannot look at the file system";
+            Error::io(what, &self.root, e.into())
+        })?;
+        Ok(Some(Space {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        }))
     }
 
     fn describe(&self, path: &str) -> String {

@@ -35,6 +35,17 @@ struct Slot {
     taken: AtomicBool,
 }
 
+impl Slot {
+    /// Whether the map in it has this address. Called from the signal handler.
+    fn covers(&self, address: usize) -> bool {
+        let start = self.start.load(Ordering::Acquire);
+        let end = self.end.load(Ordering::Acquire);
+        // Another thread may give the slot to another map in between: both must be of the same one.
+        let same = start != 0 && start == self.start.load(Ordering::Acquire);
+        same && address >= start && address < end.next_multiple_of(PAGE)
+    }
+}
+
 static TABLE: [Slot; SLOTS] = [const {
     Slot {
         start: AtomicUsize::new(0),
@@ -217,11 +228,7 @@ extern "C" fn on_bus_error(
     // SAFETY: the kernel passes a valid siginfo for SIGBUS.
     let address = unsafe { (*info).si_addr() }.addr();
     for slot in &TABLE {
-        let (start, end) = (
-            slot.start.load(Ordering::Acquire),
-            slot.end.load(Ordering::Acquire),
-        );
-        if start == 0 || address < start || address >= end.next_multiple_of(PAGE) {
+        if !slot.covers(address) {
             continue;
         }
         slot.lost.store(true, Ordering::Release);

@@ -108,6 +108,20 @@ impl Header {
         Ok((header, warnings))
     }
 
+    /// Each copy as it can be read.
+    pub(crate) fn copies(folder: &dyn Folder) -> Vec<(&'static str, Result<Header>)> {
+        let names = HEADERS.into_iter();
+        names.map(|name| (name, read_copy(folder, name))).collect()
+    }
+
+    /// Feature flags of the store that this program does not know: for reading, for writing.
+    pub fn unknown_flags(&self) -> (u64, u64) {
+        (
+            self.read_flags & !KNOWN_READ_FLAGS,
+            self.write_flags & !KNOWN_WRITE_FLAGS,
+        )
+    }
+
     /// Writes lost copies anew. The caller holds the publish lock.
     pub(crate) fn heal(&self, folder: &dyn Folder) -> Result<()> {
         let bytes = codec::seal(self)?;

@@ -18,6 +18,10 @@ pub const SESSIONS: &str = "sessions";
 pub const DAMAGE: &str = "damage";
 /// The same while it is written.
 pub const DAMAGE_SCRATCH: &str = "locks/damage.new";
+/// When packs were last proven good; only there if something ever was verified.
+pub const PROOFS: &str = "proofs";
+/// The same while it is written.
+pub const PROOFS_SCRATCH: &str = "locks/proofs.new";
 /// Lock files.
 pub const LOCKS: &str = "locks";
 /// Held exclusively for the moment of a publication, or of a consistent listing.
@@ -62,7 +66,8 @@ pub fn machine_folder(machine: &str) -> String {
 pub const MACHINE_NAME: &str = "name";
 /// A point or a name while it is written, in the machine's folder.
 pub const MACHINE_SCRATCH: &str = "new";
-const MACHINE_LOCK: &str = "lock";
+/// The lock of a machine's backups, in its folder.
+pub const MACHINE_LOCK: &str = "lock";
 
 /// Whether a file in a machine's folder is one of those beside the points.
 pub fn is_beside_points(name: &str) -> bool {

@@ -56,7 +56,8 @@ impl Record for Manifest {
     const NAME: &'static str = "publication manifest";
 }
 
-const MANIFEST: &str = "manifest";
+/// Name of the manifest in the session's folder.
+pub(crate) const MANIFEST: &str = "manifest";
 
 /// A live session. Dropping it removes its file and everything it did not publish.
 pub struct Session {
@@ -79,7 +80,10 @@ pub fn publish_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
 }
 
 /// As [`publish_lock`], but gives up after some seconds: a publisher that was stopped must not hang every reader.
-fn patient_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
+///
+/// # Errors
+/// [`Kind::Busy`] if it is not to be had; as the folder reports.
+pub(crate) fn patient_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
     for _ in 0..500 {
         if let Some(lock) = folder.lock(PUBLISH_LOCK, LockMode::Exclusive, false)? {
             return Ok(lock);

@@ -1,8 +1,9 @@
 //! What a store holds, in numbers.
 
 use crate::catalog::each_point;
+use crate::proof::{ProofSummary, Proofs};
 use crate::store::Store;
-use cairn_base::{Error, Result};
+use cairn_base::{Clock, Error, Result};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -25,6 +26,10 @@ pub struct StoreStats {
     pub stored_bytes: u64,
     /// Of that, the index.
     pub index_bytes: u64,
+    /// When its packs were last proven good.
+    pub proofs: ProofSummary,
+    /// Why that cannot be told, if it cannot: then all count as never proven.
+    pub proofs_lost: Option<String>,
     /// Points, and pages of the index, that cannot be read.
     pub damaged: Vec<Error>,
 }
@@ -33,7 +38,7 @@ pub struct StoreStats {
 ///
 /// # Errors
 /// As the folder reports.
-pub fn stats(store: &Store) -> Result<StoreStats> {
+pub fn stats(store: &Store, clock: &dyn Clock) -> Result<StoreStats> {
     let mut found = StoreStats::default();
     let mut machines = HashSet::new();
     each_point(store, None, &mut |point| {
@@ -51,6 +56,11 @@ pub fn stats(store: &Store) -> Result<StoreStats> {
     store.refresh()?;
     let index = store.index();
     let unanswered = store.state().unanswered_packs();
+    let (proofs, lost) = Proofs::read_or_none(&**store.folder());
+    found.proofs_lost = lost;
+    let live = index.packs().filter_map(Result::ok);
+    let live = live.filter(|row| !unanswered.contains(&row.id));
+    found.proofs = proofs.summary(live.map(|row| (row.id, row.length)), clock.now());
     let (mut packs, mut pack_bytes) = (0u64, 0u64);
     for row in index.packs() {
         match row {

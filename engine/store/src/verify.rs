@@ -1,19 +1,33 @@
 //! Verification: that every point can be restored.
 //!
 //! Quick: every chunk that any point refers to is in the index with the right length, in a pack that is there with its sealed
-//! length; all maps are read. Full: besides, every frame of every pack is read, checked against its tag, decoded, and every
-//! chunk checked against its id.
+//! length; all maps are read. By tags: besides, the whole index and the stored bytes of packs are read, and each frame is compared
+//! with its tag. Deep: besides, each frame is decoded, and every chunk compared with its id. When a pack was last found good is noted.
 
+pub mod choose;
+pub mod ledger;
+pub mod options;
+pub mod pace;
 pub mod packs;
 pub mod points;
+pub mod tags;
 
 use crate::catalog::all_points;
 use crate::damage::{DamageList, NOWHERE};
+use crate::index::block::BLOCK_LEN;
 use crate::index::check::check_segment;
+use crate::proof::Proofs;
 use crate::session::{Session, SessionKind};
 use crate::store::Store;
-use cairn_base::{ChunkId, Error, Monitor, PackId, PointId, Result};
-use packs::{BadChunks, check_packs};
+use cairn_base::units::to_u64;
+use cairn_base::{
+    ChunkId, Clock, Error, Kind, Monitor, PackId, PointId, Result, SystemClock, Time,
+};
+use choose::choose;
+use ledger::Ledger;
+pub use options::{Depth, Pick, VerifyOptions};
+use pace::Pace;
+use packs::{Reading, Readings, check_packs};
 use points::walk_points;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,8 +54,20 @@ pub struct Damage {
 /// What a verification found.
 #[derive(Debug, Default)]
 pub struct VerifyReport {
+    /// When it began.
+    pub begun: Time,
     /// Stored bytes read and checked; 0 for a quick one.
     pub checked_bytes: u64,
+    /// Packs read.
+    pub checked_packs: u64,
+    /// Live packs.
+    pub packs: u64,
+    /// Their length together in bytes.
+    pub pack_bytes: u64,
+    /// What decided which packs were read, if they were drawn.
+    pub seed: Option<u64>,
+    /// Packs that are gone, or in which something is not as it should be.
+    pub bad_packs: Vec<PackId>,
     /// Bytes of disks whose maps were walked.
     pub walked_bytes: u64,
     /// Points that were walked.
@@ -59,20 +85,43 @@ impl VerifyReport {
     }
 }
 
-/// Verifies the store. Damage is in the report; an error means that the verification itself could not be done.
+/// Verifies the store in a usual way: `quick`, or else deep, all packs. See [`verify_with`].
 ///
 /// # Errors
-/// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports.
+/// As [`verify_with`].
 pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<VerifyReport> {
+    let depth = if quick { Depth::Quick } else { Depth::Deep };
+    verify_with(
+        store,
+        &VerifyOptions::at_depth(depth),
+        monitor,
+        &SystemClock,
+    )
+}
+
+/// Verifies the store. Damage is in the report; an error means that the verification itself could not be done. Notes which packs were
+/// proven good, and what is damaged.
+///
+/// # Errors
+/// [`Kind::Interrupted`] on request: what was found wrong until then was told to `monitor`, and the error says how to go on; as the folder reports.
+pub fn verify_with(
+    store: &Arc<Store>,
+    options: &VerifyOptions,
+    monitor: &dyn Monitor,
+    clock: &dyn Clock,
+) -> Result<VerifyReport> {
     let session = Session::begin(store.folder().clone(), SessionKind::Read, &[])?;
-    let mut report = VerifyReport::default();
+    let mut report = VerifyReport {
+        begun: clock.now(),
+        ..VerifyReport::default()
+    };
     let unreadable = store.unreadable_damage();
     let before = store.damage_before();
-    // A full verification writes that list anew.
+    // One that reads everything writes that list anew.
     let warnings = store
         .warnings()
         .iter()
-        .filter(|w| quick || Some(*w) != unreadable.as_ref());
+        .filter(|w| !options.is_full() || Some(*w) != unreadable.as_ref());
     report.problems.extend(warnings.cloned());
     if let Some(warning) = session.warning() {
         monitor.warn(warning);
@@ -83,66 +132,190 @@ pub fn verify(store: &Arc<Store>, quick: bool, monitor: &dyn Monitor) -> Result<
     report
         .problems
         .extend(listing.damaged.iter().map(ToString::to_string));
-    check_index(store, quick, monitor, &mut report)?;
+    let pace = Pace::new(options.limit, clock);
+    check_index(store, options, &pace, monitor, &mut report)
+        .map_err(|error| resumable(error, &report, monitor))?;
+    let missing = find_missing(store, &mut report)?;
+    let suspects = before.packs_with_damage();
+    let timing = (clock, &pace);
+    let mut read = read_packs(
+        store,
+        options,
+        &missing,
+        suspects,
+        timing,
+        monitor,
+        &mut report,
+    )?;
+    if !options.is_full() {
+        read.bad.add_known(&before, &read.packs);
+    }
+    let walked = if read.interrupted {
+        Err(Error::interrupted())
+    } else {
+        walk_points(
+            store,
+            &listing.points,
+            &missing,
+            &read.bad,
+            monitor,
+            &mut report,
+        )
+    };
+    let known = Known {
+        before: &before,
+        unreadable: unreadable.is_some(),
+        full: options.is_full() && walked.is_ok(),
+    };
+    if let Err(error) = known.keep(store, &missing, &read, &report) {
+        monitor.warn(&format!("what is damaged could not be noted: {error}"));
+    }
+    walked.map_err(|error| resumable(error, &report, monitor))?;
+    Ok(report)
+}
+
+/// Live packs that are gone or cut short.
+fn find_missing(store: &Store, report: &mut VerifyReport) -> Result<HashSet<PackId>> {
     let (missing, _damage_named_already) = store.missing_packs()?;
     for id in &missing {
         let path = store.folder().describe(&crate::layout::pack(*id));
         report
             .problems
             .push(format!("the pack {path} is missing or cut short"));
+        report.bad_packs.push(*id);
     }
-    let bad = if quick {
-        BadChunks::default()
-    } else {
-        check_packs(store, &missing, monitor, &mut report)?
-    };
-    walk_points(store, &listing.points, &missing, &bad, monitor, &mut report)?;
-    let kept = if quick {
-        store.keep_damage()
-    } else {
-        list(store, &missing, &bad, &report).and_then(|found| store.replace_damage(found, &before))
-    };
-    if let Err(error) = kept {
-        monitor.warn(&format!("what is damaged could not be noted: {error}"));
-    }
-    Ok(report)
+    Ok(missing)
 }
 
-/// All that was found to be damaged.
-fn list(
-    store: &Store,
+/// Chooses packs, reads them, and notes what was proven, also if it is interrupted.
+fn read_packs(
+    store: &Arc<Store>,
+    options: &VerifyOptions,
     missing: &HashSet<PackId>,
-    bad: &BadChunks,
-    report: &VerifyReport,
-) -> Result<DamageList> {
-    let mut list = bad.list();
-    let mut packs = missing.clone();
-    packs.extend(bad.packs.keys());
-    store.list_packs(&packs, &mut list)?;
-    for damage in &report.damaged {
-        if let Some(chunk) = damage.chunk.filter(|_| damage.pack.is_none()) {
-            list.add((chunk.prefix(), NOWHERE));
-        }
+    suspects: HashSet<PackId>,
+    (clock, pace): (&dyn Clock, &Pace<'_>),
+    monitor: &dyn Monitor,
+    report: &mut VerifyReport,
+) -> Result<Readings> {
+    let rows = store.live_packs();
+    report.packs = to_u64(rows.len());
+    report.pack_bytes = rows.iter().map(|row| row.length).sum();
+    if options.depth == Depth::Quick {
+        return Ok(Readings::default());
     }
-    Ok(list)
+    let (proofs, unreadable) = Proofs::read_or_none(&**store.folder());
+    if let Some(warning) = unreadable {
+        monitor.warn(&warning);
+    }
+    let chosen = choose(&rows, &proofs, &suspects, options, report.begun)?;
+    report.seed = chosen.seed;
+    let ledger = Ledger::new(store);
+    let picked: HashSet<PackId> = chosen.rows.iter().map(|row| row.id).collect();
+    let others = rows.iter().map(|row| row.id);
+    let mut left_out: HashSet<PackId> = others.filter(|id| !picked.contains(id)).collect();
+    for id in missing {
+        ledger.damaged(*id);
+        left_out.insert(*id);
+    }
+    let reading = Reading {
+        rows: chosen.rows,
+        left_out,
+        deep: options.depth == Depth::Deep,
+        suspects,
+        ledger: &ledger,
+        pace,
+        clock,
+    };
+    let read = check_packs(store, &reading, monitor, report);
+    if let Err(error) = ledger.keep(true) {
+        monitor.warn(&format!("what was verified could not be noted: {error}"));
+    }
+    Ok(read)
 }
 
-/// Checks every segment: all of it, or, if `quick`, all but the pages of entries.
+/// Tells what was found before an interruption, and how to go on.
+fn resumable(error: Error, report: &VerifyReport, monitor: &dyn Monitor) -> Error {
+    if error.kind() != Kind::Interrupted {
+        return error;
+    }
+    for problem in &report.problems {
+        monitor.warn(problem);
+    }
+    error.advise(format!(
+        "{} packs were read; to go on with the others, verify with `--since {}`",
+        report.checked_packs, report.begun
+    ))
+}
+
+/// What was known to be damaged, and what becomes of it.
+struct Known<'a> {
+    before: &'a DamageList,
+    /// The list on disk cannot be made out.
+    unreadable: bool,
+    /// Everything was read: what was not found is not there any more.
+    full: bool,
+}
+
+impl Known<'_> {
+    /// Notes what was found.
+    fn keep(
+        &self,
+        store: &Store,
+        missing: &HashSet<PackId>,
+        read: &Readings,
+        report: &VerifyReport,
+    ) -> Result<()> {
+        if !self.full && (self.unreadable || read.packs.is_empty() && missing.is_empty()) {
+            return store.keep_damage();
+        }
+        let mut found = read.bad.list();
+        let mut packs = missing.clone();
+        packs.extend(read.bad.packs.keys());
+        store.list_packs(&packs, &mut found)?;
+        for damage in &report.damaged {
+            if let Some(chunk) = damage.chunk.filter(|_| damage.pack.is_none()) {
+                found.add((chunk.prefix(), NOWHERE));
+            }
+        }
+        if !self.full {
+            // What lies in packs that were read was found again, or is good now.
+            let mut others = self.before.clone();
+            let is_other = |pack: &PackId| !read.packs.contains(pack);
+            others.retain(|(_, pack)| is_other(pack), is_other);
+            found.merge(&others);
+        }
+        store.replace_damage(found, self.before)
+    }
+}
+
+/// Checks every segment: all of it, or, if it is quick, all but the pages of entries.
 fn check_index(
     store: &Store,
-    quick: bool,
+    options: &VerifyOptions,
+    pace: &Pace<'_>,
     monitor: &dyn Monitor,
     report: &mut VerifyReport,
 ) -> Result<()> {
+    let all = options.depth != Depth::Quick;
+    let stop = || monitor.stop_requested();
     for segment in store.index().segments() {
-        let damage = check_segment(segment, !quick, &|| monitor.stop_requested());
+        let block = if all {
+            BLOCK_LEN.min(segment.length())
+        } else {
+            0
+        };
+        // Asked before each block.
+        let damage = check_segment(segment, all, &|| {
+            pace.take(block, &stop);
+            stop()
+        });
         let said = damage.describe().into_iter();
         let of = segment.path();
         report
             .problems
             .extend(said.map(|what| format!("the index segment {of}: {what}")));
     }
-    if monitor.stop_requested() {
+    if stop() {
         return Err(Error::interrupted());
     }
     Ok(())

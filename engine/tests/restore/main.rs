@@ -4,7 +4,9 @@
 mod kit;
 
 use crate::kit::*;
-use cairn::{ImageFormat, Kind, PointView, RestoreOptions, Restored, Silent, restore};
+use cairn::{
+    ImageFormat, Kind, PointView, RestoreOptions, Restored, Silent, VerifyOptions, restore,
+};
 use cairn_base::read_at::read_vec;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
@@ -208,7 +210,10 @@ fn damage_names_the_disks_bytes_and_leaves_the_target_alone() {
     let mut byte = [0];
     file.read_exact_at(&mut byte, 6 << 20).unwrap();
     file.write_all_at(&[!byte[0]], 6 << 20).unwrap();
-    let report = bench.store.verify(false, &Silent).unwrap();
+    let report = bench
+        .store
+        .verify(&VerifyOptions::default(), &Silent)
+        .unwrap();
     let lost = &report.damaged[0];
 
     let target = bench.path("a.raw");

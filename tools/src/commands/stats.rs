@@ -1,8 +1,9 @@
 //! `cairn stats STORE`
 
 use crate::address::open_store;
-use crate::exit::{Answer, Exit};
+use crate::exit::{self, Answer, Exit};
 use crate::output;
+use cairn::ProofSummary;
 use cairn::units::human_bytes;
 use serde_json::json;
 use std::path::PathBuf;
@@ -31,6 +32,10 @@ pub fn run(args: &Args) -> Answer {
             "logical_bytes": stats.logical_bytes,
             "stored_bytes": stats.stored_bytes,
             "index_bytes": stats.index_bytes,
+            "unproven_packs": stats.proofs.unproven_packs,
+            "unproven_bytes": stats.proofs.unproven_bytes,
+            "oldest_proof": stats.proofs.oldest.map(|time| time.rfc3339()),
+            "newest_proof": stats.proofs.newest.map(|time| time.rfc3339()),
         }))?;
     } else {
         output::line(&format!(
@@ -47,6 +52,10 @@ pub fn run(args: &Args) -> Answer {
             human_bytes(stats.index_bytes),
             stats.segments
         ))?;
+        output::line(&proven(&stats.proofs))?;
+    }
+    if let Some(lost) = &stats.proofs_lost {
+        exit::warn(lost);
     }
     for error in &stats.damaged {
         eprintln!("cairn: {error}");
@@ -56,4 +65,23 @@ pub fn run(args: &Args) -> Answer {
     } else {
         Exit::Damage
     })
+}
+
+/// When the packs were last verified, in a line.
+pub fn proven(proofs: &ProofSummary) -> String {
+    let never = (!proofs.is_complete()).then(|| {
+        format!(
+            "{} packs with {} never",
+            proofs.unproven_packs,
+            human_bytes(proofs.unproven_bytes)
+        )
+    });
+    let oldest = proofs
+        .oldest
+        .map(|time| format!("the one longest ago at {time}"));
+    let said: Vec<_> = never.into_iter().chain(oldest).collect();
+    if said.is_empty() {
+        return "verified: there are no packs yet".to_string();
+    }
+    format!("verified: {}", said.join(", "))
 }

@@ -1,31 +1,81 @@
 //! `cairn verify STORE`
 
+mod affected;
+
 use crate::address::open_store;
+use crate::amount;
 use crate::exit::{self, Answer, Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{Damage, Listing, PointId, RepairReport, Repaired, Store, VerifyReport};
+use cairn::{
+    AffectedReport, Damage, Depth, Listing, Pick, PointId, RepairReport, Repaired, Store, Time,
+    VerifyOptions, VerifyReport,
+};
 use serde_json::json;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 /// How many points a line names before it only counts.
 const NAMED_POINTS: usize = 4;
 
 /// Check that every point can be restored.
+///
+/// Reads all stored bytes of the store's packs and compares them with the tags that were made when they were written, walks the
+/// maps of all points, and notes when each pack was found good.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
     store: PathBuf,
-    /// Look at maps, index and packs, but do not read all data
-    #[arg(long)]
+    /// Look at maps, index and packs, but read no pack
+    #[arg(long, conflicts_with_all = ["deep", "sample", "since", "slice"])]
     quick: bool,
     /// Write damaged packs and a damaged index anew, as far as parity, the index or other packs give what was in them
-    #[arg(long, conflicts_with = "quick")]
+    #[arg(long, conflicts_with_all = ["quick", "sample", "since", "slice"])]
     repair: bool,
+    /// Decode everything as well, and compare each chunk with its id: slower
+    #[arg(long)]
+    deep: bool,
+    /// Read packs drawn by chance, with about this share of all bytes
+    #[arg(long, value_name = "SHARE%", value_parser = amount::share)]
+    sample: Option<u32>,
+    /// Draw the same packs as the run that told this seed
+    #[arg(long, value_name = "SEED", requires = "sample")]
+    seed: Option<u64>,
+    /// Read only packs that were not found good since then: 2026-11-20T02:00:00Z, 12h, 30d
+    #[arg(long, value_name = "TIME|AGO", value_parser = amount::since)]
+    since: Option<Time>,
+    /// Read the N-th part of the store that was not read for longest: N runs read all of it
+    #[arg(long, value_name = "N", conflicts_with = "sample")]
+    slice: Option<NonZeroU32>,
+    /// Read at most so many bytes a second: 200MB/s
+    #[arg(long, value_name = "RATE", value_parser = amount::rate)]
+    limit: Option<NonZeroU64>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn options(&self) -> VerifyOptions {
+        VerifyOptions {
+            depth: match (self.quick, self.deep) {
+                (true, _) => Depth::Quick,
+                (_, true) => Depth::Deep,
+                _ => Depth::Tags,
+            },
+            since: self.since,
+            pick: match (self.sample, self.slice) {
+                (Some(share), _) => Pick::Sample {
+                    share,
+                    seed: self.seed,
+                },
+                (_, Some(parts)) => Pick::Slice(parts),
+                _ => Pick::All,
+            },
+            limit: self.limit,
+        }
+    }
 }
 
 /// Runs the command.
@@ -34,21 +84,36 @@ pub fn run(args: &Args) -> Answer {
         exit::warn("the state of the store was lost: it was made anew from what is there");
     }
     let mut store = open_store(&args.store)?;
-    let mut report = store.verify(args.quick, &Progress::default())?;
+    let options = args.options();
+    let progress = Progress::default();
+    let mut report = store.verify(&options, &progress)?;
     let mut repair = RepairReport::default();
     if args.repair && !report.is_clean() {
-        repair = store.repair(&Progress::default())?;
+        repair = store.repair(&progress)?;
         // As it is now, not as it was.
         store = open_store(&args.store)?;
-        report = store.verify(false, &Progress::default())?;
+        report = store.verify(&options, &progress)?;
     }
+    let hit = store.affected(&report, &progress)?;
+    report.problems.extend(hit.problems.iter().cloned());
     if args.json {
-        let damaged: Vec<_> = report.damaged.iter().map(as_json).collect();
+        let damaged = report.damaged.iter().enumerate();
+        let damaged: Vec<_> = damaged
+            .map(|(number, damage)| as_json(damage, affected::path_of(&hit, number)))
+            .collect();
         output::json(&json!({
+            "mode": mode(options.depth),
+            "begun": report.begun.rfc3339(),
             "checked_bytes": report.checked_bytes,
+            "checked_packs": report.checked_packs,
+            "packs": report.packs,
+            "pack_bytes": report.pack_bytes,
+            "seed": report.seed,
             "walked_bytes": report.walked_bytes,
             "points": report.points,
             "damaged": damaged,
+            "affected": affected::as_json(&hit),
+            "bad_packs": report.bad_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "problems": report.problems,
             "repaired": repair.repaired.iter().map(repaired_json).collect::<Vec<_>>(),
             "left": repair.left,
@@ -60,7 +125,7 @@ pub fn run(args: &Args) -> Answer {
         for left in &repair.left {
             output::line(&format!("not repaired: {left}"))?;
         }
-        tell(&report, &store.points(None)?, args.quick)?;
+        tell(&report, &hit, &store.points(None)?, &options)?;
     }
     Ok(if report.is_clean() {
         Exit::Done
@@ -77,7 +142,15 @@ fn repaired_json(repaired: &Repaired) -> serde_json::Value {
     })
 }
 
-fn as_json(damage: &Damage) -> serde_json::Value {
+fn mode(depth: Depth) -> &'static str {
+    match depth {
+        Depth::Quick => "quick",
+        Depth::Tags => "full",
+        Depth::Deep => "deep",
+    }
+}
+
+fn as_json(damage: &Damage, path: serde_json::Value) -> serde_json::Value {
     json!({
         "chunk": damage.chunk.map(|id| id.to_string()),
         "pack": damage.pack.map(|id| id.to_string()),
@@ -85,27 +158,41 @@ fn as_json(damage: &Damage) -> serde_json::Value {
         "disk": damage.disk,
         "offset": damage.offset,
         "length": damage.length,
-        "path": serde_json::Value::Null,
+        "path": path,
         "why": damage.why,
     })
 }
 
-fn tell(report: &VerifyReport, points: &Listing, quick: bool) -> Result<(), Failure> {
+fn tell(
+    report: &VerifyReport,
+    hit: &AffectedReport,
+    points: &Listing,
+    options: &VerifyOptions,
+) -> Result<(), Failure> {
     for problem in &report.problems {
         output::line(&format!("problem: {problem}"))?;
     }
     for damage in &report.damaged {
         output::line(&as_line(damage, points))?;
     }
+    affected::tell(hit)?;
+    if let Some(seed) = report.seed {
+        output::line(&format!(
+            "drawn by chance; `--seed {seed}` draws the same packs"
+        ))?;
+    }
     output::line(&format!(
-        "{} points with {} of disks walked, {} of stored bytes read: {}",
+        "{} points with {} of disks walked, {} in {} of {} packs read: {}",
         report.points,
         human_bytes(report.walked_bytes),
         human_bytes(report.checked_bytes),
-        match (report.is_clean(), quick) {
+        report.checked_packs,
+        report.packs,
+        match (report.is_clean(), options.depth) {
             (false, _) => "there is damage",
-            (true, false) => "everything can be restored",
-            (true, true) => "nothing is missing; the data itself was not read",
+            (true, Depth::Quick) => "nothing is missing; the data itself was not read",
+            (true, _) if options.is_full() => "everything can be restored",
+            (true, _) => "nothing is missing, and what was read is good",
         }
     ))
 }

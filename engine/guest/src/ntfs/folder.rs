@@ -11,6 +11,7 @@ use super::record::Reference;
 use super::stream::Stream;
 use super::upcase::UpCase;
 use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, ReadAt, Result, View};
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
@@ -24,6 +25,8 @@ const MAX_DEPTH: usize = 32;
 const MAX_BITMAP: u64 = 1 << 20;
 /// A resident index root is shorter than a file record.
 const MAX_ROOT: u64 = 64 << 10;
+/// After so many bad blocks a walk ends: a size that is a lie would keep it going for years.
+const MAX_BAD: usize = 1 << 16;
 /// Larger blocks, which Windows does not make, are not kept.
 const MAX_KEPT_BLOCK: u64 = 16 << 10;
 /// Bits of a cookie that hold the offset in a node.
@@ -98,6 +101,13 @@ impl Folder {
     fn blocks(&self) -> u64 {
         let size = self.allocation.as_ref().map_or(0, ReadAt::size);
         size.checked_div(self.block_size).unwrap_or(0)
+    }
+
+    /// Blocks that may hold names: what the map of used ones does not know is not used, whatever the size says.
+    fn known_blocks(&self) -> u64 {
+        let mapped = self.used.as_ref().map(|used| to_u64(used.len()));
+        let bits = mapped.map_or(u64::MAX, |bytes| bytes.saturating_mul(8));
+        self.blocks().min(bits)
     }
 
     fn is_used(&self, block: u64) -> bool {
@@ -223,19 +233,25 @@ impl Folder {
             node = 1;
             skip = 0;
         }
-        for block in node.saturating_sub(1)..self.blocks() {
+        let mut bad = 0usize;
+        for block in node.saturating_sub(1)..self.known_blocks() {
             if self.is_used(block) {
-                match self.block(blocks, block) {
-                    Ok(bytes) => match index::block_entries(&bytes) {
-                        Ok(entries) => {
-                            let node = block.saturating_add(1);
-                            if self.tell(node, entries, skip, sink).is_break() {
-                                return Ok(());
-                            }
+                let bytes = self.block(blocks, block);
+                let entries = bytes.as_ref().map_err(Error::clone);
+                match entries.and_then(|bytes| index::block_entries(bytes)) {
+                    Ok(entries) => {
+                        let node = block.saturating_add(1);
+                        if self.tell(node, entries, skip, sink).is_break() {
+                            return Ok(());
                         }
-                        Err(error) => self.note(error),
-                    },
-                    Err(error) if error.kind() == Kind::Damaged => self.note(error),
+                    }
+                    Err(error) if error.kind() == Kind::Damaged => {
+                        self.note(error);
+                        bad = bad.saturating_add(1);
+                        if bad >= MAX_BAD {
+                            break;
+                        }
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -316,7 +332,7 @@ fn found(node: u64, entry: &IndexEntry<'_>) -> Result<Found> {
 
 /// Node 0 is the root, node n + 1 is block n; offsets are never 0.
 fn cookie(node: u64, offset: usize) -> u64 {
-    let offset = cairn_base::units::to_u64(offset);
+    let offset = to_u64(offset);
     node.checked_shl(OFFSET_BITS).unwrap_or(0) | offset
 }
 
@@ -326,4 +342,40 @@ fn position(cookie: u64) -> (u64, usize) {
         cookie.checked_shr(OFFSET_BITS).unwrap_or(0),
         usize::try_from(offset).unwrap_or(usize::MAX),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::Clusters;
+    use super::super::run_list::RunList;
+    use super::*;
+
+    /// A folder without a readable root, whose blocks are said to take `size` bytes, all of them in a hole.
+    fn folder(size: u64, used: Option<Vec<u8>>) -> Folder {
+        let clusters = Clusters::new(Arc::new(vec![0; 1 << 16]), 4096, 1 << 40);
+        let mut runs = RunList::new();
+        runs.push(None, 1 << 40).unwrap();
+        Folder {
+            number: 5,
+            root: Vec::new(),
+            block_size: 4096,
+            number_unit: 4096,
+            allocation: Some(Stream::new(clusters, Arc::new(runs), size, size)),
+            used,
+            damage: OnceLock::new(),
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_whatever_size_is_claimed() {
+        for used in [None, Some(vec![0xFF; 3]), Some(vec![0; 9])] {
+            let folder = folder(1 << 52, used);
+            let blocks = Blocks::new(1 << 20);
+            let walked = folder.walk(&blocks, 0, &mut |_| ControlFlow::Continue(()));
+            assert_eq!(walked.unwrap_err().kind(), Kind::Damaged);
+        }
+        let bits = folder(1 << 52, Some(vec![0xFF; 3])).known_blocks();
+        assert_eq!(bits, 24);
+        assert_eq!(folder(8 << 10, Some(vec![0xFF; 3])).known_blocks(), 2);
+    }
 }

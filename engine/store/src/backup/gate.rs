@@ -1,6 +1,6 @@
 //! Keeps workers from running ahead of the writer: memory is bounded by the window, whatever the disk's size.
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// Lets tasks begin that are less than a window ahead of the oldest one not yet written.
 pub struct Gate {

@@ -165,6 +165,15 @@ impl PackReader {
             .saturating_add(usize::from(copy_is_bad)))
     }
 
+    /// Fills `buffer` from `offset` of the file.
+    ///
+    /// # Errors
+    /// What the file reports.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let read = self.file.read_exact_at(offset, buffer);
+        read.map_err(|e| e.at_path(&self.path))
+    }
+
     /// Reads the stored bytes of a frame into `stored`; whether they are what was written, by the frame's tag.
     ///
     /// # Errors

@@ -1,14 +1,19 @@
-//! Reading every pack: each frame against its tag, each chunk against its id, and whether the index knows it.
+//! Reading packs: each frame against its tag, where that is asked for each chunk against its id, and whether the index knows it.
 
 use crate::contents::unindexed;
 use crate::damage::DamageList;
 use crate::index::PackRow;
-use crate::pack::{FrameChecker, PackReader};
+use crate::pack::{FrameChecker, PackReader, TocChunk, TocFrame};
 use crate::store::Store;
 use crate::verify::VerifyReport;
-use cairn_base::{ChunkId, Error, Monitor, PackId, Result, Stage};
+use crate::verify::ledger::Ledger;
+use crate::verify::pace::Pace;
+use crate::verify::tags::TagChecker;
+use cairn_base::units::to_u64;
+use cairn_base::{ChunkId, Clock, Error, Kind, Monitor, PackId, Result, Stage};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -20,6 +25,8 @@ pub struct BadChunks {
     restorable: HashMap<ChunkId, HashSet<PackId>>,
     /// Packs that cannot be read at all, and why.
     pub packs: HashMap<PackId, String>,
+    /// Places that were found to be bad earlier, in packs that are not read now.
+    known: DamageList,
 }
 
 impl BadChunks {
@@ -34,9 +41,19 @@ impl BadChunks {
         list
     }
 
+    /// Adds what is known to be damaged in packs that were not `read`.
+    pub fn add_known(&mut self, known: &DamageList, read: &HashSet<PackId>) {
+        self.known.merge(known);
+        self.known.retain(
+            |(_, pack)| !read.contains(pack),
+            |pack| !read.contains(pack),
+        );
+    }
+
     /// Whether the chunk's place in this pack is bad.
     pub fn hits(&self, id: &ChunkId, pack: PackId) -> bool {
         self.packs.contains_key(&pack)
+            || self.known.has(&id.prefix(), pack)
             || self
                 .chunks
                 .get(id)
@@ -44,34 +61,60 @@ impl BadChunks {
     }
 }
 
-/// Reads every pack, with all processors. One that was replaced meanwhile does not count: those that hold its chunks now are
+/// Which packs are read, and how.
+pub struct Reading<'a> {
+    /// The packs, in the order in which they are begun.
+    pub rows: Vec<PackRow>,
+    /// Packs that are not read although they may be live: those that were not chosen, and those that are gone.
+    pub left_out: HashSet<PackId>,
+    /// Whether chunks are decoded and compared with their ids.
+    pub deep: bool,
+    /// Packs of which that is done in any case: their tags may match what was wrong when it was written.
+    pub suspects: HashSet<PackId>,
+    /// What is proven is told here.
+    pub ledger: &'a Ledger<'a>,
+    /// How fast may be read.
+    pub pace: &'a Pace<'a>,
+    /// When it was read.
+    pub clock: &'a dyn Clock,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub struct Readings {
+    /// The packs that were read to their ends, or could not be read.
+    pub packs: HashSet<PackId>,
+    /// What of them is damaged.
+    pub bad: BadChunks,
+    /// Whether it was stopped on request before all were read.
+    pub interrupted: bool,
+}
+
+/// Reads packs, with all processors. One that was replaced meanwhile does not count: those that hold its chunks now are
 /// read instead.
-///
-/// # Errors
-/// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request.
 pub fn check_packs(
     store: &Arc<Store>,
-    missing: &HashSet<PackId>,
+    reading: &Reading<'_>,
     monitor: &dyn Monitor,
     report: &mut VerifyReport,
-) -> Result<BadChunks> {
+) -> Readings {
     let check = Check {
         store,
         monitor,
+        reading,
+        packs: Mutex::default(),
         bytes: AtomicU64::new(0),
         found: Mutex::default(),
         problems: Mutex::default(),
+        bad_packs: Mutex::default(),
         replaced: AtomicBool::new(false),
     };
-    let mut seen = missing.clone();
-    let mut rows = store.live_packs();
+    let mut seen = reading.left_out.clone();
+    let mut rows = reading.rows.clone();
     rows.retain(|row| seen.insert(row.id));
     monitor.begin(Stage::VerifyPacks, rows.iter().map(|row| row.length).sum());
-    while !rows.is_empty() {
+    while !rows.is_empty() && !monitor.stop_requested() {
         check.all(&rows);
-        if monitor.stop_requested() {
-            return Err(Error::interrupted());
-        }
         rows.clear();
         if check.replaced.swap(false, Ordering::Relaxed) {
             rows = store.live_packs();
@@ -79,20 +122,37 @@ pub fn check_packs(
         }
     }
     monitor.finish(Stage::VerifyPacks);
+    let packs = check.packs.into_inner();
+    report.checked_packs = to_u64(packs.len());
     report.checked_bytes = check.bytes.into_inner();
     report.problems.extend(check.problems.into_inner());
-    Ok(check.found.into_inner())
+    report.bad_packs.extend(check.bad_packs.into_inner());
+    Readings {
+        packs,
+        bad: check.found.into_inner(),
+        interrupted: monitor.stop_requested(),
+    }
 }
 
 /// What the threads share.
 struct Check<'a> {
     store: &'a Store,
     monitor: &'a dyn Monitor,
+    reading: &'a Reading<'a>,
+    packs: Mutex<HashSet<PackId>>,
     bytes: AtomicU64,
     found: Mutex<BadChunks>,
     problems: Mutex<Vec<String>>,
+    bad_packs: Mutex<Vec<PackId>>,
     /// A pack was replaced before it was read.
     replaced: AtomicBool,
+}
+
+/// What a thread checks with; kept, because it is costly to make.
+#[derive(Default)]
+struct Tools {
+    tags: TagChecker,
+    frames: FrameChecker,
 }
 
 impl Check<'_> {
@@ -105,50 +165,121 @@ impl Check<'_> {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    let mut checker = FrameChecker::default();
+                    let mut tools = Tools::default();
                     while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if self.monitor.stop_requested() {
                             return;
                         }
-                        self.one(row.id, &mut checker);
+                        self.one(row, &mut tools);
                     }
                 });
             }
         });
     }
 
-    fn one(&self, id: PackId, checker: &mut FrameChecker) {
-        let checked = check_pack(self.store, id, checker, self.monitor);
-        let clean = matches!(&checked, Ok(findings) if findings.is_clean());
-        if !clean && matches!(self.store.is_still_live(id), Ok(false)) {
-            self.replaced.store(true, Ordering::Relaxed);
-            return;
+    fn one(&self, row: &PackRow, tools: &mut Tools) {
+        let begun = self.reading.clock.now();
+        let decoded = self.reading.deep || self.reading.suspects.contains(&row.id);
+        let checked = self.pack(row.id, decoded, tools);
+        match &checked {
+            Ok(findings) if findings.is_clean() => {
+                self.reading.ledger.proven(row, begun, decoded);
+            }
+            // Not read to its end: it is as if it had not been begun.
+            Err(error) if error.kind() == Kind::Interrupted => return,
+            _ if matches!(self.store.is_still_live(row.id), Ok(false)) => {
+                self.replaced.store(true, Ordering::Relaxed);
+                return;
+            }
+            // It says nothing of the pack: neither good nor damaged, and due again.
+            Err(error) if error.is_momentary() => {
+                self.problems.lock().push(error.to_string());
+                return;
+            }
+            _ => {
+                self.reading.ledger.damaged(row.id);
+                self.bad_packs.lock().push(row.id);
+            }
         }
-        let restorable = !clean && self.is_restorable(id, checker);
+        let clean = matches!(&checked, Ok(findings) if findings.is_clean());
+        let restorable = !clean && self.is_restorable(row.id, &mut tools.frames);
+        self.packs.lock().insert(row.id);
         match checked {
             Ok(findings) if restorable && !findings.bad.is_empty() => {
                 self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
-                self.say_restorable(id);
+                self.say_restorable(row.id);
                 let mut found = self.found.lock();
                 for chunk in findings.bad {
-                    found.restorable.entry(chunk).or_default().insert(id);
+                    found.restorable.entry(chunk).or_default().insert(row.id);
                 }
             }
-            Err(_) if restorable => self.say_restorable(id),
+            Err(_) if restorable => self.say_restorable(row.id),
             Ok(findings) => {
                 self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
-                let said = describe(self.store, id, &findings);
+                let said = describe(self.store, row.id, &findings);
                 self.problems.lock().extend(said);
                 let mut found = self.found.lock();
                 for chunk in findings.bad {
-                    found.chunks.entry(chunk).or_default().insert(id);
+                    found.chunks.entry(chunk).or_default().insert(row.id);
                 }
             }
             Err(error) => {
                 self.problems.lock().push(error.to_string());
-                self.found.lock().packs.insert(id, error.to_string());
+                self.found.lock().packs.insert(row.id, error.to_string());
             }
         }
+    }
+
+    /// Checks a pack. An error if its own structures do not check, and [`Kind::Interrupted`] on request.
+    fn pack(&self, id: PackId, decoded: bool, tools: &mut Tools) -> Result<PackFindings> {
+        let (store, monitor) = (self.store, self.monitor);
+        let stop = || monitor.stop_requested();
+        let pack = PackReader::open(&**store.folder(), store.header().store, id)?;
+        let frames = pack.frames().map(|(frame, _)| u64::from(frame.stored));
+        let around = pack.footer().length.saturating_sub(frames.sum());
+        self.reading.pace.take(around, &stop);
+        let mut findings = PackFindings {
+            bad_parity: pack.damaged_parity()?,
+            ..PackFindings::default()
+        };
+        let index = store.index();
+        let Tools {
+            tags,
+            frames: checker,
+        } = tools;
+        let mut before = |bytes| {
+            self.reading.pace.take(bytes, &stop);
+            if stop() {
+                return ControlFlow::Break(());
+            }
+            monitor.advance(Stage::VerifyPacks, bytes);
+            ControlFlow::Continue(())
+        };
+        let mut note = |frame: &TocFrame, chunks: &[TocChunk], is_good: bool| {
+            // What does not match its tag is read once more: then it is certain, and the chunks tell how much of it is lost.
+            if !is_good {
+                let found = checker.check(store.keys(), &pack, frame, chunks);
+                findings.bad_frames += u64::from(found.bad_frame);
+                findings.bad.extend(found.bad_chunks);
+            }
+            findings.unindexed += unindexed(&index, id, frame, chunks);
+            findings.bytes += u64::from(frame.stored);
+        };
+        let ended = if decoded {
+            pack.frames().try_for_each(|(frame, chunks)| {
+                before(u64::from(frame.stored))?;
+                note(frame, chunks, false);
+                ControlFlow::Continue(())
+            })
+        } else {
+            tags.check(store.keys(), &pack, &mut before, &mut note)
+        };
+        if ended.is_break() {
+            return Err(Error::interrupted());
+        }
+        monitor.advance(Stage::VerifyPacks, around);
+        findings.bytes += around;
+        Ok(findings)
     }
 }
 
@@ -220,30 +351,4 @@ fn describe(store: &Store, id: PackId, findings: &PackFindings) -> Vec<String> {
         ));
     }
     said
-}
-
-/// Checks every frame and chunk of a pack. An error if the pack's own structures do not check.
-fn check_pack(
-    store: &Store,
-    id: PackId,
-    checker: &mut FrameChecker,
-    monitor: &dyn Monitor,
-) -> Result<PackFindings> {
-    let pack = PackReader::open(&**store.folder(), store.header().store, id)?;
-    let mut findings = PackFindings {
-        bad_parity: pack.damaged_parity()?,
-        ..PackFindings::default()
-    };
-    for (frame, chunks) in pack.frames() {
-        if monitor.stop_requested() {
-            break;
-        }
-        let found = checker.check(store.keys(), &pack, frame, chunks);
-        findings.bad_frames += u64::from(found.bad_frame);
-        findings.bad.extend(found.bad_chunks);
-        findings.unindexed += unindexed(&store.index(), id, frame, chunks);
-        findings.bytes += u64::from(frame.stored);
-        monitor.advance(Stage::VerifyPacks, u64::from(frame.stored));
-    }
-    Ok(findings)
 }

@@ -1,7 +1,7 @@
 //! Points are listed and chosen by the names of their files, and a name or a record that was changed is noticed.
 
 use crate::kit::{Kit, R, TestDisk, input, noise};
-use cairn_base::{Error, Kind, Silent, Time};
+use cairn_base::{Error, Kind, Silent, SystemClock, Time};
 use cairn_store::catalog::{self, Moment};
 use cairn_store::layout::{self, PointFile};
 use cairn_store::{BackupOptions, Consistency, Point, PointName, PointRecord, Store, stats};
@@ -74,7 +74,7 @@ fn many_points_are_listed_in_order_and_found_by_every_name() {
         assert_eq!(find(&store, &point.id.to_string()).unwrap(), *point);
     }
     assert_eq!(find(&store, "a@latest").unwrap(), points[149]);
-    let counted = stats(&store).unwrap();
+    let counted = stats(&store, &SystemClock).unwrap();
     assert_eq!((counted.points, counted.machines), (300, 2));
     // Nobody has been there.
     let nobody = catalog::point_names(&store, "nobody").unwrap();
@@ -107,7 +107,7 @@ fn only_the_record_asked_for_is_read() {
     );
     let listing = catalog::machine_points(&store, "m").unwrap();
     assert_eq!((listing.points.len(), listing.damaged.len()), (2, 7));
-    assert_eq!(stats(&store).unwrap().damaged.len(), 7);
+    assert_eq!(stats(&store, &SystemClock).unwrap().damaged.len(), 7);
 }
 
 #[test]

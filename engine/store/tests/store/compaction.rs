@@ -2,7 +2,7 @@
 
 use crate::kit::{Kit, R, TestDisk, files, files_in, noise, open_disk};
 use crate::tidying::*;
-use cairn_base::{LocalFolder, LockMode, Monitor, PackId, Silent};
+use cairn_base::{LocalFolder, LockMode, Monitor, PackId, Silent, SystemClock};
 use cairn_store::compact::tidy_up;
 use cairn_store::tree::Spot;
 use cairn_store::{Point, Session, SessionKind, Store, catalog, layout, verify};
@@ -28,7 +28,7 @@ fn many_small_backups_leave_few_packs() {
     // Nothing is listed for ever: only what segments still name.
     let state = kit.reopen().state();
     assert!(state.replaced.len() < 80, "{}", state.replaced.len());
-    let stats = cairn_store::stats(&kit.reopen()).unwrap();
+    let stats = cairn_store::stats(&kit.reopen(), &SystemClock).unwrap();
     assert_eq!(stats.packs, files_in(kit.path(), "packs").len() as u64);
 }
 

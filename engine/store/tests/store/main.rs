@@ -7,6 +7,8 @@ mod catalog;
 #[cfg(test)]
 mod changed;
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod compaction;
 #[cfg(test)]
 mod compaction_faults;
@@ -14,6 +16,8 @@ mod compaction_faults;
 mod crashes;
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod healing;
 #[cfg(test)]
@@ -29,11 +33,15 @@ mod presence;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]
 mod together;
+#[cfg(test)]
+mod verifying;
 #[cfg(test)]
 mod watched;
 #[cfg(test)]

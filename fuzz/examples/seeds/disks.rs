@@ -1,0 +1,175 @@
+//! Seeds of disks: small images, kept as pieces.
+
+use crate::Seeds;
+use cairn_disk::write::{VhdWriter, VhdxOptions, VhdxWriter};
+use cairn_disk::{DiskWriter, Guid};
+use cairn_fuzz::pieces::Pieces;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub fn write(seeds: &Seeds) {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    images(seeds, folder);
+    for (target, name, script) in SCRIPTS {
+        let image = folder.join("image");
+        let _none_yet = fs::remove_file(&image);
+        let shell = ["-euc", script];
+        let mut command = Command::new("sh");
+        command.args(shell).current_dir(folder);
+        command.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/bin");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if !command.status().is_ok_and(|status| status.success()) {
+            println!("{target}/{name}: its tools are missing, or failed");
+            continue;
+        }
+        put(seeds, target, name, &fs::read(&image).unwrap());
+    }
+}
+
+fn put(seeds: &Seeds, target: &str, name: &str, image: &[u8]) {
+    let pieces = Pieces::write(image);
+    match target {
+        "ntfs" => seeds.put(target, name, &without_upcase(image)),
+        "ext" => seeds.put(target, name, &pieces),
+        "partitions" => {
+            seeds.put(target, name, &[&[0][..], &pieces].concat());
+            seeds.put(
+                target,
+                &format!("{name}_mended"),
+                &[&[1][..], &pieces].concat(),
+            );
+        }
+        _ => {
+            seeds.put(
+                "image",
+                &format!("{target}_{name}"),
+                &[&[0][..], &pieces].concat(),
+            );
+            seeds.put(target, name, &[&[1][..], &pieces].concat());
+        }
+    }
+}
+
+/// Images of ours: a dynamic VHD and a VHDX.
+fn images(seeds: &Seeds, folder: &Path) {
+    let id = Some(Guid::from_printed(0x12345678_1234_1234_1234_123456789abc));
+    let options = VhdxOptions {
+        block_size: Some(1 << 20),
+        disk_id: id,
+        ..VhdxOptions::default()
+    };
+    let (vhd, vhdx) = (folder.join("a.vhd"), folder.join("a.vhdx"));
+    let writers: [(&str, &Path, Box<dyn DiskWriter>); 2] = [
+        (
+            "vhd",
+            &vhd,
+            Box::new(VhdWriter::create(&vhd, 9 << 20, id).unwrap()),
+        ),
+        (
+            "vhdx",
+            &vhdx,
+            Box::new(VhdxWriter::create(&vhdx, 9 << 20, options).unwrap()),
+        ),
+    ];
+    for (target, path, writer) in writers {
+        writer.write_at(5000, b"some bytes").unwrap();
+        writer.write_at(8 << 20, &[7; 3000]).unwrap();
+        writer.finish().unwrap();
+        put(seeds, target, "ours", &fs::read(path).unwrap());
+    }
+}
+
+/// The table of capital letters is half of a small NTFS volume, and readers have one of their own.
+fn without_upcase(image: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    let unit = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+    for sector in image.chunks_mut(512) {
+        let units: Vec<u16> = sector.chunks_exact(2).map(unit).collect();
+        let ascending = units
+            .windows(2)
+            .filter(|pair| pair[0] != 0 && (1..3).contains(&pair[1].wrapping_sub(pair[0])));
+        if ascending.count() > 100 {
+            sector.fill(0);
+        }
+    }
+    Pieces::write(&image)
+}
+
+/// Target, name, and a script that makes `image`.
+const SCRIPTS: &[(&str, &str, &str)] = &[
+    (
+        "vhd",
+        "qemu_dynamic",
+        "qemu-img create -q -f vpc -o subformat=dynamic image 5M; qemu-io -f vpc -c 'write -P 7 1M 4k' image",
+    ),
+    (
+        "vhd",
+        "qemu_fixed",
+        "qemu-img create -q -f vpc -o subformat=fixed image 1M",
+    ),
+    (
+        "vhdx",
+        "qemu",
+        "qemu-img create -q -f vhdx -o block_size=1M image 5M; qemu-io -f vhdx -c 'write -P 7 1M 4k' image",
+    ),
+    (
+        "partitions",
+        "gpt",
+        "truncate -s 8M image; sgdisk -n 1:2048:4095 -n 2:6144:0 -c 2:name image",
+    ),
+    (
+        "partitions",
+        "mbr",
+        "truncate -s 8M image; printf 'label: dos\nstart=2048,size=2048,type=83\nstart=4096,type=5\nstart=6144,size=1024,type=7\nstart=9216,size=1024,type=82\n' | sfdisk -q image",
+    ),
+    (
+        "partitions",
+        "none",
+        "truncate -s 1M image; mke2fs -q -F image",
+    ),
+    (
+        "ext",
+        "ext2",
+        "mkdir -p d/sub; echo text >d/sub/file; ln -sf sub/file d/link; truncate -s 300K d/hole; echo x >>d/hole; mke2fs -q -F -t ext2 -b 1024 -N 24 -d d image 400K",
+    ),
+    (
+        "ext",
+        "ext4",
+        "mkdir -p d/sub; echo text >d/sub/file; ln -sf sub/file d/link; truncate -s 300K d/hole; echo x >>d/hole; mke2fs -q -F -t ext4 -O ^has_journal,^metadata_csum,^resize_inode -b 1024 -N 24 -d d image 400K",
+    ),
+    (
+        "ext",
+        "ext4_csum",
+        "mkdir -p d/sub; echo text >d/sub/file; mke2fs -q -F -t ext4 -O ^has_journal,metadata_csum,inline_data,^resize_inode -b 1024 -N 24 -I 256 -d d image 300K",
+    ),
+    (
+        "ext",
+        "journal",
+        "mkdir -p d/sub; echo text >d/sub/file; mke2fs -q -F -t ext4 -O ^metadata_csum,^resize_inode -b 1024 -N 16 -d d image 2M",
+    ),
+    (
+        "ext",
+        "htree",
+        "mkdir -p e/many; for i in $(seq 120); do : >e/many/a-file-with-a-long-name-$i; done; mke2fs -q -F -t ext4 -O ^has_journal,^metadata_csum,^resize_inode,dir_index -b 1024 -N 150 -d e image 500K; e2fsck -fyD image || true",
+    ),
+    (
+        "ext",
+        "xattr",
+        "mkdir -p f; echo text >f/file; setfattr -n user.name -v value f/file; mke2fs -q -F -t ext4 -O ^has_journal,^metadata_csum -I 128 -b 1024 -N 16 -d f image 200K",
+    ),
+    (
+        "ntfs",
+        "empty",
+        "truncate -s 1200K image; mkntfs -q -F -f -s 512 -c 1024 image",
+    ),
+    (
+        "ntfs",
+        "files",
+        "truncate -s 2M image; mkntfs -q -F -f -s 512 -c 512 image; mkdir -p m; ntfs-3g -o streams_interface=windows,compression image m; \
+         trap 'umount m' EXIT; mkdir m/sub; for i in $(seq 40); do echo $i >m/sub/a-rather-long-name-$i; done; \
+         ln -s sub/file m/link; ln m/sub/a-rather-long-name-1 m/second; echo named >m/second:stream; truncate -s 300K m/hole; echo x >>m/hole; \
+         mkdir m/small; setfattr -h -v 0x00080000 -n system.ntfs_attrib m/small || true; yes text | head -c 70000 >m/small/text; sync",
+    ),
+];

@@ -1,0 +1,200 @@
+//! Disk images.
+
+use crate::pieces::Pieces;
+use cairn_base::read_at::read_vec;
+use cairn_base::{Kind, ReadAt};
+use cairn_disk::{FormatHint, VirtualDisk, detect, open_bytes};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes of an image file.
+const MAX_SIZE: u64 = 1 << 40;
+/// Bytes read at each place that is looked at.
+const LOOK: u64 = 256 << 10;
+
+/// A VHD; if the first byte is odd, the checksums of footers and header are made right.
+pub fn vhd(data: &[u8]) -> bool {
+    image(data, FormatHint::Vhd, mend_vhd)
+}
+
+/// A VHDX; if the first byte is odd, the checksums of headers, tables and log are made right.
+pub fn vhdx(data: &[u8]) -> bool {
+    image(data, FormatHint::Vhdx, mend_vhdx)
+}
+
+/// An image of any format.
+pub fn any(data: &[u8]) -> bool {
+    image(data, FormatHint::Detect, |_| Vec::new())
+}
+
+/// Bytes that lie over an image.
+type Patches = Vec<(u64, Vec<u8>)>;
+
+/// An image, and what was made right in it.
+struct Mended {
+    image: Pieces,
+    patches: Patches,
+}
+
+impl ReadAt for Mended {
+    fn size(&self) -> u64 {
+        self.image.size()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> cairn_base::Result<()> {
+        self.image.read_exact_at(offset, buffer)?;
+        let end = offset + buffer.len() as u64;
+        for (at, bytes) in &self.patches {
+            let from = (*at).max(offset);
+            let to = (at + bytes.len() as u64).min(end);
+            if from < to {
+                let source = &bytes[(from - at) as usize..(to - at) as usize];
+                buffer[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
+    let Some((flags, rest)) = data.split_first() else {
+        return false;
+    };
+    let image = Pieces::parse(rest, MAX_SIZE);
+    let patches = if flags & 1 != 0 {
+        mend(&image)
+    } else {
+        Vec::new()
+    };
+    let image: Arc<dyn ReadAt> = Arc::new(Mended { image, patches });
+    let detected = detect(&*image);
+    match open_bytes(image, hint) {
+        Ok(disk) => {
+            if hint == FormatHint::Detect {
+                assert!(detected.is_ok());
+            }
+            exercise(&*disk);
+            true
+        }
+        Err(error) => {
+            assert!(
+                matches!(
+                    error.kind(),
+                    Kind::Damaged | Kind::Unsupported | Kind::Invalid
+                ),
+                "{error}"
+            );
+            false
+        }
+    }
+}
+
+/// Reads a disk here and there; what its extents leave out must be zeros.
+fn exercise(disk: &dyn VirtualDisk) {
+    let size = disk.size();
+    let _facts = (
+        disk.format(),
+        disk.sector_size(),
+        disk.identity(),
+        disk.warnings(),
+    );
+    for at in [0, size / 3, size / 2, size.saturating_sub(LOOK)] {
+        let range = at..size.min(at + LOOK);
+        disk.will_need(range.clone());
+        let Ok(extents) = disk.data_extents(range.clone()) else {
+            continue;
+        };
+        check_extents(disk, &range, &extents);
+    }
+    // As a backup asks for them.
+    for extent in disk.data_extents(0..1 << 30).into_iter().flatten().take(16) {
+        let _bytes = read_vec(
+            disk,
+            extent.start,
+            (extent.end - extent.start).min(LOOK) as usize,
+        );
+    }
+    assert!(disk.read_exact_at(size, &mut [0]).is_err());
+    assert!(disk.read_exact_at(u64::MAX, &mut [0; 2]).is_err());
+}
+
+fn check_extents(disk: &dyn VirtualDisk, range: &Range<u64>, extents: &[Range<u64>]) {
+    let mut at = range.start;
+    let zeros = |range: Range<u64>| {
+        let length = (range.end - range.start) as usize;
+        if let Ok(bytes) = read_vec(disk, range.start, length) {
+            assert!(
+                bytes.iter().all(|byte| *byte == 0),
+                "data outside of the extents"
+            );
+        }
+    };
+    for extent in extents {
+        assert!(at <= extent.start && extent.start < extent.end && extent.end <= range.end);
+        zeros(at..extent.start);
+        at = extent.end;
+    }
+    zeros(at..range.end);
+}
+
+/// `length` bytes at `at`, if the image has them.
+fn part(image: &Pieces, at: u64, length: usize) -> Option<Vec<u8>> {
+    read_vec(image, at, length).ok()
+}
+
+fn mend_vhd(image: &Pieces) -> Patches {
+    let mut patches = Vec::new();
+    let mut mend = |at: u64, length: usize, field: usize| {
+        let mut bytes = part(image, at, length)?;
+        bytes[field..field + 4].fill(0);
+        let sum = bytes
+            .iter()
+            .fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
+        bytes[field..field + 4].copy_from_slice(&(!sum).to_be_bytes());
+        let header = u64::from_be_bytes(bytes[16..24].try_into().ok()?);
+        patches.push((at, bytes));
+        Some(header)
+    };
+    let last = image.size().saturating_sub(512);
+    for footer in [last, 0] {
+        if let Some(header) = mend(footer, 512, 64)
+            && header > footer
+            && header < last
+        {
+            mend(header, 1024, 36);
+        }
+    }
+    patches
+}
+
+fn mend_vhdx(image: &Pieces) -> Patches {
+    let mut patches = Vec::new();
+    let mut mend = |at: u64, length: usize| {
+        let mut bytes = part(image, at, length)?;
+        bytes[4..8].fill(0);
+        let sum = crc32c::crc32c(&bytes);
+        bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+        patches.push((at, bytes.clone()));
+        Some(bytes)
+    };
+    for table in [192 << 10, 256 << 10] {
+        mend(table, 64 << 10);
+    }
+    for header in [64 << 10, 128 << 10] {
+        let Some(header) = mend(header, 4096) else {
+            continue;
+        };
+        // The first entries of the log, each as long as it says.
+        let mut at = u64::from_le_bytes(header[72..80].try_into().unwrap());
+        for _ in 0..4 {
+            let length = part(image, at, 12).map_or(0, |head| {
+                u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize
+            });
+            if !(4096..=1 << 16).contains(&length) || mend(at, length).is_none() {
+                break;
+            }
+            at += length as u64;
+        }
+    }
+    patches
+}

@@ -1,0 +1,210 @@
+//! Partition tables and the file systems of guests.
+
+use crate::pieces::Pieces;
+use cairn_base::ReadAt;
+use cairn_guest::ext::ExtVolume;
+use cairn_guest::ntfs::NtfsVolume;
+use cairn_guest::probe::{detect, volumes};
+use cairn_guest::{EntryId, EntryKind, PartitionTable, TableKind, Volume};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Bytes of a volume.
+const MAX_VOLUME: u64 = 64 << 20;
+/// Entries of a volume that are looked at.
+const MAX_ENTRIES: usize = 120;
+/// Bytes of a file that are read, at its start, in its middle and at its end.
+const LOOK: u64 = 16 << 10;
+
+/// A disk with partitions; if the first byte is odd, the checksums of a GPT are made right.
+pub fn partitions(data: &[u8]) -> bool {
+    let Some((flags, rest)) = data.split_first() else {
+        return false;
+    };
+    let mut image = rest.to_vec();
+    if flags & 1 != 0 {
+        mend_gpt(&mut image);
+    }
+    let disk: Arc<dyn ReadAt> = Arc::new(Pieces::parse(&image, 1 << 40));
+    let mut found = false;
+    for sector_size in [None, Some(512), Some(4096)] {
+        let Ok(table) = PartitionTable::read(&disk, sector_size) else {
+            continue;
+        };
+        found |= table.kind != TableKind::None;
+        assert!(
+            table
+                .partitions
+                .windows(2)
+                .all(|pair| pair[0].number < pair[1].number)
+        );
+        for partition in &table.partitions {
+            assert!(partition.available <= partition.size);
+            assert!(
+                partition.available == 0 || partition.start + partition.available <= disk.size()
+            );
+            let _shown = (partition.kind.to_string(), partition.is_container());
+            partition.open(&disk).unwrap();
+        }
+        let Ok(layout) = volumes(&disk, sector_size) else {
+            continue;
+        };
+        for volume in layout.volumes.iter().take(8) {
+            let _opened = volume.open().map(|_| ());
+        }
+    }
+    found
+}
+
+/// Appends pieces that make the checksums of a GPT at sector 1 of 512 bytes right.
+fn mend_gpt(image: &mut Vec<u8>) {
+    let disk = Pieces::parse(image, 1 << 40);
+    let mut header = [0; 512];
+    if disk.read_exact_at(512, &mut header).is_err() {
+        return;
+    }
+    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
+    let small = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap()) as usize;
+    let (at, length) = (number(72), small(80).saturating_mul(small(84)));
+    let length_of_header = small(12);
+    if length <= 1 << 20
+        && let Some(at) = at.checked_mul(512)
+    {
+        let mut entries = vec![0; length];
+        if disk.read_exact_at(at, &mut entries).is_ok() {
+            let sum = crc32fast::hash(&entries);
+            header[88..92].copy_from_slice(&sum.to_le_bytes());
+        }
+    }
+    if (92..=512).contains(&length_of_header) {
+        header[16..20].fill(0);
+        let sum = crc32fast::hash(&header[..length_of_header]);
+        header[16..20].copy_from_slice(&sum.to_le_bytes());
+    }
+    image.extend([0, 0, 2, 0, 0, 0, 0, 2, 0]);
+    image.extend(header);
+}
+
+/// An NTFS volume.
+pub fn ntfs(data: &[u8]) -> bool {
+    let device: Arc<dyn ReadAt> = Arc::new(Pieces::parse(data, MAX_VOLUME));
+    let _told = detect(&*device);
+    match NtfsVolume::open(device) {
+        Ok(volume) => exercise(&volume) > 1,
+        Err(_) => false,
+    }
+}
+
+/// An ext2, ext3 or ext4 volume.
+pub fn ext(data: &[u8]) -> bool {
+    let device: Arc<dyn ReadAt> = Arc::new(Pieces::parse(data, MAX_VOLUME));
+    let _told = detect(&*device);
+    match ExtVolume::open(device) {
+        Ok(volume) => exercise(&volume) > 1,
+        Err(_) => false,
+    }
+}
+
+/// Looks at everything, within bounds; answers how many entries had names.
+fn exercise(volume: &dyn Volume) -> usize {
+    let _info = volume.info();
+    let mut seen: HashSet<EntryId> = HashSet::from([volume.root()]);
+    let mut open = vec![volume.root()];
+    // Numbers that no name leads to.
+    open.extend((0..24).map(EntryId::new));
+    let mut looked = 0;
+    while let Some(id) = open.pop() {
+        looked += 1;
+        if looked > MAX_ENTRIES {
+            break;
+        }
+        let kind = volume.attributes(id).map(|attributes| attributes.kind);
+        let _more = (volume.parent(id), volume.xattrs(id), volume.read_link(id));
+        if let Ok(file) = volume.open(id) {
+            read(&*file);
+        }
+        for stream in volume.streams(id).unwrap_or_default().iter().take(8) {
+            if let Ok(file) = volume.open_stream(id, &stream.name) {
+                read(&*file);
+            }
+        }
+        if !matches!(kind, Ok(EntryKind::Folder)) {
+            continue;
+        }
+        for (name, child) in names(volume, id) {
+            let _found = volume.lookup(id, &name);
+            if seen.insert(child) {
+                open.push(child);
+            }
+        }
+    }
+    let mut last = 0;
+    let _free = volume.free_space(&mut |range| {
+        assert!(last <= range.start && range.start < range.end);
+        last = range.end;
+        ControlFlow::Continue(())
+    });
+    seen.len()
+}
+
+/// The names in a folder. A walk that is broken off and goes on sees the same as one that is not.
+fn names(volume: &dyn Volume, folder: EntryId) -> Vec<(Vec<u8>, EntryId)> {
+    let mut found = Vec::new();
+    let mut cookies = Vec::new();
+    let whole = volume.read_dir(folder, 0, &mut |entry| {
+        assert!(!entry.name.is_empty() && !entry.name.contains(&b'/') && !entry.name.contains(&0));
+        assert!(entry.name != b"." && entry.name != b"..");
+        assert_ne!(entry.cookie, 0);
+        cookies.push(entry.cookie);
+        found.push((entry.name, entry.id));
+        if found.len() < MAX_ENTRIES {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    });
+    if let Some(middle) = cookies.get(cookies.len() / 2)
+        && whole.is_ok()
+    {
+        let mut rest = Vec::new();
+        let _same = volume.read_dir(folder, *middle, &mut |entry| {
+            rest.push((entry.name, entry.id));
+            if rest.len() < MAX_ENTRIES {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        let expected = &found[cookies.len() / 2 + 1..];
+        assert!(
+            rest.starts_with(expected),
+            "a walk that goes on misses names or repeats them"
+        );
+    }
+    found
+}
+
+fn read(file: &dyn ReadAt) {
+    let size = file.size();
+    let mut buffer = vec![0; LOOK as usize];
+    for at in [0, size / 2, size.saturating_sub(LOOK)] {
+        let length = (size - at).min(LOOK);
+        let range = at..at + length;
+        let bytes = &mut buffer[..length as usize];
+        if file.read_exact_at(at, bytes).is_err() {
+            continue;
+        }
+        let Ok(extents) = file.data_extents(range.clone()) else {
+            continue;
+        };
+        let mut from = at;
+        let end = range.end..range.end;
+        for extent in extents.iter().chain(std::iter::once(&end)) {
+            assert!(from <= extent.start && extent.end <= range.end);
+            let hole = &bytes[(from - at) as usize..(extent.start - at) as usize];
+            assert!(hole.iter().all(|byte| *byte == 0), "data in a hole");
+            from = extent.end;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Hostile bytes for everything that decodes bytes of disks, and random work for the store: one function for each target, which
+//! panics when something is not as it must be, and otherwise says whether the bytes were taken for what they pretend to be.
+//!
+//! The same functions are run by libFuzzer (`fuzz_targets/`, `long.sh`) and, with the committed seeds and changed copies of
+//! them, by an ordinary test (`tests/replay.rs`).
+//!
+//! - [`records`]: header, state, points, sessions, manifests; names
+//! - [`packs`], [`maps`], [`segments`]: what lies in the store's other files
+//! - [`changes`]: change information in JSON
+//! - [`disks`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
+//! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a proof panics: that is how it fails"
+)]
+
+pub mod changes;
+pub mod disks;
+pub mod guests;
+pub mod maps;
+pub mod memory;
+pub mod operations;
+pub mod packs;
+pub mod pieces;
+pub mod records;
+pub mod segments;
+
+/// A target: its name, which is also that of its folder of seeds, and what it does.
+pub type Target = (&'static str, fn(&[u8]) -> bool);
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("header", records::header),
+    ("state", records::state),
+    ("point", records::point),
+    ("session", records::session),
+    ("manifest", records::manifest),
+    ("damage", records::damage),
+    ("machine_name", records::machine_name),
+    ("names", records::names),
+    ("pack_ends", packs::ends),
+    ("pack_toc", packs::toc),
+    ("pack", packs::whole),
+    ("frame", packs::frame),
+    ("leaf", maps::leaf),
+    ("node", maps::node),
+    ("segment", segments::segment),
+    ("segment_made", segments::made),
+    ("changes", changes::changes),
+    ("vhd", disks::vhd),
+    ("vhdx", disks::vhdx),
+    ("image", disks::any),
+    ("partitions", guests::partitions),
+    ("ntfs", guests::ntfs),
+    ("ext", guests::ext),
+    ("operations", operations::operations),
+];
