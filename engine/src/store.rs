@@ -7,8 +7,8 @@ use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
 use cairn_store::{
-    BackupOptions, ChunkReader, CutParameters, Point, PointName, StoreStats, VerifyOptions,
-    VerifyReport,
+    BackupOptions, ChunkReader, CutParameters, Point, PointName, RepairReport, StoreStats,
+    VerifyOptions, VerifyReport,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -37,9 +37,17 @@ impl Store {
     /// # Errors
     /// As [`create`](Store::create), and [`Kind::Invalid`](crate::Kind::Invalid) for impossible parameters.
     pub fn create_with(path: &Path, cut: CutParameters) -> Result<Store> {
+        Store::create_with_parity(path, cut, 0)
+    }
+
+    /// As [`create_with`](Store::create_with); packs get `parity` percent of parity, so that damaged sectors can be repaired. It cannot be changed later.
+    ///
+    /// # Errors
+    /// As [`create_with`](Store::create_with), and [`Kind::Invalid`](crate::Kind::Invalid) for more than 25 percent.
+    pub fn create_with_parity(path: &Path, cut: CutParameters, parity: u32) -> Result<Store> {
         LocalFolder::new(path).create_folder("")?;
         let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
-        let inner = cairn_store::Store::create(folder, cut, &SystemClock)?;
+        let inner = cairn_store::Store::create_with(folder, cut, parity, &SystemClock)?;
         Ok(Store::of(inner))
     }
 
@@ -179,6 +187,28 @@ impl Store {
     pub fn examine(path: &Path) -> Result<Checkup> {
         let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
         cairn_store::doctor::examine(&folder, &SystemClock)
+    }
+
+    /// Writes anew what is damaged, as far as it can be had from parity, the index or other packs. To be opened again afterwards: what was wrong when it was opened
+    /// may not be wrong any more.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`](crate::Kind::Busy) if another host writes or a backup merges packs just now; as the operating system reports.
+    pub fn repair(&self, monitor: &dyn Monitor) -> Result<RepairReport> {
+        cairn_store::repair(&self.inner, monitor)
+    }
+
+    /// Makes a store that lost both slots of its state one that can be opened again; `false` if it can be.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`](crate::Kind::Busy) if somebody writes to it; as the operating system reports.
+    pub fn rebuild_state(path: &Path) -> Result<bool> {
+        cairn_store::rebuild_state(&LocalFolder::new(path), &SystemClock)
+    }
+
+    /// What could be read only with the help of parity, in sentences: the packs should be repaired.
+    pub fn healed(&self) -> Vec<String> {
+        self.inner.healed()
     }
 
     /// What the store holds, in numbers.

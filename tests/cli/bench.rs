@@ -20,6 +20,15 @@ pub struct Bench {
 impl Bench {
     /// A new folder with an empty store.
     pub fn new() -> Bench {
+        Bench::with(&["init", "store"])
+    }
+
+    /// A new folder with an empty store whose packs have no parity: what is damaged is lost.
+    pub fn without_parity() -> Bench {
+        Bench::with(&["init", "--parity", "0", "store"])
+    }
+
+    fn with(init: &[&str]) -> Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "cairn-cli-{}-{}",
@@ -29,7 +38,7 @@ impl Bench {
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).unwrap();
         let bench = Bench { folder };
-        bench.expect(0, &["init", "store"]);
+        bench.expect(0, init);
         bench
     }
 

@@ -42,7 +42,7 @@ fn a_damaged_image_is_no_damaged_store() {
 
 #[test]
 fn one_bit_of_a_pack_is_found_and_named() {
-    let bench = Bench::new();
+    let bench = Bench::without_parity();
     let bytes = fs::read(bench.noise("a.raw", 31, 6 << 20)).unwrap();
     let point = bench.backup("m", &["C=a.raw"]);
     bench.noise("b.raw", 32, 1 << 20);
@@ -96,6 +96,56 @@ fn one_bit_of_a_pack_is_found_and_named() {
         .expect(0, &["cat", "store", "other@latest:/disk0"])
         .stdout;
     assert!(other == fs::read(bench.path("b.raw")).unwrap());
+}
+
+#[test]
+fn damaged_sectors_are_read_right_with_a_warning_and_repaired() {
+    let bench = Bench::new();
+    let bytes = fs::read(bench.noise("a.raw", 41, 6 << 20)).unwrap();
+    bench.backup("m", &["a.raw"]);
+    let pack = largest_pack(&bench);
+    for at in [70, 1 << 20, 3 << 20, 5 << 20] {
+        flip(&pack, at);
+    }
+    let read = bench.expect(3, &["cat", "store", "m@latest:/disk0"]);
+    assert!(read.stdout == bytes);
+    assert!(read.stderr.contains("verify --repair"), "{}", read.stderr);
+    let found = bench.expect(4, &["verify", "store", "--json"]).json();
+    assert_eq!(found["damaged"].as_array().unwrap().len(), 0, "{found}");
+    let report = bench
+        .expect(0, &["verify", "store", "--repair", "--json"])
+        .json();
+    let repaired = &report["repaired"][0];
+    assert_eq!(
+        repaired["pack"],
+        pack.file_name().unwrap().to_str().unwrap()
+    );
+    assert!(
+        repaired["new_pack"].is_string() && !pack.exists(),
+        "{report}"
+    );
+    assert!(bench.expect(0, &["cat", "store", "m@latest:/disk0"]).stdout == bytes);
+    let again = bench.expect(0, &["verify", "store", "--repair"]).text();
+    assert!(!again.contains("repaired"), "{again}");
+}
+
+#[test]
+fn a_lost_state_and_index_are_made_anew() {
+    let bench = Bench::new();
+    let bytes = fs::read(bench.noise("a.raw", 42, 3 << 20)).unwrap();
+    bench.backup("m", &["a.raw"]);
+    for file in bench.store_files("index") {
+        fs::remove_file(file).unwrap();
+    }
+    for slot in ["state.0", "state.1"] {
+        fs::remove_file(bench.path("store").join(slot)).unwrap();
+    }
+    bench.expect(1, &["cat", "store", "m@latest:/disk0"]);
+    let told = bench.expect(3, &["verify", "store", "--repair"]).text();
+    assert!(told.contains("repaired: "), "{told}");
+    assert!(bench.expect(0, &["cat", "store", "m@latest:/disk0"]).stdout == bytes);
+    bench.expect(0, &["verify", "store"]);
+    bench.backup("m", &["a.raw"]);
 }
 
 #[test]
@@ -184,7 +234,7 @@ fn a_point_that_was_renamed_is_named_and_no_other_is_taken_for_it() {
 
 #[test]
 fn a_copy_that_meets_damage_says_so_and_keeps_what_it_was_to_replace() {
-    let bench = Bench::new();
+    let bench = Bench::without_parity();
     let Some(()) = super::browse::filled(&bench) else {
         return;
     };

@@ -69,6 +69,7 @@ pub fn open_store(path: &Path) -> Result<Store, Failure> {
     for warning in store.warnings() {
         exit::warn(warning);
     }
+    exit::watch(&store);
     Ok(store)
 }
 

@@ -1,7 +1,8 @@
 //! Exit codes: the contract with scripts.
 
-use cairn::{Error, Kind};
+use cairn::{Error, Kind, Store};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a command ended.
@@ -36,6 +37,24 @@ pub fn warn(warning: &str) {
 /// Something was named that is wrong, but did not stop the command.
 pub fn warned() {
     WARNED.store(true, Ordering::Relaxed);
+}
+
+/// The store that the command works with.
+static STORE: Mutex<Option<Store>> = Mutex::new(None);
+
+/// At the end it is told what of this store could be read only with the help of parity.
+pub fn watch(store: &Store) {
+    if let Ok(mut slot) = STORE.lock() {
+        *slot = Some(store.clone());
+    }
+}
+
+/// Tells what of the store could be read only with the help of parity.
+pub fn tell_healed() {
+    let store = STORE.lock().ok().and_then(|mut slot| slot.take());
+    for warning in store.iter().flat_map(Store::healed) {
+        warn(&warning);
+    }
 }
 
 impl Exit {

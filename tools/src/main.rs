@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         Command::Stats(args) => commands::stats::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     });
+    exit::tell_healed();
     match result {
         Ok(exit) => exit.after_warnings().into(),
         Err(failure) => failure.report(),

@@ -7,7 +7,7 @@
 
 mod choose;
 mod copy;
-mod sweep;
+pub mod sweep;
 
 use crate::pack::FrameChecker;
 use crate::publish::{merge_lock, merge_segments, publish_replacing};

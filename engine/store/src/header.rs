@@ -10,6 +10,9 @@ use cairn_base::{Error, Folder, Kind, Result};
 /// Largest header file read.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// Most parity that packs can have, in percent.
+pub const MAX_PARITY: u32 = 25;
+
 /// Read flags this program knows. A store with any other is refused.
 const KNOWN_READ_FLAGS: u64 = 0;
 /// Write flags this program knows. A store with any other is opened read-only.
@@ -30,11 +33,13 @@ pub struct Header {
     pub cut: CutParameters,
     /// The key all ids derive from.
     pub id_key: [u8; 32],
+    /// Parity of packs, in percent of what they hold: 0 to [`MAX_PARITY`].
+    pub parity: u32,
 }
 
 impl Record for Header {
     const MAGIC: [u8; 8] = *b"CAIRNHDR";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "store header";
 }
 
@@ -95,10 +100,11 @@ impl Header {
             .at_path(folder.describe(""))
             .advise("use a newer version of cairn"));
         }
-        header
+        let checked = header
             .cut
             .check()
-            .map_err(|e| e.at_path(folder.describe("")))?;
+            .and_then(|()| check_parity(header.parity));
+        checked.map_err(|e| e.at_path(folder.describe("")))?;
         Ok((header, warnings))
     }
 
@@ -125,6 +131,20 @@ impl Header {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses more parity than there can be.
+///
+/// # Errors
+/// [`Kind::Invalid`].
+pub fn check_parity(percent: u32) -> Result<()> {
+    if percent <= MAX_PARITY {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!(
+            "{percent} percent of parity: at most {MAX_PARITY} are possible"
+        )))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The store of Cairn: recovery points of disks, cut into chunks, each stored once, in packs that are never changed.
 //!
 //! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
-//! - [`pack`], [`index`], [`contents`], [`state`], [`header`], [`damage`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
+//! - [`pack`], [`parity`], [`index`], [`contents`], [`state`], [`header`], [`damage`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
 //! - [`store`], [`session`], [`publish`], [`catalog`], [`compact`]: who may do what, and in which order
-//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`verify`], [`stats`]: what a front-end does with it
+//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`verify`], [`repair`], [`stats`]: what a front-end does with it
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod backup;
@@ -27,11 +27,13 @@ pub mod layout;
 pub mod map;
 pub mod names;
 pub mod pack;
+pub mod parity;
 pub mod point;
 pub mod proof;
 pub mod publish;
 pub mod read;
 pub mod region;
+pub mod repair;
 pub mod session;
 pub mod state;
 pub mod stats;
@@ -49,6 +51,7 @@ pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
 pub use proof::{ProofSummary, Proofs};
 pub use read::ChunkReader;
 pub use region::{RegionMap, RegionReader};
+pub use repair::{RepairReport, Repaired, rebuild_state, repair};
 pub use session::{Session, SessionKind};
 pub use stats::{StoreStats, stats};
 pub use store::Store;

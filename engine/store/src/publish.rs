@@ -90,6 +90,64 @@ pub fn publish_replacing(
     Ok(())
 }
 
+/// Makes a segment public whose packs are in their place already.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_segment(
+    store: &Store,
+    session: &Session,
+    packs: &[PackRow],
+    entries: Vec<Entry>,
+) -> Result<()> {
+    let folder = &**store.folder();
+    let scratch = session.scratch();
+    let segment = write_segment(folder, &scratch, store.header().store, packs, entries)?;
+    folder.sync_folder(&scratch)?;
+    let lock = publish_lock(folder)?;
+    store.heal_state()?;
+    session.announce(&[], segment.id)?;
+    folder.publish(&segment.path, &layout::segment(segment.id))?;
+    folder.sync_folder(INDEX)?;
+    let (mut state, _) = State::read(folder)?;
+    state.advance(1)?;
+    state.segments.push(row(&segment));
+    state.publish(folder)?;
+    session.fulfilled()?;
+    let _later = sweep_segments(folder);
+    drop(lock);
+    store.refresh()?;
+    Ok(())
+}
+
+/// Takes segments off the list of which every pack stands in others, and adds packs to those that are replaced: of their chunks each lies
+/// elsewhere too, authenticated. The caller holds the merge lock.
+///
+/// # Errors
+/// As the folder reports.
+pub fn publish_lists(
+    store: &Store,
+    segments: &HashSet<SegmentId>,
+    replaced: &[PackId],
+) -> Result<()> {
+    let folder = &**store.folder();
+    let lock = publish_lock(folder)?;
+    store.heal_state()?;
+    let (mut state, _) = State::read(folder)?;
+    state.advance(1)?;
+    state
+        .segments
+        .retain(|row| !segments.contains(&row.segment()));
+    let known: HashSet<PackId> = state.replaced_packs().collect();
+    let new = replaced.iter().filter(|id| !known.contains(id));
+    state.replaced.extend(new.map(|id| id.0));
+    state.publish(folder)?;
+    let _later = sweep_segments(folder);
+    drop(lock);
+    store.refresh()?;
+    Ok(())
+}
+
 /// Deletes segments that neither slot of the state lists: those that were merged two publications ago, and those that a crash
 /// kept from being listed. As long as one slot lists a segment it stays, so that the loss of the other slot loses nothing.
 /// The caller holds the publish lock. Whoever has a segment open keeps what is mapped.

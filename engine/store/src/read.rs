@@ -1,5 +1,7 @@
 //! Reading chunks: place, stored bytes, plain bytes, and the check against the id before anything is given out.
 
+mod healed;
+
 use crate::cache::Cache;
 use crate::frame::Decompressor;
 use crate::hash::ChunkKind;
@@ -9,6 +11,7 @@ use crate::map::Leaf;
 use crate::map::node::Node;
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Kind, PackId, ReadAt, Result};
+use healed::HealedPacks;
 use parking_lot::Mutex;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -73,6 +76,7 @@ pub struct Wanted {
 pub struct ChunkReader {
     store: Arc<Store>,
     packs: Cache<PackId, Arc<dyn ReadAt>>,
+    healed: HealedPacks,
     chunks: Cache<ChunkId, Plain>,
     nodes: Cache<ChunkId, Node>,
     leaves: Cache<ChunkId, Leaf>,
@@ -101,6 +105,7 @@ impl ChunkReader {
         ChunkReader {
             store,
             packs: Cache::new(OPEN_PACKS),
+            healed: HealedPacks::default(),
             chunks: Cache::new(cache_bytes),
             nodes: Cache::new(MAP_CACHE / 2),
             leaves: Cache::new(MAP_CACHE / 2),
@@ -199,7 +204,7 @@ impl ChunkReader {
         Ok(leaf)
     }
 
-    /// One chunk from the store, authenticated; every place is tried, and the state read again before it is called lost.
+    /// One chunk from the store, authenticated; every place is tried, the state read again, and then parity, before it is called lost.
     ///
     /// # Errors
     /// [`Kind::Damaged`] if no place of it gives bytes that hash to its id.
@@ -223,6 +228,12 @@ impl ChunkReader {
         if lost || !failed.packs.is_empty() {
             self.store.note_damaged(&wanted.id, &failed.packs);
         }
+        // Listed all the same: what is stored anew needs no parity.
+        if read.is_err()
+            && let Some(bytes) = self.heal(kind, wanted)
+        {
+            return Ok(bytes);
+        }
         // Whatever went wrong below: it is this chunk that is lost.
         read.map_err(|error| error.with_id(wanted.id))
     }
@@ -237,7 +248,10 @@ impl ChunkReader {
             if wanted.length.is_some_and(|length| length != place.length) {
                 continue;
             }
-            match self.read_place(kind, id, &place) {
+            let read = self
+                .pack(place.pack)
+                .and_then(|file| self.read_place(&*file, kind, id, &place));
+            match read {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => {
                     if error.is_momentary() {
@@ -255,10 +269,18 @@ impl ChunkReader {
         })
     }
 
-    fn read_place(&self, kind: ChunkKind, id: ChunkId, place: &Place) -> Result<Vec<u8>> {
+    /// A chunk from a place in `file`, authenticated.
+    fn read_place(
+        &self,
+        file: &dyn ReadAt,
+        kind: ChunkKind,
+        id: ChunkId,
+        place: &Place,
+    ) -> Result<Vec<u8>> {
         let end = place.at.saturating_add(place.length);
         let mut plain = Vec::new();
-        self.frame(place, end, &mut plain)?;
+        let read = self.read_frame(file, place, end, &mut plain);
+        read.map_err(|e| self.at_place(place, e))?;
         let start = usize::try_from(place.at).unwrap_or(usize::MAX);
         if start > plain.len() {
             return Err(self.damaged(place, id, "a frame is shorter than its index says"));
@@ -300,16 +322,24 @@ impl ChunkReader {
     /// # Errors
     /// [`Kind::Damaged`] if the frame cannot be read or decoded.
     pub fn frame(&self, place: &Place, end: u32, plain: &mut Vec<u8>) -> Result<()> {
-        let result = self.read_frame(place, end, plain);
-        result.map_err(|e| {
-            let path = self.store.folder().describe(&layout::pack(place.pack));
-            e.at_path(path).at_offset(u64::from(place.offset))
-        })
+        let file = self.pack(place.pack);
+        let result = file.and_then(|file| self.read_frame(&*file, place, end, plain));
+        result.map_err(|e| self.at_place(place, e))
     }
 
-    fn read_frame(&self, place: &Place, end: u32, plain: &mut Vec<u8>) -> Result<()> {
+    fn at_place(&self, place: &Place, error: Error) -> Error {
+        let path = self.store.folder().describe(&layout::pack(place.pack));
+        error.at_path(path).at_offset(u64::from(place.offset))
+    }
+
+    fn read_frame(
+        &self,
+        file: &dyn ReadAt,
+        place: &Place,
+        end: u32,
+        plain: &mut Vec<u8>,
+    ) -> Result<()> {
         let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let file = self.pack(place.pack)?;
         let offset = u64::from(place.offset);
         if offset.saturating_add(u64::from(place.stored)) > file.size() {
             return Err(Error::damaged("a pack is shorter than its index says"));

@@ -1,12 +1,13 @@
 //! An open store: its folder, header, keys, and the index of the generation last read.
 
 mod damage;
+mod healed;
 mod presence;
 
 use crate::claims::Claims;
 use crate::cut::CutParameters;
 use crate::hash::Keys;
-use crate::header::Header;
+use crate::header::{Header, check_parity};
 use crate::index::{IndexSet, Segment};
 use crate::layout::{self, HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, SESSIONS, STATES};
 use crate::session::{host_identity, publish_lock, sweep_dead};
@@ -79,6 +80,8 @@ pub struct Store {
     claims: Arc<Claims>,
     /// What a writer of this process found to be there.
     presence: Presence,
+    /// What had to be restored from parity.
+    healed: healed::HealedPacks,
     warnings: Vec<String>,
 }
 
@@ -90,12 +93,26 @@ impl Drop for Store {
 }
 
 impl Store {
-    /// Makes a store in `folder`, which must be empty.
+    /// Makes a store without parity in `folder`, which must be empty.
     ///
     /// # Errors
     /// [`Kind::Exists`] if anything but an interrupted `init` is in the folder, [`Kind::Invalid`] for impossible cut parameters; as the folder reports.
     pub fn create(folder: Arc<dyn Folder>, cut: CutParameters, clock: &dyn Clock) -> Result<Store> {
+        Store::create_with(folder, cut, 0, clock)
+    }
+
+    /// As [`create`](Store::create); packs get `parity` percent of parity.
+    ///
+    /// # Errors
+    /// As [`create`](Store::create), and [`Kind::Invalid`] for more than 25 percent.
+    pub fn create_with(
+        folder: Arc<dyn Folder>,
+        cut: CutParameters,
+        parity: u32,
+        clock: &dyn Clock,
+    ) -> Result<Store> {
         cut.check()?;
+        check_parity(parity)?;
         check_empty(&*folder)?;
         folder.create_folder(LOCKS)?;
         // Two at once: the second one finds the first one's header.
@@ -119,6 +136,7 @@ impl Store {
             created: clock.now().seconds,
             cut,
             id_key: random()?,
+            parity,
         };
         // The header comes last: without it the folder is no store, and making it can begin again.
         header.create(&*folder)?;
@@ -146,6 +164,7 @@ impl Store {
             knowledge,
             claims: Arc::default(),
             presence: Presence::default(),
+            healed: Default::default(),
             warnings,
         })
     }
@@ -456,7 +475,7 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
 
 /// Adds every segment that lies in the index folder to a state that may not be the newest. What is too much there is
 /// harmless: every chunk is authenticated when it is read.
-fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<()> {
+pub(crate) fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<()> {
     let mut names = folder.list(INDEX)?;
     names.sort();
     for id in names.iter().filter_map(|name| SegmentId::parse(name).ok()) {

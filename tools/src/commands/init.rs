@@ -12,6 +12,9 @@ pub struct Args {
     /// Cut disks into chunks of exactly so many KiB (4-128, a multiple of 4) instead of by content
     #[arg(long, value_name = "KIB")]
     fixed: Option<u32>,
+    /// Parity in percent of what is stored (0-25), so that damaged sectors of packs can be repaired
+    #[arg(long, value_name = "PERCENT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=25))]
+    parity: u32,
 }
 
 /// Runs the command.
@@ -22,7 +25,7 @@ pub fn run(args: &Args) -> Answer {
         },
         None => CutParameters::default(),
     };
-    Store::create_with(&args.store, cut)?;
+    Store::create_with_parity(&args.store, cut, args.parity)?;
     eprintln!("cairn: made a store in {}", args.store.display());
     Ok(Exit::Done)
 }

@@ -4,12 +4,13 @@ mod affected;
 
 use crate::address::open_store;
 use crate::amount;
-use crate::exit::{Answer, Exit, Failure};
+use crate::exit::{self, Answer, Exit, Failure};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
 use cairn::{
-    AffectedReport, Damage, Depth, Listing, Pick, PointId, Time, VerifyOptions, VerifyReport,
+    AffectedReport, Damage, Depth, Listing, Pick, PointId, RepairReport, Repaired, Store, Time,
+    VerifyOptions, VerifyReport,
 };
 use serde_json::json;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -29,6 +30,9 @@ pub struct Args {
     /// Look at maps, index and packs, but read no pack
     #[arg(long, conflicts_with_all = ["deep", "sample", "since", "slice"])]
     quick: bool,
+    /// Write damaged packs and a damaged index anew, as far as parity, the index or other packs give what was in them
+    #[arg(long, conflicts_with_all = ["quick", "sample", "since", "slice"])]
+    repair: bool,
     /// Decode everything as well, and compare each chunk with its id: slower
     #[arg(long)]
     deep: bool,
@@ -76,10 +80,20 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
-    let store = open_store(&args.store)?;
+    if args.repair && Store::rebuild_state(&args.store)? {
+        exit::warn("the state of the store was lost: it was made anew from what is there");
+    }
+    let mut store = open_store(&args.store)?;
     let options = args.options();
     let progress = Progress::default();
     let mut report = store.verify(&options, &progress)?;
+    let mut repair = RepairReport::default();
+    if args.repair && !report.is_clean() {
+        repair = store.repair(&progress)?;
+        // As it is now, not as it was.
+        store = open_store(&args.store)?;
+        report = store.verify(&options, &progress)?;
+    }
     let hit = store.affected(&report, &progress)?;
     report.problems.extend(hit.problems.iter().cloned());
     if args.json {
@@ -101,15 +115,30 @@ pub fn run(args: &Args) -> Answer {
             "affected": affected::as_json(&hit),
             "bad_packs": report.bad_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "problems": report.problems,
-            "repaired": [],
+            "repaired": repair.repaired.iter().map(repaired_json).collect::<Vec<_>>(),
+            "left": repair.left,
         }))?;
     } else {
+        for repaired in &repair.repaired {
+            output::line(&format!("repaired: {}", repaired.what))?;
+        }
+        for left in &repair.left {
+            output::line(&format!("not repaired: {left}"))?;
+        }
         tell(&report, &hit, &store.points(None)?, &options)?;
     }
     Ok(if report.is_clean() {
         Exit::Done
     } else {
         Exit::Damage
+    })
+}
+
+fn repaired_json(repaired: &Repaired) -> serde_json::Value {
+    json!({
+        "pack": repaired.pack.map(|id| id.to_string()),
+        "new_pack": repaired.new_pack.map(|id| id.to_string()),
+        "what": repaired.what,
     })
 }
 

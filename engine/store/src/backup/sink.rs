@@ -150,7 +150,7 @@ impl<'a, 'scope> Sink<'a, 'scope> {
                 let writer = PackWriter::create(
                     &**self.store.folder(),
                     &self.session.scratch(),
-                    self.store.header().store,
+                    self.store.header(),
                     kind,
                 )?;
                 let number = self.packs;

@@ -49,7 +49,8 @@ impl<'a> Copies<'a> {
         };
         let folder = &**self.store.folder();
         let store = self.store.header().store;
-        let mut writer = PackWriter::create(folder, &self.session.scratch(), store, first.kind)?;
+        let header = self.store.header();
+        let mut writer = PackWriter::create(folder, &self.session.scratch(), header, first.kind)?;
         for row in sources {
             let pack = PackReader::open(folder, store, row.id)?;
             for (frame, chunks) in pack.frames() {

@@ -75,12 +75,23 @@ impl FrameChecker {
     }
 }
 
-/// Whether the bytes are those of the chunk. A map's chunk may be a leaf or a node of any level.
+/// Whether the bytes are those of the chunk.
 fn is_chunk(keys: &Keys, kind: PackKind, id: ChunkId, bytes: &[u8]) -> bool {
+    chunk_with_prefix(keys, kind, &id.prefix(), bytes) == Some(id)
+}
+
+/// The id of the bytes in a pack of this kind, if it begins with `prefix`. A map's chunk may be a leaf or a node of any level.
+pub fn chunk_with_prefix(
+    keys: &Keys,
+    kind: PackKind,
+    prefix: &[u8; 16],
+    bytes: &[u8],
+) -> Option<ChunkId> {
+    let id = |kind| Some(keys.chunk_id(kind, bytes)).filter(|id| id.prefix() == *prefix);
     match kind {
-        PackKind::Data => keys.chunk_id(ChunkKind::Data, bytes) == id,
+        PackKind::Data => id(ChunkKind::Data),
         PackKind::Map => std::iter::once(ChunkKind::Leaf)
             .chain((1..=MAX_LEVEL).map(ChunkKind::Node))
-            .any(|kind| keys.chunk_id(kind, bytes) == id),
+            .find_map(id),
     }
 }

@@ -3,7 +3,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | magic `CAIRNPCK` |
-//! | 8 | 4 | version, 1 |
+//! | 8 | 4 | version, 2 |
 //! | 12 | 4 | kind: 0 data, 1 map |
 //! | 16 | 16 | pack id |
 //! | 32 | 16 | store id |
@@ -17,7 +17,7 @@ use cairn_base::{Error, PackId, Result, View};
 pub const HEAD_LEN: usize = 64;
 const MAGIC: [u8; 8] = *b"CAIRNPCK";
 /// Version of the pack format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a pack holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

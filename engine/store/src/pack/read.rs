@@ -4,7 +4,9 @@ use crate::hash::{Keys, checksum};
 use crate::layout;
 use crate::pack::footer::{FOOTER_LEN, Footer};
 use crate::pack::head::{HEAD_LEN, Head};
+use crate::pack::heal::Healed;
 use crate::pack::toc::{MAX_TOC, Toc, TocChunk, TocFrame};
+use crate::parity::Restorer;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Folder, PackId, ReadAt, Result};
@@ -40,7 +42,37 @@ impl PackReader {
     ) -> Result<PackReader> {
         let shown = folder.describe(path);
         let file = folder.open(path)?;
-        Self::check(file, store, id, shown.clone()).map_err(|e| e.at_path(shown).with_id(id))
+        Self::check(file, store, id, shown.clone(), true).map_err(|e| e.at_path(shown).with_id(id))
+    }
+
+    /// Opens a published pack whose header is lost: the footer says the same.
+    ///
+    /// # Errors
+    /// As [`PackReader::open`].
+    pub fn open_headless(folder: &dyn Folder, store: [u8; 16], id: PackId) -> Result<PackReader> {
+        let path = layout::pack(id);
+        let shown = folder.describe(&path);
+        let file = folder.open(&path)?;
+        Self::check(file, store, id, shown.clone(), false).map_err(|e| e.at_path(shown).with_id(id))
+    }
+
+    /// Opens a published pack through its parity: sectors that are damaged are computed from the others.
+    ///
+    /// # Errors
+    /// As [`PackReader::open`], and [`Kind::Damaged`](cairn_base::Kind::Damaged) if its parity cannot restore its structures.
+    pub fn open_healed(
+        folder: &dyn Folder,
+        store: [u8; 16],
+        id: PackId,
+    ) -> Result<(PackReader, Arc<Healed>)> {
+        let path = layout::pack(id);
+        let shown = folder.describe(&path);
+        let opened = folder.open(&path).and_then(|file| {
+            let healed = Arc::new(Healed::new(file, store, id)?);
+            let pack = Self::check(healed.clone(), store, id, shown.clone(), true)?;
+            Ok((pack, healed))
+        });
+        opened.map_err(|e| e.at_path(shown).with_id(id))
     }
 
     fn check(
@@ -48,6 +80,7 @@ impl PackReader {
         store: [u8; 16],
         id: PackId,
         path: String,
+        with_head: bool,
     ) -> Result<PackReader> {
         let size = file.size();
         let Some(footer_at) = size
@@ -58,8 +91,16 @@ impl PackReader {
                 "a pack of {size} bytes is too short"
             )));
         };
-        let head = Head::decode(&read_vec(&file, 0, HEAD_LEN)?)?;
         let footer = Footer::decode(&read_vec(&file, footer_at, FOOTER_LEN)?, size)?;
+        let head = if with_head {
+            Head::decode(&read_vec(&file, 0, HEAD_LEN)?)?
+        } else {
+            Head {
+                kind: footer.kind,
+                pack: footer.pack,
+                store: footer.store,
+            }
+        };
         if (head.pack, head.store, head.kind) != (footer.pack, footer.store, footer.kind)
             || head.pack != id
             || head.store != store
@@ -106,6 +147,22 @@ impl PackReader {
     /// Its footer.
     pub fn footer(&self) -> &Footer {
         &self.footer
+    }
+
+    /// How many sectors of its parity are damaged. Looks at the parity alone.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the footer's numbers cannot be.
+    pub fn damaged_parity(&self) -> Result<usize> {
+        let Some(shape) = self.footer.shape()? else {
+            return Ok(0);
+        };
+        let restorer = Restorer::new(self.file.clone(), self.footer.pack, shape);
+        let copy = read_vec(&self.file, self.footer.parity_offset, FOOTER_LEN);
+        let copy_is_bad = !copy.is_ok_and(|copy| copy == self.footer.encode());
+        Ok(restorer
+            .damaged_parity()
+            .saturating_add(usize::from(copy_is_bad)))
     }
 
     /// Fills `buffer` from `offset` of the file.

@@ -13,8 +13,10 @@ use cairn_base::units::to_u64;
 use cairn_base::{ChunkId, Result, View};
 
 const PLAIN: u32 = 1 << 31;
-const FRAME_RECORD: usize = 32;
-const CHUNK_RECORD: usize = 36;
+/// Bytes of a frame in it.
+pub const FRAME_RECORD: usize = 32;
+/// Bytes of a chunk in it.
+pub const CHUNK_RECORD: usize = 36;
 /// Largest table of contents read; a pack of the largest size with the smallest chunks needs less.
 pub const MAX_TOC: u64 = 64 << 20;
 

@@ -2,9 +2,11 @@
 
 use crate::frame::BuiltFrame;
 use crate::hash::checksum;
-use crate::pack::footer::Footer;
+use crate::header::Header;
+use crate::pack::footer::{FOOTER_LEN, Footer};
 use crate::pack::head::{HEAD_LEN, Head, PackKind};
 use crate::pack::toc::{Toc, TocChunk, TocFrame};
+use crate::parity::Encoder;
 use cairn_base::folder::{Folder, NewFile};
 use cairn_base::ids::random;
 use cairn_base::units::to_u64;
@@ -25,6 +27,8 @@ pub struct PackWriter {
     toc: Toc,
     at: u64,
     handed_over: u64,
+    parity: Option<Encoder>,
+    percent: u32,
 }
 
 /// A pack whose bytes are complete and durable, but whose name is not yet public.
@@ -50,32 +54,43 @@ pub struct Placed {
 }
 
 impl PackWriter {
-    /// Begins a pack in `session_folder`.
+    /// Begins a pack of the store with this header in `session_folder`.
     ///
     /// # Errors
     /// As the folder reports.
     pub fn create(
         folder: &dyn Folder,
         session_folder: &str,
-        store: [u8; 16],
+        header: &Header,
         kind: PackKind,
     ) -> Result<PackWriter> {
         let head = Head {
             kind,
             pack: PackId(random()?),
-            store,
+            store: header.store,
         };
         let path = format!("{session_folder}/{}", head.pack);
-        let mut file = folder.create_large(&path)?;
-        file.append(&head.encode())?;
-        Ok(PackWriter {
+        let mut writer = PackWriter {
             head,
+            file: folder.create_large(&path)?,
             path,
-            file,
             toc: Toc::default(),
             at: to_u64(HEAD_LEN),
             handed_over: 0,
-        })
+            parity: (header.parity > 0).then(|| Encoder::new(header.parity)),
+            percent: header.parity,
+        };
+        writer.write(&head.encode())?;
+        Ok(writer)
+    }
+
+    /// Writes bytes that parity protects.
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.append(bytes)?;
+        match &mut self.parity {
+            Some(parity) => parity.push(bytes),
+            None => Ok(()),
+        }
     }
 
     /// Its id.
@@ -91,7 +106,7 @@ impl PackWriter {
         let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         // Cannot wrap: the pack is sealed long before 4 GiB.
         let offset = u32::try_from(self.at).unwrap_or(u32::MAX);
-        self.file.append(&frame.stored)?;
+        self.write(&frame.stored)?;
         self.toc.frames.push(TocFrame {
             offset,
             stored: number(frame.stored.len()),
@@ -127,14 +142,20 @@ impl PackWriter {
         self.at >= bytes || self.toc.chunks.len() >= MAX_CHUNKS
     }
 
-    /// Writes the table of contents and the footer and makes the file durable.
+    /// Writes the table of contents, the parity and the footer, and makes the file durable.
     ///
     /// # Errors
     /// As the file reports; the pack must then be abandoned.
     pub fn seal(mut self) -> Result<SealedPack> {
         let toc = self.toc.encode();
+        self.write(&toc)?;
         let toc_end = self.at + to_u64(toc.len());
-        let length = toc_end + to_u64(crate::pack::footer::FOOTER_LEN);
+        let area = match self.parity.take() {
+            Some(parity) => Some(parity.finish(self.head.pack)?),
+            None => None,
+        };
+        let parity_length = area.as_ref().map_or(0, |area| area.length);
+        let length = toc_end + parity_length + to_u64(FOOTER_LEN);
         let footer = Footer {
             kind: self.head.kind,
             pack: self.head.pack,
@@ -143,11 +164,19 @@ impl PackWriter {
             toc_length: to_u64(toc.len()),
             toc_checksum: checksum(&toc),
             parity_offset: toc_end,
-            parity_length: 0,
+            parity_length,
+            percent: self.percent,
             length,
         };
-        self.file.append(&toc)?;
-        self.file.append(&footer.encode())?;
+        let footer = footer.encode();
+        if let Some(area) = area {
+            self.file.append(&footer)?;
+            self.file.append(&area.table)?;
+            self.file.append(&vec![0; area.padding])?;
+            self.file.append(&area.parity)?;
+            self.file.append(&area.table)?;
+        }
+        self.file.append(&footer)?;
         self.file.sync()?;
         Ok(SealedPack {
             id: self.head.pack,

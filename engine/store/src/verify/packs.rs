@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 #[derive(Default)]
 pub struct BadChunks {
     chunks: HashMap<ChunkId, HashSet<PackId>>,
+    /// Places that give the chunk only with the help of parity: nothing is lost.
+    restorable: HashMap<ChunkId, HashSet<PackId>>,
     /// Packs that cannot be read at all, and why.
     pub packs: HashMap<PackId, String>,
     /// Places that were found to be bad earlier, in packs that are not read now.
@@ -31,7 +33,7 @@ impl BadChunks {
     /// The places, as a list that is kept.
     pub fn list(&self) -> DamageList {
         let mut list = DamageList::default();
-        for (id, packs) in &self.chunks {
+        for (id, packs) in self.chunks.iter().chain(&self.restorable) {
             for pack in packs {
                 list.add((id.prefix(), *pack));
             }
@@ -199,8 +201,19 @@ impl Check<'_> {
                 self.bad_packs.lock().push(row.id);
             }
         }
+        let clean = matches!(&checked, Ok(findings) if findings.is_clean());
+        let restorable = !clean && self.is_restorable(row.id, &mut tools.frames);
         self.packs.lock().insert(row.id);
         match checked {
+            Ok(findings) if restorable && !findings.bad.is_empty() => {
+                self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
+                self.say_restorable(row.id);
+                let mut found = self.found.lock();
+                for chunk in findings.bad {
+                    found.restorable.entry(chunk).or_default().insert(row.id);
+                }
+            }
+            Err(_) if restorable => self.say_restorable(row.id),
             Ok(findings) => {
                 self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
                 let said = describe(self.store, row.id, &findings);
@@ -225,7 +238,10 @@ impl Check<'_> {
         let frames = pack.frames().map(|(frame, _)| u64::from(frame.stored));
         let around = pack.footer().length.saturating_sub(frames.sum());
         self.reading.pace.take(around, &stop);
-        let mut findings = PackFindings::default();
+        let mut findings = PackFindings {
+            bad_parity: pack.damaged_parity()?,
+            ..PackFindings::default()
+        };
         let index = store.index();
         let Tools {
             tags,
@@ -267,6 +283,26 @@ impl Check<'_> {
     }
 }
 
+impl Check<'_> {
+    /// Whether the pack's parity gives everything that should be in it.
+    fn is_restorable(&self, id: PackId, checker: &mut FrameChecker) -> bool {
+        let store = self.store;
+        let opened = PackReader::open_healed(&**store.folder(), store.header().store, id);
+        opened.is_ok_and(|(pack, _)| {
+            let mut frames = pack.frames();
+            frames
+                .all(|(frame, chunks)| checker.check(store.keys(), &pack, frame, chunks).is_clean())
+        })
+    }
+
+    fn say_restorable(&self, id: PackId) {
+        let path = self.store.folder().describe(&crate::layout::pack(id));
+        self.problems.lock().push(format!(
+            "the pack {path} is damaged; its parity restores all of it: run `cairn verify --repair`"
+        ));
+    }
+}
+
 /// What the check of a pack found.
 #[derive(Default)]
 struct PackFindings {
@@ -276,11 +312,13 @@ struct PackFindings {
     unindexed: u64,
     /// Frames whose tag does not match; their chunks may be good all the same.
     bad_frames: u64,
+    /// Sectors of its parity that are damaged.
+    bad_parity: usize,
 }
 
 impl PackFindings {
     fn is_clean(&self) -> bool {
-        self.bad.is_empty() && self.unindexed == 0 && self.bad_frames == 0
+        self.bad.is_empty() && self.unindexed == 0 && self.bad_frames == 0 && self.bad_parity == 0
     }
 }
 
@@ -298,6 +336,12 @@ fn describe(store: &Store, id: PackId, findings: &PackFindings) -> Vec<String> {
         said.push(format!(
             "{} chunks in the pack {path} are damaged",
             findings.bad.len()
+        ));
+    }
+    if findings.bad_parity > 0 {
+        said.push(format!(
+            "{} sectors of the parity of the pack {path} are damaged: run `cairn verify --repair`",
+            findings.bad_parity
         ));
     }
     if findings.unindexed > 0 {

@@ -108,6 +108,14 @@ fn mending() {
     nothing_is_lost(&["backup after the loss of a slot and a header"]);
 }
 
+#[test]
+fn repairs() {
+    nothing_is_lost(&[
+        "repair of damaged packs",
+        "repair of packs and a lost segment",
+    ]);
+}
+
 /// The checks must be able to fail: a store on a machine that lies loses something, and they see it.
 #[test]
 fn the_alarm_rings() {

@@ -88,3 +88,8 @@ fn backups_with_a_base() {
 fn early_publications_and_merges() {
     nothing_is_lost(&["backup with checkpoints", "merging of small packs"]);
 }
+
+#[test]
+fn repairs() {
+    nothing_is_lost(&["repair of damaged packs"]);
+}

@@ -128,6 +128,17 @@ impl Machine {
         inner.disk.sync_folder(folder);
     }
 
+    /// Flips a bit of a file durably: at `at`, or of its last byte if it is shorter.
+    pub fn spoil(&self, path: &str, at: u64) {
+        let mut inner = self.lock();
+        let file = inner.disk.file(path).unwrap();
+        let mut content = inner.disk.content(file).to_vec();
+        let at = content.len().saturating_sub(1).min(at as usize);
+        content[at] ^= 4;
+        inner.disk.overwrite(file, &content);
+        inner.disk.sync(file);
+    }
+
     /// Begins a call: counts it, and lets it fail if it is its turn.
     fn call(&self, changes: bool, what: &str, path: &str) -> Result<MutexGuard<'_, Inner>> {
         let mut inner = self.lock();

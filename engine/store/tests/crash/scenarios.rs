@@ -82,6 +82,31 @@ pub const ALL: &[Scenario] = &[
         },
         act: |world| one(world, &next(), &How::default()),
     },
+    Scenario {
+        name: "repair of damaged packs",
+        before: |world| {
+            world.parity = 25;
+            with_first(world)?;
+            one(world, &next(), &How::default())?;
+            spoil_packs(world);
+            Ok(())
+        },
+        act: World::repair,
+    },
+    Scenario {
+        name: "repair of packs and a lost segment",
+        before: |world| {
+            world.parity = 25;
+            with_first(world)?;
+            spoil_packs(world);
+            world.hurt = true;
+            let segment = world.machine.paths();
+            let segment = segment.iter().find(|path| path.starts_with("index/"));
+            world.machine.spoil(segment.unwrap(), u64::MAX);
+            Ok(())
+        },
+        act: World::repair,
+    },
 ];
 
 /// Runs what was done before.
@@ -89,6 +114,18 @@ pub fn prepared(scenario: &Scenario, lie: Lie) -> World {
     let mut world = World::new(lie);
     (scenario.before)(&mut world).unwrap();
     world
+}
+
+/// Damages a sector of each pack, the header of one.
+fn spoil_packs(world: &mut World) {
+    world.spoilt = true;
+    let paths = world.machine.paths();
+    let packs = paths.iter().filter(|path| path.starts_with("packs/"));
+    for (number, path) in (0u64..).zip(packs) {
+        world
+            .machine
+            .spoil(path, [5000, 10][usize::from(number == 1)]);
+    }
 }
 
 fn disk(seed: u64) -> Vec<u8> {

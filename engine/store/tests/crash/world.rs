@@ -7,7 +7,7 @@ use cairn_base::{Clock, ReadAt, Result, Silent, Time};
 use cairn_store::catalog::all_points;
 use cairn_store::{
     BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
-    Store, StoredDisk, Tree, backup, layout, verify,
+    Store, StoredDisk, Tree, backup, layout, repair, verify,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -43,6 +43,10 @@ pub struct World {
     pub made: bool,
     /// Whether something of the store was lost, so that only the next writer mends it.
     pub hurt: bool,
+    /// Whether packs are damaged, within their parity, so that only a repair mends it.
+    pub spoilt: bool,
+    /// Parity of the store's packs, in percent.
+    pub parity: u32,
     /// What a point of this machine and number may hold: something was backed up as it, whether or not that ended well.
     may: HashMap<(String, u64), Vec<Arc<Vec<u8>>>>,
     /// Points that were reported complete.
@@ -65,6 +69,8 @@ impl World {
             machine: Machine::with(Default::default(), lie),
             made: false,
             hurt: false,
+            spoilt: false,
+            parity: 0,
             may: HashMap::new(),
             reported: Vec::new(),
         }
@@ -85,9 +91,14 @@ impl World {
             average: 8192,
             max: 32768,
         };
-        Store::create(Arc::new(self.machine.clone()), cut, &Ticking)?;
+        Store::create_with(Arc::new(self.machine.clone()), cut, self.parity, &Ticking)?;
         self.made = true;
         Ok(())
+    }
+
+    /// Repairs the store in a process of its own.
+    pub fn repair(&mut self) -> Result<()> {
+        repair(&self.store()?, &Silent).map(|_| ())
     }
 
     /// The store, as a new process opens it.
@@ -169,9 +180,13 @@ impl World {
             // Never reported, but it can be opened: what is missing is mended by the first writer.
             (self.made, self.hurt) = (true, true);
         }
+        if self.spoilt && self.hurt {
+            // A segment is gone: until it was made anew points cannot be read.
+            self.repair().map_err(|e| format!("repairing: {e}"))?;
+        }
         let store = self.store().map_err(|e| format!("opening: {e}"))?;
         self.check_points(&store)?;
-        if !self.hurt {
+        if !self.hurt && !self.spoilt {
             check_clean(&store)?;
         }
         for last in [false, true] {
@@ -185,6 +200,9 @@ impl World {
                     point.record.warnings
                 ));
             }
+        }
+        if self.spoilt {
+            self.repair().map_err(|e| format!("repairing: {e}"))?;
         }
         let store = self.store().map_err(|e| format!("opening again: {e}"))?;
         self.check_points(&store)?;

@@ -49,7 +49,7 @@ fn packs_that_were_renamed_but_never_listed_are_swept() {
     let pack = PackWriter::create(
         &*folder,
         &session.scratch(),
-        kit.store.header().store,
+        kit.store.header(),
         PackKind::Data,
     )
     .unwrap();

@@ -123,6 +123,16 @@ impl Kit {
         Kit { temp, store, clock }
     }
 
+    /// A store whose packs have so much parity, in percent.
+    pub fn with_parity(percent: u32) -> Kit {
+        let temp = tempfile::tempdir().unwrap();
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(temp.path()));
+        let clock = TestClock::at(1_800_000_000);
+        let made = Store::create_with(folder, CutParameters::default(), percent, &clock);
+        let store = Arc::new(made.unwrap());
+        Kit { temp, store, clock }
+    }
+
     pub fn path(&self) -> &Path {
         self.temp.path()
     }

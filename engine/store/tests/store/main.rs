@@ -27,11 +27,15 @@ mod kit;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
+mod parity;
+#[cfg(test)]
 mod presence;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod proofs;
+#[cfg(test)]
+mod repair;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]

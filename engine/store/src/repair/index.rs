@@ -1,0 +1,170 @@
+//! The index made anew from the packs: where segments are lost or damaged, and where they do not know a pack.
+
+use crate::contents::places;
+use crate::index::check::check_segment;
+use crate::index::packs::PackRows;
+use crate::index::{Entry, PackRow, Segment};
+use crate::layout::{self, PACKS};
+use crate::pack::PackReader;
+use crate::publish::{publish_lists, publish_segment};
+use crate::repair::{RepairReport, Repaired};
+use crate::session::{Session, publish_lock};
+use crate::store::Store;
+use cairn_base::{Error, Kind, Monitor, PackId, Result, SegmentId};
+use std::collections::HashSet;
+
+/// Entries that are published together: as many as a backup does.
+const ENTRIES: usize = 524_288;
+
+/// Indexes every pack that no whole segment names, then takes the segments off the list that are lost or damaged, unless a pack could
+/// not be read.
+///
+/// # Errors
+/// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports.
+pub fn rebuild(
+    store: &Store,
+    session: &Session,
+    monitor: &dyn Monitor,
+    report: &mut RepairReport,
+) -> Result<()> {
+    let there = {
+        // Between publications: whatever is there is named by the state read afterwards, or by none.
+        let _lock = publish_lock(&**store.folder())?;
+        packs_there(store)?
+    };
+    store.refresh()?;
+    let index = store.index();
+    let mut bad: HashSet<SegmentId> = HashSet::new();
+    let mut named = store.state().unanswered_packs();
+    for segment in index.segments() {
+        let damage = check_segment(segment, true, &|| monitor.stop_requested());
+        if monitor.stop_requested() {
+            return Err(Error::interrupted());
+        }
+        if damage.describe().is_empty() {
+            named.extend(PackRows::new(segment).flatten().map(|row| row.id));
+        } else {
+            bad.insert(segment.id());
+        }
+    }
+    let open: HashSet<SegmentId> = index.segments().iter().map(|s| s.id()).collect();
+    let listed = store.state().segments;
+    for id in listed.iter().map(|row| row.segment()) {
+        if open.contains(&id) {
+            continue;
+        }
+        match Segment::open(&**store.folder(), store.header().store, id) {
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                bad.insert(id);
+            }
+            // Another program's version, or it cannot be opened just now: that is no loss.
+            Err(error) => report.left.push(error.to_string()),
+            Ok(_) => {}
+        }
+    }
+    let strangers: Vec<PackId> = there.into_iter().filter(|id| !named.contains(id)).collect();
+    let all = reindex(store, session, &strangers, monitor, report)?;
+    if bad.is_empty() {
+        return Ok(());
+    }
+    if !all {
+        report.left.push(format!(
+            "{} segments of the index are lost, and not every pack could be read to make them anew",
+            bad.len()
+        ));
+        return Ok(());
+    }
+    publish_lists(store, &bad, &[])?;
+    report.repaired.push(Repaired {
+        pack: None,
+        new_pack: None,
+        what: format!(
+            "{} lost or damaged segments of the index were made anew from the packs",
+            bad.len()
+        ),
+    });
+    Ok(())
+}
+
+/// The packs whose files are there.
+fn packs_there(store: &Store) -> Result<Vec<PackId>> {
+    let folder = &**store.folder();
+    let mut found = Vec::new();
+    let ours = |home: &String| home.len() == 2 && home.bytes().all(|b| b.is_ascii_hexdigit());
+    for home in folder.list(PACKS)?.into_iter().filter(ours) {
+        let names = folder.list(&format!("{PACKS}/{home}"))?;
+        let ids = names.iter().filter_map(|name| PackId::parse(name).ok());
+        found.extend(ids.filter(|id| layout::pack_folder(*id) == format!("{PACKS}/{home}")));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Publishes segments that say where everything in these packs lies. Answers whether all of them could be read.
+///
+/// # Errors
+/// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports.
+pub fn reindex(
+    store: &Store,
+    session: &Session,
+    packs: &[PackId],
+    monitor: &dyn Monitor,
+    report: &mut RepairReport,
+) -> Result<bool> {
+    let mut all = true;
+    let mut rows: Vec<PackRow> = Vec::new();
+    let mut entries = Vec::new();
+    for id in packs {
+        if monitor.stop_requested() {
+            return Err(Error::interrupted());
+        }
+        match contents(store, *id, rows.len(), &mut entries) {
+            Ok(row) => {
+                rows.push(row);
+                report.repaired.push(Repaired {
+                    pack: Some(*id),
+                    new_pack: None,
+                    what: format!(
+                        "the index knows the pack {} again",
+                        store.folder().describe(&layout::pack(*id))
+                    ),
+                });
+            }
+            Err(error) => {
+                all = false;
+                report
+                    .left
+                    .push(format!("a pack that the index does not know: {error}"));
+            }
+        }
+        if entries.len() >= ENTRIES {
+            publish_segment(store, session, &rows, std::mem::take(&mut entries))?;
+            rows.clear();
+        }
+    }
+    if !rows.is_empty() {
+        publish_segment(store, session, &rows, entries)?;
+    }
+    Ok(all)
+}
+
+/// What the pack's own table says, with the help of parity where it is needed; it becomes pack `number` of a segment.
+fn contents(store: &Store, id: PackId, number: usize, entries: &mut Vec<Entry>) -> Result<PackRow> {
+    let (folder, of) = (&**store.folder(), store.header().store);
+    let pack = match PackReader::open_headless(folder, of, id) {
+        Ok(pack) => pack,
+        Err(error) => PackReader::open_healed(folder, of, id)
+            .map(|(pack, _)| pack)
+            .map_err(|_| error)?,
+    };
+    let number = u32::try_from(number).unwrap_or(u32::MAX);
+    for (frame, chunks) in pack.frames() {
+        let places = places(id, frame.offset, frame, chunks);
+        entries.extend(places.map(|(id, place)| Entry::new(id.prefix(), number, &place)));
+    }
+    Ok(PackRow {
+        id,
+        length: pack.footer().length,
+        kind: pack.footer().kind,
+    })
+}
