@@ -95,6 +95,7 @@ pub fn whole(data: &[u8]) -> bool {
         toc_checksum: checksum(&encoded),
         parity_offset,
         parity_length: 0,
+        percent: 0,
         length: parity_offset + FOOTER_LEN as u64,
     };
     bytes.extend(footer.encode());
