@@ -104,7 +104,7 @@ impl Operation {
                 );
             }
             _ => {
-                let found = stats(&store()).unwrap();
+                let found = stats(&store(), &cairn_base::SystemClock).unwrap();
                 assert!(found.points >= known.len() as u64);
             }
         }
