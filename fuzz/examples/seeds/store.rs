@@ -87,6 +87,7 @@ fn records(seeds: &Seeds) {
             created: 1_800_000_000,
             cut,
             id_key: [2; 32],
+            parity: 3,
         };
         seeds.put("header", name, &payload(&header));
         seeds.put(
@@ -201,6 +202,7 @@ fn packs(seeds: &Seeds) {
         toc_checksum: [3; 16],
         parity_offset: 164,
         parity_length: 50,
+        percent: 3,
         length: 164 + 50 + 128,
     };
     seeds.put(
