@@ -6,6 +6,7 @@
 //! - `changed`: backups that read no more than what changed
 //! - `crash`: killed, interrupted, and two at once
 //! - `damage`: what is broken is named, with its exit code
+//! - `full`: disks that are full
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
 //! - `points`: init, backup, points, stats, verify as documents
@@ -18,6 +19,7 @@ mod browse;
 mod changed;
 mod crash;
 mod damage;
+mod full;
 mod images;
 mod mount;
 mod points;

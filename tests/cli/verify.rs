@@ -9,7 +9,7 @@ const MIB: u64 = 1 << 20;
 
 /// A store of several machines, so of several packs.
 fn filled() -> Bench {
-    let bench = Bench::new();
+    let bench = Bench::without_parity();
     for number in 0..4u64 {
         let name = format!("{number}.raw");
         bench.noise(&name, 70 + number, MIB);

@@ -7,9 +7,14 @@ use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How often a partial file that goes while it is opened is looked for again.
 const ATTEMPTS: usize = 8;
+
+/// How often a lock is tried, and how long is waited in between.
+const PATIENCE: usize = 25;
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// What is done with what an earlier restore has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +82,7 @@ impl Partial {
             },
             Err(e) => return Err(failed(e)),
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(busy(path)),
             // Some file systems know no locks. A file that we made is ours all the same.
@@ -178,6 +183,17 @@ pub(super) fn take_over(target: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::AlreadyExists || e.kind() == ErrorKind::NotFound => Ok(()),
         other => other.map_err(|e| Error::io("cannot rename the restore's target", target, e)),
     }
+}
+
+/// Locks the file. A process that was forked while a restore had it open holds the lock for a moment longer, until it has become another program.
+fn lock(file: &File) -> rustix::io::Result<()> {
+    for _ in 0..PATIENCE {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(MOMENT),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 fn busy(path: &Path) -> Error {

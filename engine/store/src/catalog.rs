@@ -133,6 +133,57 @@ pub fn machines(store: &Store) -> Result<(Vec<String>, Vec<Error>)> {
     Ok((names, errors))
 }
 
+/// What is missing among the points, in sentences: each machine's points are numbered from 1 without a gap, and this version forgets none.
+/// That the newest ones are missing cannot be told.
+///
+/// # Errors
+/// As the folder reports.
+pub fn gone(store: &Store) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    for path in machine_folders(&**store.folder())? {
+        let found = listing::list(store, &path)?;
+        let shown = store.folder().describe(&path);
+        let gaps = found.gaps();
+        let points: u64 = gaps.iter().map(|(first, last)| last - first + 1).sum();
+        if let Some((first, _)) = gaps.first() {
+            gone.push(format!(
+                "{points} recovery points in {shown} are gone, the first of them number {first}, and nothing says that they were forgotten"
+            ));
+        }
+        let named = machine::read_name(&**store.folder(), &path).is_ok();
+        if named && found.points.is_empty() && found.damaged.is_empty() {
+            gone.push(format!("all recovery points in {shown} are gone"));
+        }
+    }
+    Ok(gone)
+}
+
+/// Writes the names of machines that are lost and that a point tells, and answers these; a machine that is backed up just now is left to that backup.
+///
+/// # Errors
+/// As the folder reports.
+pub fn mend_names(store: &Store) -> Result<Vec<String>> {
+    let folder = &**store.folder();
+    let mut mended = Vec::new();
+    for path in machine_folders(folder)? {
+        if machine::read_name(folder, &path).is_ok() {
+            continue;
+        }
+        let Ok(Some(name)) = spelled(store, &path) else {
+            continue;
+        };
+        match lock_machine(store, &name) {
+            Ok(_lock) => machine::keep_name(folder, &path, &name),
+            Err(error) if error.kind() == Kind::Busy => continue,
+            Err(error) => return Err(error),
+        }
+        if machine::read_name(folder, &path).is_ok() {
+            mended.push(name);
+        }
+    }
+    Ok(mended)
+}
+
 /// A machine's name as it is spelled; none if there is no point of the machine that can be read.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ mod plan;
 mod state;
 mod suspects;
 
+use crate::catalog::{all_points, gone, mend_names};
 use crate::compact::sweep::sweep_replaced;
 use crate::publish::merge_lock;
 use crate::session::{Session, SessionKind};
@@ -63,5 +64,16 @@ pub fn repair(store: &Arc<Store>, monitor: &dyn Monitor) -> Result<RepairReport>
     index::rebuild(store, &session, monitor, &mut report)?;
     packs::mend_all(store, &session, monitor, &mut report)?;
     sweep_replaced(store)?;
+    for name in mend_names(store)? {
+        report.repaired.push(Repaired {
+            pack: None,
+            new_pack: None,
+            what: format!("the name of the machine `{name}` was written anew"),
+        });
+    }
+    // Points are not made from anything else.
+    let damaged = all_points(store)?.damaged;
+    report.left.extend(damaged.iter().map(ToString::to_string));
+    report.left.extend(gone(store)?);
     Ok(report)
 }

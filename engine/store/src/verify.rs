@@ -12,7 +12,7 @@ pub mod packs;
 pub mod points;
 pub mod tags;
 
-use crate::catalog::all_points;
+use crate::catalog::{all_points, gone};
 use crate::damage::{DamageList, NOWHERE};
 use crate::index::block::BLOCK_LEN;
 use crate::index::check::check_segment;
@@ -132,6 +132,7 @@ pub fn verify_with(
     report
         .problems
         .extend(listing.damaged.iter().map(ToString::to_string));
+    report.problems.extend(gone(store)?);
     let pace = Pace::new(options.limit, clock);
     check_index(store, options, &pace, monitor, &mut report)
         .map_err(|error| resumable(error, &report, monitor))?;

@@ -423,3 +423,34 @@ fn a_damaged_point_does_not_hide_the_others() {
     assert_eq!(third.record.sequence, 3);
     assert!(!third.record.warnings.is_empty());
 }
+
+#[test]
+fn a_point_that_is_gone_is_missed() {
+    let kit = Kit::new();
+    let points: Vec<_> = (0..4)
+        .map(|seed| kit.backup("m", TestDisk::new(noise(50_000, seed))))
+        .collect();
+    let folder = kit.path().join(cairn_store::layout::machine_folder("m"));
+    let file = |number: usize| folder.join(points[number].file().name());
+    for gone in [0, 1, 2] {
+        let bytes = std::fs::read(file(gone)).unwrap();
+        std::fs::remove_file(file(gone)).unwrap();
+        let report = verify(&kit.reopen(), true, &Silent).unwrap();
+        let said = format!("the first of them number {}", gone + 1);
+        assert!(
+            report.problems.iter().any(|p| p.contains(&said)),
+            "{report:?}"
+        );
+        std::fs::write(file(gone), bytes).unwrap();
+        assert!(verify(&kit.reopen(), true, &Silent).unwrap().is_clean());
+    }
+    (0..4).for_each(|number| std::fs::remove_file(file(number)).unwrap());
+    let report = verify(&kit.reopen(), true, &Silent).unwrap();
+    assert!(
+        report
+            .problems
+            .iter()
+            .any(|p| p.contains("all recovery points")),
+        "{report:?}"
+    );
+}

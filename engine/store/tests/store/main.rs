@@ -25,6 +25,8 @@ mod index;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod parity;
