@@ -92,6 +92,7 @@ fn record(machine: u64, sequence: u64) -> PointRecord {
     PointRecord {
         machine: name(machine),
         sequence,
+        previous: 0,
         seconds: FIRST + i64::try_from(sequence).unwrap() * HOUR,
         import: false,
         base: Some(root),

@@ -19,6 +19,7 @@ use crate::session::publish_lock;
 use crate::store::Store;
 use cairn_base::folder::{Lock, join, optional, publish_bytes};
 use cairn_base::{Error, Folder, Kind, LockMode, Result};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// Records read at a time: enough to keep processors busy, few enough for any number of points to take little memory.
@@ -133,21 +134,27 @@ pub fn machines(store: &Store) -> Result<(Vec<String>, Vec<Error>)> {
     Ok((names, errors))
 }
 
-/// What is missing among the points, in sentences: each machine's points are numbered from 1 without a gap, and this version forgets none.
-/// That the newest ones are missing cannot be told.
+/// What is missing among the points, in sentences: each point says which one was there before it, and this version forgets none.
+/// That the newest ones are missing cannot be told, nor what only another one that is missing says.
 ///
 /// # Errors
 /// As the folder reports.
-pub fn gone(store: &Store) -> Result<Vec<String>> {
+pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
     let mut gone = Vec::new();
+    let mut told: HashMap<String, BTreeSet<u64>> = HashMap::new();
+    for point in points.iter().filter(|point| point.record.previous > 0) {
+        let path = layout::machine_folder(&point.record.machine);
+        told.entry(path).or_default().insert(point.record.previous);
+    }
     for path in machine_folders(&**store.folder())? {
         let found = listing::list(store, &path)?;
         let shown = store.folder().describe(&path);
-        let gaps = found.gaps();
-        let points: u64 = gaps.iter().map(|(first, last)| last - first + 1).sum();
-        if let Some((first, _)) = gaps.first() {
+        // Those that are there and cannot be read are told as that.
+        let there: HashSet<u64> = found.points.iter().map(|file| file.sequence).collect();
+        let told = told.remove(&path).unwrap_or_default();
+        for number in told.into_iter().filter(|number| !there.contains(number)) {
             gone.push(format!(
-                "{points} recovery points in {shown} are gone, the first of them number {first}, and nothing says that they were forgotten"
+                "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten"
             ));
         }
         let named = machine::read_name(&**store.folder(), &path).is_ok();

@@ -106,6 +106,8 @@ pub struct PointRecord {
     pub machine: String,
     /// Orders the points of a machine; from 1.
     pub sequence: u64,
+    /// The highest number of a point of the machine that was there before; 0 if there was none. What it names and is not there is gone.
+    pub previous: u64,
     /// Seconds since 1970; unique among the machine's points.
     pub seconds: i64,
     /// Whether it was imported: made with a time before the then latest point, and never `latest`.

@@ -72,8 +72,9 @@ pub fn repair(store: &Arc<Store>, monitor: &dyn Monitor) -> Result<RepairReport>
         });
     }
     // Points are not made from anything else.
-    let damaged = all_points(store)?.damaged;
-    report.left.extend(damaged.iter().map(ToString::to_string));
-    report.left.extend(gone(store)?);
+    let listing = all_points(store)?;
+    let damaged = listing.damaged.iter().map(ToString::to_string);
+    report.left.extend(damaged);
+    report.left.extend(gone(store, &listing.points)?);
     Ok(report)
 }

@@ -132,7 +132,7 @@ pub fn verify_with(
     report
         .problems
         .extend(listing.damaged.iter().map(ToString::to_string));
-    report.problems.extend(gone(store)?);
+    report.problems.extend(gone(store, &listing.points)?);
     let pace = Pace::new(options.limit, clock);
     check_index(store, options, &pace, monitor, &mut report)
         .map_err(|error| resumable(error, &report, monitor))?;

@@ -169,6 +169,7 @@ fn point() -> PointRecord {
     PointRecord {
         machine: "a machine".to_string(),
         sequence: 3,
+        previous: 0,
         seconds: 1_800_000_000,
         import: true,
         base: Some([7; 32]),

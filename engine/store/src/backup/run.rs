@@ -115,6 +115,7 @@ pub fn backup(
         moment,
         machine,
         sequence,
+        previous,
         base,
         mut warnings,
     } = look_back(store, &permit, options, disks, clock)?;
@@ -139,6 +140,7 @@ pub fn backup(
     let record = PointRecord {
         machine,
         sequence,
+        previous,
         seconds: moment.time.seconds,
         import: moment.import,
         base: base.map(|point| point.id.0),
@@ -241,6 +243,7 @@ struct Before {
     /// The machine's name as its first point spells it: names are the same whatever their case.
     machine: String,
     sequence: u64,
+    previous: u64,
     base: Option<Point>,
     warnings: Vec<String>,
 }
@@ -286,6 +289,7 @@ fn look_back(
         moment,
         machine,
         sequence: next_sequence(store, &options.machine)?,
+        previous: names.points.last().map_or(0, |point| point.sequence),
         base,
         warnings,
     })

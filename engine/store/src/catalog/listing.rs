@@ -49,22 +49,6 @@ impl PointNames {
     }
 }
 
-impl PointNames {
-    /// Sequence numbers below the highest of which there is no point: the first and last of each gap.
-    pub fn gaps(&self) -> Vec<(u64, u64)> {
-        let mut gaps = Vec::new();
-        let mut next = 1;
-        let there = self.points.iter().map(|point| point.sequence);
-        for sequence in there.chain(self.highest.checked_add(1)) {
-            if sequence > next {
-                gaps.push((next, sequence - 1));
-            }
-            next = next.max(sequence.saturating_add(1));
-        }
-        gaps
-    }
-}
-
 /// The points in a machine's folder; none if it is not there.
 pub(super) fn list(store: &Store, path: &str) -> Result<PointNames> {
     let folder = &**store.folder();

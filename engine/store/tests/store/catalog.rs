@@ -13,6 +13,7 @@ fn publish(kit: &Kit, machine: &str, sequence: u64, seconds: i64, import: bool) 
     let record = PointRecord {
         machine: machine.to_string(),
         sequence,
+        previous: 0,
         seconds,
         import,
         base: None,

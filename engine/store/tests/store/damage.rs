@@ -436,7 +436,7 @@ fn a_point_that_is_gone_is_missed() {
         let bytes = std::fs::read(file(gone)).unwrap();
         std::fs::remove_file(file(gone)).unwrap();
         let report = verify(&kit.reopen(), true, &Silent).unwrap();
-        let said = format!("the first of them number {}", gone + 1);
+        let said = format!("point number {} in", gone + 1);
         assert!(
             report.problems.iter().any(|p| p.contains(&said)),
             "{report:?}"
