@@ -170,6 +170,11 @@ impl DamageList {
         self.places.is_empty() && self.packs.is_empty() && !self.more
     }
 
+    /// Says that there is more damage than is listed.
+    pub fn note_more(&mut self) {
+        self.more = true;
+    }
+
     /// Whether there is more damage than is listed: then nothing that is not looked at can be relied on.
     pub fn has_more(&self) -> bool {
         self.more

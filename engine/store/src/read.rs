@@ -215,7 +215,8 @@ impl ChunkReader {
         // What we know may be outdated: a merge of packs may have moved it. Another thread may have read the newer state
         // already, and meanwhile there may be a still newer one.
         for _ in 0..ATTEMPTS {
-            if read.is_ok() || !self.store.refresh_since(generation)? {
+            // If the state cannot be read just now, there is nothing newer to go by, and parity may help all the same.
+            if read.is_ok() || !self.store.refresh_since(generation).unwrap_or(false) {
                 break;
             }
             generation = self.store.generation();

@@ -148,9 +148,7 @@ pub fn verify_with(
         monitor,
         &mut report,
     )?;
-    if !options.is_full() {
-        read.bad.add_known(&before, &read.packs);
-    }
+    read.bad.add_known(&before, &read.packs);
     let walked = if read.interrupted {
         Err(Error::interrupted())
     } else {
@@ -198,9 +196,11 @@ fn read_packs(
     monitor: &dyn Monitor,
     report: &mut VerifyReport,
 ) -> Result<Readings> {
-    let rows = store.live_packs();
+    let mut rows = store.live_packs();
     report.packs = to_u64(rows.len());
     report.pack_bytes = rows.iter().map(|row| row.length).sum();
+    // What is not there takes nobody's turn.
+    rows.retain(|row| !missing.contains(&row.id));
     if options.depth == Depth::Quick {
         return Ok(Readings::default());
     }
@@ -266,7 +266,9 @@ impl Known<'_> {
         read: &Readings,
         report: &VerifyReport,
     ) -> Result<()> {
-        if !self.full && (self.unreadable || read.packs.is_empty() && missing.is_empty()) {
+        let nowhere = report.damaged.iter().any(|damage| damage.pack.is_none());
+        let nothing_new = read.packs.is_empty() && missing.is_empty() && !nowhere;
+        if !self.full && (self.unreadable || nothing_new) {
             return store.keep_damage();
         }
         let mut found = read.bad.list();
@@ -278,13 +280,18 @@ impl Known<'_> {
                 found.add((chunk.prefix(), NOWHERE));
             }
         }
-        if !self.full {
-            // What lies in packs that were read was found again, or is good now.
-            let mut others = self.before.clone();
-            let is_other = |pack: &PackId| !read.packs.contains(pack);
-            others.retain(|(_, pack)| is_other(pack), is_other);
-            found.merge(&others);
+        if report.damaged.len() >= points::MAX_LISTED {
+            found.note_more();
         }
+        // What lies in packs that were read was found again, or is good now. After all were read, what lies in packs that are not
+        // there any more, or nowhere, was found again too; one that could not be read for the moment keeps what was known of it.
+        let live = store.live_packs();
+        let live: HashSet<PackId> = live.iter().map(|row| row.id).collect();
+        let is_other =
+            |pack: &PackId| !read.packs.contains(pack) && (!self.full || live.contains(pack));
+        let mut others = self.before.clone();
+        others.retain(|(_, pack)| is_other(pack), is_other);
+        found.merge(&others);
         store.replace_damage(found, self.before)
     }
 }

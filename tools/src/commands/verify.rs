@@ -94,7 +94,13 @@ pub fn run(args: &Args) -> Answer {
         store = open_store(&args.store)?;
         report = store.verify(&options, &progress)?;
     }
-    let hit = store.affected(&report, &progress)?;
+    // What was found is told whatever becomes of the search for names.
+    let hit = store
+        .affected(&report, &progress)
+        .unwrap_or_else(|error| AffectedReport {
+            problems: vec![format!("which files are hit is not known: {error}")],
+            ..AffectedReport::default()
+        });
     report.problems.extend(hit.problems.iter().cloned());
     if args.json {
         let damaged = report.damaged.iter().enumerate();
@@ -125,9 +131,10 @@ pub fn run(args: &Args) -> Answer {
         for left in &repair.left {
             output::line(&format!("not repaired: {left}"))?;
         }
-        tell(&report, &hit, &store.points(None)?, &options)?;
+        let points = store.points(None).unwrap_or_default();
+        tell(&report, &hit, &points, &options)?;
     }
-    Ok(if report.is_clean() {
+    Ok(if report.is_clean() && repair.left.is_empty() {
         Exit::Done
     } else {
         Exit::Damage

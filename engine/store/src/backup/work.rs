@@ -206,7 +206,8 @@ impl Run<'_> {
             }
             if others.write_too(self.session) {
                 sink.share()?;
-                self.store.refresh()?;
+                // What others have is worth knowing, and no more than that.
+                let _next_time = self.store.refresh();
             }
             let (number, outcome) = match receive.recv_timeout(GLANCE) {
                 Ok(answer) => answer,

@@ -53,7 +53,10 @@ impl ChunkReader {
                 continue;
             };
             if let Ok(bytes) = self.read_place(&*pack, kind, wanted.id, &place) {
-                store.note_healed(place.pack, pack.sectors());
+                // None: it was a failure that has passed.
+                if pack.sectors() > 0 {
+                    store.note_healed(place.pack, pack.sectors());
+                }
                 return Some(bytes);
             }
         }

@@ -6,8 +6,14 @@ use crate::read::ChunkReader;
 use crate::repair::plan::Want;
 use cairn_base::{ChunkId, PackId};
 
-/// Whether another pack than `pack` gives the chunk's bytes, read and authenticated now.
-pub fn lies_elsewhere(reader: &ChunkReader, kind: PackKind, want: &Want, pack: PackId) -> bool {
+/// Whether another pack than `pack` and those that are `going` gives the chunk's bytes, read and authenticated now.
+pub fn lies_elsewhere(
+    reader: &ChunkReader,
+    kind: PackKind,
+    want: &Want,
+    pack: PackId,
+    going: &[PackId],
+) -> bool {
     let mut id = ChunkId::NULL;
     for (to, from) in id.0.iter_mut().zip(&want.prefix) {
         *to = *from;
@@ -17,7 +23,8 @@ pub fn lies_elsewhere(reader: &ChunkReader, kind: PackKind, want: &Want, pack: P
     let places = store.index().places(&id).unwrap_or_default();
     let mut others = places
         .iter()
-        .filter(|place| place.pack != pack && place.length == want.length);
+        .filter(|place| place.pack != pack && !going.contains(&place.pack))
+        .filter(|place| place.length == want.length);
     others.any(|place| {
         let mut plain = Vec::new();
         let end = place.at.saturating_add(place.length);

@@ -76,7 +76,7 @@ impl<'a> Mender<'a> {
     }
 
     /// Writes the good chunks that `keep` wants into a new pack, reads that back and checks it. `None` if there are none.
-    /// The entries are those of pack `number` of a segment.
+    /// The entries are those of pack `number` of a segment. What is not good now, whatever it was when the pack was surveyed, is added to `lost`.
     ///
     /// # Errors
     /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request, [`Kind::Damaged`](cairn_base::Kind::Damaged) if the new pack does not check; as the folder reports.
@@ -85,13 +85,16 @@ impl<'a> Mender<'a> {
         patient: &Patient,
         keep: &dyn Fn(&Want) -> bool,
         number: u32,
+        lost: &mut Vec<Want>,
     ) -> Result<Option<(SealedPack, Vec<Entry>)>> {
         let folder = &**self.store.folder();
         let header = self.store.header();
         let mut writer = None;
         let mut entries = Vec::new();
         for frame in &patient.frames {
-            for built in self.frame(patient, frame, keep)?.0 {
+            let (good, bad) = self.frame(patient, frame, keep)?;
+            lost.extend(bad);
+            for built in good {
                 if writer.is_none() {
                     let scratch = self.session.scratch();
                     writer = Some(PackWriter::create(folder, &scratch, header, patient.kind)?);

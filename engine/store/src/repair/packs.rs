@@ -169,10 +169,23 @@ impl Case<'_> {
         };
         let (mut lost, good) = mender.survey(&patient)?;
         let bad = lost.len();
-        lost.retain(|want| !lies_elsewhere(reader, row.kind, want, row.id));
+        let not_here: HashSet<[u8; 16]> = lost.iter().map(|want| want.prefix).collect();
+        // Packs that go with this batch are nowhere else.
+        let going = batch.replaced.clone();
+        let elsewhere = |want: &Want| lies_elsewhere(reader, row.kind, want, row.id, &going);
+        lost.retain(|want| !elsewhere(want));
         let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
         if lost.is_empty() && all_is_known {
-            let written = mender.write(&patient, &|_| true, number)?;
+            let mut lost_now = Vec::new();
+            let written = mender.write(&patient, &|_| true, number, &mut lost_now)?;
+            // A disk that is dying may not give again what it gave a moment ago.
+            if lost_now.iter().any(|want| !not_here.contains(&want.prefix)) {
+                report.left.push(format!(
+                    "the pack {} could not be read a second time: it is left as it is",
+                    self.path()
+                ));
+                return Ok(());
+            }
             let sectors = patient.healed.as_ref().map_or(0, |healed| healed.sectors());
             let new_pack = written.as_ref().map(|(pack, _)| pack.id);
             batch.repaired.push(Repaired {
@@ -185,22 +198,34 @@ impl Case<'_> {
             return Ok(());
         }
         report.left.push(self.complain(&lost, good));
-        // Look-ups do not answer a pack that was cut short: what is left of it needs a new place.
         if self.fault == Fault::Cut {
-            let keep = |want: &Want| !lies_elsewhere(reader, row.kind, want, row.id);
-            let written = mender.write(&patient, &keep, number)?;
-            if let Some((pack, _)) = &written {
-                batch.repaired.push(Repaired {
-                    pack: Some(row.id),
-                    new_pack: Some(pack.id),
-                    what: format!(
-                        "what is left of the pack {} was copied; the rest of it is lost",
-                        self.path()
-                    ),
-                });
-            }
-            batch.add(written);
+            let keep = |want: &Want| !elsewhere(want);
+            self.salvage(&patient, &keep, mender, batch)?;
         }
+        Ok(())
+    }
+
+    /// Look-ups do not answer a pack that was cut short: what is left of it needs a new place.
+    fn salvage(
+        &self,
+        patient: &Patient,
+        keep: &dyn Fn(&Want) -> bool,
+        mender: &mut Mender<'_>,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
+        let written = mender.write(patient, keep, number, &mut Vec::new())?;
+        if let Some((pack, _)) = &written {
+            batch.repaired.push(Repaired {
+                pack: Some(self.row.id),
+                new_pack: Some(pack.id),
+                what: format!(
+                    "what is left of the pack {} was copied; the rest of it is lost",
+                    self.path()
+                ),
+            });
+        }
+        batch.add(written);
         Ok(())
     }
 
@@ -245,6 +270,96 @@ impl Batch {
         if let Some((pack, entries)) = written {
             self.packs.push(pack);
             self.entries.extend(entries);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::{BackupOptions, DiskInput, backup};
+    use crate::cut::CutParameters;
+    use crate::point::ImageFacts;
+    use crate::session::SessionKind;
+    use cairn_base::{Error, Folder, Kind, LocalFolder, ReadAt, Silent, SystemClock};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A disk that dies after so many reads.
+    struct Dying(Arc<dyn ReadAt>, AtomicUsize);
+
+    impl ReadAt for Dying {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+            let left = self.1.load(Ordering::Relaxed);
+            if left == 0 {
+                return Err(Error::new(Kind::Io, "the disk is dead"));
+            }
+            self.1.store(left - 1, Ordering::Relaxed);
+            self.0.read_exact_at(offset, buffer)
+        }
+    }
+
+    #[test]
+    fn a_pack_that_cannot_be_read_a_second_time_is_not_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(temp.path()));
+        let cut = CutParameters::default();
+        let store = Arc::new(Store::create(folder.clone(), cut, &SystemClock).unwrap());
+        let mut bytes = vec![0; 3 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        let disk = DiskInput {
+            name: "disk0".to_string(),
+            source: Arc::new(bytes),
+            facts: ImageFacts::default(),
+            changed: None,
+            changes: None,
+        };
+        backup(
+            &store,
+            &[disk],
+            &BackupOptions::new("m"),
+            &Silent,
+            &SystemClock,
+        )
+        .unwrap();
+        let row = store
+            .live_packs()
+            .into_iter()
+            .max_by_key(|row| row.length)
+            .unwrap();
+        let session = Session::begin(folder, SessionKind::Write, &[]).unwrap();
+        let known = plan::known(&store, &HashSet::new());
+        let frames = Opened::new(&store, &row).table.unwrap().toc().frames.len();
+        assert!(frames > 8);
+        // Dead from the start, in the middle of the second reading, and not at all.
+        for (reads, replaced) in [
+            (frames, false),
+            (frames + frames / 2, false),
+            (2 * frames, true),
+        ] {
+            let mut opened = Opened::new(&store, &row);
+            let file = opened.raw.take().unwrap();
+            opened.raw = Some(Arc::new(Dying(file, AtomicUsize::new(reads))));
+            opened.healed = None;
+            let mut mender = Mender::new(&store, &session, &Silent).unwrap();
+            let reader = ChunkReader::new(store.clone(), 0);
+            let (mut batch, mut report) = (Batch::default(), RepairReport::default());
+            let fault = Fault::Damaged;
+            let case = Case {
+                store: &store,
+                row,
+                fault,
+                known: &known,
+            };
+            case.mend(opened, &mut mender, &reader, &mut batch, &mut report)
+                .unwrap();
+            assert_eq!(batch.replaced.contains(&row.id), replaced, "{reads}");
+            assert_eq!(
+                (batch.packs.len(), report.left.len()),
+                if replaced { (1, 0) } else { (0, 1) }
+            );
         }
     }
 }

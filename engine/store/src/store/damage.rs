@@ -183,6 +183,7 @@ impl Store {
         // What others have found since.
         let others = DamageList::read(folder)?;
         // Nothing of the index is asked for while the list is locked: others hold the one and wait for the other.
+        let is_fresh = self.refresh().is_ok();
         let (index, unanswered) = self.named_packs();
         let (mut list, version) = {
             let inner = self.knowledge.inner.read();
@@ -199,7 +200,9 @@ impl Store {
         let needed = |(prefix, pack): &BadPlace| {
             live.contains(pack) || !has_good_place(&index, &all, prefix)
         };
-        list.retain(needed, |pack| live.contains(pack));
+        if is_fresh {
+            list.retain(needed, |pack| live.contains(pack));
+        }
         list.write(folder)?;
         let mut inner = self.knowledge.inner.write();
         if inner.version == version {

@@ -3,7 +3,7 @@
 use crate::index::{IndexSet, PackRow, Segment, packs};
 use crate::layout;
 use crate::store::Store;
-use cairn_base::{Folder, FolderStamp, Kind, PackId, Result};
+use cairn_base::{Folder, FolderStamp, PackId, Result};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ impl Store {
         id.fill(number);
         match self.folder.stamp(&layout::pack_folder(PackId(id))) {
             Ok(stamp) => Ok(stamp.map(|stamp| Whole { stamp, tally })),
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) if !error.is_momentary() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -173,7 +173,8 @@ fn tally(rows: &[PackRow]) -> Vec<Tally> {
 fn look_at(folder: &dyn Folder, rows: &[PackRow]) -> Result<HashSet<PackId>> {
     let is_missing = |row: &PackRow| match folder.size(&layout::pack(row.id)) {
         Ok(length) => Ok(length != row.length),
-        Err(error) if error.kind() == Kind::NotFound => Ok(true),
+        // One that the disk does not give is as good as gone.
+        Err(error) if !error.is_momentary() => Ok(true),
         Err(error) => Err(error),
     };
     let look = |part: &[PackRow]| {

@@ -51,8 +51,13 @@ pub fn choose(
             up_to(&mut due, u64::try_from(wanted).unwrap_or(u64::MAX));
         }
         Pick::Slice(parts) => {
-            due.sort_by_key(|row| (proven(row), row.id));
-            up_to(&mut due, bytes(rows).div_ceil(u64::from(parts.get())));
+            // Packs that are known to be bad are read too, each time, and take no other one's turn.
+            let (bad, mut good): (Vec<PackRow>, Vec<PackRow>) =
+                due.into_iter().partition(|row| suspects.contains(&row.id));
+            good.sort_by_key(|row| (proven(row), row.id));
+            up_to(&mut good, bytes(rows).div_ceil(u64::from(parts.get())));
+            due = good;
+            due.extend(bad);
         }
     }
     Ok(Chosen {

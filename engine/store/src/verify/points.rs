@@ -92,7 +92,7 @@ struct Lost {
 
 /// Whether an error means that bytes are lost, rather than that the work cannot be done.
 fn is_loss(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Damaged | Kind::Io)
+    matches!(error.kind(), Kind::Damaged | Kind::Io) && !error.is_momentary()
 }
 
 /// Damage by region.
@@ -122,7 +122,7 @@ fn note(
 }
 
 /// Damages listed one by one; of more only the number is told.
-const MAX_LISTED: usize = 100_000;
+pub const MAX_LISTED: usize = 100_000;
 
 struct Walk<'a> {
     store: &'a Arc<Store>,
