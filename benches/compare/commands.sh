@@ -38,7 +38,7 @@ for round in $(seq "$ROUNDS"); do
   rm -f "$WORK/used.zst"
   rm -rf "$WORK/store"; sync
   cached "$DISK"
-  measured init /dev/null "$CAIRN" init "$WORK/store"
+  measured init /dev/null "$CAIRN" init --parity 0 "$WORK/store"
   measured first "$WORK/first.json" "$CAIRN" backup "$WORK/store" --machine vmA "$DISK" --exact --json
 done
 rm -f "$WORK/used"

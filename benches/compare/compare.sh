@@ -91,7 +91,7 @@ command_of() {
   local file=${3:-} name=${4:-}
   TO=/dev/null
   case $1.$2 in
-    cairn*.init) CMD=("$CAIRN" init "$STORE") ;;
+    cairn*.init) CMD=("$CAIRN" init --parity 0 "$STORE") ;;
     cairn.backup | cairn.again) CMD=("$CAIRN" backup "$STORE" --machine "$(basename "${file%%-day*}")" "$file" --exact) ;;
     cairn-auto.backup | cairn-auto.again) CMD=("$CAIRN" backup "$STORE" --machine "$(basename "${file%%-day*}")" "$file" --exact --level auto) ;;
     cairn*.restore) CMD=("$CAIRN" restore "$STORE" vmA@latest --to "$OUT") ;;

@@ -64,7 +64,7 @@ for round in $(seq "$ROUNDS"); do
   for way in "${WAYS[@]}"; do
     log "round $round: ${SAID[$way]}"
     rm -rf "$STORE"
-    "$CAIRN" init "$STORE" > /dev/null
+    "$CAIRN" init --parity 0 "$STORE" > /dev/null
     ready
     sync
     case $way in
