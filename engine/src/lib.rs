@@ -91,8 +91,9 @@ pub use cairn_store::doctor::{
 pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
     BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth,
-    DiskRecord, Level, Pick, Point, PointName, PointRecord, ProofSummary, RepairReport, Repaired,
-    SessionKind, StoreStats, VerifyOptions, VerifyReport, names,
+    DiskRecord, Level, Pick, Point, PointName, PointRecord, ProofSummary, PruneOptions,
+    PruneReport, RepairReport, Repaired, SessionKind, StoreStats, VerifyOptions, VerifyReport,
+    names,
 };
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;

@@ -19,7 +19,7 @@ impl PointView {
         reader: &Arc<ChunkReader>,
         point: &Point,
     ) -> Result<PointView> {
-        let session = Session::begin(store.folder().clone(), SessionKind::Read, &[point.id])?;
+        let session = Session::begin(store.folder().clone(), SessionKind::Read, &[point])?;
         store.refresh()?;
         let mut disks = Vec::new();
         let mut stored = Vec::new();

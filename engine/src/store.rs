@@ -7,8 +7,8 @@ use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
 use cairn_store::{
-    BackupOptions, ChunkReader, CutParameters, Point, PointName, RepairReport, StoreStats,
-    VerifyOptions, VerifyReport,
+    BackupOptions, ChunkReader, CutParameters, Point, PointName, PruneOptions, PruneReport,
+    RepairReport, StoreStats, VerifyOptions, VerifyReport,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -177,6 +177,14 @@ impl Store {
     /// Only if the check itself could not be done; damage is in the report.
     pub fn verify(&self, options: &VerifyOptions, monitor: &dyn Monitor) -> Result<VerifyReport> {
         cairn_store::verify_with(&self.inner, options, monitor, &SystemClock)
+    }
+
+    /// Gives back the space of what no point needs; backups, restores and mounts go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`cairn_store::prune`].
+    pub fn prune(&self, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
+        cairn_store::prune(&self.inner, options, monitor)
     }
 
     /// What state the store in the folder `path` is in, also where it cannot be opened. Changes nothing.

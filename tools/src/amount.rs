@@ -2,7 +2,7 @@
 
 use cairn::Time;
 use std::num::NonZeroU64;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `5%` or `0.5%`, in millionths: 1 to 1,000,000.
 pub fn share(text: &str) -> Result<u32, String> {
@@ -14,6 +14,31 @@ pub fn share(text: &str) -> Result<u32, String> {
         .and_then(|millionths| u32::try_from(millionths).ok())
         .filter(|millionths| (1..=1_000_000).contains(millionths))
         .ok_or_else(|| "write a share above 0 and up to 100 like 5% or 0.5%".to_string())
+}
+
+/// As [`share`], but `0%` too.
+pub fn share_or_none(text: &str) -> Result<u32, String> {
+    let none = ["0%", "0.0%"].contains(&text.trim());
+    if none { Ok(0) } else { share(text) }
+}
+
+/// `10GB`, `1.5GiB` or `5000000`, in bytes.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    if text.trim() == "0" {
+        return Ok(0);
+    }
+    let number = rate(text).map_err(|_| "write an amount like 10GB or 1.5GiB".to_string())?;
+    Ok(number.get())
+}
+
+/// `90s`, `30m`, `2h`, `1d`.
+pub fn length_of_time(text: &str) -> Result<Duration, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let found = units.into_iter().find_map(|(name, seconds)| {
+        let number = text.trim().strip_suffix(name)?.parse::<u32>().ok()?;
+        Some(Duration::from_secs(u64::from(number) * seconds))
+    });
+    found.ok_or_else(|| "write a time like 90s, 30m or 2h".to_string())
 }
 
 /// `200MB/s`, `1.5GiB/s` or `50000000`, in bytes a second.

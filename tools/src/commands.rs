@@ -8,6 +8,7 @@ pub mod init;
 pub mod ls;
 pub mod mount;
 pub mod points;
+pub mod prune;
 pub mod restore;
 pub mod stats;
 pub mod verify;

@@ -46,6 +46,8 @@ enum Command {
     Restore(commands::restore::Args),
     /// Check that every point can be restored
     Verify(commands::verify::Args),
+    /// Give back the space of what no recovery point needs
+    Prune(commands::prune::Args),
     /// Show what a store holds, in numbers
     Stats(commands::stats::Args),
     /// Explain what state a store is in, and what to run
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Copy(args) => commands::copy::run(&args),
         Command::Restore(args) => commands::restore::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Prune(args) => commands::prune::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     });

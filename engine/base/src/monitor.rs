@@ -13,6 +13,10 @@ pub enum Stage {
     VerifyPoints,
     /// Files are copied out of a point; bytes of file.
     Copy,
+    /// Maps are walked to find out what is needed; bytes of disk.
+    Mark,
+    /// What is still needed of packs is copied; bytes of packs.
+    Rewrite,
 }
 
 /// Receives progress and non-fatal problems. All methods may be called by several threads at once.

@@ -117,6 +117,45 @@ pub fn read_point(store: &Store, machine: &str, file: &PointFile) -> Result<Poin
     records::read_point(store, &layout::machine_folder(machine), file)
 }
 
+/// The points of all machines as the names of their files tell them, each with its machine's folder. No record is read.
+///
+/// # Errors
+/// [`Kind::Damaged`] if a file among them is not named like one: it may be a point that was renamed; as the folder reports.
+pub fn all_files(store: &Store) -> Result<Vec<(String, PointFile)>> {
+    let mut files = Vec::new();
+    for path in machine_folders(&**store.folder())? {
+        let found = listing::list(store, &path)?;
+        if let Some(error) = found.damaged.into_iter().next() {
+            return Err(error);
+        }
+        files.extend(found.points.into_iter().map(|file| (path.clone(), file)));
+    }
+    Ok(files)
+}
+
+/// Whether all that must be looked at before something is deleted can be: every point that anybody has made is there, or was forgotten.
+///
+/// # Errors
+/// [`Kind::Damaged`] if a point is gone that nobody has forgotten, or cannot be read.
+pub fn check_walkable(store: &Store) -> Result<()> {
+    let listing = all_points(store)?;
+    if let Some(error) = listing.damaged.into_iter().next() {
+        return Err(error);
+    }
+    match gone(store, &listing.points)?.into_iter().next() {
+        Some(gone) => Err(Error::damaged(gone).at_path(store.folder().describe(POINTS))),
+        None => Ok(()),
+    }
+}
+
+/// The point in a file that [`all_files`] has named.
+///
+/// # Errors
+/// As [`read_point`].
+pub fn read_file(store: &Store, path: &str, file: &PointFile) -> Result<Point> {
+    records::read_point(store, path, file)
+}
+
 /// The names of all machines, sorted. A machine whose name and points are all lost is named in the errors.
 ///
 /// # Errors

@@ -115,7 +115,7 @@ impl StoredDisk {
             let known = ahead.take().filter(|(of, _)| *of == id);
             let places = match known {
                 Some((_, places)) => places,
-                None => match index.places(&id) {
+                None => match index.places_to_read(&id) {
                     Ok(places) => places,
                     Err(_) => break,
                 },

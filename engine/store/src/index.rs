@@ -20,6 +20,6 @@ pub mod write;
 
 pub use place::{Entry, Place};
 pub use segment::Segment;
-pub use set::IndexSet;
+pub use set::{IndexSet, Numbered};
 pub use table::PackRow;
 pub use write::{SegmentWriter, write_segment};

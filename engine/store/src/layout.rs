@@ -22,6 +22,8 @@ pub const DAMAGE_SCRATCH: &str = "locks/damage.new";
 pub const PROOFS: &str = "proofs";
 /// The same while it is written.
 pub const PROOFS_SCRATCH: &str = "locks/proofs.new";
+/// A file that gives its place back when the disk is full.
+pub const RESERVE: &str = "reserve";
 /// Lock files.
 pub const LOCKS: &str = "locks";
 /// Held exclusively for the moment of a publication, or of a consistent listing.

@@ -24,7 +24,7 @@ pub fn publish(
     packs: &[SealedPack],
     entries: Vec<Entry>,
 ) -> Result<()> {
-    publish_replacing(store, session, packs, entries, &[])
+    publish_and(store, session, packs, entries, &mut |_| {})
 }
 
 /// As [`publish`]. The same state lists `replaced`, packs of whose chunks each has a copy in `packs` that was authenticated: from
@@ -38,6 +38,23 @@ pub fn publish_replacing(
     packs: &[SealedPack],
     entries: Vec<Entry>,
     replaced: &[PackId],
+) -> Result<()> {
+    publish_and(store, session, packs, entries, &mut |state| {
+        state.replace(replaced);
+    })
+}
+
+/// As [`publish`]; `edit` changes what else the same state says, its generation being the new one already. The caller holds the merge lock if it
+/// changes the lists of packs.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_and(
+    store: &Store,
+    session: &Session,
+    packs: &[SealedPack],
+    entries: Vec<Entry>,
+    edit: &mut dyn FnMut(&mut State),
 ) -> Result<()> {
     if packs.is_empty() {
         return Ok(());
@@ -75,12 +92,11 @@ pub fn publish_replacing(
     folder.sync_folder(PACKS)?;
     folder.publish(&segment.path, &layout::segment(segment.id))?;
     folder.sync_folder(INDEX)?;
+    session.published(&ids)?;
     let (mut state, _) = State::read(folder)?;
     state.advance(1)?;
     state.segments.push(row(&segment));
-    let known: HashSet<PackId> = state.replaced_packs().collect();
-    let new = replaced.iter().filter(|id| !known.contains(id));
-    state.replaced.extend(new.map(|id| id.0));
+    edit(&mut state);
     state.publish(folder)?;
     session.fulfilled()?;
     // What cannot be deleted now is tried again with the next publication.
@@ -130,17 +146,25 @@ pub fn publish_lists(
     segments: &HashSet<SegmentId>,
     replaced: &[PackId],
 ) -> Result<()> {
+    publish_lists_and(store, &mut |state| {
+        state
+            .segments
+            .retain(|row| !segments.contains(&row.segment()));
+        state.replace(replaced);
+    })
+}
+
+/// Publishes a state that `edit` makes of the newest one, its generation being the new one already. The caller holds the merge lock.
+///
+/// # Errors
+/// As the folder reports.
+pub fn publish_lists_and(store: &Store, edit: &mut dyn FnMut(&mut State)) -> Result<()> {
     let folder = &**store.folder();
     let lock = publish_lock(folder)?;
     store.heal_state()?;
     let (mut state, _) = State::read(folder)?;
     state.advance(1)?;
-    state
-        .segments
-        .retain(|row| !segments.contains(&row.segment()));
-    let known: HashSet<PackId> = state.replaced_packs().collect();
-    let new = replaced.iter().filter(|id| !known.contains(id));
-    state.replaced.extend(new.map(|id| id.0));
+    edit(&mut state);
     state.publish(folder)?;
     let _later = sweep_segments(folder);
     drop(lock);
@@ -204,10 +228,23 @@ pub fn merge_lock(folder: &dyn Folder) -> Result<Option<Box<dyn Lock>>> {
 /// # Errors
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a segment cannot be read: all stay as they are.
 pub fn merge_segments(store: &Store, session: &Session, limit: u64) -> Result<()> {
-    let folder = &**store.folder();
-    let Some(_merging) = merge_lock(folder)? else {
+    let Some(_merging) = merge_lock(&**store.folder())? else {
         return Ok(());
     };
+    merge_newest(store, session, &|sizes| merge_count(sizes, limit))
+}
+
+/// Merges all segments, also if there is only one, so that what they say of replaced packs is left out. The caller holds the merge lock.
+///
+/// # Errors
+/// As [`merge_segments`].
+pub fn merge_everything(store: &Store, session: &Session) -> Result<()> {
+    merge_newest(store, session, &<[u64]>::len)
+}
+
+/// Merges as many of the newest segments as `choose` says of their sizes, oldest first. The caller holds the merge lock.
+fn merge_newest(store: &Store, session: &Session, choose: &dyn Fn(&[u64]) -> usize) -> Result<()> {
+    let folder = &**store.folder();
     store.refresh()?;
     let index = store.index();
     // What lies before a segment that is lost stays apart: only neighbours in the list become one.
@@ -227,7 +264,7 @@ pub fn merge_segments(store: &Store, session: &Session, limit: u64) -> Result<()
             .skip(index.segments().len() - behind)
     };
     let sizes: Vec<u64> = newest().map(|segment| segment.entries()).collect();
-    let count = merge_count(&sizes, limit);
+    let count = choose(&sizes);
     if count == 0 {
         return Ok(());
     }

@@ -243,7 +243,11 @@ impl ChunkReader {
     fn try_places(&self, kind: ChunkKind, wanted: Wanted, bad: &mut Bad) -> Result<Vec<u8>> {
         let id = wanted.id;
         let mut failed = None;
-        let mut places = self.store.index().places(&id).map_err(|e| e.with_id(id))?;
+        let mut places = self
+            .store
+            .index()
+            .places_to_read(&id)
+            .map_err(|e| e.with_id(id))?;
         places.sort_by_key(|place| self.store.is_bad(&id, place));
         for place in places {
             if wanted.length.is_some_and(|length| length != place.length) {

@@ -97,7 +97,12 @@ impl RegionReader {
     /// Where the first chunk of a region lies: its pack and the offset in it. `None` if that cannot be told.
     pub fn first_place(&self, leaf: &Leaf) -> Option<(PackId, u32)> {
         let extent = leaf.extents.iter().find(|extent| extent.chunk.is_some())?;
-        let places = self.tree.reader().store().index().places(&extent.chunk?);
+        let places = self
+            .tree
+            .reader()
+            .store()
+            .index()
+            .places_to_read(&extent.chunk?);
         let place = places
             .ok()?
             .into_iter()
@@ -171,7 +176,7 @@ impl RegionReader {
                 continue;
             };
             // A failure is left to the careful way.
-            let mut places = index.places(&id).unwrap_or_default();
+            let mut places = index.places_to_read(&id).unwrap_or_default();
             places.retain(|place| place.length == part.extent.length);
             // Best in the frame at hand, or at least in the same pack.
             let near = places

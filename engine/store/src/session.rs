@@ -3,11 +3,13 @@
 
 use crate::codec::{self, Record};
 use crate::layout::{self, INDEX, PUBLISH_LOCK, SESSIONS};
+use crate::point::Point;
 use crate::state::State;
 use bincode::{Decode, Encode};
 use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
 use cairn_base::ids::random;
-use cairn_base::{Error, Folder, Kind, LockMode, PackId, PointId, Result, SegmentId, SessionId};
+use cairn_base::{ChunkId, Error, Folder, Kind, LockMode, PackId, Result, SegmentId, SessionId};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,6 +22,30 @@ pub enum SessionKind {
     Read,
 }
 
+/// The map of a disk that a session stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+pub struct Root {
+    /// Id of the map's root.
+    pub root: [u8; 32],
+    /// Size of the disk in bytes.
+    pub size: u64,
+}
+
+impl Root {
+    /// The maps of a point's disks.
+    pub fn all_of(point: &Point) -> impl Iterator<Item = Root> + '_ {
+        point.record.disks.iter().map(|disk| Root {
+            root: disk.root,
+            size: disk.size,
+        })
+    }
+
+    /// Id of the map's root.
+    pub fn id(&self) -> ChunkId {
+        ChunkId(self.root)
+    }
+}
+
 /// What a session's file says.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct SessionRecord {
@@ -29,6 +55,10 @@ pub struct SessionRecord {
     pub generation: u64,
     /// The points it stands on.
     pub points: Vec<[u8; 32]>,
+    /// The maps of these points: what they reach stays, even if the points are forgotten.
+    pub roots: Vec<Root>,
+    /// Packs that it has published: as long as it lives they stay, although no point may reach them yet.
+    pub packs: Vec<[u8; 16]>,
     /// Process id.
     pub process: u32,
     /// Name of the host.
@@ -37,7 +67,7 @@ pub struct SessionRecord {
 
 impl Record for SessionRecord {
     const MAGIC: [u8; 8] = *b"CAIRNSES";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "session file";
 }
 
@@ -63,7 +93,7 @@ pub(crate) const MANIFEST: &str = "manifest";
 pub struct Session {
     folder: Arc<dyn Folder>,
     id: SessionId,
-    record: SessionRecord,
+    record: Mutex<SessionRecord>,
     lock: Option<Box<dyn Lock>>,
     warning: Option<String>,
     before: usize,
@@ -111,34 +141,40 @@ pub fn host_name() -> String {
 }
 
 impl Session {
-    /// Begins a session that stands on `points`, of the generation `generation` reads under the publish lock.
+    /// Begins a session that stands on `points`, of the generation read under the publish lock. From then on nothing that they reach is
+    /// deleted.
     ///
     /// A reader on read-only media goes on without a file.
     ///
     /// # Errors
-    /// As the folder reports.
-    pub fn begin(
-        folder: Arc<dyn Folder>,
-        kind: SessionKind,
-        points: &[PointId],
-    ) -> Result<Session> {
+    /// [`Kind::NotFound`] if one of the points is not there any more; as the folder reports.
+    pub fn begin(folder: Arc<dyn Folder>, kind: SessionKind, points: &[&Point]) -> Result<Session> {
         let id = SessionId(random()?);
+        let mut roots: Vec<Root> = points
+            .iter()
+            .flat_map(|point| Root::all_of(point))
+            .collect();
+        roots.sort_unstable();
+        roots.dedup();
         let mut session = Session {
-            record: SessionRecord {
+            record: Mutex::new(SessionRecord {
                 kind,
                 generation: 0,
-                points: points.iter().map(|id| id.0).collect(),
+                points: points.iter().map(|point| point.id.0).collect(),
+                roots,
+                packs: Vec::new(),
                 process: std::process::id(),
                 host: host_name(),
-            },
+            }),
             folder,
             id,
             lock: None,
             warning: None,
             before: 0,
         };
-        match session.enter() {
-            Ok(()) => Ok(session),
+        match session.enter(kind, points) {
+            Ok(None) => Ok(session),
+            Ok(Some(forgotten)) => Err(forgotten),
             // Read-only media, a full disk: nobody can be told, but reading goes on.
             Err(error) if kind == SessionKind::Read && error.kind() != Kind::Damaged => {
                 session.lock = None;
@@ -151,26 +187,39 @@ impl Session {
         }
     }
 
-    fn enter(&mut self) -> Result<()> {
-        // Under the publish lock, so that nobody sweeps the file between its making and its locking.
-        let _publish = match self.record.kind {
+    /// An error inside if one of the points is gone.
+    fn enter(&mut self, kind: SessionKind, points: &[&Point]) -> Result<Option<Error>> {
+        // Under the publish lock, so that nobody sweeps the file between its making and its locking, and nobody forgets a point
+        // between our look at it and the file that says that we stand on it.
+        let _publish = match kind {
             SessionKind::Write => publish_lock(&*self.folder)?,
             SessionKind::Read => patient_lock(&*self.folder)?,
         };
+        for point in points {
+            let home = layout::machine_folder(&point.record.machine);
+            match self.folder.size(&join(&home, &point.file().name())) {
+                Err(error) if error.kind() == Kind::NotFound => {
+                    let error = Error::not_found("the recovery point was forgotten meanwhile");
+                    return Ok(Some(error.with_id(point.id).advise("see `cairn points`")));
+                }
+                // That it cannot be looked at now is found out when it is read.
+                _ => {}
+            }
+        }
         let path = layout::session(self.id);
         let lock = self
             .folder
             .lock(&path, LockMode::Exclusive, false)?
             .ok_or_else(|| Error::new(Kind::Busy, "a new session's file is locked already"))?;
         let (state, _) = State::read(&*self.folder)?;
-        self.record.generation = state.generation;
-        lock.write_note(&codec::seal(&self.record)?)?;
+        self.record.get_mut().generation = state.generation;
+        lock.write_note(&codec::seal(&*self.record.get_mut())?)?;
         self.lock = Some(lock);
-        if self.record.kind == SessionKind::Write {
+        if kind == SessionKind::Write {
             self.before = self.others()?;
             self.folder.create_folder(&self.scratch())?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// How many other processes were writing when this session began. A guess: one that has died since the last writer began is counted too.
@@ -190,11 +239,12 @@ impl Session {
     /// If the sessions cannot be listed.
     pub fn others(&self) -> Result<usize> {
         let names = self.folder.list(SESSIONS)?;
+        let process = self.record.lock().process;
         let ids = names.iter().filter_map(|name| name.strip_suffix(".d"));
         let is_other = |id: &SessionId| {
             let bytes = read_small(&*self.folder, &layout::session(*id), codec::MAX_FILE);
             let record = bytes.and_then(|bytes| codec::open::<SessionRecord>(&bytes));
-            matches!(record, Ok(record) if record.process != self.record.process)
+            matches!(record, Ok(record) if record.process != process)
         };
         let ids = ids.filter_map(|id| SessionId::parse(id).ok());
         Ok(ids.filter(is_other).count())
@@ -212,20 +262,23 @@ impl Session {
 
     /// The generation it opened.
     pub fn generation(&self) -> u64 {
-        self.record.generation
+        self.record.lock().generation
     }
 
-    /// Adds a point the session stands on.
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Notes that these packs are about to be listed by a state: they stay as long as the session lives. The caller holds the publish lock.
     ///
     /// # Errors
     /// As the folder reports.
-    pub fn stand_on(&mut self, point: PointId) -> Result<()> {
-        if self.record.points.contains(&point.0) {
-            return Ok(());
-        }
-        self.record.points.push(point.0);
+    pub fn published(&self, packs: &[PackId]) -> Result<()> {
+        let mut record = self.record.lock();
+        record.packs.extend(packs.iter().map(|id| id.0));
         match &self.lock {
-            Some(lock) => lock.write_note(&codec::seal(&self.record)?),
+            Some(lock) => lock.write_note(&codec::seal(&*record)?),
             None => Ok(()),
         }
     }

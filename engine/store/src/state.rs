@@ -30,6 +30,15 @@ impl SegmentRow {
     }
 }
 
+/// A pack that nothing needs, as far as was known when it was condemned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Condemned {
+    /// The pack.
+    pub pack: [u8; 16],
+    /// The generation that condemned it: writers that began with an older one may rely on it.
+    pub generation: u64,
+}
+
 /// What exists.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct State {
@@ -37,28 +46,46 @@ pub struct State {
     pub generation: u64,
     /// Live segments, oldest first.
     pub segments: Vec<SegmentRow>,
-    /// Packs that look-ups no longer answer and that will be deleted.
-    pub condemned: Vec<[u8; 16]>,
-    /// Packs of whose chunks each has an authenticated copy in another pack: look-ups no longer answer them, and their files are
-    /// deleted once both slots list them. They stay listed while a segment names them.
+    /// Packs that nobody new may rely on, and that go once it is sure that nothing needs them.
+    pub condemned: Vec<Condemned>,
+    /// Packs that nothing needs: each of their chunks has an authenticated copy in another pack, or no point reaches it. Look-ups do not answer
+    /// them, and their files are deleted once both slots list them. They stay listed while a segment names them.
     pub replaced: Vec<[u8; 16]>,
 }
 
 impl Record for State {
     const MAGIC: [u8; 8] = *b"CAIRNSTA";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const NAME: &'static str = "store state";
 }
 
 impl State {
     /// The condemned packs.
     pub fn condemned_packs(&self) -> impl Iterator<Item = PackId> + '_ {
-        self.condemned.iter().map(|id| PackId(*id))
+        self.condemned.iter().map(|row| PackId(row.pack))
     }
 
     /// The replaced packs.
     pub fn replaced_packs(&self) -> impl Iterator<Item = PackId> + '_ {
         self.replaced.iter().map(|id| PackId(*id))
+    }
+
+    /// Lists packs that nothing needs, each once.
+    pub fn replace(&mut self, packs: &[PackId]) {
+        let known: HashSet<PackId> = self.replaced_packs().collect();
+        let new = packs.iter().filter(|id| !known.contains(id));
+        self.replaced.extend(new.map(|id| id.0));
+    }
+
+    /// Lists packs that nobody new may rely on, as of this generation.
+    pub fn condemn(&mut self, packs: &[PackId]) {
+        let known = self.unanswered_packs();
+        let generation = self.generation;
+        let new = packs.iter().filter(|id| !known.contains(id));
+        self.condemned.extend(new.map(|id| Condemned {
+            pack: id.0,
+            generation,
+        }));
     }
 
     /// The packs whose places look-ups do not answer: condemned or replaced.

@@ -58,12 +58,15 @@ impl Current {
         current
     }
 
-    /// From now on look-ups do not answer places in these packs, nor in those that the state says are condemned or replaced.
+    /// From now on look-ups do not answer places in these packs, nor in those that the state says are replaced, and those in condemned ones
+    /// to readers alone.
     fn hide(&mut self, mut missing: HashSet<PackId>) {
-        let mut hidden = self.state.unanswered_packs();
-        missing.retain(|id| !hidden.contains(id));
+        let unanswered = self.state.unanswered_packs();
+        missing.retain(|id| !unanswered.contains(id));
+        let mut hidden: HashSet<PackId> = self.state.replaced_packs().collect();
         hidden.extend(&missing);
-        self.index = IndexSet::new(self.index.segments().to_vec(), hidden);
+        let condemned = self.state.condemned_packs().collect();
+        self.index = IndexSet::new(self.index.segments().to_vec(), hidden).condemning(condemned);
         self.missing = Arc::new(missing);
     }
 }

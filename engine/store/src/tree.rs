@@ -57,6 +57,14 @@ impl Tree {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a node on the way cannot be read.
     pub fn locate(&self, region: u64) -> Result<Spot> {
+        self.locate_through(region, &mut |_| {})
+    }
+
+    /// As [`locate`](Tree::locate); tells `seen` the nodes on the way, from the root down.
+    ///
+    /// # Errors
+    /// As [`locate`](Tree::locate).
+    pub fn locate_through(&self, region: u64, seen: &mut dyn FnMut(&ChunkId)) -> Result<Spot> {
         if region >= self.shape.regions() {
             return Err(Error::invalid(format!(
                 "region {region} of a disk of {}",
@@ -75,6 +83,7 @@ impl Tree {
             if level == 0 {
                 return Ok(Spot::Leaf(id));
             }
+            seen(&id);
             let node = self.node(id, level)?;
             id = node.child(Shape::child_index(region, level));
             level -= 1;

@@ -16,8 +16,8 @@ use cairn_store::map::{Extent, Leaf, REGION};
 use cairn_store::pack::toc::{Toc, TocChunk, TocFrame};
 use cairn_store::pack::{Footer, PackKind, head::Head};
 use cairn_store::point::{BackupStats, Exclusion};
-use cairn_store::session::{Manifest, SessionKind, SessionRecord};
-use cairn_store::state::{SegmentRow, State};
+use cairn_store::session::{Manifest, Root, SessionKind, SessionRecord};
+use cairn_store::state::{Condemned, SegmentRow, State};
 use cairn_store::{Consistency, CutParameters, DiskRecord, ImageFacts, PointRecord};
 
 pub fn write(seeds: &Seeds) {
@@ -105,7 +105,10 @@ fn records(seeds: &Seeds) {
         length: 5000,
     }));
     state.replaced.extend([[3; 16], [4; 16]]);
-    state.condemned.push([5; 16]);
+    state.condemned.push(Condemned {
+        pack: [5; 16],
+        generation: 6,
+    });
     seeds.put("state", "full", &payload(&state));
     seeds.put("point", "two_disks", &payload(&point()));
     seeds.put("point", "file", &codec::seal(&point()).unwrap());
@@ -114,6 +117,11 @@ fn records(seeds: &Seeds) {
             kind,
             generation: 5,
             points: vec![[1; 32], [2; 32]],
+            roots: vec![Root {
+                root: [3; 32],
+                size: 5 << 20,
+            }],
+            packs: vec![[4; 16]],
             process: 77,
             host: "a host".to_string(),
         };

@@ -111,6 +111,7 @@ pub fn backup(
     check_names(&options.machine, disks)?;
     let permit = store.writer()?;
     let _machine = lock_machine(store, &options.machine)?;
+    let (before, session) = begin(store, &permit, options, disks, clock)?;
     let Before {
         moment,
         machine,
@@ -118,9 +119,8 @@ pub fn backup(
         previous,
         base,
         mut warnings,
-    } = look_back(store, &permit, options, disks, clock)?;
-    let stands_on: Vec<_> = base.iter().map(|point| point.id).collect();
-    let session = Session::begin(store.folder().clone(), SessionKind::Write, &stands_on)?;
+    } = before;
+    // No older than the session says: what was condemned before it began must not be relied on.
     store.refresh()?;
     let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
     let asked = Asked {
@@ -154,6 +154,30 @@ pub fn backup(
     let point = publish_point(store, record)?;
     tidy(store, &session, monitor);
     Ok(BackupReport { point })
+}
+
+/// How often a base is chosen anew because it was forgotten meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// Looks back, and begins the session that stands on what was found.
+fn begin(
+    store: &Arc<Store>,
+    permit: &WriterPermit,
+    options: &BackupOptions,
+    disks: &[DiskInput],
+    clock: &dyn Clock,
+) -> Result<(Before, Session)> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let before = look_back(store, permit, options, disks, clock)?;
+        let stands_on: Vec<&Point> = before.base.iter().collect();
+        let folder = store.folder().clone();
+        match Session::begin(folder, SessionKind::Write, &stands_on) {
+            Err(error) if error.kind() == Kind::NotFound && attempt < ATTEMPTS => {}
+            session => return Ok((before, session?)),
+        }
+    }
 }
 
 /// Backs up the disks; when it returns, everything new is public.

@@ -42,6 +42,7 @@ pub fn choose(store: &Store) -> Vec<Group> {
     for row in tables.flatten().filter_map(Result::ok) {
         if let Some(tier) = tier(row.length)
             && !index.hidden().contains(&row.id)
+            && !index.condemned().contains(&row.id)
             && seen.insert(row.id)
         {
             let group = groups.entry((row.kind.code(), tier));

@@ -35,11 +35,10 @@ impl Marks {
             .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
-    /// Puts `number` into it.
-    pub fn set(&self, number: u64) {
-        if let Some((word, bit)) = self.place(number) {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
+    /// Puts `number` into it; whether it was not there before.
+    pub fn set(&self, number: u64) -> bool {
+        self.place(number)
+            .is_some_and(|(word, bit)| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
     }
 }
 
@@ -52,11 +51,11 @@ mod tests {
         let marks = Marks::new(130);
         for number in [0, 63, 64, 129] {
             assert!(!marks.has(number));
-            marks.set(number);
+            assert!(marks.set(number) && !marks.set(number));
         }
         let there: Vec<u64> = (0..200).filter(|n| marks.has(*n)).collect();
         assert_eq!(there, [0, 63, 64, 129]);
-        marks.set(u64::MAX);
+        assert!(!marks.set(u64::MAX));
         assert!(!marks.has(u64::MAX) && !Marks::new(0).has(0));
     }
 }

@@ -65,7 +65,7 @@ struct Search<'s, 'f> {
     key: u64,
     /// Nothing that was checked before is trusted, and filters are not asked.
     doubt: bool,
-    found: &'f mut dyn FnMut(Place) -> ControlFlow<()>,
+    found: &'f mut dyn FnMut(u64, Place) -> ControlFlow<()>,
     seen: Seen,
     failed: Option<Error>,
 }
@@ -207,6 +207,18 @@ impl Segment {
         prefix: &[u8; 16],
         found: &mut dyn FnMut(Place) -> ControlFlow<()>,
     ) -> Result<()> {
+        self.look_up_numbered(prefix, &mut |_, place| found(place))
+    }
+
+    /// As [`look_up`](Segment::look_up), with the number of each entry among all of the segment, from 0.
+    ///
+    /// # Errors
+    /// As [`look_up`](Segment::look_up).
+    pub fn look_up_numbered(
+        &self,
+        prefix: &[u8; 16],
+        found: &mut dyn FnMut(u64, Place) -> ControlFlow<()>,
+    ) -> Result<()> {
         let mapped = self.pages.in_place().is_some();
         let mut search = Search {
             prefix,
@@ -270,7 +282,7 @@ impl Segment {
             let number = block.saturating_mul(BLOCK_PAGES).saturating_add(page);
             search.seen = search.seen.max(Seen::Pages);
             match self.page(number, search.doubt, &mut scratch) {
-                Ok(entries) if self.search_page(entries, search).is_break() => {
+                Ok(entries) if self.search_page(number, entries, search).is_break() => {
                     return Ok(ControlFlow::Break(()));
                 }
                 Ok(_) => {}
@@ -287,15 +299,23 @@ impl Segment {
         }
     }
 
-    fn search_page(&self, entries: &[Entry], search: &mut Search<'_, '_>) -> ControlFlow<()> {
+    fn search_page(
+        &self,
+        page: u64,
+        entries: &[Entry],
+        search: &mut Search<'_, '_>,
+    ) -> ControlFlow<()> {
         let from = entries.partition_point(|entry| entry.prefix < *search.prefix);
-        for entry in entries.iter().skip(from) {
+        // Every page but the last one is full.
+        let first = page.saturating_mul(to_u64(PAGE_ROWS));
+        let numbered = (first..).zip(entries).skip(from);
+        for (number, entry) in numbered {
             if entry.prefix != *search.prefix {
                 return ControlFlow::Break(());
             }
             search.seen = Seen::Entry;
             match self.place_of(entry) {
-                Ok(place) => (search.found)(place)?,
+                Ok(place) => (search.found)(number, place)?,
                 Err(error) => search.failed = Some(error),
             }
         }

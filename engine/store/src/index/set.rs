@@ -12,8 +12,21 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub struct IndexSet {
     segments: Arc<Vec<Arc<Segment>>>,
-    /// Places in these packs are not answered: condemned, gone, or not as long as when they were sealed.
+    /// Places in these packs are not answered: replaced, gone, or not as long as when they were sealed.
     hidden: Arc<HashSet<PackId>>,
+    /// Packs that will be deleted unless somebody still needs them: nobody new may rely on them.
+    condemned: Arc<HashSet<PackId>>,
+}
+
+/// An entry of the set: the number of its segment, its number among that segment's, and what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbered {
+    /// Which of [`IndexSet::segments`].
+    pub segment: usize,
+    /// Which entry of it, from 0.
+    pub entry: u64,
+    /// What it says.
+    pub place: Place,
 }
 
 impl IndexSet {
@@ -22,7 +35,19 @@ impl IndexSet {
         IndexSet {
             segments: Arc::new(segments),
             hidden: Arc::new(hidden),
+            condemned: Arc::default(),
         }
+    }
+
+    /// The same segments, of which places in `condemned` packs are told to readers alone.
+    pub fn condemning(mut self, condemned: HashSet<PackId>) -> IndexSet {
+        self.condemned = Arc::new(condemned);
+        self
+    }
+
+    /// The packs that nobody new may rely on.
+    pub fn condemned(&self) -> &HashSet<PackId> {
+        &self.condemned
     }
 
     /// The segments.
@@ -43,7 +68,7 @@ impl IndexSet {
         for segment in self.segments.iter().rev() {
             let mut enough = ControlFlow::Continue(());
             let result = segment.look_up(&prefix, &mut |place| {
-                if !self.hidden.contains(&place.pack) {
+                if !self.hidden.contains(&place.pack) && !self.condemned.contains(&place.pack) {
                     enough = found(place);
                 }
                 enough
@@ -72,6 +97,47 @@ impl IndexSet {
             Err(error) if places.is_empty() => Err(error),
             _ => Ok(places),
         }
+    }
+
+    /// As [`places`](IndexSet::places), and behind them those in condemned packs: a point whose backup began before they were condemned may
+    /// need them. For reading only: nothing new may rely on them.
+    ///
+    /// # Errors
+    /// As [`places`](IndexSet::places).
+    pub fn places_to_read(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        if self.condemned.is_empty() {
+            return self.places(id);
+        }
+        let (mut found, failed) = self.numbered(id);
+        found.sort_by_key(|entry| self.condemned.contains(&entry.place.pack));
+        match failed {
+            Err(error) if found.is_empty() => Err(error),
+            _ => Ok(found.into_iter().map(|entry| entry.place).collect()),
+        }
+    }
+
+    /// Every entry of a chunk but those in hidden packs, those of the newest segments first, condemned packs included; and an error if a page
+    /// that may hold one more does not check.
+    pub fn numbered(&self, id: &ChunkId) -> (Vec<Numbered>, Result<()>) {
+        let prefix = id.prefix();
+        let mut found = Vec::new();
+        let mut failed = Ok(());
+        for (segment, open) in self.segments.iter().enumerate().rev() {
+            let result = open.look_up_numbered(&prefix, &mut |entry, place| {
+                if !self.hidden.contains(&place.pack) {
+                    found.push(Numbered {
+                        segment,
+                        entry,
+                        place,
+                    });
+                }
+                ControlFlow::Continue(())
+            });
+            if result.is_err() {
+                failed = result;
+            }
+        }
+        (found, failed)
     }
 
     /// Whether a chunk of this length is stored.

@@ -44,7 +44,7 @@ impl ChunkReader {
     /// A chunk that no place of it gives, computed from the parity of a pack it lies in, and authenticated like any other.
     pub(super) fn heal(&self, kind: ChunkKind, wanted: Wanted) -> Option<Vec<u8>> {
         let store = self.store();
-        for place in store.index().places(&wanted.id).ok()? {
+        for place in store.index().places_to_read(&wanted.id).ok()? {
             if wanted.length.is_some_and(|length| length != place.length) {
                 continue;
             }

@@ -208,7 +208,7 @@ impl Walk<'_> {
         for extent in &leaf.extents {
             let length = u64::from(extent.length);
             if let Some(chunk) = extent.chunk {
-                let (places, mut why) = match index.places(&chunk) {
+                let (places, mut why) = match index.places_to_read(&chunk) {
                     Ok(places) => (places, "the chunk is not in the store".to_string()),
                     Err(error) => (Vec::new(), error.to_string()),
                 };

@@ -79,9 +79,9 @@ impl Operation {
             }
             Operation::Read => {
                 let store = store();
-                let ids: Vec<_> = known.iter().map(|(point, _)| point.id).collect();
+                let points: Vec<_> = known.iter().map(|(point, _)| point).collect();
                 let folder = store.folder().clone();
-                let session = Session::begin(folder, SessionKind::Read, &ids).unwrap();
+                let session = Session::begin(folder, SessionKind::Read, &points).unwrap();
                 assert!(session.is_registered(), "{:?}", session.warning());
                 known.iter().for_each(|point| read(&store, point).unwrap());
             }

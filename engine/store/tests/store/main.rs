@@ -37,6 +37,8 @@ mod processes;
 #[cfg(test)]
 mod proofs;
 #[cfg(test)]
+mod pruning;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod tidying;

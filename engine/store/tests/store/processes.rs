@@ -21,6 +21,8 @@ fn another_process(kit: &Kit) -> Box<dyn Lock> {
         kind: SessionKind::Write,
         generation: 1,
         points: vec![],
+        roots: vec![],
+        packs: vec![],
         process: std::process::id() + 1,
         host: "here".to_string(),
     };

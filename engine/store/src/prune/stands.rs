@@ -1,0 +1,145 @@
+//! What must not be deleted: what points and living sessions stand on, listed in one step.
+
+use crate::catalog;
+use crate::codec;
+use crate::layout::{self, SESSIONS};
+use crate::session::{Root, SessionKind, SessionRecord, host_name, publish_lock};
+use crate::store::Store;
+use cairn_base::folder::{optional, read_small};
+use cairn_base::{Error, Kind, PackId, PointId, Result, SessionId};
+use std::collections::{HashMap, HashSet};
+
+/// A living session that writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// Its id.
+    pub session: SessionId,
+    /// The generation it opened.
+    pub generation: u64,
+    /// Process id.
+    pub process: u32,
+    /// Name of the host.
+    pub host: String,
+}
+
+/// What points and sessions stand on.
+#[derive(Debug, Default)]
+pub struct Stands {
+    /// The maps of each point, by its id.
+    points: HashMap<PointId, Vec<Root>>,
+    /// The maps that living sessions stand on.
+    sessions: HashSet<Root>,
+    /// Who writes, but for ourselves.
+    pub writers: Vec<Writer>,
+    /// Packs that living writers have published: no point may reach them yet.
+    pub packs: HashSet<PackId>,
+}
+
+impl Stands {
+    /// Lists points and sessions under the publish lock. Points that `known` has are not read again. `own` is the session of the caller.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if a point or the record of a living session cannot be read, or a point is gone that nobody has forgotten;
+    /// [`Kind::Unsupported`] if one is of a newer version: then nothing may be deleted (M5).
+    pub fn list(store: &Store, known: &Stands, own: Option<SessionId>) -> Result<Stands> {
+        let mut stands = Stands::default();
+        let files = {
+            let _publish = publish_lock(&**store.folder())?;
+            let files = catalog::all_files(store)?;
+            stands.list_sessions(store, own)?;
+            files
+        };
+        let mut unread = Vec::new();
+        for (home, file) in files {
+            match known.points.get(&file.id) {
+                Some(roots) => drop(stands.points.insert(file.id, roots.clone())),
+                None => unread.push((home, file)),
+            }
+        }
+        for (home, file) in unread {
+            match catalog::read_file(store, &home, &file) {
+                Ok(point) => {
+                    let roots = Root::all_of(&point).collect();
+                    stands.points.insert(point.id, roots);
+                }
+                // It was forgotten since: who reads it has a session.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(refuse(error)),
+            }
+        }
+        Ok(stands)
+    }
+
+    fn list_sessions(&mut self, store: &Store, own: Option<SessionId>) -> Result<()> {
+        let folder = &**store.folder();
+        for name in folder.list(SESSIONS)? {
+            let Ok(id) = SessionId::parse(&name) else {
+                continue;
+            };
+            if Some(id) == own {
+                continue;
+            }
+            let path = layout::session(id);
+            let bytes = match optional(read_small(folder, &path, codec::MAX_FILE)) {
+                Ok(Some(bytes)) => Ok(bytes),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            let record = bytes.and_then(|bytes| codec::open::<SessionRecord>(&bytes));
+            let locked = optional(folder.is_locked(&path))?;
+            // Locks may not reach from one host to another: what belongs to another one lives until somebody says that it does not.
+            let foreign = matches!(&record, Ok(record) if record.host != host_name());
+            match locked {
+                None => continue,
+                Some(false) if !foreign => continue,
+                Some(_) => {}
+            }
+            let record = record.map_err(|e| {
+                refuse(e.at_path(folder.describe(&path)))
+                    .context("what a living session stands on cannot be read")
+            })?;
+            self.sessions.extend(&record.roots);
+            self.packs.extend(record.packs.iter().map(|id| PackId(*id)));
+            if record.kind == SessionKind::Write {
+                self.writers.push(Writer {
+                    session: id,
+                    generation: record.generation,
+                    process: record.process,
+                    host: record.host,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of points.
+    pub fn points(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Every map, once, but for those that `before` has too. The null map is left out.
+    pub fn roots_since(&self, before: &Stands) -> Vec<Root> {
+        let old: HashSet<Root> = before.all().collect();
+        let new: HashSet<Root> = self.all().filter(|root| !old.contains(root)).collect();
+        let mut new: Vec<Root> = new.into_iter().filter(|r| !r.id().is_null()).collect();
+        new.sort_unstable();
+        new
+    }
+
+    fn all(&self) -> impl Iterator<Item = Root> + '_ {
+        let points = self.points.values().flatten();
+        points.chain(&self.sessions).copied()
+    }
+
+    /// Writers that may rely on what was condemned with this generation.
+    pub fn older_than(&self, generation: u64) -> impl Iterator<Item = &Writer> {
+        let mut writers = self.writers.iter();
+        std::iter::from_fn(move || writers.find(|writer| writer.generation < generation))
+    }
+}
+
+fn refuse(error: Error) -> Error {
+    error.advise(
+        "nothing is deleted as long as it cannot be read; run `cairn doctor` and `cairn verify`",
+    )
+}
