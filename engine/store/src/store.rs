@@ -15,6 +15,7 @@ use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
 use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
+pub(crate) use damage::DamageWatch;
 use damage::Knowledge;
 use parking_lot::RwLock;
 use presence::{Presence, names};

@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Prefixes of chunks.
 type Prefixes = HashSet<[u8; 16]>;
 
+/// How often the list is read again when it changes meanwhile.
+const RELOADS: usize = 4;
+
 /// The list in memory.
 #[derive(Default)]
 pub(super) struct Knowledge {
@@ -29,14 +32,51 @@ struct Inner {
     list: DamageList,
     /// Why the file cannot be read: then nothing is taken for granted.
     unreadable: Option<String>,
-    /// Counts what was added.
+    /// Counts changes.
     version: u64,
     /// The version that the file has.
     kept: u64,
+    /// What was noted since they began, for each of the verifications that run, by their numbers.
+    watches: Vec<(u64, DamageList)>,
+    /// The number of the next one.
+    next_watch: u64,
     /// The version at which the file is written next without being asked to.
     next: u64,
     /// Chunks without a good place, and for which generation and version that was found out.
     unhealed: Option<(u64, u64, Arc<Prefixes>)>,
+}
+
+impl Inner {
+    /// Notes that the list is another one now, which is all in the file, if it was before.
+    fn changed_as_file(&mut self) {
+        let is_kept = self.version <= self.kept;
+        self.version = self.version.saturating_add(1);
+        if is_kept {
+            self.kept = self.version;
+        }
+        self.unhealed = None;
+    }
+}
+
+/// What was known to be damaged when a verification began; whatever is noted while it lives is not forgotten when the list is replaced.
+pub(crate) struct DamageWatch<'a> {
+    store: &'a Store,
+    number: u64,
+    before: DamageList,
+}
+
+impl DamageWatch<'_> {
+    /// What was known when it began.
+    pub fn before(&self) -> &DamageList {
+        &self.before
+    }
+}
+
+impl Drop for DamageWatch<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.store.knowledge.inner.write();
+        inner.watches.retain(|(number, _)| *number != self.number);
+    }
 }
 
 impl Knowledge {
@@ -140,6 +180,10 @@ impl Store {
             for pack in packs {
                 let new = inner.list.add((prefix, *pack));
                 inner.version = inner.version.saturating_add(u64::from(new));
+                // Also what was on the list: a verification may have found it good before, and be about to take it off.
+                for (_, noted) in &mut inner.watches {
+                    noted.add((prefix, *pack));
+                }
             }
             // Each time there is twice as much: the file is written whole.
             inner.version > inner.kept && inner.version >= inner.next
@@ -205,68 +249,101 @@ impl Store {
         }
         list.write(folder)?;
         let mut inner = self.knowledge.inner.write();
+        inner.kept = inner.kept.max(version);
+        inner.next = version.saturating_mul(2);
         if inner.version == version {
             inner.list = list;
         } else {
             inner.list.merge(&others);
         }
-        inner.kept = inner.kept.max(version);
-        inner.next = version.saturating_mul(2);
-        inner.unhealed = None;
+        inner.changed_as_file();
         Ok(())
     }
 
     /// What is known now, to be handed to [`replace_damage`](Store::replace_damage) after everything was read.
-    ///
-    /// # Errors
-    /// As the folder reports, but for a list that cannot be made out.
-    pub(crate) fn damage_before(&self) -> DamageList {
-        let mut known = DamageList::read(&**self.folder()).unwrap_or_default();
-        known.merge(&self.knowledge.inner.read().list);
-        known
+    pub(crate) fn watch_damage(&self) -> DamageWatch<'_> {
+        let number = {
+            let mut inner = self.knowledge.inner.write();
+            let number = inner.next_watch;
+            inner.next_watch = number.saturating_add(1);
+            inner.watches.push((number, DamageList::default()));
+            number
+        };
+        let mut before = DamageList::read(&**self.folder()).unwrap_or_default();
+        before.merge(&self.knowledge.inner.read().list);
+        DamageWatch {
+            store: self,
+            number,
+            before,
+        }
     }
 
-    /// A verification has read everything: what it found is all there is, but for what others found since it began.
+    /// A verification has read what it was to read: what it found is all there is, but for what was noted since it began. A list that cannot be
+    /// read for now, or that another version wrote, stays as it is; one that is damaged is written anew.
     ///
     /// # Errors
-    /// As the folder reports; then this process goes by it all the same.
-    pub(crate) fn replace_damage(&self, mut found: DamageList, before: &DamageList) -> Result<()> {
+    /// As the folder reports; then this process goes by what was found all the same.
+    pub(crate) fn replace_damage(
+        &self,
+        mut found: DamageList,
+        watch: &DamageWatch<'_>,
+    ) -> Result<()> {
         let folder = &**self.folder();
         let _publish = publish_lock(folder)?;
         let on_disk = DamageList::read(folder);
+        let unread = on_disk.as_ref().err().filter(|e| e.is_momentary()).cloned();
         if let Ok(now) = &on_disk {
-            found.merge_news(now, before);
+            found.merge_news(now, &watch.before);
         }
-        {
+        let version = {
             let mut inner = self.knowledge.inner.write();
-            found.merge_news(&inner.list, before);
+            found.merge_news(&inner.list, &watch.before);
+            let noted = inner.watches.iter().find(|(of, _)| *of == watch.number);
+            if let Some((_, noted)) = noted {
+                found.merge(noted);
+            }
             inner.list = found.clone();
-            inner.unreadable = None;
+            inner.unreadable = unread.as_ref().map(unreadable);
             inner.unhealed = None;
             inner.version = inner.version.saturating_add(1);
-            inner.kept = inner.version;
+            inner.version
+        };
+        if let Some(error) = unread {
+            return Err(error.context("the list of known damage stays as it is"));
         }
         match on_disk {
-            Ok(now) if now == found => Ok(()),
-            _ => found.write(folder),
+            Ok(now) if now == found => {}
+            _ => found.write(folder)?,
         }
+        let mut inner = self.knowledge.inner.write();
+        inner.kept = inner.kept.max(version);
+        Ok(())
     }
 
     /// Reads again what others have noted. A list that cannot be read changes nothing: this process has said so, or will.
     pub(super) fn reload_damage(&self) {
-        let read = DamageList::read(&**self.folder());
-        let mut inner = self.knowledge.inner.write();
-        match read {
-            Ok(list) => {
-                inner.unreadable = None;
-                if inner.version > inner.kept {
-                    inner.list.merge(&list);
-                } else {
-                    inner.list = list;
-                }
-                inner.unhealed = None;
+        for attempt in 1..=RELOADS {
+            let version = self.knowledge.inner.read().version;
+            let read = DamageList::read(&**self.folder());
+            let mut inner = self.knowledge.inner.write();
+            // What was noted and kept meanwhile is not in what was read.
+            let moved = inner.version != version;
+            if moved && attempt < RELOADS {
+                continue;
             }
-            Err(error) => inner.unreadable = Some(unreadable(&error)),
+            match read {
+                Ok(list) => {
+                    inner.unreadable = None;
+                    if inner.version > inner.kept || moved {
+                        inner.list.merge(&list);
+                    } else {
+                        inner.list = list;
+                    }
+                    inner.changed_as_file();
+                }
+                Err(error) => inner.unreadable = Some(unreadable(&error)),
+            }
+            return;
         }
     }
 
@@ -323,14 +400,23 @@ impl Store {
     /// # Errors
     /// As the folder reports.
     pub(super) fn note_missing(&self, packs: &HashSet<PackId>) -> Result<()> {
-        if self.are_listed(packs) {
+        let unlisted: HashSet<PackId> = {
+            let inner = self.knowledge.inner.read();
+            let packs = packs.iter().copied();
+            packs.filter(|pack| !inner.list.has_pack(*pack)).collect()
+        };
+        if unlisted.is_empty() {
             return Ok(());
         }
-        let mut list = self.known_damage();
-        self.list_packs(packs, &mut list)?;
+        // Only what is new is added: the list may be another one by then.
+        let mut list = DamageList::default();
+        self.list_packs(&unlisted, &mut list)?;
         {
             let mut inner = self.knowledge.inner.write();
             inner.list.merge(&list);
+            for (_, noted) in &mut inner.watches {
+                noted.merge(&list);
+            }
             inner.version = inner.version.saturating_add(1);
         }
         self.keep_damage()
@@ -373,6 +459,7 @@ mod tests {
                         id.0[0] = turn;
                         store.note_damaged(&id, &[PackId([turn; 16])]);
                         store.keep_damage().unwrap();
+                        assert!(store.known_damage().mentions(&id.prefix()));
                     }
                 });
                 scope.spawn(move || turns().for_each(|_| drop(store.writer().unwrap())));
@@ -383,5 +470,74 @@ mod tests {
         // The packs are not live, and the chunks are nowhere else.
         assert_eq!(store.unhealed().len(), 120);
         assert_eq!(DamageList::read(&**store.folder()).unwrap().len(), 120);
+    }
+
+    fn made() -> (tempfile::TempDir, Store) {
+        let temp = tempfile::tempdir().unwrap();
+        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(temp.path()));
+        let store = Store::create(folder, CutParameters::default(), &SystemClock).unwrap();
+        (temp, store)
+    }
+
+    fn on_disk(store: &Store) -> DamageList {
+        DamageList::read(&**store.folder()).unwrap()
+    }
+
+    #[test]
+    fn what_is_noted_while_everything_is_read_is_not_forgotten() {
+        let (_temp, store) = made();
+        let [old, again, new] = [1, 2, 3].map(|n| ChunkId([n; 32]));
+        let pack = [PackId([9; 16])];
+        for id in [old, again] {
+            store.note_damaged(&id, &pack);
+        }
+        store.keep_damage().unwrap();
+        let (watch, other) = (store.watch_damage(), store.watch_damage());
+        drop(other);
+        // Both after the verification has read the pack and found it good.
+        for id in [again, new] {
+            store.note_damaged(&id, &pack);
+        }
+        store.replace_damage(DamageList::default(), &watch).unwrap();
+        drop(watch);
+        for list in [store.known_damage(), on_disk(&store)] {
+            let listed = [old, again, new].map(|id| list.has(&id.prefix(), pack[0]));
+            assert_eq!(listed, [false, true, true]);
+        }
+        assert!(store.knowledge.inner.read().watches.is_empty());
+    }
+
+    #[test]
+    fn a_list_that_could_not_be_written_is_written_later() {
+        let (temp, store) = made();
+        let id = ChunkId([5; 32]);
+        let mut found = DamageList::default();
+        found.add((id.prefix(), NOWHERE));
+        // Something stands where it is written at first.
+        let scratch = temp.path().join(crate::layout::DAMAGE_SCRATCH);
+        std::fs::create_dir(&scratch).unwrap();
+        let watch = store.watch_damage();
+        store.replace_damage(found, &watch).unwrap_err();
+        assert!(store.known_damage().mentions(&id.prefix()));
+        std::fs::remove_dir(&scratch).unwrap();
+        store.keep_damage().unwrap();
+        assert!(on_disk(&store).mentions(&id.prefix()));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_for_now_is_kept() {
+        let (temp, store) = made();
+        store.note_damaged(&ChunkId([6; 32]), &[]);
+        store.keep_damage().unwrap();
+        let (file, away) = (temp.path().join("damage"), temp.path().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let watch = store.watch_damage();
+        let failed = store.replace_damage(DamageList::default(), &watch);
+        assert!(failed.unwrap_err().is_momentary());
+        assert!(store.unreadable_damage().is_some());
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&away, &file).unwrap();
+        assert!(on_disk(&store).mentions(&[6; 16]));
     }
 }

@@ -41,6 +41,8 @@ mod repair;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]
+mod truth;
+#[cfg(test)]
 mod together;
 #[cfg(test)]
 mod verifying;
