@@ -173,7 +173,9 @@ pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
         for number in told.into_iter().filter(|number| !there.contains(number)) {
             let unless = match unknown {
                 0 => "",
-                _ => ", unless it is one of the files there that are not named like points and cannot be read",
+                _ => {
+                    ", unless it is one of the files there that are not named like points and cannot be read"
+                }
             };
             gone.push(format!(
                 "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten{unless}: put it back from a copy of the store if there is one"

@@ -239,6 +239,7 @@ fn read_packs(
     let chosen = choose(&rows, &proofs, &suspects, options, report.begun)?;
     report.seed = chosen.seed;
     let ledger = Ledger::new(store);
+    ledger.met(&chosen.met, report.begun);
     let picked: HashSet<PackId> = chosen.rows.iter().map(|row| row.id).collect();
     let others = rows.iter().map(|row| row.id);
     let mut left_out: HashSet<PackId> = others.filter(|id| !picked.contains(id)).collect();
@@ -288,7 +289,10 @@ fn resumable(
                 Depth::Deep => "--deep ",
                 _ => "",
             };
-            format!("{noted}; to go on with the others, run `cairn verify STORE {deep}--since {}`", report.begun)
+            format!(
+                "{noted}; to go on with the others, run `cairn verify STORE {deep}--since {}`",
+                report.begun
+            )
         }
         (_, Pick::Sample { .. }) => format!("{noted}; to read others, run it again"),
         _ => format!("{noted}; to go on with the others, run the same again"),

@@ -233,7 +233,9 @@ impl Check<'_> {
         let mut found = self.found.lock();
         match (error, &parity) {
             (Some(error), None) => {
-                said.push(format!("{error}; `cairn verify --repair` saves what can be had"));
+                said.push(format!(
+                    "{error}; `cairn verify --repair` saves what can be had"
+                ));
                 found.packs.insert(row.id, error.to_string());
             }
             (error, parity) => {

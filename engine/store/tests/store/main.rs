@@ -41,9 +41,9 @@ mod repair;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]
-mod truth;
-#[cfg(test)]
 mod together;
+#[cfg(test)]
+mod truth;
 #[cfg(test)]
 mod verifying;
 #[cfg(test)]

@@ -9,9 +9,7 @@ use cairn_store::hash::ChunkKind;
 use cairn_store::read::Wanted;
 use cairn_store::tree::Spot;
 use cairn_store::verify::{Pick, VerifyReport};
-use cairn_store::{
-    ChunkReader, Depth, Point, Store, Tree, VerifyOptions, repair, verify_with,
-};
+use cairn_store::{ChunkReader, Depth, Point, Store, Tree, VerifyOptions, repair, verify_with};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -240,12 +238,7 @@ fn part(store: &Arc<Store>, work: &str) -> VerifyReport {
 }
 
 /// What is said to be lost of points that somebody made is not to be had.
-fn honest(
-    path: &Path,
-    report: &VerifyReport,
-    known: &[(Point, Vec<u8>)],
-    wrong: &mut Vec<String>,
-) {
+fn honest(path: &Path, report: &VerifyReport, known: &[(Point, Vec<u8>)], wrong: &mut Vec<String>) {
     let store = open(path).unwrap();
     for damage in &report.damaged {
         let concerned = known.iter().filter(|(p, _)| damage.points.contains(&p.id));

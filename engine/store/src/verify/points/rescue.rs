@@ -61,12 +61,7 @@ impl<'a> Rescue<'a> {
     }
 
     /// A node of a map, or why it is lost.
-    pub fn node(
-        &mut self,
-        tree: &Tree,
-        id: ChunkId,
-        level: u8,
-    ) -> Result<Part<Arc<Node>>> {
+    pub fn node(&mut self, tree: &Tree, id: ChunkId, level: u8) -> Result<Part<Arc<Node>>> {
         if let Some(why) = self.lost_maps.get(&id) {
             return Ok(Err(Some(why.clone())));
         }
@@ -74,11 +69,7 @@ impl<'a> Rescue<'a> {
     }
 
     /// The leaf of a region of `length` bytes, or why it is lost.
-    pub fn leaf(
-        &mut self,
-        id: ChunkId,
-        length: u64,
-    ) -> Result<Part<Arc<Leaf>>> {
+    pub fn leaf(&mut self, id: ChunkId, length: u64) -> Result<Part<Arc<Leaf>>> {
         if let Some(why) = self.lost_maps.get(&id) {
             return Ok(Err(Some(why.clone())));
         }
@@ -154,9 +145,7 @@ impl<'a> Rescue<'a> {
     }
 
     fn note_unsure(&mut self, error: &Error) {
-        let (count, _) = self
-            .unsure
-            .get_or_insert_with(|| (0, error.to_string()));
+        let (count, _) = self.unsure.get_or_insert_with(|| (0, error.to_string()));
         *count = count.saturating_add(1);
     }
 }
