@@ -16,6 +16,7 @@ use crate::catalog::{all_points, gone};
 use crate::damage::NOWHERE;
 use crate::index::block::BLOCK_LEN;
 use crate::index::check::check_segment;
+use crate::point::Point;
 use crate::proof::Proofs;
 use crate::session::{Session, SessionKind};
 use crate::store::{DamageWatch, Store};
@@ -133,13 +134,7 @@ pub fn verify_with(
     if let Some(warning) = session.warning() {
         monitor.warn(warning);
     }
-    // Points before state, the reverse of the write order: what they refer to is in the index read afterwards.
-    let listing = all_points(store)?;
-    store.refresh()?;
-    report
-        .problems
-        .extend(listing.damaged.iter().map(ToString::to_string));
-    report.problems.extend(gone(store, &listing.points)?);
+    let points = list_points(store, &mut report)?;
     let pace = Pace::new(options.limit, clock);
     check_index(store, options, &pace, monitor, &mut report)
         .map_err(|error| resumable(error, options, &report, monitor))?;
@@ -159,14 +154,7 @@ pub fn verify_with(
     let walked = if read.interrupted {
         Err(Error::interrupted())
     } else {
-        walk_points(
-            store,
-            &listing.points,
-            &missing,
-            &read.bad,
-            monitor,
-            &mut report,
-        )
+        walk_points(store, &points, &missing, &read.bad, monitor, &mut report)
     };
     tell_healed(store, &read, &mut report);
     let known = Known {
@@ -184,6 +172,17 @@ pub fn verify_with(
     walked.map_err(|error| resumable(error, options, &report, monitor))?;
     report.took = clock.ticks().saturating_sub(started);
     Ok(report)
+}
+
+/// The points; what is wrong with the others is reported.
+fn list_points(store: &Store, report: &mut VerifyReport) -> Result<Vec<Point>> {
+    // Points before state, the reverse of the write order: what they refer to is in the index read afterwards.
+    let listing = all_points(store)?;
+    store.refresh()?;
+    let damaged = listing.damaged.iter().map(ToString::to_string);
+    report.problems.extend(damaged);
+    report.problems.extend(gone(store, &listing.points)?);
+    Ok(listing.points)
 }
 
 /// Names packs that were not read as a whole, and of which something could be read only with the help of their parity.
@@ -279,8 +278,8 @@ fn resumable(
         return error;
     }
     let count = report.checked_packs;
-    if count == 0 {
-        return error.advise("no pack was read to its end: run it again");
+    if options.depth == Depth::Quick {
+        return error.advise("run it again");
     }
     let noted = format!("{count} packs were read, and that is noted");
     error.advise(match (options.since, options.pick) {

@@ -103,34 +103,7 @@ pub fn run(args: &Args) -> Answer {
         });
     report.problems.extend(hit.problems.iter().cloned());
     if args.json {
-        let damaged = report.damaged.iter();
-        let paths = affected::paths(&hit, report.damaged.len());
-        let damaged: Vec<_> = damaged
-            .zip(paths)
-            .map(|(damage, path)| as_json(damage, path))
-            .collect();
-        output::json(&json!({
-            "mode": mode(options.depth),
-            "begun": report.begun.rfc3339(),
-            "clean": report.is_clean() && repair.left.is_empty(),
-            "seconds": report.took.as_secs_f64(),
-            "read_seconds": report.reading.as_secs_f64(),
-            "checked_bytes": report.checked_bytes,
-            "checked_packs": report.checked_packs,
-            "packs": report.packs,
-            "pack_bytes": report.pack_bytes,
-            "seed": report.seed,
-            "walked_bytes": report.walked_bytes,
-            "points": report.points,
-            "damaged": damaged,
-            "affected": affected::as_json(&hit),
-            "affected_unnamed": hit.unnamed,
-            "bad_packs": report.bad_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "problems": report.problems,
-            "repaired": repair.repaired.iter().map(repaired_json).collect::<Vec<_>>(),
-            "left": repair.left,
-            "advice": advice(args, &report),
-        }))?;
+        output::json(&document(args, &report, &hit, &repair))?;
     } else {
         for repaired in &repair.repaired {
             output::line(&format!("repaired: {}", repaired.what))?;
@@ -148,6 +121,43 @@ pub fn run(args: &Args) -> Answer {
         Exit::Done
     } else {
         Exit::Damage
+    })
+}
+
+/// All of it, for a program.
+fn document(
+    args: &Args,
+    report: &VerifyReport,
+    hit: &AffectedReport,
+    repair: &RepairReport,
+) -> serde_json::Value {
+    let damaged = report.damaged.iter();
+    let paths = affected::paths(hit, report.damaged.len());
+    let damaged: Vec<_> = damaged
+        .zip(paths)
+        .map(|(damage, path)| as_json(damage, path))
+        .collect();
+    json!({
+        "mode": mode(args.options().depth),
+        "begun": report.begun.rfc3339(),
+        "clean": report.is_clean() && repair.left.is_empty(),
+        "seconds": report.took.as_secs_f64(),
+        "read_seconds": report.reading.as_secs_f64(),
+        "checked_bytes": report.checked_bytes,
+        "checked_packs": report.checked_packs,
+        "packs": report.packs,
+        "pack_bytes": report.pack_bytes,
+        "seed": report.seed,
+        "walked_bytes": report.walked_bytes,
+        "points": report.points,
+        "damaged": damaged,
+        "affected": affected::as_json(hit),
+        "affected_unnamed": hit.unnamed,
+        "bad_packs": report.bad_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "problems": report.problems,
+        "repaired": repair.repaired.iter().map(repaired_json).collect::<Vec<_>>(),
+        "left": repair.left,
+        "advice": advice(args, report),
     })
 }
 
