@@ -2,18 +2,21 @@
 
 use crate::index::{Entry, PackRow};
 use crate::layout;
-use crate::pack::{Healed, PackReader, SealedPack};
+use crate::pack::heal::find_footer;
+use crate::pack::{Footer, Healed, PackReader, SealedPack};
+use crate::parity::table;
 use crate::publish::{publish_lists, publish_replacing};
 use crate::read::ChunkReader;
 use crate::repair::elsewhere::lies_elsewhere;
 use crate::repair::index::reindex;
-use crate::repair::mend::{Mender, Patient};
-use crate::repair::plan::{self, Known, Want};
+use crate::repair::mend::{Mender, Patient, Written};
+use crate::repair::plan::{self, FramePlan, Known, Want};
 use crate::repair::suspects::{self, Fault};
 use crate::repair::{RepairReport, Repaired};
 use crate::session::Session;
 use crate::store::Store;
-use cairn_base::{Monitor, PackId, Result};
+use cairn_base::error::unless_lost;
+use cairn_base::{Error, Kind, Monitor, PackId, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -69,14 +72,20 @@ fn mend_batch(
     let mut open = Vec::new();
     let mut without_table = HashSet::new();
     for (row, fault) in rows {
-        if *fault == Fault::Unknown {
-            let path = store.folder().describe(&layout::pack(row.id));
-            report.left.push(format!(
-                "the pack {path} cannot be looked at: it is left as it is"
-            ));
-            continue;
-        }
-        let opened = Opened::new(store, row);
+        let opened = match fault {
+            Fault::Unknown => Err(Error::new(
+                Kind::Busy,
+                "it could not be looked at, or is of another version",
+            )),
+            _ => Opened::new(store, row),
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                report.left.push(unread(store, row.id, &error));
+                continue;
+            }
+        };
         if opened.table.is_none() {
             without_table.insert(row.id);
         }
@@ -107,27 +116,48 @@ fn mend_batch(
     crate::compact::sweep::sweep_replaced(store)
 }
 
+/// Says that a pack cannot be read now, which says nothing of what is in it.
+fn unread(store: &Store, id: PackId, error: &Error) -> String {
+    let path = store.folder().describe(&layout::pack(id));
+    format!("the pack {path} could not be read now and is left as it is: {error}")
+}
+
 /// A damaged pack, as far as it can be opened.
 struct Opened {
     raw: Option<Arc<dyn cairn_base::ReadAt>>,
     healed: Option<Arc<Healed>>,
     table: Option<PackReader>,
+    /// What tells where its table ends, if that is all that is left of it.
+    footer: Option<Footer>,
 }
 
 impl Opened {
-    fn new(store: &Store, row: &PackRow) -> Opened {
+    /// An error if it cannot be read now.
+    fn new(store: &Store, row: &PackRow) -> Result<Opened> {
         let (folder, of) = (&**store.folder(), store.header().store);
-        let raw = folder.open(&layout::pack(row.id)).ok();
-        let healed = raw
-            .clone()
-            .and_then(|file| Healed::new(file, of, row.id).ok())
-            .map(Arc::new);
-        let table = PackReader::open_headless(folder, of, row.id)
-            .or_else(|_| PackReader::open_healed(folder, of, row.id).map(|(pack, _)| pack));
+        let raw = unless_lost(folder.open(&layout::pack(row.id)))?;
+        let healed = match &raw {
+            Some(file) => unless_lost(Healed::new(file.clone(), of, row.id))?.map(Arc::new),
+            None => None,
+        };
+        let mut table = unless_lost(PackReader::open_headless(folder, of, row.id))?;
+        if table.is_none() {
+            let healed = unless_lost(PackReader::open_healed(folder, of, row.id))?;
+            table = healed.map(|(pack, _)| pack);
+        }
         // What is not the pack that the index knows says nothing of it.
-        let fits = |pack: &PackReader| pack.footer().length == row.length;
-        let table = table.ok().filter(fits);
-        Opened { raw, healed, table }
+        let table = table.filter(|pack| pack.footer().length == row.length);
+        let footer = match &raw {
+            Some(file) if table.is_none() => unless_lost(find_footer(&**file, of, row.id))?,
+            _ => None,
+        };
+        let footer = footer.filter(|footer| footer.length == row.length);
+        Ok(Opened {
+            raw,
+            healed,
+            table,
+            footer,
+        })
     }
 }
 
@@ -137,6 +167,16 @@ struct Case<'a> {
     row: PackRow,
     fault: Fault,
     known: &'a Known,
+}
+
+/// What a pack gives, and what it does not.
+struct Found {
+    /// Chunks that it gives.
+    good: usize,
+    /// Those that it does not give.
+    not_here: HashSet<[u8; 16]>,
+    /// Those of them that no other pack gives either.
+    lost: Vec<Want>,
 }
 
 impl Case<'_> {
@@ -157,51 +197,106 @@ impl Case<'_> {
                 plan::of_entries(row.id, entries.map_or(&[], |entries| &entries[..]))
             }
         };
-        let all_is_known = has_table
-            || self.known.complete
-                && (self.fault == Fault::Gone
-                    || plan::is_all(&frames, row.length, self.store.header().parity));
+        // Packs that go with this batch are nowhere else.
+        let going = batch.replaced.clone();
+        let elsewhere = |want: &Want| lies_elsewhere(reader, row.kind, want, row.id, &going);
+        let all_is_known = if has_table || !self.known.complete {
+            Ok(has_table)
+        } else {
+            self.is_all(&frames, &opened)
+        };
         let patient = Patient {
             kind: row.kind,
             raw: opened.raw,
             healed: opened.healed,
             frames,
         };
-        let (mut lost, good) = mender.survey(&patient)?;
-        let bad = lost.len();
-        let not_here: HashSet<[u8; 16]> = lost.iter().map(|want| want.prefix).collect();
-        // Packs that go with this batch are nowhere else.
-        let going = batch.replaced.clone();
-        let elsewhere = |want: &Want| lies_elsewhere(reader, row.kind, want, row.id, &going);
-        lost.retain(|want| !elsewhere(want));
-        let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
-        if lost.is_empty() && all_is_known {
-            let mut lost_now = Vec::new();
-            let written = mender.write(&patient, &|_| true, number, &mut lost_now)?;
-            // A disk that is dying may not give again what it gave a moment ago.
-            if lost_now.iter().any(|want| !not_here.contains(&want.prefix)) {
-                report.left.push(format!(
-                    "the pack {} could not be read a second time: it is left as it is",
-                    self.path()
-                ));
+        let found = all_is_known.and_then(|all_is_known| {
+            let found = look(&patient, mender, &elsewhere)?;
+            Ok((all_is_known, found))
+        });
+        let (all_is_known, found) = match found {
+            Ok(found) => found,
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            Err(error) => {
+                report.left.push(unread(self.store, row.id, &error));
                 return Ok(());
             }
-            let sectors = patient.healed.as_ref().map_or(0, |healed| healed.sectors());
-            let new_pack = written.as_ref().map(|(pack, _)| pack.id);
-            batch.repaired.push(Repaired {
-                pack: Some(row.id),
-                new_pack,
-                what: self.describe(good, bad, sectors, has_table),
-            });
-            batch.add(written);
-            batch.replaced.push(row.id);
+        };
+        if found.lost.is_empty() && all_is_known {
+            return self.replace(&patient, &found, has_table, mender, batch, report);
+        }
+        report.left.push(self.complain(&found.lost, found.good));
+        if self.fault == Fault::Cut {
+            // One that cannot be looked for now is copied all the same.
+            let keep = |want: &Want| !elsewhere(want).unwrap_or(false);
+            self.salvage(&patient, &keep, mender, batch, report)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the index knows all that the pack holds, although its own table is lost. An error if that cannot be read now.
+    fn is_all(&self, frames: &[FramePlan], opened: &Opened) -> Result<bool> {
+        let Some(ends) = plan::ends(frames) else {
+            return Ok(false);
+        };
+        let percent = self.store.header().parity;
+        if opened.raw.is_none() {
+            // There is nothing to be taken away, and nobody left to ask.
+            return Ok(ends.may_fill(self.row.length, percent));
+        }
+        if ends.fill(self.row.length) {
+            return Ok(true);
+        }
+        if let Some(footer) = &opened.footer {
+            return Ok(ends.are_told_by(footer));
+        }
+        match (&opened.raw, ends.shape(percent)) {
+            (Some(file), Some(shape)) => table::stands_behind(&**file, self.row.id, &shape),
+            _ => Ok(false),
+        }
+    }
+
+    /// Everything good goes into a new pack, and this one goes.
+    fn replace(
+        &self,
+        patient: &Patient,
+        found: &Found,
+        has_table: bool,
+        mender: &mut Mender<'_>,
+        batch: &mut Batch,
+        report: &mut RepairReport,
+    ) -> Result<()> {
+        let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
+        let mut lost_now = Vec::new();
+        let written = mender.write(patient, &|_| true, number, &mut lost_now)?;
+        let failed = match &written {
+            Written::Bad(error) => Some(error.to_string()),
+            // A disk that is dying may not give again what it gave a moment ago.
+            _ => lost_now
+                .iter()
+                .any(|want| !found.not_here.contains(&want.prefix))
+                .then(|| "it could not be read a second time".to_string()),
+        };
+        if let Some(why) = failed {
+            if let Written::Pack(pack, _) = written {
+                self.store.folder().remove(&pack.path)?;
+            }
+            report.left.push(self.say_left(&why));
             return Ok(());
         }
-        report.left.push(self.complain(&lost, good));
-        if self.fault == Fault::Cut {
-            let keep = |want: &Want| !elsewhere(want);
-            self.salvage(&patient, &keep, mender, batch)?;
-        }
+        let new_pack = match &written {
+            Written::Pack(pack, _) => Some(pack.id),
+            _ => None,
+        };
+        let sectors = patient.healed.as_ref().map_or(0, |healed| healed.sectors());
+        batch.repaired.push(Repaired {
+            pack: Some(self.row.id),
+            new_pack,
+            what: self.describe(found.good, found.not_here.len(), sectors, has_table),
+        });
+        batch.add(written);
+        batch.replaced.push(self.row.id);
         Ok(())
     }
 
@@ -212,21 +307,31 @@ impl Case<'_> {
         keep: &dyn Fn(&Want) -> bool,
         mender: &mut Mender<'_>,
         batch: &mut Batch,
+        report: &mut RepairReport,
     ) -> Result<()> {
         let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
         let written = mender.write(patient, keep, number, &mut Vec::new())?;
-        if let Some((pack, _)) = &written {
-            batch.repaired.push(Repaired {
+        match &written {
+            Written::Nothing => {}
+            Written::Bad(error) => {
+                let why = format!("what is left of it could not be copied: {error}");
+                report.left.push(self.say_left(&why));
+            }
+            Written::Pack(pack, _) => batch.repaired.push(Repaired {
                 pack: Some(self.row.id),
                 new_pack: Some(pack.id),
                 what: format!(
                     "what is left of the pack {} was copied; the rest of it is lost",
                     self.path()
                 ),
-            });
+            }),
         }
         batch.add(written);
         Ok(())
+    }
+
+    fn say_left(&self, why: &str) -> String {
+        format!("the pack {} is left as it is: {why}", self.path())
     }
 
     fn path(&self) -> String {
@@ -254,9 +359,9 @@ impl Case<'_> {
     fn complain(&self, lost: &[Want], good: usize) -> String {
         let path = self.path();
         if lost.is_empty() {
-            return format!(
-                "the pack {path} is left as it is: neither it nor the index says for sure what was in it ({good} chunks are good)"
-            );
+            return self.say_left(&format!(
+                "neither it nor the index says for sure what was in it ({good} chunks are good)"
+            ));
         }
         format!(
             "{} chunks of the pack {path} cannot be restored ({good} are good): it is left as it is",
@@ -265,9 +370,29 @@ impl Case<'_> {
     }
 }
 
+/// What of a pack is good, and what of the rest another one gives. An error if something cannot be read now.
+fn look(
+    patient: &Patient,
+    mender: &mut Mender<'_>,
+    elsewhere: &dyn Fn(&Want) -> Result<bool>,
+) -> Result<Found> {
+    let (bad, good) = mender.survey(patient)?;
+    let mut found = Found {
+        good,
+        not_here: bad.iter().map(|want| want.prefix).collect(),
+        lost: Vec::new(),
+    };
+    for want in bad {
+        if !elsewhere(&want)? {
+            found.lost.push(want);
+        }
+    }
+    Ok(found)
+}
+
 impl Batch {
-    fn add(&mut self, written: Option<(SealedPack, Vec<Entry>)>) {
-        if let Some((pack, entries)) = written {
+    fn add(&mut self, written: Written) {
+        if let Written::Pack(pack, entries) = written {
             self.packs.push(pack);
             self.entries.extend(entries);
         }
@@ -331,7 +456,13 @@ mod tests {
             .unwrap();
         let session = Session::begin(folder, SessionKind::Write, &[]).unwrap();
         let known = plan::known(&store, &HashSet::new());
-        let frames = Opened::new(&store, &row).table.unwrap().toc().frames.len();
+        let frames = Opened::new(&store, &row)
+            .unwrap()
+            .table
+            .unwrap()
+            .toc()
+            .frames
+            .len();
         assert!(frames > 8);
         // Dead from the start, in the middle of the second reading, and not at all.
         for (reads, replaced) in [
@@ -339,7 +470,7 @@ mod tests {
             (frames + frames / 2, false),
             (2 * frames, true),
         ] {
-            let mut opened = Opened::new(&store, &row);
+            let mut opened = Opened::new(&store, &row).unwrap();
             let file = opened.raw.take().unwrap();
             opened.raw = Some(Arc::new(Dying(file, AtomicUsize::new(reads))));
             opened.healed = None;

@@ -234,8 +234,11 @@ impl Store {
         let folder = &**self.folder();
         let _publish = publish_lock(folder)?;
         let on_disk = DamageList::read(folder);
-        if let Ok(now) = &on_disk {
-            found.merge_news(now, before);
+        match &on_disk {
+            Ok(now) => found.merge_news(now, before),
+            // What others have added may be in it.
+            Err(error) if error.is_momentary() => return Err(error.clone()),
+            Err(_) => {}
         }
         {
             let mut inner = self.knowledge.inner.write();

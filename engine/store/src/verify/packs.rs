@@ -3,15 +3,18 @@
 use crate::contents::unindexed;
 use crate::damage::DamageList;
 use crate::index::PackRow;
+use crate::pack::check::FrameFindings;
 use crate::pack::{FrameChecker, PackReader, TocChunk, TocFrame};
 use crate::store::Store;
 use crate::verify::VerifyReport;
 use crate::verify::ledger::Ledger;
 use crate::verify::pace::Pace;
 use crate::verify::tags::TagChecker;
+use cairn_base::error::unless_lost;
 use cairn_base::units::to_u64;
 use cairn_base::{ChunkId, Clock, Error, Kind, Monitor, PackId, Result, Stage};
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -192,17 +195,23 @@ impl Check<'_> {
                 return;
             }
             // It says nothing of the pack: neither good nor damaged, and due again.
-            Err(error) if error.is_momentary() => {
-                self.problems.lock().push(error.to_string());
-                return;
-            }
+            Err(error) if error.is_momentary() => return self.say_unread(row.id, error),
             _ => {
                 self.reading.ledger.damaged(row.id);
                 self.bad_packs.lock().push(row.id);
             }
         }
         let clean = matches!(&checked, Ok(findings) if findings.is_clean());
-        let restorable = !clean && self.is_restorable(row.id, &mut tools.frames);
+        let restorable = if clean {
+            Ok(false)
+        } else {
+            self.is_restorable(row.id, &mut tools.frames)
+        };
+        let restorable = match restorable {
+            Ok(restorable) => restorable,
+            // It is damaged, but whether anything is lost cannot be told now.
+            Err(error) => return self.say_unread(row.id, &error),
+        };
         self.packs.lock().insert(row.id);
         match checked {
             Ok(findings) if restorable && !findings.bad.is_empty() => {
@@ -247,9 +256,11 @@ impl Check<'_> {
             tags,
             frames: checker,
         } = tools;
+        // Why it cannot be read to its end now.
+        let failed = RefCell::new(None);
         let mut before = |bytes| {
             self.reading.pace.take(bytes, &stop);
-            if stop() {
+            if stop() || failed.borrow().is_some() {
                 return ControlFlow::Break(());
             }
             monitor.advance(Stage::VerifyPacks, bytes);
@@ -257,13 +268,20 @@ impl Check<'_> {
         };
         let mut note = |frame: &TocFrame, chunks: &[TocChunk], is_good: bool| {
             // What does not match its tag is read once more: then it is certain, and the chunks tell how much of it is lost.
-            if !is_good {
-                let found = checker.check(store.keys(), &pack, frame, chunks);
-                findings.bad_frames += u64::from(found.bad_frame);
-                findings.bad.extend(found.bad_chunks);
+            let checked = if is_good {
+                Ok(FrameFindings::default())
+            } else {
+                checker.check(store.keys(), &pack, frame, chunks)
+            };
+            match checked.and_then(|found| Ok((found, unindexed(&index, id, frame, chunks)?))) {
+                Ok((found, unindexed)) => {
+                    findings.bad_frames += u64::from(found.bad_frame);
+                    findings.bad.extend(found.bad_chunks);
+                    findings.unindexed += unindexed;
+                    findings.bytes += u64::from(frame.stored);
+                }
+                Err(error) => *failed.borrow_mut() = Some(error),
             }
-            findings.unindexed += unindexed(&index, id, frame, chunks);
-            findings.bytes += u64::from(frame.stored);
         };
         let ended = if decoded {
             pack.frames().try_for_each(|(frame, chunks)| {
@@ -274,6 +292,9 @@ impl Check<'_> {
         } else {
             tags.check(store.keys(), &pack, &mut before, &mut note)
         };
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
         if ended.is_break() {
             return Err(Error::interrupted());
         }
@@ -284,15 +305,28 @@ impl Check<'_> {
 }
 
 impl Check<'_> {
-    /// Whether the pack's parity gives everything that should be in it.
-    fn is_restorable(&self, id: PackId, checker: &mut FrameChecker) -> bool {
+    /// Whether the pack's parity gives everything that should be in it. An error if something cannot be read now.
+    fn is_restorable(&self, id: PackId, checker: &mut FrameChecker) -> Result<bool> {
         let store = self.store;
         let opened = PackReader::open_healed(&**store.folder(), store.header().store, id);
-        opened.is_ok_and(|(pack, _)| {
-            let mut frames = pack.frames();
-            frames
-                .all(|(frame, chunks)| checker.check(store.keys(), &pack, frame, chunks).is_clean())
-        })
+        let Some((pack, _)) = unless_lost(opened)? else {
+            return Ok(false);
+        };
+        for (frame, chunks) in pack.frames() {
+            let found = checker.check(store.keys(), &pack, frame, chunks)?;
+            if !found.is_clean() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What cannot be read now is neither good nor lost, and what was known of it stays known.
+    fn say_unread(&self, id: PackId, error: &Error) {
+        let path = self.store.folder().describe(&crate::layout::pack(id));
+        self.problems
+            .lock()
+            .push(format!("the pack {path} could not be read now: {error}"));
     }
 
     fn say_restorable(&self, id: PackId) {

@@ -7,6 +7,7 @@ use crate::store::Store;
 use crate::tree::{Spot, Tree};
 use crate::verify::packs::BadChunks;
 use crate::verify::{Damage, VerifyReport};
+use cairn_base::error::unless_lost;
 use cairn_base::{ChunkId, Error, Kind, Monitor, PackId, Result, Stage};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -208,9 +209,10 @@ impl Walk<'_> {
         for extent in &leaf.extents {
             let length = u64::from(extent.length);
             if let Some(chunk) = extent.chunk {
-                let (places, mut why) = match index.places(&chunk) {
-                    Ok(places) => (places, "the chunk is not in the store".to_string()),
-                    Err(error) => (Vec::new(), error.to_string()),
+                let (places, failed) = index.known_places(&chunk);
+                let mut why = match &failed {
+                    None => "the chunk is not in the store".to_string(),
+                    Some(error) => error.to_string(),
                 };
                 let mut pack = None;
                 let mut good = false;
@@ -231,6 +233,8 @@ impl Walk<'_> {
                     }
                 }
                 if !good {
+                    // It may lie where the index cannot be read now.
+                    unless_lost(failed.map_or(Ok(()), Err))?;
                     lost.push(Lost {
                         chunk: Some(chunk),
                         pack,
