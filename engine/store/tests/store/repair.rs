@@ -335,3 +335,23 @@ fn a_sound_store_is_left_as_it_is() {
     assert!(report.repaired.is_empty() && report.left.is_empty());
     assert_eq!(crate::kit::files(kit.path()), before);
 }
+
+#[test]
+fn a_sector_counts_once_however_often_it_is_restored() {
+    let kit = Kit::with_parity(3);
+    let bytes = noise(5 * R, 77);
+    let point = kit.backup("m", TestDisk::new(bytes.clone()));
+    let pack = data_pack(&kit);
+    // One in each stripe, of more stripes than are kept.
+    for stripe in 0..5 {
+        let at = stripe * (4 << 20) + 300_000;
+        overwrite(&pack, at..at + 10, 0x5a);
+    }
+    assert!(kit.read(&point).unwrap() == bytes);
+    let report = mend(&kit);
+    let [done] = &report.repaired[..] else {
+        panic!("{report:?}");
+    };
+    assert!(done.what.contains(", 5 sectors restored"), "{}", done.what);
+    assert_clean(&kit);
+}
