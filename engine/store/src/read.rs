@@ -90,6 +90,13 @@ struct Tools {
     stored: Vec<u8>,
 }
 
+/// Says what is lost with a chunk, unless it only cannot be read now.
+fn lost(error: Error, what: &'static str) -> Error {
+    let now = "a part of a disk's map cannot be read now";
+    let what = if error.is_momentary() { now } else { what };
+    error.context(what)
+}
+
 /// Where a chunk was looked for in vain.
 #[derive(Default)]
 struct Bad {
@@ -177,7 +184,7 @@ impl ChunkReader {
         let wanted = Wanted { id, length: None };
         let bytes = self
             .chunk_uncached(ChunkKind::Node(level), wanted)
-            .map_err(|e| e.context("a node of a disk's map is lost"))?;
+            .map_err(|e| lost(e, "a node of a disk's map is lost"))?;
         let node = Arc::new(Node::decode(&bytes).map_err(|e| e.with_id(id))?);
         self.nodes.insert(id, node.clone(), node.weight());
         Ok(node)
@@ -198,7 +205,7 @@ impl ChunkReader {
         let wanted = Wanted { id, length: None };
         let bytes = self
             .chunk_uncached(ChunkKind::Leaf, wanted)
-            .map_err(|e| e.context("a leaf of a disk's map is lost"))?;
+            .map_err(|e| lost(e, "a leaf of a disk's map is lost"))?;
         let leaf = Arc::new(Leaf::decode(&bytes, length).map_err(|e| e.with_id(id))?);
         self.leaves.insert(id, leaf.clone(), leaf.weight());
         Ok(leaf)

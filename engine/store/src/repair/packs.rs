@@ -2,20 +2,18 @@
 
 use crate::index::{Entry, PackRow};
 use crate::layout;
-use crate::pack::heal::find_footer;
-use crate::pack::{Footer, Healed, PackReader, SealedPack};
-use crate::parity::table;
+use crate::pack::SealedPack;
 use crate::publish::{publish_lists, publish_replacing};
 use crate::read::ChunkReader;
 use crate::repair::elsewhere::lies_elsewhere;
 use crate::repair::index::reindex;
 use crate::repair::mend::{Mender, Patient, Written};
-use crate::repair::plan::{self, FramePlan, Known, Want};
+use crate::repair::opened::Opened;
+use crate::repair::plan::{self, Known, Want};
 use crate::repair::suspects::{self, Fault};
 use crate::repair::{RepairReport, Repaired};
 use crate::session::Session;
 use crate::store::Store;
-use cairn_base::error::unless_lost;
 use cairn_base::{Error, Kind, Monitor, PackId, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,7 +33,11 @@ pub fn mend_all(
     monitor: &dyn Monitor,
     report: &mut RepairReport,
 ) -> Result<()> {
+    let mut sound: HashSet<PackId> = store.live_packs().iter().map(|row| row.id).collect();
     let found = suspects::find(store, monitor)?;
+    for (row, _) in &found {
+        sound.remove(&row.id);
+    }
     let (unindexed, damaged): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, fault)| *fault == Fault::Unindexed);
@@ -48,7 +50,7 @@ pub fn mend_all(
                 .push("too many packs were replaced at once: repair again".to_string());
             break;
         }
-        mend_batch(store, session, monitor, batch, report)?;
+        mend_batch(store, session, monitor, batch, &sound, report)?;
     }
     Ok(())
 }
@@ -67,6 +69,7 @@ fn mend_batch(
     session: &Session,
     monitor: &dyn Monitor,
     rows: &[(PackRow, Fault)],
+    sound: &HashSet<PackId>,
     report: &mut RepairReport,
 ) -> Result<()> {
     let mut open = Vec::new();
@@ -102,6 +105,7 @@ fn mend_batch(
             row,
             fault,
             known: &known,
+            sound,
         };
         case.mend(opened, &mut mender, &reader, &mut batch, report)?;
     }
@@ -122,51 +126,14 @@ fn unread(store: &Store, id: PackId, error: &Error) -> String {
     format!("the pack {path} could not be read now and is left as it is: {error}")
 }
 
-/// A damaged pack, as far as it can be opened.
-struct Opened {
-    raw: Option<Arc<dyn cairn_base::ReadAt>>,
-    healed: Option<Arc<Healed>>,
-    table: Option<PackReader>,
-    /// What tells where its table ends, if that is all that is left of it.
-    footer: Option<Footer>,
-}
-
-impl Opened {
-    /// An error if it cannot be read now.
-    fn new(store: &Store, row: &PackRow) -> Result<Opened> {
-        let (folder, of) = (&**store.folder(), store.header().store);
-        let raw = unless_lost(folder.open(&layout::pack(row.id)))?;
-        let healed = match &raw {
-            Some(file) => unless_lost(Healed::new(file.clone(), of, row.id))?.map(Arc::new),
-            None => None,
-        };
-        let mut table = unless_lost(PackReader::open_headless(folder, of, row.id))?;
-        if table.is_none() {
-            let healed = unless_lost(PackReader::open_healed(folder, of, row.id))?;
-            table = healed.map(|(pack, _)| pack);
-        }
-        // What is not the pack that the index knows says nothing of it.
-        let table = table.filter(|pack| pack.footer().length == row.length);
-        let footer = match &raw {
-            Some(file) if table.is_none() => unless_lost(find_footer(&**file, of, row.id))?,
-            _ => None,
-        };
-        let footer = footer.filter(|footer| footer.length == row.length);
-        Ok(Opened {
-            raw,
-            healed,
-            table,
-            footer,
-        })
-    }
-}
-
 /// One damaged pack.
 struct Case<'a> {
     store: &'a Arc<Store>,
     row: PackRow,
     fault: Fault,
     known: &'a Known,
+    /// Packs that nothing is wrong with.
+    sound: &'a HashSet<PackId>,
 }
 
 /// What a pack gives, and what it does not.
@@ -200,10 +167,13 @@ impl Case<'_> {
         // Packs that go with this batch are nowhere else.
         let going = batch.replaced.clone();
         let elsewhere = |want: &Want| lies_elsewhere(reader, row.kind, want, row.id, &going);
+        // Files were swapped: it may be the only one that has the other pack's bytes.
+        let mut others = opened.others.into_iter().flatten();
+        let other = others.find(|id| !self.sound.contains(id));
         let all_is_known = if has_table || !self.known.complete {
             Ok(has_table)
         } else {
-            self.is_all(&frames, &opened)
+            opened.is_all(self.store, &row, &frames, self.sound)
         };
         let patient = Patient {
             kind: row.kind,
@@ -223,6 +193,13 @@ impl Case<'_> {
                 return Ok(());
             }
         };
+        if let Some(other) = other.filter(|_| found.lost.is_empty()) {
+            let why = format!(
+                "what is in it is the pack {other}, which is not whole in its own place: give the file its name"
+            );
+            report.left.push(self.say_left(&why));
+            return Ok(());
+        }
         if found.lost.is_empty() && all_is_known {
             return self.replace(&patient, &found, has_table, mender, batch, report);
         }
@@ -233,28 +210,6 @@ impl Case<'_> {
             self.salvage(&patient, &keep, mender, batch, report)?;
         }
         Ok(())
-    }
-
-    /// Whether the index knows all that the pack holds, although its own table is lost. An error if that cannot be read now.
-    fn is_all(&self, frames: &[FramePlan], opened: &Opened) -> Result<bool> {
-        let Some(ends) = plan::ends(frames) else {
-            return Ok(false);
-        };
-        let percent = self.store.header().parity;
-        if opened.raw.is_none() {
-            // There is nothing to be taken away, and nobody left to ask.
-            return Ok(ends.may_fill(self.row.length, percent));
-        }
-        if ends.fill(self.row.length) {
-            return Ok(true);
-        }
-        if let Some(footer) = &opened.footer {
-            return Ok(ends.are_told_by(footer));
-        }
-        match (&opened.raw, ends.shape(percent)) {
-            (Some(file), Some(shape)) => table::stands_behind(&**file, self.row.id, &shape),
-            _ => Ok(false),
-        }
     }
 
     /// Everything good goes into a new pack, and this one goes.
@@ -400,97 +355,4 @@ impl Batch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backup::{BackupOptions, DiskInput, backup};
-    use crate::cut::CutParameters;
-    use crate::point::ImageFacts;
-    use crate::session::SessionKind;
-    use cairn_base::{Error, Folder, Kind, LocalFolder, ReadAt, Silent, SystemClock};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// A disk that dies after so many reads.
-    struct Dying(Arc<dyn ReadAt>, AtomicUsize);
-
-    impl ReadAt for Dying {
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-        fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-            let left = self.1.load(Ordering::Relaxed);
-            if left == 0 {
-                return Err(Error::new(Kind::Io, "the disk is dead"));
-            }
-            self.1.store(left - 1, Ordering::Relaxed);
-            self.0.read_exact_at(offset, buffer)
-        }
-    }
-
-    #[test]
-    fn a_pack_that_cannot_be_read_a_second_time_is_not_replaced() {
-        let temp = tempfile::tempdir().unwrap();
-        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(temp.path()));
-        let cut = CutParameters::default();
-        let store = Arc::new(Store::create(folder.clone(), cut, &SystemClock).unwrap());
-        let mut bytes = vec![0; 3 << 20];
-        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-        let disk = DiskInput {
-            name: "disk0".to_string(),
-            source: Arc::new(bytes),
-            facts: ImageFacts::default(),
-            changed: None,
-            changes: None,
-        };
-        backup(
-            &store,
-            &[disk],
-            &BackupOptions::new("m"),
-            &Silent,
-            &SystemClock,
-        )
-        .unwrap();
-        let row = store
-            .live_packs()
-            .into_iter()
-            .max_by_key(|row| row.length)
-            .unwrap();
-        let session = Session::begin(folder, SessionKind::Write, &[]).unwrap();
-        let known = plan::known(&store, &HashSet::new());
-        let frames = Opened::new(&store, &row)
-            .unwrap()
-            .table
-            .unwrap()
-            .toc()
-            .frames
-            .len();
-        assert!(frames > 8);
-        // Dead from the start, in the middle of the second reading, and not at all.
-        for (reads, replaced) in [
-            (frames, false),
-            (frames + frames / 2, false),
-            (2 * frames, true),
-        ] {
-            let mut opened = Opened::new(&store, &row).unwrap();
-            let file = opened.raw.take().unwrap();
-            opened.raw = Some(Arc::new(Dying(file, AtomicUsize::new(reads))));
-            opened.healed = None;
-            let mut mender = Mender::new(&store, &session, &Silent).unwrap();
-            let reader = ChunkReader::new(store.clone(), 0);
-            let (mut batch, mut report) = (Batch::default(), RepairReport::default());
-            let fault = Fault::Damaged;
-            let case = Case {
-                store: &store,
-                row,
-                fault,
-                known: &known,
-            };
-            case.mend(opened, &mut mender, &reader, &mut batch, &mut report)
-                .unwrap();
-            assert_eq!(batch.replaced.contains(&row.id), replaced, "{reads}");
-            assert_eq!(
-                (batch.packs.len(), report.left.len()),
-                if replaced { (1, 0) } else { (0, 1) }
-            );
-        }
-    }
-}
+mod tests;

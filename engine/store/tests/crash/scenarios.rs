@@ -2,8 +2,8 @@
 
 use crate::machine::Lie;
 use crate::world::{How, World, noise};
-use cairn_base::{Folder, LockMode, Result};
-use cairn_store::layout;
+use cairn_base::{Folder, LockMode, Result, Silent};
+use cairn_store::{layout, verify};
 
 /// Something to do, and what was done before.
 pub struct Scenario {
@@ -130,6 +130,10 @@ pub const ALL: &[Scenario] = &[
             // More than the list says.
             let pack = largest_pack(world);
             world.machine.spoil(&pack, 80_000);
+            // What it will say.
+            let mut other = world.on(world.machine.copy());
+            other.verify()?;
+            assert_ne!(other.list()?, world.list()?);
             Ok(())
         },
         act: World::verify,
@@ -172,8 +176,8 @@ fn with_list(world: &mut World) -> Result<()> {
         }
     }
     world.lossy = true;
-    world.verify()?;
-    assert!(!world.list()?.is_empty());
+    let report = verify(&world.store()?, false, &Silent)?;
+    assert!(!report.damaged.is_empty() && !world.list()?.is_empty());
     Ok(())
 }
 
