@@ -58,19 +58,7 @@ pub fn rebuild(
             }
         }
     }
-    let open: HashSet<SegmentId> = index.segments().iter().map(|s| s.id()).collect();
-    let listed = store.state().segments;
-    for id in listed.iter().map(|row| row.segment()) {
-        if open.contains(&id) {
-            continue;
-        }
-        match Segment::open(&**store.folder(), store.header().store, id) {
-            // Another program's version, or it cannot be opened just now: that is no loss.
-            Err(error) if error.is_momentary() => report.left.push(error.to_string()),
-            Err(_) => drop(bad.insert(id)),
-            Ok(_) => {}
-        }
-    }
+    lost_segments(store, &mut bad, report);
     let strangers: Vec<PackId> = there.into_iter().filter(|id| !named.contains(id)).collect();
     let all = reindex(store, session, &strangers, monitor, report)?;
     if bad.is_empty() {
@@ -93,6 +81,24 @@ pub fn rebuild(
         ),
     });
     Ok(())
+}
+
+/// Adds the segments that are listed and cannot be opened any more to `bad`.
+fn lost_segments(store: &Store, bad: &mut HashSet<SegmentId>, report: &mut RepairReport) {
+    let index = store.index();
+    let open: HashSet<SegmentId> = index.segments().iter().map(|s| s.id()).collect();
+    let listed = store.state().segments;
+    for id in listed.iter().map(|row| row.segment()) {
+        if open.contains(&id) {
+            continue;
+        }
+        match Segment::open(&**store.folder(), store.header().store, id) {
+            // Another program's version, or it cannot be opened just now: that is no loss.
+            Err(error) if error.is_momentary() => report.left.push(error.to_string()),
+            Err(_) => drop(bad.insert(id)),
+            Ok(_) => {}
+        }
+    }
 }
 
 /// The packs whose files are there.
