@@ -458,12 +458,14 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
                 Ok(segment) => found.segments.push(segment),
                 Err(error) => {
                     gone |= error.kind() == Kind::NotFound;
-                    if !matches!(error.kind(), Kind::NotFound | Kind::Damaged) {
-                        found.momentary = Some(error.clone());
+                    found.lost.push(if error.is_momentary() {
+                        format!("a segment of the index cannot be opened now: {error}")
+                    } else {
+                        format!("a segment of the index is lost: {error}")
+                    });
+                    if error.is_momentary() {
+                        found.momentary = Some(error);
                     }
-                    found
-                        .lost
-                        .push(format!("a segment of the index is lost: {error}"));
                 }
             }
         }
