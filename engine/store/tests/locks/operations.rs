@@ -116,14 +116,7 @@ impl Operation {
                 let error = create(path).map(|_| ()).unwrap_err();
                 assert_eq!(error.kind(), Kind::Exists);
             }
-            Operation::Read => {
-                let store = store();
-                let ids: Vec<_> = known.iter().map(|(point, _)| point.id).collect();
-                let folder = store.folder().clone();
-                let session = Session::begin(folder, SessionKind::Read, &ids).unwrap();
-                assert!(session.is_registered(), "{:?}", session.warning());
-                known.iter().for_each(|point| read(&store, point).unwrap());
-            }
+            Operation::Read => read_known(&store(), known),
             Operation::ReadLatest => read_latest(&store(), known),
             Operation::Merge => merge(&store(), hurt),
             Operation::VerifyQuick => assert!(look(&store(), Depth::Quick) || hurt),
@@ -137,14 +130,7 @@ impl Operation {
                 }
             }
             Operation::Repair => mend(&store()),
-            Operation::Doctor => {
-                let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
-                let checkup = examine(&folder, &Ticking).unwrap();
-                let bad = |finding: &&Finding| finding.severity == Severity::Damage;
-                let damage: Vec<_> = checkup.findings.iter().filter(bad).collect();
-                assert!(hurt || damage.is_empty(), "{damage:?}");
-                assert!(checkup.contents.is_some());
-            }
+            Operation::Doctor => examine_all(path, hurt),
             Operation::Points => {
                 let store = store();
                 let listing = all_points(&store).unwrap();
@@ -166,6 +152,25 @@ impl Operation {
     }
 }
 
+/// What `doctor` does.
+fn examine_all(path: &Path, hurt: bool) {
+    let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
+    let checkup = examine(&folder, &Ticking).unwrap();
+    let bad = |finding: &&Finding| finding.severity == Severity::Damage;
+    let damage: Vec<_> = checkup.findings.iter().filter(bad).collect();
+    assert!(hurt || damage.is_empty(), "{damage:?}");
+    assert!(checkup.contents.is_some());
+}
+
+/// All points that are known, in a session.
+fn read_known(store: &Arc<Store>, known: &[Known]) {
+    let ids: Vec<_> = known.iter().map(|(point, _)| point.id).collect();
+    let folder = store.folder().clone();
+    let session = Session::begin(folder, SessionKind::Read, &ids).unwrap();
+    assert!(session.is_registered(), "{:?}", session.warning());
+    known.iter().for_each(|point| read(store, point).unwrap());
+}
+
 /// Whether nothing is wrong.
 fn look(store: &Arc<Store>, depth: Depth) -> bool {
     let options = VerifyOptions::at_depth(depth);
@@ -173,8 +178,11 @@ fn look(store: &Arc<Store>, depth: Depth) -> bool {
     if !report.is_clean() {
         println!("{depth:?}: {report:?}");
     }
-    // Whatever is damaged, nothing is lost.
-    assert!(report.damaged.is_empty(), "{report:?}");
+    // Whatever is damaged, nothing is lost. The quick one reads no parity: it goes by the list of what others found damaged.
+    assert!(
+        report.damaged.is_empty() || depth == Depth::Quick,
+        "{report:?}"
+    );
     report.is_clean()
 }
 
