@@ -161,6 +161,10 @@ pub fn verify_with(
             &mut report,
         )
     };
+    // Without parity it would be lost.
+    if options.depth == Depth::Quick {
+        report.problems.extend(store.healed());
+    }
     let known = Known {
         before: &before,
         unreadable: unreadable.is_some(),

@@ -6,7 +6,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 /// How closely a verification looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Depth {
-    /// Structure only: every chunk that a point names is indexed, and its pack is there. No pack is read.
+    /// Structure only: every chunk that a point names is indexed, and its pack is there. No pack is read, except
+    /// for chunks that are listed as damaged.
     Quick,
     /// Besides, the stored bytes of packs are compared with their tags, and the whole index is read. Only what does not match is decoded.
     #[default]

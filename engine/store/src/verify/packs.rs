@@ -50,6 +50,11 @@ impl BadChunks {
         );
     }
 
+    /// Whether the chunk's place in this pack, which is not read now, was found to be bad earlier.
+    pub fn is_listed(&self, id: &ChunkId, pack: PackId) -> bool {
+        self.known.has(&id.prefix(), pack)
+    }
+
     /// Whether the chunk's place in this pack is bad.
     pub fn hits(&self, id: &ChunkId, pack: PackId) -> bool {
         self.packs.contains_key(&pack)

@@ -1,8 +1,9 @@
 //! Walking the maps of all points: whether every chunk they name is in the store.
 
+use crate::hash::ChunkKind;
 use crate::map::{Leaf, REGION};
 use crate::point::{DiskRecord, Point};
-use crate::read::ChunkReader;
+use crate::read::{ChunkReader, Wanted};
 use crate::store::Store;
 use crate::tree::{Spot, Tree};
 use crate::verify::packs::BadChunks;
@@ -193,6 +194,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether a chunk can be had, in any way that reading knows.
+    fn can_be_read(&self, id: ChunkId, length: u32) -> bool {
+        let wanted = Wanted {
+            id,
+            length: Some(length),
+        };
+        let reader = self.tree.reader();
+        reader.chunk_uncached(ChunkKind::Data, wanted).is_ok()
+    }
+
     /// What is lost in the region whose leaf is `id`.
     fn region(&self, region: u64, id: ChunkId) -> Result<Vec<Lost>> {
         let leaf: Arc<Leaf> = match self.tree.leaf(region, id) {
@@ -213,7 +224,7 @@ impl Walk<'_> {
                     Err(error) => (Vec::new(), error.to_string()),
                 };
                 let mut pack = None;
-                let mut good = false;
+                let (mut good, mut listed) = (false, false);
                 for place in places {
                     pack = Some(place.pack);
                     if place.length != extent.length {
@@ -221,6 +232,7 @@ impl Walk<'_> {
                     } else if self.missing.contains(&place.pack) {
                         why = "the pack is missing or cut short".to_string();
                     } else if self.bad.hits(&chunk, place.pack) {
+                        listed |= self.bad.is_listed(&chunk, place.pack);
                         why = match self.bad.packs.get(&place.pack) {
                             Some(why) => why.clone(),
                             None => "the chunk's stored bytes are damaged".to_string(),
@@ -230,6 +242,8 @@ impl Walk<'_> {
                         break;
                     }
                 }
+                // What is listed may be there all the same: in the parity, or in a pack that took this one's place.
+                good |= listed && self.can_be_read(chunk, extent.length);
                 if !good {
                     lost.push(Lost {
                         chunk: Some(chunk),
