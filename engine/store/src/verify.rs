@@ -161,10 +161,7 @@ pub fn verify_with(
             &mut report,
         )
     };
-    // Without parity it would be lost.
-    if options.depth == Depth::Quick {
-        report.problems.extend(store.healed());
-    }
+    tell_healed(store, options, &mut report);
     let known = Known {
         before: &before,
         unreadable: unreadable.is_some(),
@@ -175,6 +172,13 @@ pub fn verify_with(
     }
     walked.map_err(|error| resumable(error, &report, monitor))?;
     Ok(report)
+}
+
+/// Packs of which a quick verification read through parity what was listed: others name all that they read.
+fn tell_healed(store: &Store, options: &VerifyOptions, report: &mut VerifyReport) {
+    if options.depth == Depth::Quick {
+        report.problems.extend(store.healed());
+    }
 }
 
 /// Live packs that are gone or cut short.

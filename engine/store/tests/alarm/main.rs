@@ -2,7 +2,8 @@
 //! checks that the other tests use; and without a mistake the same checks notice nothing.
 //!
 //! Release builds cannot make mistakes, so there is nothing to test in them.
-#![cfg(all(test, debug_assertions))]
+#![cfg(test)]
+#![cfg(debug_assertions)]
 #![allow(dead_code, reason = "the tests of crashes use all of their parts")]
 
 #[path = "../crash/disk.rs"]
