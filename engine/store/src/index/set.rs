@@ -3,7 +3,7 @@
 use crate::index::packs::AllPacks;
 use crate::index::place::Place;
 use crate::index::segment::Segment;
-use cairn_base::{ChunkId, PackId, Result};
+use cairn_base::{ChunkId, Error, PackId, Result};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl IndexSet {
     /// a page that may hold one does not check.
     fn look_up(&self, id: &ChunkId, found: &mut dyn FnMut(Place) -> ControlFlow<()>) -> Result<()> {
         let prefix = id.prefix();
-        let mut failed = Ok(());
+        let mut failed: Result<()> = Ok(());
         for segment in self.segments.iter().rev() {
             let mut enough = ControlFlow::Continue(());
             let result = segment.look_up(&prefix, &mut |place| {
@@ -76,7 +76,8 @@ impl IndexSet {
             if enough.is_break() {
                 return Ok(());
             }
-            if result.is_err() {
+            // One that says nothing of the bytes tells most: there may be another place.
+            if !matches!(&failed, Err(error) if error.is_momentary()) && result.is_err() {
                 failed = result;
             }
         }
@@ -88,15 +89,20 @@ impl IndexSet {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was not found and a page that may hold it does not check.
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        match self.known_places(id) {
+            (places, Some(error)) if places.is_empty() => Err(error),
+            (places, _) => Ok(places),
+        }
+    }
+
+    /// As [`places`](IndexSet::places), and why there may be more of them.
+    pub fn known_places(&self, id: &ChunkId) -> (Vec<Place>, Option<Error>) {
         let mut places = Vec::new();
         let result = self.look_up(id, &mut |place| {
             places.push(place);
             ControlFlow::Continue(())
         });
-        match result {
-            Err(error) if places.is_empty() => Err(error),
-            _ => Ok(places),
-        }
+        (places, result.err())
     }
 
     /// As [`places`](IndexSet::places), and behind them those in condemned packs: a point whose backup began before they were condemned may
@@ -105,15 +111,21 @@ impl IndexSet {
     /// # Errors
     /// As [`places`](IndexSet::places).
     pub fn places_to_read(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        match self.readable_places(id) {
+            (places, Some(error)) if places.is_empty() => Err(error),
+            (places, _) => Ok(places),
+        }
+    }
+
+    /// As [`places_to_read`](IndexSet::places_to_read), and why there may be more of them.
+    pub fn readable_places(&self, id: &ChunkId) -> (Vec<Place>, Option<Error>) {
         if self.condemned.is_empty() {
-            return self.places(id);
+            return self.known_places(id);
         }
         let (mut found, failed) = self.numbered(id);
         found.sort_by_key(|entry| self.condemned.contains(&entry.place.pack));
-        match failed {
-            Err(error) if found.is_empty() => Err(error),
-            _ => Ok(found.into_iter().map(|entry| entry.place).collect()),
-        }
+        let places = found.into_iter().map(|entry| entry.place);
+        (places.collect(), failed.err())
     }
 
     /// Every entry of a chunk but those in hidden packs, those of the newest segments first, condemned packs included; and an error if a page
