@@ -5,8 +5,10 @@
 mod address;
 mod amount;
 mod changes;
+mod chart;
 mod commands;
 mod exit;
+mod list;
 mod output;
 mod progress;
 mod signals;
@@ -46,6 +48,8 @@ enum Command {
     Restore(commands::restore::Args),
     /// Check that every point can be restored
     Verify(commands::verify::Args),
+    /// Show what differs between two points: ranges of disks, or files
+    Diff(commands::diff::Args),
     /// Show what a store holds, in numbers
     Stats(commands::stats::Args),
     /// Explain what state a store is in, and what to run
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Copy(args) => commands::copy::run(&args),
         Command::Restore(args) => commands::restore::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     });

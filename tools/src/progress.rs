@@ -27,6 +27,8 @@ fn label(stage: Stage) -> &'static str {
         Stage::VerifyPacks => "check packs",
         Stage::VerifyPoints => "check points",
         Stage::Copy => "copy",
+        Stage::Compare => "compare",
+        Stage::Count => "count",
     }
 }
 

@@ -13,6 +13,10 @@ pub enum Stage {
     VerifyPoints,
     /// Files are copied out of a point; bytes of file.
     Copy,
+    /// Two points are compared; bytes of disk.
+    Compare,
+    /// Maps are walked to count what points need; bytes of disk.
+    Count,
 }
 
 /// Receives progress and non-fatal problems. All methods may be called by several threads at once.

@@ -17,6 +17,8 @@ mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod difference;
+#[cfg(test)]
 mod doctor;
 #[cfg(test)]
 mod healing;
@@ -42,6 +44,8 @@ mod repair;
 mod tidying;
 #[cfg(test)]
 mod together;
+#[cfg(test)]
+mod usage;
 #[cfg(test)]
 mod verifying;
 #[cfg(test)]
