@@ -93,3 +93,47 @@ impl<'v> Names<'v> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::DiskView;
+    use std::process::Command;
+
+    #[test]
+    fn any_number_of_names_comes_in_order() {
+        let temp = tempfile::tempdir().unwrap();
+        let (tree, image) = (temp.path().join("tree"), temp.path().join("image"));
+        std::fs::create_dir(&tree).unwrap();
+        let mut expected: Vec<Vec<u8>> = (0..500u32)
+            .map(|n| format!("{:x} {n}", n.wrapping_mul(2_654_435_761)).into_bytes())
+            .collect();
+        for name in &expected {
+            let name = String::from_utf8(name.clone()).unwrap();
+            std::fs::write(tree.join(name), "").unwrap();
+        }
+        let mut made = Command::new("mke2fs");
+        made.args(["-q", "-t", "ext4", "-N", "1000", "-d"])
+            .arg(&tree);
+        assert!(made.arg(&image).arg("8M").status().unwrap().success());
+        expected.push(b"lost+found".to_vec());
+        expected.sort();
+        let disk = DiskView::open_image(&image).unwrap();
+        let volume = disk.volumes().unwrap()[0].open().unwrap();
+        for limit in [1, 7, 250, 500, 501, 502, 9999] {
+            let mut names = Names::of(&*volume, volume.root(), limit).unwrap();
+            let mut found = Vec::new();
+            while let Some(peeked) = names.peek().cloned() {
+                assert!(names.held() <= limit);
+                let next = names.next().unwrap().unwrap();
+                assert_eq!(next, peeked);
+                found.push(next.name);
+            }
+            assert!(names.next().unwrap().is_none());
+            assert!(found == expected, "{limit}");
+            if limit == 7 {
+                assert_eq!(names.folder(), volume.root());
+            }
+        }
+    }
+}
