@@ -68,18 +68,26 @@ pub fn all_points(store: &Store) -> Result<Listing> {
 }
 
 /// Reads the points of one machine, or of all, and tells them by machine and sequence number, a few at a time. Whatever is no whole point is told as
-/// an error, and so is a machine's name that is damaged.
+/// an error, and so is a machine's name that is damaged. A folder of a machine that cannot be listed is told behind all that can be read.
 ///
 /// # Errors
-/// As the folder reports.
+/// As the folder reports; of one machine also if its own folder cannot be listed.
 pub fn each_point(store: &Store, machine: Option<&str>, sink: PointSink<'_>) -> Result<()> {
     let folders = match machine {
         Some(machine) => vec![layout::machine_folder(machine)],
         None => folders_by_name(store)?,
     };
     let mut files = Vec::new();
+    let mut unlisted = Vec::new();
     for path in &folders {
-        let found = listing::list(store, path)?;
+        let found = match listing::list(store, path) {
+            Ok(found) => found,
+            Err(error) if machine.is_some() => return Err(error),
+            Err(error) => {
+                unlisted.push(listing::unlisted(store, path, error));
+                continue;
+            }
+        };
         let name = machine::read_name(&**store.folder(), path).err();
         let lost = name.filter(|error| error.kind() != Kind::NotFound);
         for error in found.damaged.into_iter().chain(lost) {
@@ -96,6 +104,11 @@ pub fn each_point(store: &Store, machine: Option<&str>, sink: PointSink<'_>) -> 
             if !gone && sink(found).is_break() {
                 return Ok(());
             }
+        }
+    }
+    for error in unlisted {
+        if sink(Err(error)).is_break() {
+            return Ok(());
         }
     }
     Ok(())
@@ -147,22 +160,48 @@ pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
         told.entry(path).or_default().insert(point.record.previous);
     }
     for path in machine_folders(&**store.folder())? {
-        let found = listing::list(store, &path)?;
+        // One that cannot be listed is told with the points.
+        let Ok(found) = listing::list(store, &path) else {
+            continue;
+        };
         let shown = store.folder().describe(&path);
-        // Those that are there and cannot be read are told as that.
-        let there: HashSet<u64> = found.points.iter().map(|file| file.sequence).collect();
+        // Those that are there and cannot be read, or have lost their names, are told as that.
+        let (strays, unknown) = strays(store, &path, &found);
+        let mut there: HashSet<u64> = found.points.iter().map(|file| file.sequence).collect();
+        there.extend(strays);
         let told = told.remove(&path).unwrap_or_default();
         for number in told.into_iter().filter(|number| !there.contains(number)) {
+            let unless = match unknown {
+                0 => "",
+                _ => {
+                    ", unless it is one of the files there that are not named like points and cannot be read"
+                }
+            };
             gone.push(format!(
-                "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten"
+                "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten{unless}: put it back from a copy of the store if there is one"
             ));
         }
         let named = machine::read_name(&**store.folder(), &path).is_ok();
         if named && found.points.is_empty() && found.damaged.is_empty() {
-            gone.push(format!("all recovery points in {shown} are gone"));
+            gone.push(format!(
+                "all recovery points in {shown} are gone: put them back from a copy of the store if there is one"
+            ));
         }
     }
     Ok(gone)
+}
+
+/// The sequence numbers of points whose files have lost their names, and how many such files do not tell.
+fn strays(store: &Store, path: &str, found: &PointNames) -> (HashSet<u64>, usize) {
+    let mut numbers = HashSet::new();
+    let mut unknown = 0usize;
+    for name in &found.strays {
+        match records::read_sequence(store, path, name) {
+            Some(number) => drop(numbers.insert(number)),
+            None => unknown = unknown.saturating_add(1),
+        }
+    }
+    (numbers, unknown)
 }
 
 /// Writes the names of machines that are lost and that a point tells, and answers these; a machine that is backed up just now is left to that backup.
@@ -273,8 +312,16 @@ pub fn find(store: &Store, name: &PointName) -> Result<Point> {
 fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
     let folder = &**store.folder();
     let mut found = Vec::new();
+    let mut unlisted = None;
     for path in machine_folders(folder)? {
-        for name in optional(folder.list(&path))?.unwrap_or_default() {
+        let names = match optional(folder.list(&path)) {
+            Ok(names) => names.unwrap_or_default(),
+            Err(error) => {
+                unlisted.get_or_insert_with(|| listing::unlisted(store, &path, error));
+                continue;
+            }
+        };
+        for name in names {
             // Most names are put aside before they are taken apart.
             let fits = name
                 .rsplit('-')
@@ -285,9 +332,16 @@ fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
             }
         }
     }
-    match &found[..] {
-        [(path, file)] => records::read_point(store, path, file),
-        [] => Err(
+    match (&found[..], unlisted) {
+        ([(path, file)], None) => records::read_point(store, path, file),
+        // All digits are one point's, whatever lies where nobody can look.
+        ([(path, file)], Some(_)) if *prefix == file.id.to_string() => {
+            records::read_point(store, path, file)
+        }
+        ([] | [_], Some(error)) => Err(error
+            .context("whether another point's id begins so is not known")
+            .advise("write all digits of the id, or name the point by its machine and time")),
+        ([], None) => Err(
             Error::not_found(format!("no point's id begins with {prefix}"))
                 .advise("see `cairn points`"),
         ),

@@ -9,7 +9,7 @@ use crate::pack::SealedPack;
 use crate::session::{Session, publish_lock};
 use crate::state::{SegmentRow, State};
 use crate::store::Store;
-use cairn_base::folder::Lock;
+use cairn_base::folder::{Lock, optional};
 use cairn_base::{Folder, LockMode, PackId, Result, SegmentId};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -90,7 +90,8 @@ pub fn publish_replacing(
     Ok(())
 }
 
-/// Makes a segment public whose packs are in their place already.
+/// Makes a segment public whose packs are in their place already. Answers which of them are not, or not any more: they may be what a
+/// publication left that was never completed, and swept meanwhile. Then nothing was published.
 ///
 /// # Errors
 /// As [`publish`].
@@ -99,17 +100,29 @@ pub fn publish_segment(
     session: &Session,
     packs: &[PackRow],
     entries: Vec<Entry>,
-) -> Result<()> {
+) -> Result<HashSet<PackId>> {
     let folder = &**store.folder();
     let scratch = session.scratch();
     let segment = write_segment(folder, &scratch, store.header().store, packs, entries)?;
     folder.sync_folder(&scratch)?;
     let lock = publish_lock(folder)?;
     store.heal_state()?;
+    let (mut state, _) = State::read(folder)?;
+    // Whoever sweeps packs that nothing names does it under this lock, and from here on the segment names them.
+    let gone = packs_not_there(folder, &state, packs)?;
+    if !gone.is_empty() {
+        folder.remove(&segment.path)?;
+        return Ok(gone);
+    }
+    // Whoever renamed them into place may have been killed before that was durable.
+    let homes: BTreeSet<String> = packs.iter().map(|p| layout::pack_folder(p.id)).collect();
+    for home in &homes {
+        folder.sync_folder(home)?;
+    }
+    folder.sync_folder(PACKS)?;
     session.announce(&[], segment.id)?;
     folder.publish(&segment.path, &layout::segment(segment.id))?;
     folder.sync_folder(INDEX)?;
-    let (mut state, _) = State::read(folder)?;
     state.advance(1)?;
     state.segments.push(row(&segment));
     state.publish(folder)?;
@@ -117,7 +130,24 @@ pub fn publish_segment(
     let _later = sweep_segments(folder);
     drop(lock);
     store.refresh()?;
-    Ok(())
+    Ok(HashSet::new())
+}
+
+/// Those of the packs whose files are not there as they were read, or that the state says are on their way out.
+fn packs_not_there(
+    folder: &dyn Folder,
+    state: &State,
+    packs: &[PackRow],
+) -> Result<HashSet<PackId>> {
+    let unanswered = state.unanswered_packs();
+    let mut gone = HashSet::new();
+    for row in packs {
+        let length = optional(folder.size(&layout::pack(row.id)))?;
+        if length != Some(row.length) || unanswered.contains(&row.id) {
+            gone.insert(row.id);
+        }
+    }
+    Ok(gone)
 }
 
 /// Takes segments off the list of which every pack stands in others, and adds packs to those that are replaced: of their chunks each lies

@@ -290,8 +290,13 @@ impl RegionReader {
                 .saturating_add(to_u64(piece.part.start));
             let bytes = read.map_err(|e| {
                 let length = piece.part.length();
+                let what = if e.is_momentary() {
+                    "cannot be read now"
+                } else {
+                    "are lost"
+                };
                 e.context(format!(
-                    "{length} bytes of the disk from byte {start} on are lost"
+                    "{length} bytes of the disk from byte {start} on {what}"
                 ))
             })?;
             match out.get_mut(piece.part.range()) {

@@ -15,6 +15,7 @@ use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
 use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
+pub(crate) use damage::DamageWatch;
 use damage::Knowledge;
 use parking_lot::RwLock;
 use presence::{Presence, names};
@@ -457,12 +458,14 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
                 Ok(segment) => found.segments.push(segment),
                 Err(error) => {
                     gone |= error.kind() == Kind::NotFound;
-                    if !matches!(error.kind(), Kind::NotFound | Kind::Damaged) {
-                        found.momentary = Some(error.clone());
+                    found.lost.push(if error.is_momentary() {
+                        format!("a segment of the index cannot be opened now: {error}")
+                    } else {
+                        format!("a segment of the index is lost: {error}")
+                    });
+                    if error.is_momentary() {
+                        found.momentary = Some(error);
                     }
-                    found
-                        .lost
-                        .push(format!("a segment of the index is lost: {error}"));
                 }
             }
         }

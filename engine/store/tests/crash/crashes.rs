@@ -113,6 +113,16 @@ fn repairs() {
     nothing_is_lost(&[
         "repair of damaged packs",
         "repair of packs and a lost segment",
+        "repair after a backup that was killed",
+    ]);
+}
+
+#[test]
+fn known_damage() {
+    nothing_is_lost(&[
+        "repair with a list of damage",
+        "backup with a list of damage",
+        "verification with a list of damage",
     ]);
 }
 

@@ -4,7 +4,9 @@ use crate::world::{Known, Ticking, back_up, create, open, read};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, ReadAt, Silent};
 use cairn_store::catalog::{all_points, latest, machines};
-use cairn_store::{ChunkReader, Session, SessionKind, Store, StoredDisk, Tree, stats, verify};
+use cairn_store::{
+    ChunkReader, Session, SessionKind, Store, StoredDisk, Tree, repair, stats, verify,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,11 +24,13 @@ pub enum Operation {
     ReadLatest,
     VerifyQuick,
     VerifyFull,
+    /// Whoever merges just now keeps it away.
+    Repair,
     Points,
     Stats,
 }
 
-pub const ALL: [Operation; 10] = [
+pub const ALL: [Operation; 11] = [
     Operation::Init,
     Operation::BackUpM,
     Operation::BackUpN,
@@ -35,6 +39,7 @@ pub const ALL: [Operation; 10] = [
     Operation::ReadLatest,
     Operation::VerifyQuick,
     Operation::VerifyFull,
+    Operation::Repair,
     Operation::Points,
     Operation::Stats,
 ];
@@ -91,6 +96,13 @@ impl Operation {
                 let report = verify(&store(), quick, &Silent).unwrap();
                 assert!(report.is_clean(), "{report:?}");
             }
+            Operation::Repair => match repair(&store(), &Silent) {
+                Ok(report) => assert!(
+                    report.repaired.is_empty() && report.left.is_empty(),
+                    "{report:?}"
+                ),
+                Err(error) => assert_eq!(error.kind(), Kind::Busy, "{error}"),
+            },
             Operation::Points => {
                 let store = store();
                 let listing = all_points(&store).unwrap();

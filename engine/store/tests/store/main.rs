@@ -21,13 +21,19 @@ mod difference;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod flaky;
+#[cfg(test)]
 mod healing;
 #[cfg(test)]
 mod index;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod known;
+#[cfg(test)]
 mod matrix;
+#[cfg(test)]
+mod momentary;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
@@ -46,6 +52,7 @@ mod tidying;
 mod together;
 #[cfg(test)]
 mod usage;
+mod truth;
 #[cfg(test)]
 mod verifying;
 #[cfg(test)]
