@@ -51,8 +51,9 @@ mod tidying;
 #[cfg(test)]
 mod together;
 #[cfg(test)]
-mod usage;
 mod truth;
+#[cfg(test)]
+mod usage;
 #[cfg(test)]
 mod verifying;
 #[cfg(test)]
