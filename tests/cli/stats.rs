@@ -116,7 +116,16 @@ fn what_points_need_adds_up() {
         (&often["needs"], &often["needs_by_machine"]),
         (needs, &stats["needs_by_machine"])
     );
+}
 
+#[test]
+fn what_forgetting_frees_is_told() {
+    let bench = Bench::new();
+    three_points(&bench);
+    let stats = bench.expect(0, &["stats", "store", "--points", "--json"]);
+    let stats = stats.json();
+    let (needs, alpha) = (&stats["needs"], &stats["needs_by_machine"][0]);
+    let first = &alpha["by_point"][0];
     let id = first["point"].as_str().unwrap();
     let frees = |names: &[&str]| {
         let command = ["stats", "store", "--json", "--forget-frees"];

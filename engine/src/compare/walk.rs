@@ -209,10 +209,9 @@ impl<'v, 's> Walk<'v, 's> {
             }
             return Ok(ControlFlow::Continue(()));
         }
-        let parts = match self.parts([old.id, new.id], &a, &b) {
-            Ok(parts) => parts,
-            Err(error) => return self.problem(self.path.clone(), error),
-        };
+        let mut parts = Vec::new();
+        let compared = self.parts([old.id, new.id], &a, &b, &mut parts);
+        parts.sort_unstable();
         if !parts.is_empty() {
             let change = FileChange {
                 path: self.path.clone(),
@@ -225,6 +224,11 @@ impl<'v, 's> Walk<'v, 's> {
                 return Ok(ControlFlow::Break(()));
             }
         }
+        if let Err(error) = compared
+            && self.problem(self.path.clone(), error)?.is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
         Ok(if b.kind == EntryKind::Folder {
             self.enter([Some(old.id), Some(new.id)], before)
         } else {
@@ -232,9 +236,14 @@ impl<'v, 's> Walk<'v, 's> {
         })
     }
 
-    /// What is not the same.
-    fn parts(&self, ids: [EntryId; 2], a: &Attributes, b: &Attributes) -> Result<Vec<Part>> {
-        let mut parts = Vec::new();
+    /// What is not the same, as far as it can be read.
+    fn parts(
+        &self,
+        ids: [EntryId; 2],
+        a: &Attributes,
+        b: &Attributes,
+        parts: &mut Vec<Part>,
+    ) -> Result<()> {
         let mut differ = |part: Part, differs: bool| {
             if differs {
                 parts.push(part);
@@ -248,7 +257,7 @@ impl<'v, 's> Walk<'v, 's> {
         differ(Part::Owner, (a.uid, a.gid) != (b.uid, b.gid));
         differ(Part::Device, a.device != b.device);
         let Some(places) = &self.places else {
-            return Ok(parts);
+            return Ok(());
         };
         let [old, new] = ids;
         let (before, after) = (places.old.volume, places.new.volume);
@@ -264,8 +273,7 @@ impl<'v, 's> Walk<'v, 's> {
                 parts.push(Part::Content);
             }
         }
-        parts.sort_unstable();
-        Ok(parts)
+        Ok(())
     }
 
     /// Goes into folders that have the same path, which ends the path now; `before` is how long it was without their name.

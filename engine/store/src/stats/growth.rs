@@ -24,7 +24,7 @@ pub struct MachineStats {
     /// What its backups added to the store when they were made, in bytes.
     pub added_bytes: u64,
     /// Bytes that its backups add in a day: those of the last 30 days before its newest point, the oldest of these not counted, because what it added belongs to the
-    /// time before. None while there are not two points of different times.
+    /// time before. None while less than a day lies between them.
     pub growth_per_day: Option<u64>,
 }
 
@@ -90,7 +90,7 @@ impl MachineCount {
         let seconds = last.unwrap_or(0).saturating_sub(first.unwrap_or(0));
         let added = self.recent.iter().skip(1).map(|(_, bytes)| *bytes);
         let added = i128::from(added.fold(0, u64::saturating_add));
-        if seconds > 0 {
+        if seconds >= DAY {
             let daily = added * i128::from(DAY) / i128::from(seconds);
             self.stats.growth_per_day = u64::try_from(daily).ok();
         }
@@ -151,6 +151,7 @@ mod tests {
         let day = |day: i64, stored| point(day * DAY, stored, false);
         assert_eq!(growth(&[day(0, 500)]), None);
         assert_eq!(growth(&[day(0, 500), day(0, 500)]), None);
+        assert_eq!(growth(&[day(0, 500), point(DAY - 1, 500, false)]), None);
         // The first one is no growth.
         assert_eq!(growth(&[day(0, 500), day(2, 30)]), Some(15));
         assert_eq!(growth(&[day(5, 500), day(6, 10), day(7, 30)]), Some(20));

@@ -10,6 +10,7 @@ use cairn_store::{
     BackupOptions, ChunkReader, Point, Store, Totals, Tree, Usage, UsageOptions, backup, catalog,
     usage,
 };
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -54,10 +55,9 @@ fn costs(store: &Store) -> (HashMap<ChunkId, u64>, u64) {
             for chunk in chunks {
                 plain += u64::from(chunk.length);
                 let until = plain * u64::from(frame.stored) / u64::from(frame.raw);
-                if costs.contains_key(&chunk.id) {
-                    twice += until - told;
-                } else {
-                    costs.insert(chunk.id, until - told);
+                match costs.entry(chunk.id) {
+                    Entry::Occupied(_) => twice += until - told,
+                    Entry::Vacant(vacant) => drop(vacant.insert(until - told)),
                 }
                 told = until;
             }
@@ -65,6 +65,29 @@ fn costs(store: &Store) -> (HashMap<ChunkId, u64>, u64) {
         }
     }
     (costs, twice)
+}
+
+/// What machines need.
+fn check_machines(
+    found: &Usage,
+    users: &HashMap<ChunkId, BTreeSet<usize>>,
+    costs: &HashMap<ChunkId, u64>,
+) {
+    let cost = |ids: &mut dyn Iterator<Item = &ChunkId>| ids.map(|id| costs[id]).sum::<u64>();
+    let mut machines: BTreeMap<usize, HashSet<usize>> = BTreeMap::new();
+    for (number, told) in found.points.iter().enumerate() {
+        machines.entry(told.machine).or_default().insert(number);
+    }
+    assert_eq!(machines.len(), found.machines.len());
+    for (machine, theirs) in machines {
+        let told = &found.machines[machine];
+        assert_eq!(told.points, theirs.len() as u64);
+        let is_theirs = |number: &usize| theirs.contains(number);
+        let mut stored = users.keys().filter(|id| users[*id].iter().any(is_theirs));
+        assert_eq!(told.stored_bytes, cost(&mut stored));
+        let mut unique = users.keys().filter(|id| users[*id].iter().all(is_theirs));
+        assert_eq!(told.unique_bytes, cost(&mut unique));
+    }
 }
 
 /// Everything once more, with sets.
@@ -93,20 +116,7 @@ fn check(store: &Arc<Store>, forget: &[&Point], found: &Usage) {
         let mut unique = chunks.keys().filter(|id| users[*id] == alone);
         assert_eq!(told.unique_bytes, cost(&mut unique), "{number}");
     }
-    let mut machines: BTreeMap<usize, HashSet<usize>> = BTreeMap::new();
-    for (number, told) in found.points.iter().enumerate() {
-        machines.entry(told.machine).or_default().insert(number);
-    }
-    assert_eq!(machines.len(), found.machines.len());
-    for (machine, theirs) in machines {
-        let told = &found.machines[machine];
-        assert_eq!(told.points, theirs.len() as u64);
-        let is_theirs = |number: &usize| theirs.contains(number);
-        let mut stored = users.keys().filter(|id| users[*id].iter().any(is_theirs));
-        assert_eq!(told.stored_bytes, cost(&mut stored));
-        let mut unique = users.keys().filter(|id| users[*id].iter().all(is_theirs));
-        assert_eq!(told.unique_bytes, cost(&mut unique));
-    }
+    check_machines(found, &users, &costs);
     let gone = |number: &usize| forget.iter().any(|point| point.id == points[*number].id);
     let mut freed = users.keys().filter(|id| users[*id].iter().all(gone));
     assert_eq!(found.frees, cost(&mut freed));
