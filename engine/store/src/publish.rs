@@ -5,6 +5,7 @@ use crate::index::policy::merge_count;
 use crate::index::write::WrittenSegment;
 use crate::index::{Entry, PackRow, Segment, write_segment};
 use crate::layout::{self, INDEX, LOCKS, PACKS};
+use crate::mistake::{self, Mistake};
 use crate::pack::SealedPack;
 use crate::session::{Session, publish_lock};
 use crate::state::{SegmentRow, State};
@@ -52,6 +53,10 @@ pub fn publish_replacing(
         })
         .collect();
     let scratch = session.scratch();
+    let entries = match mistake::is_made(Mistake::StaleEntries) && !replaced.is_empty() {
+        true => Vec::new(),
+        false => entries,
+    };
     let segment = write_segment(folder, &scratch, store.header().store, &rows, entries)?;
     // The files are durable; their names in the session's folder need to be as well before they are announced.
     folder.sync_folder(&session.scratch())?;
@@ -61,18 +66,15 @@ pub fn publish_replacing(
     store.heal_state()?;
     let ids: Vec<_> = packs.iter().map(|pack| pack.id).collect();
     session.announce(&ids, segment.id)?;
-    let mut folders = BTreeSet::new();
-    for pack in packs {
-        let home = layout::pack_folder(pack.id);
-        if folders.insert(home.clone()) {
-            folder.create_folder(&home)?;
-        }
-        folder.publish(&pack.path, &layout::pack(pack.id))?;
+    if mistake::is_made(Mistake::OldPacksGone) {
+        replaced
+            .iter()
+            .try_for_each(|id| folder.remove(&layout::pack(*id)))?;
     }
-    for home in &folders {
-        folder.sync_folder(home)?;
+    let index_first = mistake::is_made(Mistake::IndexFirst);
+    if !index_first {
+        place(folder, packs)?;
     }
-    folder.sync_folder(PACKS)?;
     folder.publish(&segment.path, &layout::segment(segment.id))?;
     folder.sync_folder(INDEX)?;
     let (mut state, _) = State::read(folder)?;
@@ -82,12 +84,34 @@ pub fn publish_replacing(
     let new = replaced.iter().filter(|id| !known.contains(id));
     state.replaced.extend(new.map(|id| id.0));
     state.publish(folder)?;
+    if index_first {
+        place(folder, packs)?;
+    }
     session.fulfilled()?;
     // What cannot be deleted now is tried again with the next publication.
     let _later = sweep_segments(folder);
     drop(lock);
     store.refresh()?;
     Ok(())
+}
+
+/// Brings sealed packs into their place, durably.
+fn place(folder: &dyn Folder, packs: &[SealedPack]) -> Result<()> {
+    let mut folders = BTreeSet::new();
+    for pack in packs {
+        let home = layout::pack_folder(pack.id);
+        if folders.insert(home.clone()) {
+            folder.create_folder(&home)?;
+        }
+        folder.publish(&pack.path, &layout::pack(pack.id))?;
+    }
+    if mistake::is_made(Mistake::FoldersUnsynced) {
+        return Ok(());
+    }
+    for home in &folders {
+        folder.sync_folder(home)?;
+    }
+    folder.sync_folder(PACKS)
 }
 
 /// Makes a segment public whose packs are in their place already. Answers which of them are not, or not any more: they may be what a

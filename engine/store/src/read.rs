@@ -9,6 +9,7 @@ use crate::index::Place;
 use crate::layout;
 use crate::map::Leaf;
 use crate::map::node::Node;
+use crate::mistake::{self, Mistake};
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Kind, PackId, ReadAt, Result};
 use healed::HealedPacks;
@@ -299,6 +300,13 @@ impl ChunkReader {
         id: ChunkId,
         place: &Place,
     ) -> Result<Vec<u8>> {
+        let bytes = self.bytes_at(file, id, place)?;
+        self.authenticate(kind, id, place, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// What lies at a place in `file`, whatever it is.
+    fn bytes_at(&self, file: &dyn ReadAt, id: ChunkId, place: &Place) -> Result<Vec<u8>> {
         let end = place.at.saturating_add(place.length);
         let mut plain = Vec::new();
         let read = self.read_frame(file, place, end, &mut plain);
@@ -307,9 +315,7 @@ impl ChunkReader {
         if start > plain.len() {
             return Err(self.damaged(place, id, "a frame is shorter than its index says"));
         }
-        let bytes = plain.split_off(start);
-        self.authenticate(kind, id, place, &bytes)?;
-        Ok(bytes)
+        Ok(plain.split_off(start))
     }
 
     /// Whether `bytes`, read from `place`, are the chunk `id`.
@@ -323,7 +329,9 @@ impl ChunkReader {
         place: &Place,
         bytes: &[u8],
     ) -> Result<()> {
-        if self.store.keys().chunk_id(kind, bytes) == id {
+        if self.store.keys().chunk_id(kind, bytes) == id
+            || mistake::is_made(Mistake::ChunksUnchecked)
+        {
             Ok(())
         } else {
             Err(self.damaged(place, id, "a chunk's bytes do not match its id"))

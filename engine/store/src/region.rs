@@ -5,6 +5,7 @@ use crate::frame::Decompressor;
 use crate::hash::ChunkKind;
 use crate::index::Place;
 use crate::map::{Leaf, Part, REGION};
+use crate::mistake::{self, Mistake};
 use crate::read::Wanted;
 use crate::tree::{Spot, Tree};
 use cairn_base::units::to_u64;
@@ -270,7 +271,9 @@ impl RegionReader {
                     .ok_or_else(short)?;
                 out.copy_from_slice(bytes);
             }
-            if keys.chunk_id(ChunkKind::Data, out) != piece.id {
+            if keys.chunk_id(ChunkKind::Data, out) != piece.id
+                && !mistake::is_made(Mistake::ChunksUnchecked)
+            {
                 return Err(Error::damaged("a chunk's bytes do not match its id"));
             }
         }

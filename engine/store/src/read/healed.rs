@@ -1,6 +1,7 @@
 //! Chunks that lie in damaged sectors, read through the parity of their pack.
 
 use crate::hash::ChunkKind;
+use crate::mistake::{self, Mistake};
 use crate::pack::Healed;
 use crate::read::{ChunkReader, Wanted};
 use cairn_base::error::unless_lost;
@@ -61,7 +62,10 @@ impl ChunkReader {
             let open = || self.pack(place.pack);
             let pack = self.healed.get(place.pack, open, store.header().store);
             let read = pack.and_then(|pack| {
-                let bytes = self.read_place(&*pack, kind, wanted.id, &place)?;
+                let bytes = match mistake::is_made(Mistake::ParityUnchecked) {
+                    true => self.bytes_at(&*pack, wanted.id, &place),
+                    false => self.read_place(&*pack, kind, wanted.id, &place),
+                }?;
                 Ok((pack, bytes))
             });
             match read {

@@ -140,6 +140,11 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
+/// The scenario of this name.
+pub fn named(name: &str) -> &'static Scenario {
+    ALL.iter().find(|scenario| scenario.name == name).unwrap()
+}
+
 /// Runs what was done before.
 pub fn prepared(scenario: &Scenario, lie: Lie) -> World {
     let mut world = World::new(lie);

@@ -259,7 +259,11 @@ impl World {
         check_clean(&store)
     }
 
-    fn check_points(&self, store: &Arc<Store>) -> std::result::Result<(), String> {
+    /// Whether every point reads as it was.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check_points(&self, store: &Arc<Store>) -> std::result::Result<(), String> {
         let listing = all_points(store).map_err(|e| format!("listing points: {e}"))?;
         if !listing.damaged.is_empty() {
             return Err(format!("no points: {:?}", listing.damaged));
