@@ -6,11 +6,13 @@
 //! - `changed`: backups that read no more than what changed
 //! - `crash`: killed, interrupted, and two at once
 //! - `damage`: what is broken is named, with its exit code
+//! - `diff`: what differs between two points
 //! - `full`: disks that are full
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `restore`: whole disks come back
+//! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
 
 mod against;
@@ -19,9 +21,11 @@ mod browse;
 mod changed;
 mod crash;
 mod damage;
+mod diff;
 mod full;
 mod images;
 mod mount;
 mod points;
 mod restore;
+mod stats;
 mod verify;

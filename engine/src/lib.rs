@@ -68,6 +68,7 @@
 //! ```
 
 pub mod affected;
+pub mod compare;
 pub mod copy;
 pub mod input;
 pub mod jobs;
@@ -90,11 +91,12 @@ pub use cairn_store::doctor::{
 };
 pub use cairn_store::layout::PointFile;
 pub use cairn_store::{
-    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth,
-    DiskRecord, Level, Pick, Point, PointName, PointRecord, ProofSummary, PruneOptions,
-    PruneReport, RepairReport, Repaired, SessionKind, StoreStats, VerifyOptions, VerifyReport,
-    names,
+    BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth, Detail,
+    DiskRecord, Level, MachineStats, MachineUsage, Pick, Point, PointName, PointRecord, PointUsage,
+    ProofSummary, PruneOptions, PruneReport, RepairReport, Repaired, SessionKind, StoreStats,
+    Totals, Usage, UsageOptions, VerifyOptions, VerifyReport, names,
 };
+pub use compare::{FileChange, Found, How, Part, changed_files, changed_ranges};
 pub use copy::{CopyReport, copy_out};
 pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};

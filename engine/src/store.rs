@@ -8,7 +8,7 @@ use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
 use cairn_store::{
     BackupOptions, ChunkReader, CutParameters, Point, PointName, PruneOptions, PruneReport,
-    RepairReport, StoreStats, VerifyOptions, VerifyReport,
+    RepairReport, StoreStats, Usage, UsageOptions, VerifyOptions, VerifyReport,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -225,5 +225,14 @@ impl Store {
     /// As the operating system reports.
     pub fn stats(&self) -> Result<StoreStats> {
         cairn_store::stats(&self.inner, &SystemClock)
+    }
+
+    /// What every point and every machine needs in the packs, exactly: the maps of all points are walked.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::Kind::Damaged) if a part of a map is lost; [`Kind::NotFound`](crate::Kind::NotFound) if a point that is asked for is not
+    /// there; [`Kind::Interrupted`](crate::Kind::Interrupted) on request; as the operating system reports.
+    pub fn usage(&self, options: &UsageOptions, monitor: &dyn Monitor) -> Result<Usage> {
+        cairn_store::usage(&self.inner, options, monitor)
     }
 }

@@ -54,6 +54,13 @@ pub fn rate(text: &str) -> Result<NonZeroU64, String> {
         .ok_or_else(|| "write a rate like 200MB/s or 1.5GiB/s".to_string())
 }
 
+/// `2GiB`, `500MB` or `1000000`, in bytes.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    rate(text)
+        .map(NonZeroU64::get)
+        .map_err(|_| "write an amount of memory like 500MB or 2GiB".to_string())
+}
+
 /// The number in front of `K`, `M`, `G` or `T`, and what that stands for.
 fn split_unit(text: &str, step: u64) -> (&str, u64) {
     let units = [("K", 1), ("k", 1), ("M", 2), ("G", 3), ("T", 4)];

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod cat;
 pub mod copy;
+pub mod diff;
 pub mod doctor;
 pub mod init;
 pub mod ls;

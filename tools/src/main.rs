@@ -5,8 +5,10 @@
 mod address;
 mod amount;
 mod changes;
+mod chart;
 mod commands;
 mod exit;
+mod list;
 mod output;
 mod progress;
 mod signals;
@@ -48,6 +50,8 @@ enum Command {
     Verify(commands::verify::Args),
     /// Give back the space of what no recovery point needs
     Prune(commands::prune::Args),
+    /// Show what differs between two points: ranges of disks, or files
+    Diff(commands::diff::Args),
     /// Show what a store holds, in numbers
     Stats(commands::stats::Args),
     /// Explain what state a store is in, and what to run
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Restore(args) => commands::restore::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Prune(args) => commands::prune::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     });

@@ -40,19 +40,19 @@ pub fn json(value: &serde_json::Value) -> Result<(), Failure> {
 /// play with the screen.
 pub fn name_line(prefix: &str, name: &[u8]) -> Result<(), Failure> {
     let mut bytes = prefix.as_bytes().to_vec();
-    if std::io::stdout().is_terminal() {
-        let text = String::from_utf8_lossy(name);
-        bytes.extend(
-            text.chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect::<String>()
-                .bytes(),
-        );
-    } else {
-        bytes.extend_from_slice(name);
-    }
+    bytes.extend(shown(name));
     bytes.push(b'\n');
     write(&bytes)
+}
+
+/// A name of a guest as it is printed.
+pub fn shown(name: &[u8]) -> Vec<u8> {
+    if !std::io::stdout().is_terminal() {
+        return name.to_vec();
+    }
+    let text = String::from_utf8_lossy(name);
+    let tame = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(tame).collect::<String>().into_bytes()
 }
 
 /// A name as JSON: a string, and where it is no UTF-8 a lossy one; `hex` then has the bytes.

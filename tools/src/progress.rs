@@ -29,6 +29,8 @@ fn label(stage: Stage) -> &'static str {
         Stage::Copy => "copy",
         Stage::Mark => "mark",
         Stage::Rewrite => "rewrite",
+        Stage::Compare => "compare",
+        Stage::Count => "count",
     }
 }
 

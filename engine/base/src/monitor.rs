@@ -17,6 +17,10 @@ pub enum Stage {
     Mark,
     /// What is still needed of packs is copied; bytes of packs.
     Rewrite,
+    /// Two points are compared; bytes of disk.
+    Compare,
+    /// Maps are walked to count what points need; bytes of disk.
+    Count,
 }
 
 /// Receives progress and non-fatal problems. All methods may be called by several threads at once.

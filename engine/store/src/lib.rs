@@ -3,7 +3,7 @@
 //! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
 //! - [`pack`], [`parity`], [`index`], [`contents`], [`state`], [`header`], [`damage`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
 //! - [`store`], [`session`], [`publish`], [`catalog`], [`compact`]: who may do what, and in which order
-//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`verify`], [`repair`], [`stats`]: what a front-end does with it
+//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`difference`](mod@difference), [`verify`], [`repair`], [`stats`](mod@stats): what a front-end does with it
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod backup;
@@ -16,6 +16,7 @@ pub mod compact;
 pub mod contents;
 pub mod cut;
 pub mod damage;
+pub mod difference;
 pub mod disk;
 pub mod doctor;
 pub mod frame;
@@ -48,6 +49,7 @@ pub mod verify;
 pub use backup::{BackupOptions, BackupReport, DiskInput, Level, backup};
 pub use changes::{Change, ChangeList, Changes};
 pub use cut::CutParameters;
+pub use difference::{ChangeSink, Detail, difference};
 pub use disk::StoredDisk;
 pub use names::PointName;
 pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
@@ -57,7 +59,9 @@ pub use read::ChunkReader;
 pub use region::{RegionMap, RegionReader};
 pub use repair::{RepairReport, Repaired, rebuild_state, repair};
 pub use session::{Session, SessionKind};
-pub use stats::{StoreStats, stats};
+pub use stats::{
+    MachineStats, MachineUsage, PointUsage, StoreStats, Totals, Usage, UsageOptions, stats, usage,
+};
 pub use store::Store;
 pub use tree::Tree;
 pub use verify::{Damage, Depth, Pick, VerifyOptions, VerifyReport, verify, verify_with};

@@ -9,7 +9,9 @@ use crate::state::State;
 use bincode::{Decode, Encode};
 use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
 use cairn_base::ids::random;
-use cairn_base::{ChunkId, Error, Folder, Kind, LockMode, PackId, Result, SegmentId, SessionId};
+use cairn_base::{
+    ChunkId, Error, Folder, Kind, LockMode, PackId, PointId, Result, SegmentId, SessionId,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,6 +46,26 @@ impl Root {
     /// Id of the map's root.
     pub fn id(&self) -> ChunkId {
         ChunkId(self.root)
+    }
+}
+
+/// What a session has to know of a point to stand on it.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    id: PointId,
+    path: String,
+    roots: Vec<Root>,
+}
+
+impl Standing {
+    /// Of this point.
+    pub fn of(point: &Point) -> Standing {
+        let home = layout::machine_folder(&point.record.machine);
+        Standing {
+            id: point.id,
+            path: join(&home, &point.file().name()),
+            roots: Root::all_of(point).collect(),
+        }
     }
 }
 
@@ -154,11 +176,22 @@ impl Session {
     /// # Errors
     /// [`Kind::NotFound`] if one of the points is not there any more; as the folder reports.
     pub fn begin(folder: Arc<dyn Folder>, kind: SessionKind, points: &[&Point]) -> Result<Session> {
+        let points: Vec<Standing> = points.iter().map(|point| Standing::of(point)).collect();
+        Session::begin_on(folder, kind, &points)
+    }
+
+    /// As [`begin`](Session::begin), on points that are not at hand any more.
+    ///
+    /// # Errors
+    /// As [`begin`](Session::begin).
+    pub fn begin_on(
+        folder: Arc<dyn Folder>,
+        kind: SessionKind,
+        points: &[Standing],
+    ) -> Result<Session> {
         let id = SessionId(random()?);
-        let mut roots: Vec<Root> = points
-            .iter()
-            .flat_map(|point| Root::all_of(point))
-            .collect();
+        let roots = points.iter().flat_map(|point| &point.roots);
+        let mut roots: Vec<Root> = roots.copied().collect();
         roots.sort_unstable();
         roots.dedup();
         let mut session = Session {
@@ -193,7 +226,7 @@ impl Session {
     }
 
     /// An error inside if one of the points is gone.
-    fn enter(&mut self, kind: SessionKind, points: &[&Point]) -> Result<Option<Error>> {
+    fn enter(&mut self, kind: SessionKind, points: &[Standing]) -> Result<Option<Error>> {
         // Under the publish lock, so that nobody sweeps the file between its making and its locking, and nobody forgets a point
         // between our look at it and the file that says that we stand on it.
         let _publish = match kind {
@@ -201,8 +234,7 @@ impl Session {
             SessionKind::Read => patient_lock(&*self.folder)?,
         };
         for point in points {
-            let home = layout::machine_folder(&point.record.machine);
-            match self.folder.size(&join(&home, &point.file().name())) {
+            match self.folder.size(&point.path) {
                 Err(error) if error.kind() == Kind::NotFound => {
                     let error = Error::not_found("the recovery point was forgotten meanwhile");
                     return Ok(Some(error.with_id(point.id).advise("see `cairn points`")));

@@ -1,10 +1,16 @@
-//! What a store holds, in numbers.
+//! What a store holds, in numbers: cheaply, from records and the index; and exactly, by walking the maps of all points ([`usage`](mod@usage)).
+
+mod growth;
+mod usage;
+
+pub use growth::MachineStats;
+pub use usage::{MachineUsage, PointUsage, Totals, Usage, UsageOptions, usage};
 
 use crate::catalog::each_point;
 use crate::proof::{ProofSummary, Proofs};
 use crate::store::Store;
 use cairn_base::{Clock, Error, Result};
-use std::collections::HashSet;
+use growth::MachineCount;
 use std::ops::ControlFlow;
 
 /// What a store holds.
@@ -30,6 +36,8 @@ pub struct StoreStats {
     pub proofs: ProofSummary,
     /// Why that cannot be told, if it cannot: then all count as never proven.
     pub proofs_lost: Option<String>,
+    /// Each machine, by name.
+    pub by_machine: Vec<MachineStats>,
     /// Points, and pages of the index, that cannot be read.
     pub damaged: Vec<Error>,
 }
@@ -40,19 +48,27 @@ pub struct StoreStats {
 /// As the folder reports.
 pub fn stats(store: &Store, clock: &dyn Clock) -> Result<StoreStats> {
     let mut found = StoreStats::default();
-    let mut machines = HashSet::new();
+    let mut machine: Option<MachineCount> = None;
     each_point(store, None, &mut |point| {
         match point {
             Ok(point) => {
                 found.points = found.points.saturating_add(1);
                 let sizes = point.record.disks.iter().map(|disk| disk.size);
                 found.logical_bytes = sizes.fold(found.logical_bytes, u64::saturating_add);
-                machines.insert(point.record.machine.to_lowercase());
+                let name = point.record.machine.to_lowercase();
+                match &mut machine {
+                    Some(count) if count.machine().to_lowercase() == name => count.add(&point),
+                    machine => {
+                        let before = machine.replace(MachineCount::new(&point));
+                        found.by_machine.extend(before.map(MachineCount::finish));
+                    }
+                }
             }
             Err(error) => found.damaged.push(error),
         }
         ControlFlow::Continue(())
     })?;
+    found.by_machine.extend(machine.map(MachineCount::finish));
     store.refresh()?;
     let index = store.index();
     let unanswered = store.state().unanswered_packs();
@@ -73,7 +89,7 @@ pub fn stats(store: &Store, clock: &dyn Clock) -> Result<StoreStats> {
         }
     }
     let count = cairn_base::units::to_u64;
-    found.machines = count(machines.len());
+    found.machines = count(found.by_machine.len());
     found.chunks = index.entries();
     found.packs = packs;
     found.segments = count(index.segments().len());

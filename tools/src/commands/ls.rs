@@ -132,7 +132,7 @@ fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer
     Ok(exit)
 }
 
-fn kind_name(kind: EntryKind) -> (&'static str, char) {
+pub fn kind_name(kind: EntryKind) -> (&'static str, char) {
     match kind {
         EntryKind::File => ("file", '-'),
         EntryKind::Folder => ("folder", 'd'),

@@ -1,8 +1,8 @@
 //! `cairn points STORE`
 
 use crate::address::open_store;
-use crate::exit::{Answer, Exit, Failure};
-use crate::output;
+use crate::exit::{Answer, Exit};
+use crate::list::List;
 use cairn::Point;
 use cairn::units::human_bytes;
 use serde_json::json;
@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Answer {
     let (mut damaged, mut failed) = (false, None);
     store.each_point(args.machine.as_deref(), &mut |found| {
         let told = match found {
-            Ok(point) => list.add(&point),
+            Ok(point) => list.add(|| as_json(&point), || as_line(&point).into_bytes()),
             Err(error) => {
                 eprintln!("cairn: {error}");
                 damaged = true;
@@ -47,53 +47,6 @@ pub fn run(args: &Args) -> Answer {
     failed.map_or(Ok(()), Err)?;
     list.end()?;
     Ok(if damaged { Exit::Damage } else { Exit::Done })
-}
-
-/// What is printed, gathered to a few large writes: as lines, or as one array.
-struct List {
-    json: bool,
-    empty: bool,
-    text: String,
-}
-
-impl List {
-    /// Bytes that are printed at once.
-    const ENOUGH: usize = 64 << 10;
-
-    fn new(json: bool) -> List {
-        List {
-            json,
-            empty: true,
-            text: String::new(),
-        }
-    }
-
-    fn add(&mut self, point: &Point) -> Result<(), Failure> {
-        if self.json {
-            self.text
-                .push_str(if self.empty { "[\n  " } else { ",\n  " });
-            // No line ends within a string of JSON, so each of these begins a line.
-            let item = format!("{:#}", as_json(point)).replace('\n', "\n  ");
-            self.text.push_str(&item);
-        } else {
-            self.text.push_str(&as_line(point));
-            self.text.push('\n');
-        }
-        self.empty = false;
-        if self.text.len() >= List::ENOUGH {
-            output::write(self.text.as_bytes())?;
-            self.text.clear();
-        }
-        Ok(())
-    }
-
-    fn end(mut self) -> Result<(), Failure> {
-        if self.json {
-            self.text
-                .push_str(if self.empty { "[]\n" } else { "\n]\n" });
-        }
-        output::write(self.text.as_bytes())
-    }
 }
 
 fn as_json(point: &Point) -> serde_json::Value {

@@ -8,8 +8,8 @@ use cairn_store::catalog::all_points;
 use cairn_store::damage::DamageList;
 use cairn_store::{
     BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
-    PruneOptions, PruneReport,
-    Store, StoredDisk, Tree, VerifyReport, backup, layout, repair, verify, prune,
+    PruneOptions, PruneReport, Store, StoredDisk, Tree, VerifyReport, backup, layout, prune,
+    repair, verify,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;

@@ -17,6 +17,8 @@ mod crashes;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod difference;
+#[cfg(test)]
 mod doctor;
 #[cfg(test)]
 mod flaky;
@@ -52,6 +54,8 @@ mod tidying;
 mod together;
 #[cfg(test)]
 mod truth;
+#[cfg(test)]
+mod usage;
 #[cfg(test)]
 mod verifying;
 #[cfg(test)]
