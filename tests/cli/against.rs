@@ -183,7 +183,7 @@ impl World {
                 // Others merge or repair, or have just repaired what was found.
                 Act::Repair if beside.hurt => &[0, 4, 5],
                 Act::Verify | Act::VerifyQuick | Act::Doctor if beside.hurt => &[0, 4],
-                Act::Restore if beside.hurt => &[0, 3],
+                Act::Restore | Act::Cat | Act::Ls if beside.hurt => &[0, 3],
                 // A backup that was killed is told of.
                 Act::Doctor => &[0, 3],
                 _ => &[0],

@@ -1,6 +1,7 @@
 //! An open store: its folder, header, keys, and the index of the generation last read.
 
 mod damage;
+mod found;
 mod healed;
 mod presence;
 
@@ -8,23 +9,22 @@ use crate::claims::Claims;
 use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::{Header, check_parity};
-use crate::index::{IndexSet, Segment};
-use crate::layout::{self, HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, SESSIONS, STATES};
+use crate::index::IndexSet;
+use crate::layout::{HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, SESSIONS, STATES};
 use crate::mistake::{self, Mistake};
 use crate::session::{host_identity, publish_lock, sweep_dead};
-use crate::state::{SegmentRow, State};
+use crate::state::State;
 use cairn_base::folder::{Lock, read_small};
 use cairn_base::ids::random;
-use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
+use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result};
 pub(crate) use damage::DamageWatch;
 use damage::Knowledge;
+pub(crate) use found::complete;
+use found::{ATTEMPTS, Found, read_current};
 use parking_lot::RwLock;
 use presence::{Presence, names};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-
-/// How often a reader that finds a segment gone re-reads the state before it reports damage.
-const ATTEMPTS: usize = 5;
 
 struct Current {
     state: State,
@@ -35,16 +35,6 @@ struct Current {
     lost: Vec<String>,
     /// A slot of the state was lost, and with it perhaps a segment that nothing names any more.
     doubtful: bool,
-}
-
-/// What was found on disk.
-struct Found {
-    state: State,
-    segments: Vec<Arc<Segment>>,
-    lost: Vec<String>,
-    lost_slot: Option<String>,
-    /// A failure that says nothing of the segment itself: no descriptors, a stale handle.
-    momentary: Option<Error>,
 }
 
 impl Current {
@@ -425,81 +415,6 @@ fn check_empty(folder: &dyn Folder) -> Result<()> {
                     .advise("name a new or empty folder"),
             );
         }
-    }
-    Ok(())
-}
-
-/// Reads the state and opens its segments; those of `known` are not opened again. A segment that cannot be opened is left
-/// out and named: what only it knew counts as absent, the rest of the store stays usable.
-fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Result<Found> {
-    let known: HashMap<SegmentId, Arc<Segment>> = known
-        .segments()
-        .iter()
-        .map(|segment| (segment.id(), segment.clone()))
-        .collect();
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let (mut state, lost_slot) = State::read(folder)?;
-        if lost_slot.is_some() {
-            complete(folder, store, &mut state)?;
-        }
-        let mut found = Found {
-            segments: Vec::new(),
-            lost: Vec::new(),
-            lost_slot,
-            momentary: None,
-            state,
-        };
-        let mut gone = false;
-        for row in &found.state.segments {
-            let id = row.segment();
-            let opened = match known.get(&id) {
-                Some(segment) => Ok(segment.clone()),
-                None => Segment::open(folder, store, id).map(Arc::new),
-            };
-            match opened {
-                Ok(segment) => found.segments.push(segment),
-                Err(error) => {
-                    gone |= error.kind() == Kind::NotFound;
-                    found.lost.push(if error.is_momentary() {
-                        format!("a segment of the index cannot be opened now: {error}")
-                    } else {
-                        format!("a segment of the index is lost: {error}")
-                    });
-                    if error.is_momentary() {
-                        found.momentary = Some(error);
-                    }
-                }
-            }
-        }
-        // A merge may have replaced a segment since the state was read.
-        if !gone || attempt >= ATTEMPTS {
-            return Ok(found);
-        }
-    }
-}
-
-/// Adds every segment that lies in the index folder to a state that may not be the newest. What is too much there is
-/// harmless: every chunk is authenticated when it is read.
-pub(crate) fn complete(folder: &dyn Folder, store: [u8; 16], state: &mut State) -> Result<()> {
-    let mut names = folder.list(INDEX)?;
-    names.sort();
-    for id in names.iter().filter_map(|name| SegmentId::parse(name).ok()) {
-        if state.segments.iter().any(|row| row.segment() == id) {
-            continue;
-        }
-        // One that cannot be opened now stays listed: it shows as lost, and nobody deletes it.
-        let (entries, length) = match Segment::open(folder, store, id) {
-            Ok(segment) => (segment.entries(), segment.length()),
-            Err(error) if error.kind() == Kind::NotFound => continue,
-            Err(_) => (0, folder.size(&layout::segment(id)).unwrap_or(0)),
-        };
-        state.segments.push(SegmentRow {
-            id: id.0,
-            entries,
-            length,
-        });
     }
     Ok(())
 }

@@ -197,8 +197,10 @@ impl Check<'_> {
             }
             // It says nothing of the pack: neither good nor damaged, and due again.
             Err(error) if error.is_momentary() => {
-                let what = format!("{error}; run `cairn verify` again");
-                self.problems.lock().push(what);
+                let path = self.store.folder().describe(&layout::pack(row.id));
+                self.problems.lock().push(format!(
+                    "the pack {path} could not be read now: {error}; run `cairn verify` again"
+                ));
                 return;
             }
             _ => {
