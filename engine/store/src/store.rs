@@ -9,7 +9,8 @@ use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::{Header, check_parity};
 use crate::index::{IndexSet, Segment};
-use crate::layout::{self, HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, SESSIONS, STATES};
+use crate::layout::{self, HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, POLICY, SESSIONS, STATES};
+use crate::policy::Policy;
 use crate::session::{host_identity, publish_lock, sweep_dead};
 use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
@@ -111,8 +112,23 @@ impl Store {
         parity: u32,
         clock: &dyn Clock,
     ) -> Result<Store> {
+        Store::create_immutable(folder, cut, parity, Policy::default(), clock)
+    }
+
+    /// As [`create_with`](Store::create_with), with what holds for all points from the start.
+    ///
+    /// # Errors
+    /// As [`create_with`](Store::create_with), and [`Kind::Invalid`] as [`Policy::check`].
+    pub fn create_immutable(
+        folder: Arc<dyn Folder>,
+        cut: CutParameters,
+        parity: u32,
+        policy: Policy,
+        clock: &dyn Clock,
+    ) -> Result<Store> {
         cut.check()?;
         check_parity(parity)?;
+        policy.check()?;
         check_empty(&*folder)?;
         folder.create_folder(LOCKS)?;
         // Two at once: the second one finds the first one's header.
@@ -129,6 +145,7 @@ impl Store {
             };
             state.publish(&*folder)?;
         }
+        policy.write(&*folder)?;
         let header = Header {
             store: random()?,
             read_flags: 0,
@@ -412,6 +429,7 @@ fn check_empty(folder: &dyn Folder) -> Result<()> {
     for name in &found {
         let own = [LOCKS, SESSIONS, PACKS, INDEX, POINTS].contains(&name.as_str());
         let left = STATES.contains(&name.as_str())
+            || name == POLICY
             || own && (name == LOCKS || folder.list(name)?.is_empty());
         if !left {
             return Err(

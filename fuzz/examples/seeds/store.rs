@@ -172,6 +172,7 @@ fn point() -> PointRecord {
         previous: 0,
         seconds: 1_800_000_000,
         import: true,
+        made: 1_800_000_050,
         base: Some([7; 32]),
         consistency: Consistency::Frozen,
         disks: vec![disk("disk0", 5 << 30), disk("other", 1)],

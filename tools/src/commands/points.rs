@@ -1,9 +1,10 @@
 //! `cairn points STORE`
 
 use crate::address::open_store;
+use crate::commands::pin;
 use crate::exit::{Answer, Exit, Failure};
 use crate::output;
-use cairn::Point;
+use cairn::{Pin, Point, Retention, Store, Time};
 use cairn::units::human_bytes;
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -26,10 +27,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Answer {
     let store = open_store(&args.store)?;
     let mut list = List::new(args.json);
+    let mut pins = Pins::default();
     let (mut damaged, mut failed) = (false, None);
     store.each_point(args.machine.as_deref(), &mut |found| {
         let told = match found {
-            Ok(point) => list.add(&point),
+            Ok(point) => list.add(&point, pins.of(&store, &point).as_ref()),
             Err(error) => {
                 eprintln!("cairn: {error}");
                 damaged = true;
@@ -47,6 +49,24 @@ pub fn run(args: &Args) -> Answer {
     failed.map_or(Ok(()), Err)?;
     list.end()?;
     Ok(if damaged { Exit::Damage } else { Exit::Done })
+}
+
+/// The pins of the machine whose points are told just now.
+#[derive(Default)]
+struct Pins {
+    machine: String,
+    retention: Option<Retention>,
+}
+
+impl Pins {
+    fn of(&mut self, store: &Store, point: &Point) -> Option<Pin> {
+        if self.machine != point.record.machine {
+            self.machine.clone_from(&point.record.machine);
+            // One that cannot be read was told before the machine's points.
+            self.retention = store.retention(&self.machine).ok();
+        }
+        self.retention.as_ref()?.pin(point.id).cloned()
+    }
 }
 
 /// What is printed, gathered to a few large writes: as lines, or as one array.
@@ -68,15 +88,15 @@ impl List {
         }
     }
 
-    fn add(&mut self, point: &Point) -> Result<(), Failure> {
+    fn add(&mut self, point: &Point, pin: Option<&Pin>) -> Result<(), Failure> {
         if self.json {
             self.text
                 .push_str(if self.empty { "[\n  " } else { ",\n  " });
             // No line ends within a string of JSON, so each of these begins a line.
-            let item = format!("{:#}", as_json(point)).replace('\n', "\n  ");
+            let item = format!("{:#}", as_json(point, pin)).replace('\n', "\n  ");
             self.text.push_str(&item);
         } else {
-            self.text.push_str(&as_line(point));
+            self.text.push_str(&as_line(point, pin));
             self.text.push('\n');
         }
         self.empty = false;
@@ -96,7 +116,7 @@ impl List {
     }
 }
 
-fn as_json(point: &Point) -> serde_json::Value {
+fn as_json(point: &Point, pin: Option<&Pin>) -> serde_json::Value {
     let record = &point.record;
     let disks: Vec<_> = record
         .disks
@@ -116,6 +136,8 @@ fn as_json(point: &Point) -> serde_json::Value {
         "sequence": record.sequence,
         "time": point.time().rfc3339(),
         "import": record.import,
+        "made": Time::from_seconds(record.made).rfc3339(),
+        "pinned": pin.map(pin::as_json),
         "consistency": record.consistency.name(),
         "disks": disks,
         "read_bytes": record.stats.read,
@@ -125,7 +147,7 @@ fn as_json(point: &Point) -> serde_json::Value {
     })
 }
 
-fn as_line(point: &Point) -> String {
+fn as_line(point: &Point, pin: Option<&Pin>) -> String {
     let record = &point.record;
     let size: u64 = record.disks.iter().map(|disk| disk.size).sum();
     let id = point.id.to_string();
@@ -135,6 +157,9 @@ fn as_line(point: &Point) -> String {
     }
     if !record.warnings.is_empty() {
         notes.push_str(&format!("  {} warnings", record.warnings.len()));
+    }
+    if let Some(pin) = pin {
+        notes.push_str(&format!("  {}", pin::shown(pin, pin::now())));
     }
     format!(
         "{}@{}  {}  disks: {}  {:>9}  added {:>9}{notes}",

@@ -16,6 +16,7 @@ fn publish(kit: &Kit, machine: &str, sequence: u64, seconds: i64, import: bool) 
         previous: 0,
         seconds,
         import,
+        made: seconds,
         base: None,
         consistency: Consistency::Crash,
         disks: vec![],

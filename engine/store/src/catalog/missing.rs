@@ -1,0 +1,99 @@
+//! What is gone without a record of it, and whether everything that a deletion must look at can be looked at.
+
+use crate::catalog::listing::{self, PointNames};
+use crate::catalog::{BATCH, machine, records, retention};
+use crate::layout::{self, POINTS};
+use crate::point::Point;
+use crate::policy::Policy;
+use crate::store::Store;
+use cairn_base::{Error, Result};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// What is missing among the points, in sentences: each point says which one was there before it, and a machine's record says which ones were
+/// forgotten. That the newest ones are missing cannot be told, nor what only another one that is missing says. Also whether what holds for
+/// all points is lost.
+///
+/// # Errors
+/// As the folder reports.
+pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
+    let mut told: HashMap<String, BTreeSet<u64>> = HashMap::new();
+    for point in points.iter().filter(|point| point.record.previous > 0) {
+        let path = layout::machine_folder(&point.record.machine);
+        told.entry(path).or_default().insert(point.record.previous);
+    }
+    let policy = Policy::read(&**store.folder()).err();
+    let mut gone: Vec<String> = policy.iter().map(ToString::to_string).collect();
+    for path in listing::machine_folders(&**store.folder())? {
+        let names = listing::list(store, &path)?;
+        let told = told.remove(&path).unwrap_or_default();
+        gone.extend(gone_in(store, &path, &names, &told)?);
+    }
+    Ok(gone)
+}
+
+/// What is gone in a machine's folder with these points, which say that those of `told` were there.
+fn gone_in(
+    store: &Store,
+    path: &str,
+    names: &PointNames,
+    told: &BTreeSet<u64>,
+) -> Result<Vec<String>> {
+    let folder = &**store.folder();
+    // After the list: what was forgotten since is recorded by now. A record that cannot be read is told by whoever lists the points.
+    let retention = retention::read(folder, path, names);
+    let shown = folder.describe(path);
+    // Those that are there and cannot be read are told as that.
+    let there: HashSet<u64> = names.points.iter().map(|file| file.sequence).collect();
+    let mut gone = Vec::new();
+    if let Ok(retention) = retention {
+        let missing = |number: &&u64| !there.contains(number) && !retention.is_forgotten(**number);
+        gone.extend(told.iter().filter(missing).map(|number| format!(
+            "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten; \
+             if it cannot be brought back, `cairn forget STORE --machine NAME --accept-gone` records that"
+        )));
+    }
+    let named = machine::read_name(folder, path).is_ok();
+    if named && names.points.is_empty() && names.damaged.is_empty() {
+        gone.push(format!("all recovery points in {shown} are gone"));
+    }
+    Ok(gone)
+}
+
+/// Reads every point, and answers what keeps anybody from deleting chunks: a point, a machine's record or a file among them that cannot be
+/// read, a point that is gone without a record of it, anything among the machines that is none. Empty: what `sink` got is all there is.
+/// The caller holds the publish lock.
+///
+/// # Errors
+/// As the folder reports.
+pub fn check_walkable(store: &Store, sink: &mut dyn FnMut(Point)) -> Result<Vec<Error>> {
+    let folder = &**store.folder();
+    let mut problems = Vec::new();
+    for name in folder.list(POINTS)? {
+        if !listing::is_machine_folder(&name) {
+            let path = folder.describe(&cairn_base::folder::join(POINTS, &name));
+            let error = Error::damaged("something among the machines is none").at_path(path);
+            problems.push(error.advise("if it was renamed, give it its name back; if it is not ours, remove it"));
+        }
+    }
+    for path in listing::machine_folders(folder)? {
+        let mut names = listing::list(store, &path)?;
+        problems.append(&mut names.damaged);
+        problems.extend(retention::read(folder, &path, &names).err());
+        let mut told = BTreeSet::new();
+        let files: Vec<_> = names.points.iter().map(|file| (&*path, *file)).collect();
+        for batch in files.chunks(BATCH) {
+            for found in records::read_points(store, batch) {
+                match found {
+                    Ok(point) => {
+                        told.extend(Some(point.record.previous).filter(|number| *number > 0));
+                        sink(point);
+                    }
+                    Err(error) => problems.push(error),
+                }
+            }
+        }
+        let gone = gone_in(store, &path, &names, &told)?;
+        problems.extend(gone.into_iter().map(Error::damaged));
+    }
+    Ok(problems)
+}
