@@ -131,7 +131,8 @@ pub fn decide(points: &[Candidate], rules: &Rules, guard: &Guard, zone: &Zone) -
         // A latest point whose time is yet to come must not make all others old.
         let end = latest.file.seconds.min(guard.now);
         let start = zone.before(end, period);
-        let young = |verdict: &&mut Verdict| verdict.point.readable && verdict.point.file.seconds > start;
+        let young =
+            |verdict: &&mut Verdict| verdict.point.readable && verdict.point.file.seconds > start;
         for verdict in verdicts.iter_mut().filter(young) {
             verdict.reasons.push(Reason::Within(period));
         }
@@ -189,7 +190,13 @@ fn keep_last(verdicts: &mut [Verdict], of: u64) {
 }
 
 /// Keeps the newest point of each of the `count` most recent periods that have one. `order`: newest first.
-fn keep_newest(verdicts: &mut [Verdict], order: &[usize], calendar: Calendar, count: u64, zone: &Zone) {
+fn keep_newest(
+    verdicts: &mut [Verdict],
+    order: &[usize],
+    calendar: Calendar,
+    count: u64,
+    zone: &Zone,
+) {
     // Clocks that are turned back at midnight come to the same day twice: so all that were seen, not only the last one.
     let mut seen = BTreeSet::new();
     for verdict in order.iter().map(|at| *at) {

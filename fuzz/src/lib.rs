@@ -5,6 +5,7 @@
 //! them, by an ordinary test (`tests/replay.rs`).
 //!
 //! - [`records`]: header, state, points, sessions, manifests; names
+//! - [`retention`]: what is forgotten, pinned and immutable
 //! - [`packs`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
 //! - [`disks`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
@@ -25,6 +26,7 @@ pub mod operations;
 pub mod packs;
 pub mod pieces;
 pub mod records;
+pub mod retention;
 pub mod segments;
 
 /// A target: its name, which is also that of its folder of seeds, and what it does.
@@ -39,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("manifest", records::manifest),
     ("damage", records::damage),
     ("machine_name", records::machine_name),
+    ("retention", retention::retention),
+    ("policy", retention::policy),
     ("names", records::names),
     ("pack_ends", packs::ends),
     ("pack_toc", packs::toc),

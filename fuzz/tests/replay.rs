@@ -144,6 +144,8 @@ replays! {
     manifest: 3000,
     damage: 3000,
     machine_name: 3000,
+    retention: 3000,
+    policy: 3000,
     names: 5000,
     pack_ends: 3000,
     pack_toc: 3000,

@@ -62,7 +62,10 @@ impl Period {
             (self.days, 86_400),
             (self.hours, 3600),
         ];
-        units.iter().map(|(count, unit)| u64::from(*count) * unit).sum()
+        units
+            .iter()
+            .map(|(count, unit)| u64::from(*count) * unit)
+            .sum()
     }
 }
 
@@ -101,7 +104,9 @@ mod tests {
         }
         assert_eq!(Period::parse("4H").unwrap(), Period::parse("4h").unwrap());
         assert_eq!(Period::parse("3d1y").unwrap().to_string(), "1y3d");
-        for bad in ["", "30", "d", "0d", "-3d", "3x", "3d4", "3d3d", "123456d", "3 d", "5é", "1.5d"] {
+        for bad in [
+            "", "30", "d", "0d", "-3d", "3x", "3d4", "3d3d", "123456d", "3 d", "5é", "1.5d",
+        ] {
             assert!(Period::parse(bad).is_err(), "{bad}");
         }
     }

@@ -32,7 +32,10 @@ fn point(sequence: u64, seconds: i64) -> Candidate {
 
 /// Points with these times, in the order of their numbers.
 fn points(times: impl IntoIterator<Item = i64>) -> Vec<Candidate> {
-    (1..).zip(times).map(|(n, seconds)| point(n, seconds)).collect()
+    (1..)
+        .zip(times)
+        .map(|(n, seconds)| point(n, seconds))
+        .collect()
 }
 
 fn guard(now: i64) -> Guard {
@@ -152,7 +155,10 @@ fn a_day_that_comes_twice_is_one() {
         daily: 9,
         ..Rules::default()
     };
-    assert_eq!(kept(&decide(&points, &rules, &guard(turn + DAY), &zone)), [3, 4]);
+    assert_eq!(
+        kept(&decide(&points, &rules, &guard(turn + DAY), &zone)),
+        [3, 4]
+    );
 }
 
 #[test]
@@ -167,7 +173,12 @@ fn weeks_are_those_of_the_standard() {
         weekly: 9,
         ..Rules::default()
     };
-    let verdicts = decide(&points, &rules, &guard(at("2027-02-01T00:00:00Z")), &Zone::utc());
+    let verdicts = decide(
+        &points,
+        &rules,
+        &guard(at("2027-02-01T00:00:00Z")),
+        &Zone::utc(),
+    );
     assert_eq!(kept(&verdicts), [2, 3]);
     assert_eq!(said(&verdicts[1]), ["weekly 2026-W53"]);
     assert_eq!(said(&verdicts[2]), ["weekly 2027-W01"]);
@@ -194,7 +205,10 @@ fn within_is_counted_by_the_calendar_from_the_latest_point() {
         within: Some(Period::parse("99999y").unwrap()),
         ..Rules::default()
     };
-    assert_eq!(kept(&decide(&future, &ever, &guard(end), &berlin())).len(), 4);
+    assert_eq!(
+        kept(&decide(&future, &ever, &guard(end), &berlin())).len(),
+        4
+    );
 }
 
 #[test]
@@ -209,7 +223,10 @@ fn times_beyond_every_calendar_are_kept_in_order() {
         within: Some(Period::parse("1y").unwrap()),
         ..Rules::default()
     };
-    assert_eq!(kept(&decide(&points, &rules, &guard(0), &berlin())), [1, 2, 3]);
+    assert_eq!(
+        kept(&decide(&points, &rules, &guard(0), &berlin())),
+        [1, 2, 3]
+    );
 }
 
 #[test]
@@ -250,7 +267,13 @@ fn any_points() -> impl Strategy<Value = Vec<Candidate>> {
         at("2026-10-23T00:00:00Z")..at("2026-10-27T00:00:00Z"),
         at("2024-01-01T00:00:00Z")..at("2027-01-01T00:00:00Z"),
     ];
-    let one = (time, prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1), 0..4 * DAY);
+    let one = (
+        time,
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+        0..4 * DAY,
+    );
     prop::collection::vec(one, 0..60).prop_map(|all| {
         (1..)
             .zip(all)
@@ -290,15 +313,20 @@ fn any_rules() -> impl Strategy<Value = Rules> {
 
 fn any_guard() -> impl Strategy<Value = Guard> {
     let now = at("2026-10-24T00:00:00Z")..at("2026-10-30T00:00:00Z");
-    (now, 0..3 * DAY, 0..3 * DAY, prop::bool::ANY, prop::bool::weighted(0.3)).prop_map(
-        |(now, immutable, min_age, damaged, allow_empty)| Guard {
+    (
+        now,
+        0..3 * DAY,
+        0..3 * DAY,
+        prop::bool::ANY,
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(now, immutable, min_age, damaged, allow_empty)| Guard {
             now,
             immutable,
             min_age,
             damaged,
             allow_empty,
-        },
-    )
+        })
 }
 
 const ZONES: [&str; 5] = [

@@ -69,7 +69,11 @@ impl Zone {
 
     fn at(&self, seconds: i64) -> Zoned {
         // Points may have times that no calendar reaches.
-        let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+        let end = if seconds < 0 {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        };
         let stamp = Timestamp::from_second(seconds).unwrap_or(end);
         stamp.to_zoned(self.0.clone())
     }

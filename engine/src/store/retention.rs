@@ -4,9 +4,7 @@ use crate::retain::{Rules, Verdict, Zone, decide, decide_named};
 use crate::store::Store;
 use cairn_base::{Clock, Error, PointId, Result, SystemClock, Time};
 use cairn_store::PointName;
-use cairn_store::catalog::{
-    self, Accepted, ForgetOptions, Forgotten, Pin, Retention, Survey,
-};
+use cairn_store::catalog::{self, Accepted, ForgetOptions, Forgotten, Pin, Retention, Survey};
 use cairn_store::layout::machine_folder;
 use std::collections::{BTreeMap, HashSet};
 
@@ -39,9 +37,7 @@ impl ForgetPlan {
         let going = self.forgotten();
         let unreadable = self.survey.unreadable().iter();
         let stays = unreadable.filter(move |(file, _)| !going.contains(&file.id));
-        stays
-            .map(|(_, error)| error)
-            .chain(self.survey.strays())
+        stays.map(|(_, error)| error).chain(self.survey.strays())
     }
 }
 

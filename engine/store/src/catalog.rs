@@ -14,7 +14,8 @@ mod retention;
 mod survey;
 
 pub use forget::{
-    Accepted, ForgetOptions, Forgotten, accept_gone, forget, pinned, protect, retention_of, set_pin, shown_machine,
+    Accepted, ForgetOptions, Forgotten, accept_gone, forget, pinned, protect, retention_of,
+    set_pin, shown_machine,
 };
 pub use guard::{Candidate, Guard, Protection, last, spelled as spelled_seconds};
 pub use listing::PointNames;

@@ -91,7 +91,10 @@ mod tests {
         let path = temp.path().join(POLICY);
         let whole = std::fs::read(&path).unwrap();
         assert_eq!(whole[..16], *b"CAIRNPOL\x01\0\0\0\0\0\0\0");
-        assert_eq!(whole[16..32], [8, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            whole[16..32],
+            [8, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]
+        );
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;

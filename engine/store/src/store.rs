@@ -9,7 +9,9 @@ use crate::cut::CutParameters;
 use crate::hash::Keys;
 use crate::header::{Header, check_parity};
 use crate::index::{IndexSet, Segment};
-use crate::layout::{self, HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, POLICY, SESSIONS, STATES};
+use crate::layout::{
+    self, HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, POLICY, SESSIONS, STATES,
+};
 use crate::policy::Policy;
 use crate::session::{host_identity, publish_lock, sweep_dead};
 use crate::state::{SegmentRow, State};

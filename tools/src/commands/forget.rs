@@ -216,7 +216,10 @@ impl Outcome<'_> {
             first.time().folder_name(),
             reasons(first)
         );
-        let error = if kept.iter().any(|verdict| verdict.reasons.contains(&unreadable)) {
+        let error = if kept
+            .iter()
+            .any(|verdict| verdict.reasons.contains(&unreadable))
+        {
             for error in self.plans.iter().flat_map(ForgetPlan::damaged) {
                 eprintln!("cairn: {error}");
             }
@@ -291,7 +294,10 @@ impl Outcome<'_> {
             for (file, protections) in done.iter().flat_map(|done| &done.kept) {
                 let why: Vec<String> = protections.iter().map(ToString::to_string).collect();
                 let (machine, time) = (plan.machine(), file.time().folder_name());
-                warn(&format!("{machine}@{time} was kept: {} by now", why.join(", ")));
+                warn(&format!(
+                    "{machine}@{time} was kept: {} by now",
+                    why.join(", ")
+                ));
             }
         }
         let count = self.count(done);
@@ -302,11 +308,16 @@ impl Outcome<'_> {
         } else if count == 0 {
             eprintln!("cairn: no point was forgotten");
         } else {
-            eprintln!("cairn: {count} {points} forgotten; run `cairn prune {store}` to free the space");
+            eprintln!(
+                "cairn: {count} {points} forgotten; run `cairn prune {store}` to free the space"
+            );
         }
         let planned = self.plans.iter().map(ForgetPlan::machine).zip(done);
         let undone = planned.filter_map(|(machine, done)| Some((machine, done.as_ref().err()?)));
-        let failed = self.failed.iter().map(|(machine, error)| (&**machine, error));
+        let failed = self
+            .failed
+            .iter()
+            .map(|(machine, error)| (&**machine, error));
         let mut first: Option<Failure> = None;
         for (machine, error) in failed.chain(undone) {
             let failure = Failure::from(error.clone());

@@ -74,7 +74,9 @@ fn list(args: &Args, store: &Store) -> Answer {
         let now = now();
         for pinned in &pins {
             let id = pinned.point.to_string();
-            let time = pinned.time.map_or("gone".to_string(), |time| time.folder_name());
+            let time = pinned
+                .time
+                .map_or("gone".to_string(), |time| time.folder_name());
             output::line(&format!(
                 "{}@{time}  {}  {}",
                 pinned.machine,

@@ -150,7 +150,11 @@ pub fn retention_of(store: &Store, path: &str) -> Result<Retention> {
 pub fn pinned(store: &Store, path: &str) -> Result<Vec<(PointId, Option<Time>, Pin)>> {
     let names = listing::list(store, path)?;
     let retention = retention::read(&**store.folder(), path, &names)?;
-    let times: HashMap<PointId, Time> = names.points.iter().map(|file| (file.id, file.time())).collect();
+    let times: HashMap<PointId, Time> = names
+        .points
+        .iter()
+        .map(|file| (file.id, file.time()))
+        .collect();
     let pins = retention.pins();
     Ok(pins
         .map(|(point, pin)| (point, times.get(&point).copied(), pin.clone()))
@@ -233,7 +237,10 @@ fn absent(
             Err(error) => return Err(error),
         }
     }
-    let there = names.points.iter().map(|file| (file.sequence, file.sequence));
+    let there = names
+        .points
+        .iter()
+        .map(|file| (file.sequence, file.sequence));
     let mut taken: Vec<_> = there.chain(retention.forgotten().iter().copied()).collect();
     taken.sort_unstable();
     let mut found = Vec::new();
@@ -255,7 +262,12 @@ fn absent(
 ///
 /// # Errors
 /// [`Kind::Invalid`] for more than ten years, [`Kind::Denied`] if it would be lowered; as [`Policy::read`] and as the folder reports.
-pub fn protect(store: &Store, _permit: &WriterPermit, immutable: u64, damaged: bool) -> Result<Option<u64>> {
+pub fn protect(
+    store: &Store,
+    _permit: &WriterPermit,
+    immutable: u64,
+    damaged: bool,
+) -> Result<Option<u64>> {
     let new = Policy { immutable };
     new.check()?;
     let folder = &**store.folder();

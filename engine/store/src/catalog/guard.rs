@@ -107,8 +107,12 @@ impl Guard {
         points: &'a [Candidate],
         wanted: &HashSet<PointId>,
     ) -> Vec<(&'a Candidate, Vec<Protection>)> {
-        let asked = points.iter().filter(|point| wanted.contains(&point.file.id));
-        let mut judged: Vec<_> = asked.map(|point| (point, self.protections(point))).collect();
+        let asked = points
+            .iter()
+            .filter(|point| wanted.contains(&point.file.id));
+        let mut judged: Vec<_> = asked
+            .map(|point| (point, self.protections(point)))
+            .collect();
         let goes = judged.iter().filter(|(_, found)| found.is_empty());
         let going: HashSet<PointId> = goes.map(|(point, _)| point.file.id).collect();
         let stays = |point: &Candidate| point.readable && !going.contains(&point.file.id);
@@ -182,10 +186,7 @@ mod tests {
             ..Guard::default()
         };
         assert_eq!(guard.protections(&point(1, 800)), []);
-        assert_eq!(
-            guard.protections(&point(1, 801)),
-            [Protection::Young(200)]
-        );
+        assert_eq!(guard.protections(&point(1, 801)), [Protection::Young(200)]);
         assert_eq!(guard.protections(&point(1, 900)).len(), 1);
         assert_eq!(
             guard.protections(&point(1, 2000)),
@@ -204,10 +205,7 @@ mod tests {
             until: Some(1001),
             note: String::new(),
         });
-        assert_eq!(
-            guard.protections(&pinned),
-            [Protection::Pinned(Some(1001))]
-        );
+        assert_eq!(guard.protections(&pinned), [Protection::Pinned(Some(1001))]);
         let later = Guard { now: 1001, ..guard };
         assert_eq!(later.protections(&pinned), []);
         // No rule, no protection, even of a time that is yet to come.

@@ -24,20 +24,23 @@ pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
     let policy = Policy::read(&**store.folder()).err();
     let mut gone: Vec<String> = policy.iter().map(ToString::to_string).collect();
     for path in listing::machine_folders(&**store.folder())? {
+        // Before the points: a new machine gets its first point, and then its name.
+        let named = machine::read_name(&**store.folder(), &path).is_ok();
         let names = listing::list(store, &path)?;
         let told = told.remove(&path).unwrap_or_default();
-        gone.extend(gone_in(store, &path, &names, &told)?);
+        gone.extend(gone_in(store, &path, named, &names, &told));
     }
     Ok(gone)
 }
 
-/// What is gone in a machine's folder with these points, which say that those of `told` were there.
+/// What is gone in a machine's folder with these points, which say that those of `told` were there; `named`: the machine has a name.
 fn gone_in(
     store: &Store,
     path: &str,
+    named: bool,
     names: &PointNames,
     told: &BTreeSet<u64>,
-) -> Result<Vec<String>> {
+) -> Vec<String> {
     let folder = &**store.folder();
     // After the list: what was forgotten since is recorded by now. A record that cannot be read is told by whoever lists the points.
     let retention = retention::read(folder, path, names);
@@ -52,11 +55,10 @@ fn gone_in(
              if it cannot be brought back, `cairn forget STORE --machine NAME --accept-gone` records that"
         )));
     }
-    let named = machine::read_name(folder, path).is_ok();
     if named && names.points.is_empty() && names.damaged.is_empty() {
         gone.push(format!("all recovery points in {shown} are gone"));
     }
-    Ok(gone)
+    gone
 }
 
 /// Reads every point, and answers what keeps anybody from deleting chunks: a point, a machine's record or a file among them that cannot be
@@ -72,7 +74,11 @@ pub fn check_walkable(store: &Store, sink: &mut dyn FnMut(Point)) -> Result<Vec<
         if !listing::is_machine_folder(&name) {
             let path = folder.describe(&cairn_base::folder::join(POINTS, &name));
             let error = Error::damaged("something among the machines is none").at_path(path);
-            problems.push(error.advise("if it was renamed, give it its name back; if it is not ours, remove it"));
+            problems.push(
+                error.advise(
+                    "if it was renamed, give it its name back; if it is not ours, remove it",
+                ),
+            );
         }
     }
     for path in listing::machine_folders(folder)? {
@@ -92,7 +98,8 @@ pub fn check_walkable(store: &Store, sink: &mut dyn FnMut(Point)) -> Result<Vec<
                 }
             }
         }
-        let gone = gone_in(store, &path, &names, &told)?;
+        let named = machine::read_name(folder, &path).is_ok();
+        let gone = gone_in(store, &path, named, &names, &told);
         problems.extend(gone.into_iter().map(Error::damaged));
     }
     Ok(problems)

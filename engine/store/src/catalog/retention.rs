@@ -88,7 +88,9 @@ impl Retention {
 
     fn of(record: RetentionRecord) -> Result<Retention> {
         let ranges = &record.forgotten;
-        let sound = ranges.iter().all(|(first, last)| 0 < *first && first <= last);
+        let sound = ranges
+            .iter()
+            .all(|(first, last)| 0 < *first && first <= last);
         if !sound || joined(ranges.clone()) != *ranges {
             return Err(Error::damaged("the forgotten numbers are in disorder"));
         }

@@ -79,9 +79,17 @@ impl Survey {
     }
 
     /// The same points as they are by now, those that were published since among them.
-    pub(super) fn again(&self, names: &PointNames, retention: &Retention, now: i64) -> Vec<Candidate> {
-        let known: HashMap<PointId, &Candidate> =
-            self.points.iter().map(|point| (point.file.id, point)).collect();
+    pub(super) fn again(
+        &self,
+        names: &PointNames,
+        retention: &Retention,
+        now: i64,
+    ) -> Vec<Candidate> {
+        let known: HashMap<PointId, &Candidate> = self
+            .points
+            .iter()
+            .map(|point| (point.file.id, point))
+            .collect();
         let here = names.points.iter().map(|file| {
             let known = known.get(&file.id);
             Candidate {

@@ -90,6 +90,11 @@ fn early_publications_and_merges() {
 }
 
 #[test]
+fn forgetting() {
+    nothing_is_lost(&["forgetting", "forgetting all"]);
+}
+
+#[test]
 fn repairs() {
     nothing_is_lost(&["repair of damaged packs"]);
 }

@@ -39,6 +39,8 @@ mod proofs;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod tidying;
 #[cfg(test)]
 mod together;
