@@ -6,6 +6,7 @@
 //! - `changed`: backups that read no more than what changed
 //! - `crash`: killed, interrupted, and two at once
 //! - `damage`: what is broken is named, with its exit code
+//! - `forget`: points kept and forgotten by rules, pins, immutability
 //! - `full`: disks that are full
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
@@ -19,6 +20,7 @@ mod browse;
 mod changed;
 mod crash;
 mod damage;
+mod forget;
 mod full;
 mod images;
 mod mount;

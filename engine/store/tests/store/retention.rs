@@ -412,11 +412,12 @@ fn strangers_among_the_machines_stop_deletions() {
 fn several_forget_while_a_machine_is_backed_up() {
     let (kit, points) = with_points(12);
     let kit = Arc::new(kit);
-    let all: HashSet<PointId> = points.iter().map(|point| point.id).collect();
+    // But for the last one, which may be the machine's only one for a moment.
+    let (last, points) = points.split_last().unwrap();
     let made = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4usize)
             .map(|thread| {
-                let (kit, points) = (kit.clone(), &points);
+                let kit = kit.clone();
                 scope.spawn(move || {
                     let mut done = Vec::new();
                     // Each point by two of them.
@@ -439,13 +440,13 @@ fn several_forget_while_a_machine_is_backed_up() {
             .flat_map(|t| t.join().unwrap())
             .collect();
         done.sort_unstable();
-        assert_eq!(done, (1..=12).collect::<Vec<u64>>(), "each by one of them");
+        assert_eq!(done, (1..=11).collect::<Vec<u64>>(), "each by one of them");
         made
     });
     let store = kit.reopen();
     let listing = catalog::machine_points(&store, "m").unwrap();
-    assert_eq!(listing.points, made);
-    assert!(listing.points.iter().all(|point| !all.contains(&point.id)));
+    assert_eq!(listing.points[0], *last);
+    assert_eq!(listing.points[1..], made);
     assert_eq!(made[5].record.sequence, 18);
     for (point, seed) in made.iter().zip(100..) {
         assert_eq!(kit.read(point).unwrap(), noise(20_000, seed));
