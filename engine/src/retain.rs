@@ -199,11 +199,11 @@ fn keep_newest(
 ) {
     // Clocks that are turned back at midnight come to the same day twice: so all that were seen, not only the last one.
     let mut seen = BTreeSet::new();
-    for verdict in order.iter().map(|at| *at) {
+    for at in order {
         if cairn_base::units::to_u64(seen.len()) >= count {
             return;
         }
-        let Some(verdict) = verdicts.get_mut(verdict) else {
+        let Some(verdict) = verdicts.get_mut(*at) else {
             return;
         };
         let period = zone.period(verdict.point.file.seconds, calendar);

@@ -35,13 +35,13 @@ pub struct Args {
     #[arg(long)]
     allow_empty: bool,
     /// Points that are named and cannot be read may go: what they held is lost for good
-    #[arg(long, requires = "points")]
+    #[arg(long)]
     damaged: bool,
     /// The clock is right although it is before the time at which a point was made
     #[arg(long)]
     clock_is_right: bool,
     /// Points of the machine that are gone are gone for good: record them as forgotten. If the machine's retention record is damaged, a new one is made, without pins
-    #[arg(long, requires = "machine", conflicts_with_all = ["damaged", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["points", "all", "damaged", "dry_run"])]
     accept_gone: bool,
     /// Show what would be forgotten, and why, and change nothing
     #[arg(long)]
@@ -143,6 +143,10 @@ fn check(args: &Args) -> Result<(), Failure> {
     let rules = args.keep.is_said();
     let problem = if args.accept_gone && rules {
         "--accept-gone forgets nothing by rules"
+    } else if args.accept_gone && args.machine.is_empty() {
+        "--accept-gone is for machines: say --machine NAME"
+    } else if args.damaged && args.points.is_empty() {
+        "--damaged is for points that are named"
     } else if !args.points.is_empty() && rules {
         "rules are for machines: name points, or say --machine or --all"
     } else if args.points.is_empty() && args.machine.is_empty() && !args.all {
