@@ -3,14 +3,18 @@
 //! A verification names the bytes of disks that are lost. Whoever has to decide what that means wants the names of files: so the volumes of the points
 //! concerned are walked, and what lies where is laid over what is lost.
 
+mod names;
+mod ranges;
+mod search;
+
 use crate::store::Store;
 use crate::view::{DiskView, VolumeView};
-use crate::walk::list;
 use cairn_base::{Error, Kind, Monitor, PointId, Result};
-use cairn_guest::{EntryId, EntryKind, Volume};
 use cairn_store::{Point, VerifyReport};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use names::{Hit, MAX_NAMES, Names};
+use ranges::{Covered, Lost, bytes, shared, touched, without};
+use search::{Chunks, Hits, search};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Points of a machine that are looked into, the newest ones: each costs a walk through the volumes that are hit.
 const MAX_POINTS: usize = 64;
@@ -47,29 +51,19 @@ pub struct Affected {
     pub lost: u64,
     /// Why it cannot be read, if it is not merely that content is lost.
     pub why: Option<String>,
-    /// Numbers of the report's damages that hit it, ascending.
+    /// Numbers of the report's damages that hit it, ascending. Of very many not all.
     pub damages: Vec<usize>,
 }
 
 /// Everything that is hit.
 #[derive(Debug, Default)]
 pub struct AffectedReport {
-    /// By machine and path.
+    /// By machine and path; of more than 100,000 files not all.
     pub all: Vec<Affected>,
+    /// How many more files and folders are hit, at least; a problem says so.
+    pub unnamed: u64,
     /// What could not be looked into.
     pub problems: Vec<String>,
-}
-
-/// A lost range and the number of the damage that names it.
-type Lost = (Range<u64>, usize);
-
-/// What was found in one disk of one point.
-struct Hit {
-    path: String,
-    kind: AffectedKind,
-    lost: u64,
-    why: Option<String>,
-    damages: BTreeSet<usize>,
 }
 
 impl Store {
@@ -79,28 +73,41 @@ impl Store {
     /// [`Kind::Interrupted`](crate::Kind::Interrupted) on request; as the operating system reports.
     pub fn affected(&self, report: &VerifyReport, monitor: &dyn Monitor) -> Result<AffectedReport> {
         let mut found = AffectedReport::default();
-        let hit: HashSet<PointId> = report
-            .damaged
-            .iter()
-            .flat_map(|d| d.points.clone())
-            .collect();
+        let damaged = report.damaged.iter();
+        let hit: HashSet<PointId> = damaged.flat_map(|d| d.points.iter().copied()).collect();
         if hit.is_empty() {
             return Ok(found);
         }
         let mut points = self.points(None)?.points;
         points.retain(|point| hit.contains(&point.id));
-        let mut all: BTreeMap<(String, String, AffectedKind), Affected> = BTreeMap::new();
+        drop(hit);
+        // Of each machine the newest.
         let mut looked: BTreeMap<String, usize> = BTreeMap::new();
-        for point in points.iter().rev() {
-            let count = looked
-                .entry(point.record.machine.to_lowercase())
-                .or_default();
-            *count += 1;
-            if *count > MAX_POINTS {
-                continue;
+        points.reverse();
+        points.retain(|point| {
+            let machine = point.record.machine.to_lowercase();
+            let count = looked.entry(machine).or_default();
+            *count = count.saturating_add(1);
+            *count <= MAX_POINTS
+        });
+        let mut numbers: HashMap<PointId, Vec<usize>> =
+            points.iter().map(|point| (point.id, Vec::new())).collect();
+        for (number, damage) in report.damaged.iter().enumerate() {
+            for point in &damage.points {
+                if let Some(numbers) = numbers.get_mut(point) {
+                    numbers.push(number);
+                }
             }
-            match self.hits(point, report, monitor) {
-                Ok(hits) => hits.into_iter().for_each(|hit| add(&mut all, point, hit)),
+        }
+        let mut names = Names::new(MAX_NAMES);
+        for point in &points {
+            let numbers = numbers.remove(&point.id).unwrap_or_default();
+            let looked = self.hits(point, report, &numbers, monitor, &mut |hit| {
+                names.add(point, hit);
+            });
+            names.end_point(point);
+            match looked {
+                Ok(()) => {}
                 Err(error) if error.kind() == Kind::Interrupted => return Err(error),
                 Err(error) => found.problems.push(format!(
                     "which files of {} are hit is not known: {error}",
@@ -115,74 +122,61 @@ impl Store {
                 ));
             }
         }
-        found.all = all.into_values().collect();
+        (found.all, found.unnamed) = names.into_parts();
+        if found.unnamed > 0 {
+            found.problems.push(format!(
+                "at least {} more files and folders are hit than can be named",
+                found.unnamed
+            ));
+        }
         Ok(found)
     }
 
+    /// Tells what is hit in a point by the damages with these numbers.
     fn hits(
         &self,
         point: &Point,
         report: &VerifyReport,
+        numbers: &[usize],
         monitor: &dyn Monitor,
-    ) -> Result<Vec<Hit>> {
+        hits: Hits<'_>,
+    ) -> Result<()> {
         let view = self.open_point(point)?;
-        let mut hits = Vec::new();
         for disk in view.disks() {
-            let numbered = report.damaged.iter().enumerate();
-            let here =
-                numbered.filter(|(_, d)| d.disk == disk.name() && d.points.contains(&point.id));
+            let damages = numbers.iter().filter_map(|number| {
+                let damage = report.damaged.get(*number)?;
+                Some((*number, damage))
+            });
+            let here = damages.filter(|(_, damage)| damage.disk == disk.name());
             let mut lost: Vec<Lost> = here
                 .map(|(number, d)| (d.offset..d.offset.saturating_add(d.length), number))
                 .collect();
             lost.sort_by_key(|(range, _)| range.start);
+            apart(&mut lost);
             if !lost.is_empty() {
                 let chunks = Chunks::of(report, &lost);
-                of_disk(disk, &lost, &chunks, monitor, &mut hits)?;
+                of_disk(disk, &lost, &chunks, monitor, hits)?;
             }
         }
-        Ok(hits)
+        Ok(())
     }
 }
 
-fn add(all: &mut BTreeMap<(String, String, AffectedKind), Affected>, point: &Point, hit: Hit) {
-    let machine = &point.record.machine;
-    let key = (machine.to_lowercase(), hit.path.clone(), hit.kind);
-    let affected = all.entry(key).or_insert_with(|| Affected {
-        machine: machine.clone(),
-        path: hit.path,
-        kind: hit.kind,
-        points: Vec::new(),
-        lost: 0,
-        why: hit.why,
-        damages: Vec::new(),
-    });
-    affected.points.push(point.id);
-    affected.lost = affected.lost.max(hit.lost);
-    affected.damages.extend(hit.damages);
-    affected.damages.sort_unstable();
-    affected.damages.dedup();
+/// Makes sorted ranges lie apart: what two damages name counts for the first.
+fn apart(lost: &mut Vec<Lost>) {
+    let mut end = 0;
+    for (range, _) in lost.iter_mut() {
+        range.start = range.start.max(end);
+        end = end.max(range.end);
+    }
+    lost.retain(|(range, _)| !range.is_empty());
 }
 
-/// The damages by their chunks.
-struct Chunks(HashMap<String, Vec<usize>>);
-
-impl Chunks {
-    fn of(report: &VerifyReport, lost: &[Lost]) -> Chunks {
-        let mut chunks: HashMap<String, Vec<usize>> = HashMap::new();
-        for (_, number) in lost {
-            let chunk = report.damaged.get(*number).and_then(|damage| damage.chunk);
-            if let Some(chunk) = chunk {
-                chunks.entry(chunk.to_string()).or_default().push(*number);
-            }
-        }
-        Chunks(chunks)
-    }
-
-    /// Those that an error is about.
-    fn numbers(&self, error: &Error) -> BTreeSet<usize> {
-        let numbers = error.id().and_then(|id| self.0.get(id));
-        numbers.into_iter().flatten().copied().collect()
-    }
+fn numbers(lost: &[Lost]) -> Vec<usize> {
+    let mut numbers: Vec<usize> = lost.iter().map(|(_, number)| *number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }
 
 fn of_disk(
@@ -190,41 +184,38 @@ fn of_disk(
     lost: &[Lost],
     chunks: &Chunks,
     monitor: &dyn Monitor,
-    hits: &mut Vec<Hit>,
+    hits: Hits<'_>,
 ) -> Result<()> {
     let whole = |kind, why: Option<&Error>, lost: &[Lost]| Hit {
         path: format!("/{}", disk.name()),
         kind,
         lost: bytes(lost),
         why: why.map(ToString::to_string),
-        damages: lost.iter().map(|(_, number)| *number).collect(),
+        damages: numbers(lost),
     };
     let volumes = match disk.volumes() {
         Ok(volumes) => volumes,
         Err(error) => {
-            hits.push(whole(AffectedKind::Volume, Some(&error), lost));
+            hits(whole(AffectedKind::Volume, Some(&error), lost));
             return Ok(());
         }
     };
-    let mut rest = lost.to_vec();
+    let mut places = Covered::default();
     for volume in volumes {
         let place = volume.start()..volume.start().saturating_add(volume.size());
-        let inside: Vec<Lost> = lost
+        let inside: Vec<Lost> = touched(lost, &place)
             .iter()
             .map(|(range, number)| (shared(range, &place), *number))
-            .filter(|(range, _)| !range.is_empty())
             .map(|(range, number)| (range.start - place.start..range.end - place.start, number))
             .collect();
-        rest = rest
-            .iter()
-            .flat_map(|lost| without(lost, std::slice::from_ref(&place)))
-            .collect();
+        places.add(place);
         if !inside.is_empty() {
             of_volume(disk, volume, (&inside, chunks), monitor, hits)?;
         }
     }
+    let rest = without(lost, places.ranges());
     if !rest.is_empty() {
-        hits.push(whole(AffectedKind::Outside, None, &rest));
+        hits(whole(AffectedKind::Outside, None, &rest));
     }
     Ok(())
 }
@@ -234,186 +225,20 @@ fn of_volume(
     view: &VolumeView,
     (lost, chunks): (&[Lost], &Chunks),
     monitor: &dyn Monitor,
-    hits: &mut Vec<Hit>,
+    hits: Hits<'_>,
 ) -> Result<()> {
     let root = format!("/{}/{}", disk.name(), view.folder_name());
-    let whole = |kind, why: Option<String>, lost: &[Lost]| Hit {
-        path: root.clone(),
-        kind,
-        lost: bytes(lost),
-        why,
-        damages: lost.iter().map(|(_, number)| *number).collect(),
-    };
-    let volume = match view.open() {
-        Ok(volume) => volume,
+    match view.open() {
+        Ok(volume) => search(&*volume, &root, lost, chunks, monitor, hits),
         Err(error) => {
-            hits.push(whole(AffectedKind::Volume, Some(error.to_string()), lost));
-            return Ok(());
-        }
-    };
-    let mut search = Search {
-        volume: &*volume,
-        lost,
-        chunks,
-        covered: Vec::new(),
-        hits,
-    };
-    search.walk(&root, monitor)?;
-    let mut covered = std::mem::take(&mut search.covered);
-    covered.sort_by_key(|range| range.start);
-    let rest: Vec<Lost> = lost
-        .iter()
-        .flat_map(|lost| without(lost, &covered))
-        .collect();
-    let mut free = Vec::new();
-    let known = volume.free_space(&mut |range| {
-        free.push(range);
-        ControlFlow::Continue(())
-    });
-    let known = if known.is_ok() { free } else { Vec::new() };
-    let used: Vec<Lost> = rest.iter().flat_map(|lost| without(lost, &known)).collect();
-    let taken: Vec<Range<u64>> = used.iter().map(|(range, _)| range.clone()).collect();
-    let unused: Vec<Lost> = rest.iter().flat_map(|lost| without(lost, &taken)).collect();
-    if !used.is_empty() {
-        hits.push(whole(AffectedKind::Structure, None, &used));
-    }
-    if !unused.is_empty() {
-        hits.push(whole(AffectedKind::Free, None, &unused));
-    }
-    Ok(())
-}
-
-/// A walk through a volume.
-struct Search<'a> {
-    volume: &'a dyn Volume,
-    lost: &'a [Lost],
-    chunks: &'a Chunks,
-    /// What of the lost ranges belongs to entries.
-    covered: Vec<Range<u64>>,
-    hits: &'a mut Vec<Hit>,
-}
-
-impl Search<'_> {
-    fn walk(&mut self, root: &str, monitor: &dyn Monitor) -> Result<()> {
-        let mut seen = HashSet::from([self.volume.root()]);
-        let mut folders = vec![(self.volume.root(), root.to_string())];
-        self.entry(self.volume.root(), root);
-        while let Some((folder, path)) = folders.pop() {
-            if monitor.stop_requested() {
-                return Err(Error::interrupted());
-            }
-            let entries = match list(self.volume, folder) {
-                Ok(entries) => entries,
-                Err(error) => {
-                    self.unreadable(&path, &error);
-                    continue;
-                }
-            };
-            for entry in entries {
-                let path = format!("{path}/{}", String::from_utf8_lossy(&entry.name));
-                self.entry(entry.id, &path);
-                // A damaged folder may lie in itself.
-                if entry.kind == EntryKind::Folder && seen.insert(entry.id) {
-                    folders.push((entry.id, path));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, id: EntryId, path: &str) {
-        let (lost, covered) = (self.lost, &mut self.covered);
-        let mut hit: Vec<Lost> = Vec::new();
-        let known = self.volume.extents(id, &mut |extent| {
-            let first = lost.partition_point(|(range, _)| range.end <= extent.start);
-            let all = lost.iter().skip(first);
-            for (range, number) in all.take_while(|(range, _)| range.start < extent.end) {
-                let both = shared(range, &extent);
-                covered.push(both.clone());
-                hit.push((both, *number));
-            }
-            ControlFlow::Continue(())
-        });
-        if !hit.is_empty() {
-            self.hits.push(Hit {
-                path: path.to_string(),
-                kind: AffectedKind::File,
-                lost: bytes(&hit),
-                why: None,
-                damages: hit.iter().map(|(_, number)| *number).collect(),
+            hits(Hit {
+                path: root,
+                kind: AffectedKind::Volume,
+                lost: bytes(lost),
+                why: Some(error.to_string()),
+                damages: numbers(lost),
             });
+            Ok(())
         }
-        if let Err(error) = known {
-            self.unreadable(path, &error);
-        }
-    }
-
-    /// Something cannot be read. Only what the store has lost is told, not what the guest had damaged itself.
-    fn unreadable(&mut self, path: &str, error: &Error) {
-        let damages = self.chunks.numbers(error);
-        if damages.is_empty() {
-            return;
-        }
-        self.hits.push(Hit {
-            path: path.to_string(),
-            kind: AffectedKind::Unreadable,
-            lost: 0,
-            why: Some(error.to_string()),
-            damages,
-        });
-    }
-}
-
-fn shared(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
-    let start = a.start.max(b.start);
-    start..a.end.min(b.end).max(start)
-}
-
-fn bytes(lost: &[Lost]) -> u64 {
-    let lengths = lost
-        .iter()
-        .map(|(range, _)| range.end.saturating_sub(range.start));
-    lengths.fold(0, u64::saturating_add)
-}
-
-/// What of a lost range lies in none of `others`, which are sorted by their starts.
-fn without((range, number): &Lost, others: &[Range<u64>]) -> Vec<Lost> {
-    let mut rest = Vec::new();
-    let mut at = range.start;
-    for other in others {
-        if other.start >= range.end {
-            break;
-        }
-        if other.end <= at {
-            continue;
-        }
-        if other.start > at {
-            rest.push((at..other.start, *number));
-        }
-        at = at.max(other.end);
-    }
-    if at < range.end {
-        rest.push((at..range.end, *number));
-    }
-    rest
-}
-
-#[cfg(test)]
-#[allow(clippy::single_range_in_vec_init)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_taken_out_of_a_range() {
-        let rest = |others: &[Range<u64>]| {
-            let lost = without(&(10..20, 7), others);
-            assert!(lost.iter().all(|(_, number)| *number == 7));
-            lost.into_iter().map(|(range, _)| range).collect::<Vec<_>>()
-        };
-        assert_eq!(rest(&[]), [10..20]);
-        assert_eq!(rest(&[0..10, 20..30]), [10..20]);
-        assert_eq!(rest(&[0..12, 11..13, 15..16, 19..40]), [13..15, 16..19]);
-        assert!(rest(&[5..25]).is_empty());
-        assert_eq!(rest(&[12..18, 13..14]), [10..12, 18..20]);
     }
 }

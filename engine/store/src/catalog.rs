@@ -80,18 +80,27 @@ pub fn all_points(store: &Store) -> Result<Listing> {
 }
 
 /// Reads the points of one machine, or of all, and tells them by machine and sequence number, a few at a time. Whatever is no whole point is told as
-/// an error, and so is a machine's name that is damaged, and its record of what is pinned and forgotten.
+/// an error, and so is a machine's name that is damaged, and its record of what is pinned and forgotten. A folder of a machine that cannot be
+/// listed is told behind all that can be read.
 ///
 /// # Errors
-/// As the folder reports.
+/// As the folder reports; of one machine also if its own folder cannot be listed.
 pub fn each_point(store: &Store, machine: Option<&str>, sink: PointSink<'_>) -> Result<()> {
     let folders = match machine {
         Some(machine) => vec![layout::machine_folder(machine)],
         None => folders_by_name(store)?,
     };
     let mut files = Vec::new();
+    let mut unlisted = Vec::new();
     for path in &folders {
-        let found = listing::list(store, path)?;
+        let found = match listing::list(store, path) {
+            Ok(found) => found,
+            Err(error) if machine.is_some() => return Err(error),
+            Err(error) => {
+                unlisted.push(listing::unlisted(store, path, error));
+                continue;
+            }
+        };
         let name = machine::read_name(&**store.folder(), path).err();
         let lost = name.filter(|error| error.kind() != Kind::NotFound);
         let retention = retention::read(&**store.folder(), path, &found).err();
@@ -109,6 +118,11 @@ pub fn each_point(store: &Store, machine: Option<&str>, sink: PointSink<'_>) -> 
             if !gone && sink(found).is_break() {
                 return Ok(());
             }
+        }
+    }
+    for error in unlisted {
+        if sink(Err(error)).is_break() {
+            return Ok(());
         }
     }
     Ok(())
@@ -266,8 +280,16 @@ pub fn locate(store: &Store, name: &PointName) -> Result<Located> {
 fn locate_prefix(store: &Store, prefix: &str) -> Result<Located> {
     let folder = &**store.folder();
     let mut found = Vec::new();
+    let mut unlisted = None;
     for path in listing::machine_folders(folder)? {
-        for name in optional(folder.list(&path))?.unwrap_or_default() {
+        let names = match optional(folder.list(&path)) {
+            Ok(names) => names.unwrap_or_default(),
+            Err(error) => {
+                unlisted.get_or_insert_with(|| listing::unlisted(store, &path, error));
+                continue;
+            }
+        };
+        for name in names {
             // Most names are put aside before they are taken apart.
             let fits = name
                 .rsplit('-')
@@ -278,12 +300,18 @@ fn locate_prefix(store: &Store, prefix: &str) -> Result<Located> {
             }
         }
     }
-    match &found[..] {
-        [(path, file)] => Ok(Located {
-            folder: path.clone(),
-            file: *file,
-        }),
-        [] => Err(
+    let located = |path: &String, file: &PointFile| Located {
+        folder: path.clone(),
+        file: *file,
+    };
+    match (&found[..], unlisted) {
+        ([(path, file)], None) => Ok(located(path, file)),
+        // All digits are one point's, whatever lies where nobody can look.
+        ([(path, file)], Some(_)) if *prefix == file.id.to_string() => Ok(located(path, file)),
+        ([] | [_], Some(error)) => Err(error
+            .context("whether another point's id begins so is not known")
+            .advise("write all digits of the id, or name the point by its machine and time")),
+        ([], None) => Err(
             Error::not_found(format!("no point's id begins with {prefix}"))
                 .advise("see `cairn points`"),
         ),

@@ -19,9 +19,9 @@ const NEVER: i64 = i64::MIN;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 struct ProofRow {
     pack: [u8; 16],
-    /// When it was last proven good in either way, seconds since 1970.
+    /// When it was last proven good in either way, seconds since 1970; [`NEVER`] if it was not.
     checked: i64,
-    /// When it was last decoded as well; [`NEVER`] if it was not.
+    /// When it was last decoded as well; [`NEVER`] if it was not. Of a pack that was never proven: since when it waits for that.
     decoded: i64,
 }
 
@@ -125,10 +125,33 @@ impl Proofs {
             checked: NEVER,
             decoded: NEVER,
         });
+        if proof.checked == NEVER {
+            proof.decoded = NEVER;
+        }
         proof.checked = at.seconds;
         if decoded {
             proof.decoded = at.seconds;
         }
+    }
+
+    /// Notes that a pack was there at `at` and waits for its turn, if nothing is known of it yet.
+    pub fn meet(&mut self, pack: PackId, at: Time) {
+        self.packs.entry(pack).or_insert(Proof {
+            checked: NEVER,
+            decoded: at.seconds,
+        });
+    }
+
+    /// Since when a pack waits for its turn to be read: when it was last proven good, or met. The lowest number if that was not yet by decoding, and
+    /// `decoded` asks for that, or if the time is yet to come. `None` if it is new.
+    pub fn waits_since(&self, pack: PackId, decoded: bool, now: Time) -> Option<i64> {
+        let proof = self.packs.get(&pack)?;
+        let since = if decoded || proof.checked == NEVER {
+            proof.decoded
+        } else {
+            proof.checked
+        };
+        Some(if since > now.seconds { NEVER } else { since })
     }
 
     /// Takes back all that was said of a pack: it is damaged.
@@ -144,6 +167,9 @@ impl Proofs {
     /// When a pack was last proven good; if `decoded`, by decoding it. A time after `now` is none: a clock went wrong.
     pub fn of(&self, pack: PackId, decoded: bool, now: Time) -> Option<Time> {
         let proof = self.packs.get(&pack)?;
+        if proof.checked == NEVER {
+            return None;
+        }
         let seconds = if decoded {
             proof.decoded
         } else {
@@ -153,14 +179,15 @@ impl Proofs {
         known.then(|| Time::from_seconds(seconds))
     }
 
-    /// Number of packs that are named.
+    /// Number of packs that were proven good.
     pub fn len(&self) -> usize {
-        self.packs.len()
+        let proofs = self.packs.values();
+        proofs.filter(|proof| proof.checked != NEVER).count()
     }
 
     /// Whether nothing was ever proven.
     pub fn is_empty(&self) -> bool {
-        self.packs.is_empty()
+        self.len() == 0
     }
 
     /// What is proven of these packs, each with its length in bytes.
@@ -260,6 +287,32 @@ mod tests {
         assert_eq!(proofs.of(pack, true, at(1000)), Some(at(100)));
         assert_eq!(proofs.of(pack, false, at(199)), None);
         proofs.forget(pack);
+        assert_eq!(proofs.of(pack, true, at(1000)), None);
+    }
+
+    #[test]
+    fn being_met_is_no_proof() {
+        let (_temp, folder) = folder();
+        let mut proofs = Proofs::default();
+        let [pack, other, new] = [1, 2, 3].map(|n| PackId([n; 16]));
+        proofs.meet(pack, at(100));
+        proofs.meet(pack, at(200));
+        proofs.prove(other, at(150), false);
+        proofs.meet(other, at(300));
+        proofs.write(&folder).unwrap();
+        let mut proofs = Proofs::read(&folder).unwrap();
+        assert_eq!(proofs.len(), 1);
+        let waits = |proofs: &Proofs, deep| {
+            [pack, other, new].map(|pack| proofs.waits_since(pack, deep, at(1000)))
+        };
+        assert_eq!(waits(&proofs, false), [Some(100), Some(150), None]);
+        assert_eq!(waits(&proofs, true), [Some(100), Some(NEVER), None]);
+        assert_eq!(proofs.waits_since(pack, false, at(99)), Some(NEVER));
+        for deep in [false, true] {
+            assert_eq!(proofs.of(pack, deep, at(1000)), None);
+        }
+        proofs.prove(pack, at(400), false);
+        assert_eq!(proofs.of(pack, false, at(1000)), Some(at(400)));
         assert_eq!(proofs.of(pack, true, at(1000)), None);
     }
 

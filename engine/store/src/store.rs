@@ -14,6 +14,7 @@ use crate::session::{host_identity, publish_lock, sweep_dead};
 use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
 use cairn_base::{ChunkId, Error, Folder, Kind, LockMode, PackId, Result, SegmentId};
+pub(crate) use damage::DamageWatch;
 use damage::Knowledge;
 use parking_lot::RwLock;
 use presence::{Presence, names};

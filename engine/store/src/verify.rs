@@ -13,12 +13,13 @@ pub mod points;
 pub mod tags;
 
 use crate::catalog::{all_points, gone};
-use crate::damage::{DamageList, NOWHERE};
+use crate::damage::NOWHERE;
 use crate::index::block::BLOCK_LEN;
 use crate::index::check::check_segment;
+use crate::point::Point;
 use crate::proof::Proofs;
 use crate::session::{Session, SessionKind};
-use crate::store::Store;
+use crate::store::{DamageWatch, Store};
 use cairn_base::units::to_u64;
 use cairn_base::{
     ChunkId, Clock, Error, Kind, Monitor, PackId, PointId, Result, SystemClock, Time,
@@ -31,6 +32,7 @@ use packs::{Reading, Readings, check_packs};
 use points::walk_points;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A part of a disk that cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,10 @@ pub struct VerifyReport {
     pub checked_bytes: u64,
     /// Packs read.
     pub checked_packs: u64,
+    /// How long these were read for.
+    pub reading: Duration,
+    /// How long all of it took.
+    pub took: Duration,
     /// Live packs.
     pub packs: u64,
     /// Their length together in bytes.
@@ -111,12 +117,14 @@ pub fn verify_with(
     clock: &dyn Clock,
 ) -> Result<VerifyReport> {
     let session = Session::begin(store.folder().clone(), SessionKind::Read, &[])?;
+    let started = clock.ticks();
     let mut report = VerifyReport {
         begun: clock.now(),
         ..VerifyReport::default()
     };
     let unreadable = store.unreadable_damage();
-    let before = store.damage_before();
+    let watch = store.watch_damage();
+    let before = watch.before();
     // One that reads everything writes that list anew.
     let warnings = store
         .warnings()
@@ -126,16 +134,10 @@ pub fn verify_with(
     if let Some(warning) = session.warning() {
         monitor.warn(warning);
     }
-    // Points before state, the reverse of the write order: what they refer to is in the index read afterwards.
-    let listing = all_points(store)?;
-    store.refresh()?;
-    report
-        .problems
-        .extend(listing.damaged.iter().map(ToString::to_string));
-    report.problems.extend(gone(store, &listing.points)?);
+    let points = list_points(store, &mut report)?;
     let pace = Pace::new(options.limit, clock);
     check_index(store, options, &pace, monitor, &mut report)
-        .map_err(|error| resumable(error, &report, monitor))?;
+        .map_err(|error| resumable(error, options, &report, monitor))?;
     let missing = find_missing(store, &mut report)?;
     let suspects = before.packs_with_damage();
     let timing = (clock, &pace);
@@ -148,29 +150,53 @@ pub fn verify_with(
         monitor,
         &mut report,
     )?;
-    read.bad.add_known(&before, &read.packs);
+    read.bad.add_known(before, &read.packs);
     let walked = if read.interrupted {
         Err(Error::interrupted())
     } else {
-        walk_points(
-            store,
-            &listing.points,
-            &missing,
-            &read.bad,
-            monitor,
-            &mut report,
-        )
+        walk_points(store, &points, &missing, &read.bad, monitor, &mut report)
     };
+    tell_healed(store, &read, &mut report);
     let known = Known {
-        before: &before,
+        watch: &watch,
         unreadable: unreadable.is_some(),
-        full: options.is_full() && walked.is_ok(),
+        full: options.is_full() && matches!(walked, Ok(true)),
     };
     if let Err(error) = known.keep(store, &missing, &read, &report) {
         monitor.warn(&format!("what is damaged could not be noted: {error}"));
     }
-    walked.map_err(|error| resumable(error, &report, monitor))?;
+    // It was to be written anew, and could not be.
+    if options.is_full() {
+        report.problems.extend(store.unreadable_damage());
+    }
+    walked.map_err(|error| resumable(error, options, &report, monitor))?;
+    report.took = clock.ticks().saturating_sub(started);
     Ok(report)
+}
+
+/// The points; what is wrong with the others is reported.
+fn list_points(store: &Store, report: &mut VerifyReport) -> Result<Vec<Point>> {
+    // Points before state, the reverse of the write order: what they refer to is in the index read afterwards.
+    let listing = all_points(store)?;
+    store.refresh()?;
+    let damaged = listing.damaged.iter().map(ToString::to_string);
+    report.problems.extend(damaged);
+    report.problems.extend(gone(store, &listing.points)?);
+    Ok(listing.points)
+}
+
+/// Names packs that were not read as a whole, and of which something could be read only with the help of their parity.
+fn tell_healed(store: &Store, read: &Readings, report: &mut VerifyReport) {
+    for id in store.healed_packs() {
+        let live = store.is_still_live(id).unwrap_or(true);
+        if live && !read.packs.contains(&id) && !report.bad_packs.contains(&id) {
+            let path = store.folder().describe(&crate::layout::pack(id));
+            report.problems.push(format!(
+                "the pack {path} is damaged; its parity gave what was needed of it: run `cairn verify --repair`"
+            ));
+            report.bad_packs.push(id);
+        }
+    }
 }
 
 /// Live packs that are gone or cut short.
@@ -180,7 +206,7 @@ fn find_missing(store: &Store, report: &mut VerifyReport) -> Result<HashSet<Pack
         let path = store.folder().describe(&crate::layout::pack(*id));
         report
             .problems
-            .push(format!("the pack {path} is missing or cut short"));
+            .push(format!("the pack {path} is missing or cut short: put it back from a copy of the store if there is one; `cairn verify --repair` saves what is left of it"));
         report.bad_packs.push(*id);
     }
     Ok(missing)
@@ -198,7 +224,8 @@ fn read_packs(
 ) -> Result<Readings> {
     let mut rows = store.live_packs();
     report.packs = to_u64(rows.len());
-    report.pack_bytes = rows.iter().map(|row| row.length).sum();
+    let lengths = rows.iter().map(|row| row.length);
+    report.pack_bytes = lengths.fold(0, u64::saturating_add);
     // What is not there takes nobody's turn.
     rows.retain(|row| !missing.contains(&row.id));
     if options.depth == Depth::Quick {
@@ -211,6 +238,7 @@ fn read_packs(
     let chosen = choose(&rows, &proofs, &suspects, options, report.begun)?;
     report.seed = chosen.seed;
     let ledger = Ledger::new(store);
+    ledger.met(&chosen.met, report.begun);
     let picked: HashSet<PackId> = chosen.rows.iter().map(|row| row.id).collect();
     let others = rows.iter().map(|row| row.id);
     let mut left_out: HashSet<PackId> = others.filter(|id| !picked.contains(id)).collect();
@@ -227,7 +255,9 @@ fn read_packs(
         pace,
         clock,
     };
+    let began = clock.ticks();
     let read = check_packs(store, &reading, monitor, report);
+    report.reading = clock.ticks().saturating_sub(began);
     if let Err(error) = ledger.keep(true) {
         monitor.warn(&format!("what was verified could not be noted: {error}"));
     }
@@ -235,22 +265,42 @@ fn read_packs(
 }
 
 /// Tells what was found before an interruption, and how to go on.
-fn resumable(error: Error, report: &VerifyReport, monitor: &dyn Monitor) -> Error {
-    if error.kind() != Kind::Interrupted {
-        return error;
-    }
+fn resumable(
+    error: Error,
+    options: &VerifyOptions,
+    report: &VerifyReport,
+    monitor: &dyn Monitor,
+) -> Error {
     for problem in &report.problems {
         monitor.warn(problem);
     }
-    error.advise(format!(
-        "{} packs were read; to go on with the others, verify with `--since {}`",
-        report.checked_packs, report.begun
-    ))
+    if error.kind() != Kind::Interrupted {
+        return error;
+    }
+    let count = report.checked_packs;
+    if options.depth == Depth::Quick {
+        return error.advise("run it again");
+    }
+    let noted = format!("{count} packs were read, and that is noted");
+    error.advise(match (options.since, options.pick) {
+        (None, Pick::All) => {
+            let deep = match options.depth {
+                Depth::Deep => "--deep ",
+                _ => "",
+            };
+            format!(
+                "{noted}; to go on with the others, run `cairn verify STORE {deep}--since {}`",
+                report.begun
+            )
+        }
+        (_, Pick::Sample { .. }) => format!("{noted}; to read others, run it again"),
+        _ => format!("{noted}; to go on with the others, run the same again"),
+    })
 }
 
 /// What was known to be damaged, and what becomes of it.
 struct Known<'a> {
-    before: &'a DamageList,
+    watch: &'a DamageWatch<'a>,
     /// The list on disk cannot be made out.
     unreadable: bool,
     /// Everything was read: what was not found is not there any more.
@@ -289,10 +339,10 @@ impl Known<'_> {
         let live: HashSet<PackId> = live.iter().map(|row| row.id).collect();
         let is_other =
             |pack: &PackId| !read.packs.contains(pack) && (!self.full || live.contains(pack));
-        let mut others = self.before.clone();
+        let mut others = self.watch.before().clone();
         others.retain(|(_, pack)| is_other(pack), is_other);
         found.merge(&others);
-        store.replace_damage(found, self.before)
+        store.replace_damage(found, self.watch)
     }
 }
 

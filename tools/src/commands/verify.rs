@@ -103,27 +103,7 @@ pub fn run(args: &Args) -> Answer {
         });
     report.problems.extend(hit.problems.iter().cloned());
     if args.json {
-        let damaged = report.damaged.iter().enumerate();
-        let damaged: Vec<_> = damaged
-            .map(|(number, damage)| as_json(damage, affected::path_of(&hit, number)))
-            .collect();
-        output::json(&json!({
-            "mode": mode(options.depth),
-            "begun": report.begun.rfc3339(),
-            "checked_bytes": report.checked_bytes,
-            "checked_packs": report.checked_packs,
-            "packs": report.packs,
-            "pack_bytes": report.pack_bytes,
-            "seed": report.seed,
-            "walked_bytes": report.walked_bytes,
-            "points": report.points,
-            "damaged": damaged,
-            "affected": affected::as_json(&hit),
-            "bad_packs": report.bad_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "problems": report.problems,
-            "repaired": repair.repaired.iter().map(repaired_json).collect::<Vec<_>>(),
-            "left": repair.left,
-        }))?;
+        output::json(&document(args, &report, &hit, &repair))?;
     } else {
         for repaired in &repair.repaired {
             output::line(&format!("repaired: {}", repaired.what))?;
@@ -133,12 +113,81 @@ pub fn run(args: &Args) -> Answer {
         }
         let points = store.points(None).unwrap_or_default();
         tell(&report, &hit, &points, &options)?;
+        for what in advice(args, &report) {
+            output::line(&format!("what to do: {what}"))?;
+        }
     }
     Ok(if report.is_clean() && repair.left.is_empty() {
         Exit::Done
     } else {
         Exit::Damage
     })
+}
+
+/// All of it, for a program.
+fn document(
+    args: &Args,
+    report: &VerifyReport,
+    hit: &AffectedReport,
+    repair: &RepairReport,
+) -> serde_json::Value {
+    let damaged = report.damaged.iter();
+    let paths = affected::paths(hit, report.damaged.len());
+    let damaged: Vec<_> = damaged
+        .zip(paths)
+        .map(|(damage, path)| as_json(damage, path))
+        .collect();
+    json!({
+        "mode": mode(args.options().depth),
+        "begun": report.begun.rfc3339(),
+        "clean": report.is_clean() && repair.left.is_empty(),
+        "seconds": report.took.as_secs_f64(),
+        "read_seconds": report.reading.as_secs_f64(),
+        "checked_bytes": report.checked_bytes,
+        "checked_packs": report.checked_packs,
+        "packs": report.packs,
+        "pack_bytes": report.pack_bytes,
+        "seed": report.seed,
+        "walked_bytes": report.walked_bytes,
+        "points": report.points,
+        "damaged": damaged,
+        "affected": affected::as_json(hit),
+        "affected_unnamed": hit.unnamed,
+        "bad_packs": report.bad_packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "problems": report.problems,
+        "repaired": repair.repaired.iter().map(repaired_json).collect::<Vec<_>>(),
+        "left": repair.left,
+        "advice": advice(args, report),
+    })
+}
+
+/// What to run next.
+fn advice(args: &Args, report: &VerifyReport) -> Vec<String> {
+    let store = args.store.display();
+    let mut advice = Vec::new();
+    if report.is_clean() {
+        return advice;
+    }
+    if !args.repair {
+        advice.push(format!(
+            "run `cairn verify {store} --repair`: it writes anew what parity, the index or other packs give"
+        ));
+    }
+    if !report.damaged.is_empty() {
+        advice.push(
+            "back up the machines concerned: what is lost and is seen again is stored anew, and the points that lost it are whole again"
+                .to_string(),
+        );
+        advice.push(
+            "everything else can be restored; if there is a copy of the store, restore what is lost from that".to_string(),
+        );
+    }
+    if args.repair {
+        advice.push(format!(
+            "look at the disk and its messages, and at `cairn doctor {store}`"
+        ));
+    }
+    advice
 }
 
 fn repaired_json(repaired: &Repaired) -> serde_json::Value {
@@ -189,19 +238,34 @@ fn tell(
         ))?;
     }
     output::line(&format!(
-        "{} points with {} of disks walked, {} in {} of {} packs read: {}",
+        "{} points with {} of disks walked, {} in {} of {} packs read{}: {}",
         report.points,
         human_bytes(report.walked_bytes),
         human_bytes(report.checked_bytes),
         report.checked_packs,
         report.packs,
+        speed(report),
         match (report.is_clean(), options.depth) {
             (false, _) => "there is damage",
-            (true, Depth::Quick) => "nothing is missing; the data itself was not read",
-            (true, _) if options.is_full() => "everything can be restored",
+            (true, Depth::Quick) => {
+                "nothing is missing; the data itself was not read: `cairn verify` without --quick does that"
+            }
+            (true, _) if options.is_full() => "all is well: everything can be restored",
             (true, _) => "nothing is missing, and what was read is good",
         }
     ))
+}
+
+/// How long the packs were read for, and how fast.
+fn speed(report: &VerifyReport) -> String {
+    let (seconds, bytes) = (report.reading.as_secs_f64(), report.checked_bytes);
+    let nanos = report.reading.as_nanos();
+    let rate = (u128::from(bytes) * 1_000_000_000).checked_div(nanos);
+    let rate = rate.and_then(|rate| u64::try_from(rate).ok());
+    match rate.filter(|rate| *rate > 0) {
+        Some(rate) => format!(" in {seconds:.1} s, {}/s", human_bytes(rate)),
+        None => String::new(),
+    }
 }
 
 fn as_line(damage: &Damage, points: &Listing) -> String {

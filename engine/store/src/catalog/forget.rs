@@ -7,7 +7,7 @@ use crate::catalog::guard::{Guard, Protection};
 use crate::catalog::listing::{self, PointNames};
 use crate::catalog::retention::{self, Pin, Retention};
 use crate::catalog::survey::{Survey, immutability, is_lost};
-use crate::catalog::{machine, records};
+use crate::catalog::{machine, missing, records};
 use crate::layout::{MACHINE_NAME, PointFile};
 use crate::policy::Policy;
 use crate::session::publish_lock;
@@ -241,6 +241,8 @@ fn absent(
         .points
         .iter()
         .map(|file| (file.sequence, file.sequence));
+    let (strays, _) = missing::strays(store, path, names);
+    let there = there.chain(strays.into_iter().map(|number| (number, number)));
     let mut taken: Vec<_> = there.chain(retention.forgotten().iter().copied()).collect();
     taken.sort_unstable();
     let mut found = Vec::new();

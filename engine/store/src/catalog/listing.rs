@@ -12,6 +12,8 @@ pub struct PointNames {
     pub points: Vec<PointFile>,
     /// Files that are not named like points. They are never skipped in silence.
     pub damaged: Vec<Error>,
+    /// Their names.
+    pub(super) strays: Vec<String>,
     /// One of them, for messages, that may be a point whose name was changed.
     renamed: Option<String>,
     /// The highest sequence number, of renamed files too where it can be read.
@@ -87,7 +89,16 @@ pub(super) fn list(store: &Store, path: &str) -> Result<PointNames> {
                 .at_path(full)
                 .advise("if it was renamed, give it its name back; if it is not ours, remove it"),
         );
+        found.strays.push(name);
     }
     found.points.sort_unstable();
     Ok(found)
+}
+
+/// A machine's folder that cannot be listed.
+pub(super) fn unlisted(store: &Store, path: &str, error: Error) -> Error {
+    error
+        .context("the recovery points of a machine cannot be listed")
+        .at_path(store.folder().describe(path))
+        .advise("look at the disk and its messages, and at who may read the folder; then run this again")
 }

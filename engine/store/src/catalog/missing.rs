@@ -26,11 +26,30 @@ pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
     for path in listing::machine_folders(&**store.folder())? {
         // Before the points: a new machine gets its first point, and then its name.
         let named = machine::read_name(&**store.folder(), &path).is_ok();
-        let names = listing::list(store, &path)?;
+        // One that cannot be listed is told with the points.
+        let Ok(names) = listing::list(store, &path) else {
+            continue;
+        };
         let told = told.remove(&path).unwrap_or_default();
         gone.extend(gone_in(store, &path, named, &names, &told));
     }
     Ok(gone)
+}
+
+/// What to do about what is gone.
+const WAY_OUT: &str = "put it back from a copy of the store if there is one; if not, `cairn forget STORE --machine NAME --accept-gone` records that it is gone for good";
+
+/// The sequence numbers of points whose files have lost their names, and how many such files do not tell.
+pub(super) fn strays(store: &Store, path: &str, found: &PointNames) -> (HashSet<u64>, usize) {
+    let mut numbers = HashSet::new();
+    let mut unknown = 0usize;
+    for name in &found.strays {
+        match records::read_sequence(store, path, name) {
+            Some(number) => drop(numbers.insert(number)),
+            None => unknown = unknown.saturating_add(1),
+        }
+    }
+    (numbers, unknown)
 }
 
 /// What is gone in a machine's folder with these points, which say that those of `told` were there; `named`: the machine has a name.
@@ -45,18 +64,27 @@ fn gone_in(
     // After the list: what was forgotten since is recorded by now. A record that cannot be read is told by whoever lists the points.
     let retention = retention::read(folder, path, names);
     let shown = folder.describe(path);
-    // Those that are there and cannot be read are told as that.
-    let there: HashSet<u64> = names.points.iter().map(|file| file.sequence).collect();
+    // Those that are there and cannot be read, or have lost their names, are told as that.
+    let (strays, unknown) = strays(store, path, names);
+    let mut there: HashSet<u64> = names.points.iter().map(|file| file.sequence).collect();
+    there.extend(strays);
+    let unless = match unknown {
+        0 => "",
+        _ => {
+            ", unless it is one of the files there that are not named like points and cannot be read"
+        }
+    };
     let mut gone = Vec::new();
     if let Ok(retention) = retention {
         let missing = |number: &&u64| !there.contains(number) && !retention.is_forgotten(**number);
         gone.extend(told.iter().filter(missing).map(|number| format!(
-            "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten; \
-             if it cannot be brought back, `cairn forget STORE --machine NAME --accept-gone` records that"
+            "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten{unless}: {WAY_OUT}"
         )));
     }
     if named && names.points.is_empty() && names.damaged.is_empty() {
-        gone.push(format!("all recovery points in {shown} are gone"));
+        gone.push(format!(
+            "all recovery points in {shown} are gone: {WAY_OUT}"
+        ));
     }
     gone
 }
@@ -82,8 +110,14 @@ pub fn check_walkable(store: &Store, sink: &mut dyn FnMut(Point)) -> Result<Vec<
         }
     }
     for path in listing::machine_folders(folder)? {
-        let mut names = listing::list(store, &path)?;
-        problems.append(&mut names.damaged);
+        let names = match listing::list(store, &path) {
+            Ok(names) => names,
+            Err(error) => {
+                problems.push(listing::unlisted(store, &path, error));
+                continue;
+            }
+        };
+        problems.extend(names.damaged.iter().cloned());
         problems.extend(retention::read(folder, &path, &names).err());
         let mut told = BTreeSet::new();
         let files: Vec<_> = names.points.iter().map(|file| (&*path, *file)).collect();

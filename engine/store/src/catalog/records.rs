@@ -51,6 +51,14 @@ pub(super) fn read_point(store: &Store, path: &str, file: &PointFile) -> Result<
     })
 }
 
+/// The sequence number of the point in a file of another name; `None` if it is none, or cannot be read.
+pub(super) fn read_sequence(store: &Store, path: &str, name: &str) -> Option<u64> {
+    let bytes = read_small(&**store.folder(), &join(path, name), codec::MAX_FILE).ok()?;
+    let record: PointRecord = codec::open(&bytes).ok()?;
+    let ours = layout::machine_folder(&record.machine) == path;
+    ours.then_some(record.sequence)
+}
+
 /// The points in these files, each with its machine's folder, in the same order.
 pub(super) fn read_points(store: &Store, files: &[(&str, PointFile)]) -> Vec<Result<Point>> {
     let read = |part: &[(&str, PointFile)]| -> Vec<Result<Point>> {

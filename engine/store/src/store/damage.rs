@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Prefixes of chunks.
 type Prefixes = HashSet<[u8; 16]>;
 
+/// How often the list is read again when it changes meanwhile.
+const RELOADS: usize = 4;
+
 /// The list in memory.
 #[derive(Default)]
 pub(super) struct Knowledge {
@@ -29,14 +32,51 @@ struct Inner {
     list: DamageList,
     /// Why the file cannot be read: then nothing is taken for granted.
     unreadable: Option<String>,
-    /// Counts what was added.
+    /// Counts changes.
     version: u64,
     /// The version that the file has.
     kept: u64,
+    /// What was noted since they began, for each of the verifications that run, by their numbers.
+    watches: Vec<(u64, DamageList)>,
+    /// The number of the next one.
+    next_watch: u64,
     /// The version at which the file is written next without being asked to.
     next: u64,
     /// Chunks without a good place, and for which generation and version that was found out.
     unhealed: Option<(u64, u64, Arc<Prefixes>)>,
+}
+
+impl Inner {
+    /// Notes that the list is another one now, which is all in the file, if it was before.
+    fn changed_as_file(&mut self) {
+        let is_kept = self.version <= self.kept;
+        self.version = self.version.saturating_add(1);
+        if is_kept {
+            self.kept = self.version;
+        }
+        self.unhealed = None;
+    }
+}
+
+/// What was known to be damaged when a verification began; whatever is noted while it lives is not forgotten when the list is replaced.
+pub(crate) struct DamageWatch<'a> {
+    store: &'a Store,
+    number: u64,
+    before: DamageList,
+}
+
+impl DamageWatch<'_> {
+    /// What was known when it began.
+    pub fn before(&self) -> &DamageList {
+        &self.before
+    }
+}
+
+impl Drop for DamageWatch<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.store.knowledge.inner.write();
+        inner.watches.retain(|(number, _)| *number != self.number);
+    }
 }
 
 impl Knowledge {
@@ -140,6 +180,10 @@ impl Store {
             for pack in packs {
                 let new = inner.list.add((prefix, *pack));
                 inner.version = inner.version.saturating_add(u64::from(new));
+                // Also what was on the list: a verification may have found it good before, and be about to take it off.
+                for (_, noted) in &mut inner.watches {
+                    noted.add((prefix, *pack));
+                }
             }
             // Each time there is twice as much: the file is written whole.
             inner.version > inner.kept && inner.version >= inner.next
@@ -205,68 +249,101 @@ impl Store {
         }
         list.write(folder)?;
         let mut inner = self.knowledge.inner.write();
+        inner.kept = inner.kept.max(version);
+        inner.next = version.saturating_mul(2);
         if inner.version == version {
             inner.list = list;
         } else {
             inner.list.merge(&others);
         }
-        inner.kept = inner.kept.max(version);
-        inner.next = version.saturating_mul(2);
-        inner.unhealed = None;
+        inner.changed_as_file();
         Ok(())
     }
 
     /// What is known now, to be handed to [`replace_damage`](Store::replace_damage) after everything was read.
-    ///
-    /// # Errors
-    /// As the folder reports, but for a list that cannot be made out.
-    pub(crate) fn damage_before(&self) -> DamageList {
-        let mut known = DamageList::read(&**self.folder()).unwrap_or_default();
-        known.merge(&self.knowledge.inner.read().list);
-        known
+    pub(crate) fn watch_damage(&self) -> DamageWatch<'_> {
+        let number = {
+            let mut inner = self.knowledge.inner.write();
+            let number = inner.next_watch;
+            inner.next_watch = number.saturating_add(1);
+            inner.watches.push((number, DamageList::default()));
+            number
+        };
+        let mut before = DamageList::read(&**self.folder()).unwrap_or_default();
+        before.merge(&self.knowledge.inner.read().list);
+        DamageWatch {
+            store: self,
+            number,
+            before,
+        }
     }
 
-    /// A verification has read everything: what it found is all there is, but for what others found since it began.
+    /// A verification has read what it was to read: what it found is all there is, but for what was noted since it began. A list that cannot be
+    /// read for now, or that another version wrote, stays as it is; one that is damaged is written anew.
     ///
     /// # Errors
-    /// As the folder reports; then this process goes by it all the same.
-    pub(crate) fn replace_damage(&self, mut found: DamageList, before: &DamageList) -> Result<()> {
+    /// As the folder reports; then this process goes by what was found all the same.
+    pub(crate) fn replace_damage(
+        &self,
+        mut found: DamageList,
+        watch: &DamageWatch<'_>,
+    ) -> Result<()> {
         let folder = &**self.folder();
         let _publish = publish_lock(folder)?;
         let on_disk = DamageList::read(folder);
+        let unread = on_disk.as_ref().err().filter(|e| e.is_momentary()).cloned();
         if let Ok(now) = &on_disk {
-            found.merge_news(now, before);
+            found.merge_news(now, &watch.before);
         }
-        {
+        let version = {
             let mut inner = self.knowledge.inner.write();
-            found.merge_news(&inner.list, before);
+            found.merge_news(&inner.list, &watch.before);
+            let noted = inner.watches.iter().find(|(of, _)| *of == watch.number);
+            if let Some((_, noted)) = noted {
+                found.merge(noted);
+            }
             inner.list = found.clone();
-            inner.unreadable = None;
+            inner.unreadable = unread.as_ref().map(unreadable);
             inner.unhealed = None;
             inner.version = inner.version.saturating_add(1);
-            inner.kept = inner.version;
+            inner.version
+        };
+        if let Some(error) = unread {
+            return Err(error.context("the list of known damage stays as it is"));
         }
         match on_disk {
-            Ok(now) if now == found => Ok(()),
-            _ => found.write(folder),
+            Ok(now) if now == found => {}
+            _ => found.write(folder)?,
         }
+        let mut inner = self.knowledge.inner.write();
+        inner.kept = inner.kept.max(version);
+        Ok(())
     }
 
     /// Reads again what others have noted. A list that cannot be read changes nothing: this process has said so, or will.
     pub(super) fn reload_damage(&self) {
-        let read = DamageList::read(&**self.folder());
-        let mut inner = self.knowledge.inner.write();
-        match read {
-            Ok(list) => {
-                inner.unreadable = None;
-                if inner.version > inner.kept {
-                    inner.list.merge(&list);
-                } else {
-                    inner.list = list;
-                }
-                inner.unhealed = None;
+        for attempt in 1..=RELOADS {
+            let version = self.knowledge.inner.read().version;
+            let read = DamageList::read(&**self.folder());
+            let mut inner = self.knowledge.inner.write();
+            // What was noted and kept meanwhile is not in what was read.
+            let moved = inner.version != version;
+            if moved && attempt < RELOADS {
+                continue;
             }
-            Err(error) => inner.unreadable = Some(unreadable(&error)),
+            match read {
+                Ok(list) => {
+                    inner.unreadable = None;
+                    if inner.version > inner.kept || moved {
+                        inner.list.merge(&list);
+                    } else {
+                        inner.list = list;
+                    }
+                    inner.changed_as_file();
+                }
+                Err(error) => inner.unreadable = Some(unreadable(&error)),
+            }
+            return;
         }
     }
 
@@ -323,14 +400,23 @@ impl Store {
     /// # Errors
     /// As the folder reports.
     pub(super) fn note_missing(&self, packs: &HashSet<PackId>) -> Result<()> {
-        if self.are_listed(packs) {
+        let unlisted: HashSet<PackId> = {
+            let inner = self.knowledge.inner.read();
+            let packs = packs.iter().copied();
+            packs.filter(|pack| !inner.list.has_pack(*pack)).collect()
+        };
+        if unlisted.is_empty() {
             return Ok(());
         }
-        let mut list = self.known_damage();
-        self.list_packs(packs, &mut list)?;
+        // Only what is new is added: the list may be another one by then.
+        let mut list = DamageList::default();
+        self.list_packs(&unlisted, &mut list)?;
         {
             let mut inner = self.knowledge.inner.write();
             inner.list.merge(&list);
+            for (_, noted) in &mut inner.watches {
+                noted.merge(&list);
+            }
             inner.version = inner.version.saturating_add(1);
         }
         self.keep_damage()
@@ -353,35 +439,4 @@ fn has_good_place(index: &IndexSet, list: &DamageList, prefix: &[u8; 16]) -> boo
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cut::CutParameters;
-    use cairn_base::{LocalFolder, SystemClock};
-
-    #[test]
-    fn nobody_waits_for_ever() {
-        let temp = tempfile::tempdir().unwrap();
-        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(temp.path()));
-        let store = Store::create(folder, CutParameters::default(), &SystemClock).unwrap();
-        let turns = || 0..60u8;
-        std::thread::scope(|scope| {
-            for thread in 0..2u8 {
-                let store = &store;
-                scope.spawn(move || {
-                    for turn in turns() {
-                        let mut id = ChunkId([thread; 32]);
-                        id.0[0] = turn;
-                        store.note_damaged(&id, &[PackId([turn; 16])]);
-                        store.keep_damage().unwrap();
-                    }
-                });
-                scope.spawn(move || turns().for_each(|_| drop(store.writer().unwrap())));
-                scope.spawn(move || turns().for_each(|_| assert!(store.is_whole())));
-                scope.spawn(move || turns().for_each(|_| drop(store.unhealed())));
-            }
-        });
-        // The packs are not live, and the chunks are nowhere else.
-        assert_eq!(store.unhealed().len(), 120);
-        assert_eq!(DamageList::read(&**store.folder()).unwrap().len(), 120);
-    }
-}
+mod tests;

@@ -25,6 +25,11 @@ impl Store {
         }
     }
 
+    /// The packs that were noted so.
+    pub(crate) fn healed_packs(&self) -> Vec<PackId> {
+        self.healed.packs.lock().keys().copied().collect()
+    }
+
     /// What this process could read only with the help of parity, in sentences. What was read is right; the packs should be written anew.
     pub fn healed(&self) -> Vec<String> {
         let packs = self.healed.packs.lock();

@@ -13,6 +13,8 @@ pub struct Chosen {
     pub rows: Vec<PackRow>,
     /// What decided.
     pub seed: Option<u64>,
+    /// Packs that were not met before and are not read now: their turn comes behind what waits already.
+    pub met: Vec<PackId>,
 }
 
 /// Of the live packs `rows`, those that are due and picked. A `suspect` pack, of which damage is known, is always due.
@@ -37,6 +39,7 @@ pub fn choose(
     };
     let mut due: Vec<PackRow> = rows.iter().filter(is_due).copied().collect();
     let mut chosen_seed = None;
+    let mut met = Vec::new();
     match options.pick {
         Pick::All => {}
         Pick::Sample { share, seed } => {
@@ -54,15 +57,32 @@ pub fn choose(
             // Packs that are known to be bad are read too, each time, and take no other one's turn.
             let (bad, mut good): (Vec<PackRow>, Vec<PackRow>) =
                 due.into_iter().partition(|row| suspects.contains(&row.id));
-            good.sort_by_key(|row| (proven(row), row.id));
-            up_to(&mut good, bytes(rows).div_ceil(u64::from(parts.get())));
-            due = good;
+            let wanted = bytes(rows).div_ceil(u64::from(parts.get()));
+            let waits = |row: &PackRow| proofs.waits_since(row.id, deep, now);
+            let is_new = |row: &PackRow| waits(row).is_none();
+            // If all are, none is: then there was no slice before.
+            let some_wait = rows.iter().any(|row| !is_new(row));
+            let (mut new, mut old): (Vec<PackRow>, Vec<PackRow>) =
+                good.drain(..).partition(|row| some_wait && is_new(row));
+            // What was only met in a run goes before what was read in it.
+            old.sort_by_key(|row| (waits(row), proven(row).is_some(), row.id));
+            new.sort_by_key(|row| row.id);
+            // What is new is read at once, but takes nobody's turn: so what was there comes to its own within so many runs.
+            let all_new = rows.iter().filter(|row| is_new(row));
+            met = all_new.map(|row| row.id).collect();
+            up_to(&mut old, wanted);
+            up_to(&mut new, wanted);
+            due = new;
+            due.extend(old);
             due.extend(bad);
+            let read: HashSet<PackId> = due.iter().map(|row| row.id).collect();
+            met.retain(|id| !read.contains(id));
         }
     }
     Ok(Chosen {
         rows: due,
         seed: chosen_seed,
+        met,
     })
 }
 
@@ -170,7 +190,11 @@ mod tests {
             };
             let mut read: Vec<u8> = Vec::new();
             for night in 0..i64::from(parts) {
-                let slice = pick(&rows, &proofs, options);
+                let none = HashSet::new();
+                let chosen = choose(&rows, &proofs, &none, &options, at(night)).unwrap();
+                let slice = numbers(&chosen.rows);
+                let met = chosen.met.iter();
+                met.for_each(|pack| proofs.meet(*pack, at(night)));
                 if read.len() < 20 {
                     read.extend(&slice);
                 }
@@ -182,7 +206,7 @@ mod tests {
             read.sort_unstable();
             assert_eq!(read, (0..20).collect::<Vec<u8>>(), "{parts}");
         }
-        // What is new comes first.
+        // What is new comes first, and takes nobody's turn.
         let mut proofs = Proofs::default();
         let rows = rows(10);
         for row in &rows[..9] {
@@ -192,6 +216,61 @@ mod tests {
             pick: Pick::Slice(NonZeroU32::new(5).unwrap()),
             ..VerifyOptions::default()
         };
-        assert_eq!(pick(&rows, &proofs, options), [9, 8]);
+        assert_eq!(pick(&rows, &proofs, options), [9, 8, 7]);
+    }
+
+    /// Packs come each night, small ones become a large one, and whenever one begins to count, as many nights later as there are slices
+    /// everything was read that was there and still is.
+    #[test]
+    fn n_slices_read_what_was_there_whatever_comes() {
+        for (parts, coming) in [(3u32, 1u8), (5, 2), (7, 4), (7, 0)] {
+            let mut rows = rows(40);
+            let mut proofs = Proofs::default();
+            let options = VerifyOptions {
+                pick: Pick::Slice(NonZeroU32::new(parts).unwrap()),
+                ..VerifyOptions::default()
+            };
+            let mut nights: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            for night in 1..i64::from(parts) * 4 {
+                let there = numbers(&rows);
+                let now = at(night);
+                let chosen = choose(&rows, &proofs, &HashSet::new(), &options, now).unwrap();
+                let most = 2 * bytes(&rows).div_ceil(u64::from(parts)) + 1000;
+                assert!(bytes(&chosen.rows) <= most, "{parts} {night}");
+                chosen.met.iter().for_each(|pack| proofs.meet(*pack, now));
+                for row in &chosen.rows {
+                    proofs.prove(row.id, now, false);
+                }
+                nights.push((there, numbers(&chosen.rows)));
+                for _ in 0..coming {
+                    let id = rows.iter().map(|row| row.id.0[0]).max().unwrap() + 1;
+                    let row = rows[0];
+                    let id = PackId([id; 16]);
+                    rows.push(PackRow { id, ..row });
+                }
+                if night % 3 == 0 && coming > 0 {
+                    let place = usize::try_from(night).unwrap() % (rows.len() - 2);
+                    let length = rows[place].length + rows[place + 1].length;
+                    let id = rows.iter().map(|row| row.id.0[0]).max().unwrap() + 1;
+                    let id = PackId([id; 16]);
+                    let row = PackRow {
+                        id,
+                        length,
+                        ..rows[0]
+                    };
+                    rows.drain(place..place + 2);
+                    rows.push(row);
+                }
+                proofs.retain(|pack| rows.iter().any(|row| row.id == *pack));
+            }
+            for window in nights.windows(parts as usize) {
+                let read: HashSet<u8> = window.iter().flat_map(|(_, read)| read.clone()).collect();
+                let last = &window[window.len() - 1].0;
+                let lasting = window[0].0.iter().filter(|pack| last.contains(pack));
+                for pack in lasting {
+                    assert!(read.contains(pack), "{parts} {coming}: {pack}");
+                }
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::layout::PUBLISH_LOCK;
 use crate::proof::Proofs;
 use crate::session::patient_lock;
 use crate::store::Store;
-use cairn_base::{Kind, LockMode, PackId, Result, Time};
+use cairn_base::{LockMode, PackId, Result, Time};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 
@@ -17,6 +17,7 @@ const KEEP_AFTER: u64 = 64 << 30;
 struct News {
     proven: Vec<(PackId, Time, bool)>,
     damaged: Vec<PackId>,
+    met: Vec<(PackId, Time)>,
     bytes: u64,
 }
 
@@ -53,6 +54,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// These packs wait for their turn since `at`, unless more is known of them.
+    pub fn met(&self, packs: &[PackId], at: Time) {
+        let packs = packs.iter().map(|pack| (*pack, at));
+        self.news.lock().met.extend(packs);
+    }
+
     /// Something is wrong with a pack: what was said of it before does not count any more.
     pub fn damaged(&self, pack: PackId) {
         self.news.lock().damaged.push(pack);
@@ -80,13 +87,16 @@ impl<'a> Ledger<'a> {
         let live: HashSet<PackId> = self.store.live_packs().iter().map(|row| row.id).collect();
         let mut proofs = match Proofs::read(folder) {
             Ok(proofs) => proofs,
-            Err(error) if error.kind() == Kind::Damaged => Proofs::default(),
+            Err(error) if !error.is_momentary() => Proofs::default(),
             // A newer version, or a disk that fails for the moment: nothing is written over that.
             Err(error) => return Err(error),
         };
         let news = std::mem::take(&mut *self.news.lock());
         for (pack, at, decoded) in &news.proven {
             proofs.prove(*pack, *at, *decoded);
+        }
+        for (pack, at) in &news.met {
+            proofs.meet(*pack, *at);
         }
         for pack in &news.damaged {
             proofs.forget(*pack);
@@ -102,11 +112,12 @@ impl<'a> Ledger<'a> {
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.proven.is_empty() && self.damaged.is_empty()
+        self.proven.is_empty() && self.damaged.is_empty() && self.met.is_empty()
     }
 
     fn put_back(&mut self, before: News) {
         self.proven.extend(before.proven);
         self.damaged.extend(before.damaged);
+        self.met.extend(before.met);
     }
 }

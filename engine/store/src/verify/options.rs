@@ -28,7 +28,8 @@ pub enum Pick {
         /// Decides which; drawn, and told in the report, if there is none. The same seed picks the same packs.
         seed: Option<u64>,
     },
-    /// Those that were not read for longest, with at least the n-th part of the bytes of all live packs: n runs read every pack.
+    /// Those that wait for longest, with at least the n-th part of the bytes of all live packs, and besides, of those that came since the last
+    /// slice, as much at most: n runs read every pack that was there before them.
     Slice(NonZeroU32),
 }
 

@@ -98,6 +98,35 @@ mod tests {
     }
 
     #[test]
+    fn many_threads_keep_the_limit_together() {
+        let clock = Patient::default();
+        let pace = Pace::new(NonZeroU64::new(1_000_000), &clock);
+        let reads = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for thread in 0..6u64 {
+                let (clock, pace, reads) = (&clock, &pace, &reads);
+                scope.spawn(move || {
+                    for number in 0..60 {
+                        let bytes = 1000 + (thread * 60 + number) * 337 % 50_000;
+                        pace.take(bytes, &|| false);
+                        reads.lock().push((clock.ticks(), bytes));
+                    }
+                });
+            }
+        });
+        let mut reads = reads.into_inner();
+        reads.sort_unstable();
+        for (first, (begin, _)) in reads.iter().enumerate() {
+            let second = reads[first..]
+                .iter()
+                .take_while(|(at, _)| *at < *begin + Duration::from_secs(1));
+            let sum: u64 = second.map(|(_, bytes)| bytes).sum();
+            // Of each thread one may be under way at either end.
+            assert!(sum <= 1_000_000 + 2 * 6 * 51_000, "{sum}");
+        }
+    }
+
+    #[test]
     fn without_a_limit_and_after_a_stop_nobody_waits() {
         let clock = Patient::default();
         Pace::new(None, &clock).take(u64::MAX, &|| false);

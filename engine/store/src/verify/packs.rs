@@ -3,6 +3,7 @@
 use crate::contents::unindexed;
 use crate::damage::DamageList;
 use crate::index::PackRow;
+use crate::layout;
 use crate::pack::{FrameChecker, PackReader, TocChunk, TocFrame};
 use crate::store::Store;
 use crate::verify::VerifyReport;
@@ -193,7 +194,8 @@ impl Check<'_> {
             }
             // It says nothing of the pack: neither good nor damaged, and due again.
             Err(error) if error.is_momentary() => {
-                self.problems.lock().push(error.to_string());
+                let what = format!("{error}; run `cairn verify` again");
+                self.problems.lock().push(what);
                 return;
             }
             _ => {
@@ -201,33 +203,92 @@ impl Check<'_> {
                 self.bad_packs.lock().push(row.id);
             }
         }
-        let clean = matches!(&checked, Ok(findings) if findings.is_clean());
-        let restorable = !clean && self.is_restorable(row.id, &mut tools.frames);
         self.packs.lock().insert(row.id);
         match checked {
-            Ok(findings) if restorable && !findings.bad.is_empty() => {
-                self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
-                self.say_restorable(row.id);
-                let mut found = self.found.lock();
-                for chunk in findings.bad {
-                    found.restorable.entry(chunk).or_default().insert(row.id);
-                }
-            }
-            Err(_) if restorable => self.say_restorable(row.id),
             Ok(findings) => {
                 self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
-                let said = describe(self.store, row.id, &findings);
-                self.problems.lock().extend(said);
-                let mut found = self.found.lock();
-                for chunk in findings.bad {
-                    found.chunks.entry(chunk).or_default().insert(row.id);
+                if !findings.is_clean() {
+                    self.judge(row, &findings, None, tools);
                 }
             }
-            Err(error) => {
-                self.problems.lock().push(error.to_string());
-                self.found.lock().packs.insert(row.id, error.to_string());
+            Err(error) => self.judge(row, &PackFindings::default(), Some(&error), tools),
+        }
+    }
+
+    /// Something is wrong with a pack: what of it parity restores is told, and kept apart from what is lost.
+    fn judge(
+        &self,
+        row: &PackRow,
+        findings: &PackFindings,
+        error: Option<&Error>,
+        tools: &mut Tools,
+    ) {
+        let path = self.store.folder().describe(&layout::pack(row.id));
+        let parity = if error.is_some() || !findings.bad.is_empty() {
+            self.through_parity(row, error.is_some(), &mut tools.frames)
+        } else {
+            None
+        };
+        let mut said = Vec::new();
+        let mut found = self.found.lock();
+        match (error, &parity) {
+            (Some(error), None) => {
+                said.push(format!(
+                    "{error}; `cairn verify --repair` saves what can be had"
+                ));
+                found.packs.insert(row.id, error.to_string());
+            }
+            (error, parity) => {
+                let nothing = HashSet::new();
+                let given = parity.as_ref().map(|parity| &parity.lost);
+                let listed = parity.as_ref().map_or(&nothing, |parity| &parity.damaged);
+                let mut lost = 0usize;
+                for chunk in findings.bad.iter().chain(listed) {
+                    let is_lost = given.is_none_or(|lost| lost.contains(chunk));
+                    let places = if is_lost {
+                        &mut found.chunks
+                    } else {
+                        &mut found.restorable
+                    };
+                    let new = places.entry(*chunk).or_default().insert(row.id);
+                    lost += usize::from(is_lost && new);
+                }
+                let restores = parity.is_some();
+                said.extend(findings.describe(&path, error, lost, restores));
             }
         }
+        drop(found);
+        self.problems.lock().extend(said);
+    }
+
+    /// What the pack's parity gives, if its structures can be had through it. If `headless`, they cannot without, and the frames that are not
+    /// what was written are looked for as well.
+    fn through_parity(
+        &self,
+        row: &PackRow,
+        headless: bool,
+        checker: &mut FrameChecker,
+    ) -> Option<ThroughParity> {
+        let (store, folder) = (self.store, &**self.store.folder());
+        self.reading
+            .pace
+            .take(row.length, &|| self.monitor.stop_requested());
+        let (pack, _) = PackReader::open_healed(folder, store.header().store, row.id).ok()?;
+        let file = folder.open(&layout::pack(row.id)).ok()?;
+        let mut found = ThroughParity::default();
+        let mut stored = Vec::new();
+        for (frame, chunks) in pack.frames() {
+            let checked = checker.check(store.keys(), &pack, frame, chunks);
+            found.lost.extend(checked.bad_chunks);
+            if headless {
+                stored.resize(usize::try_from(frame.stored).unwrap_or(usize::MAX), 0);
+                let read = file.read_exact_at(u64::from(frame.offset), &mut stored);
+                if read.is_err() || store.keys().frame_tag(&stored) != frame.tag {
+                    found.damaged.extend(chunks.iter().map(|chunk| chunk.id));
+                }
+            }
+        }
+        Some(found)
     }
 
     /// Checks a pack. An error if its own structures do not check, and [`Kind::Interrupted`] on request.
@@ -283,24 +344,13 @@ impl Check<'_> {
     }
 }
 
-impl Check<'_> {
-    /// Whether the pack's parity gives everything that should be in it.
-    fn is_restorable(&self, id: PackId, checker: &mut FrameChecker) -> bool {
-        let store = self.store;
-        let opened = PackReader::open_healed(&**store.folder(), store.header().store, id);
-        opened.is_ok_and(|(pack, _)| {
-            let mut frames = pack.frames();
-            frames
-                .all(|(frame, chunks)| checker.check(store.keys(), &pack, frame, chunks).is_clean())
-        })
-    }
-
-    fn say_restorable(&self, id: PackId) {
-        let path = self.store.folder().describe(&crate::layout::pack(id));
-        self.problems.lock().push(format!(
-            "the pack {path} is damaged; its parity restores all of it: run `cairn verify --repair`"
-        ));
-    }
+/// What a pack gives with the help of its parity.
+#[derive(Default)]
+struct ThroughParity {
+    /// Chunks that it does not give.
+    lost: HashSet<ChunkId>,
+    /// Chunks in frames whose bytes are not what was written.
+    damaged: HashSet<ChunkId>,
 }
 
 /// What the check of a pack found.
@@ -320,35 +370,50 @@ impl PackFindings {
     fn is_clean(&self) -> bool {
         self.bad.is_empty() && self.unindexed == 0 && self.bad_frames == 0 && self.bad_parity == 0
     }
-}
 
-/// What is wrong with a pack, in sentences.
-fn describe(store: &Store, id: PackId, findings: &PackFindings) -> Vec<String> {
-    let path = store.folder().describe(&crate::layout::pack(id));
-    let mut said = Vec::new();
-    if findings.bad_frames > 0 {
-        said.push(format!(
-            "{} frames of the pack {path} are not what was written: {} chunks are lost",
-            findings.bad_frames,
-            findings.bad.len()
-        ));
-    } else if !findings.bad.is_empty() {
-        said.push(format!(
-            "{} chunks in the pack {path} are damaged",
-            findings.bad.len()
-        ));
+    /// What is wrong with the pack at `path`, in sentences, each with what to do. `lost` of its chunks cannot be had from it; `parity`: its
+    /// parity `restores` the others. `error`: its own structures are damaged.
+    fn describe(
+        &self,
+        path: &str,
+        error: Option<&Error>,
+        lost: usize,
+        restores: bool,
+    ) -> Vec<String> {
+        let repair = "run `cairn verify --repair`";
+        let mut said = Vec::new();
+        let damaged = error.is_some() || !self.bad.is_empty();
+        if lost > 0 {
+            let others = if restores {
+                "; its parity restores the others"
+            } else {
+                ""
+            };
+            said.push(format!(
+                "the pack {path} is damaged: {lost} chunks of it are lost{others}: {repair}, and back the machines up: what is seen again is stored anew"
+            ));
+        } else if damaged {
+            said.push(format!(
+                "the pack {path} is damaged; its parity restores all of it: {repair}"
+            ));
+        } else if self.bad_frames > 0 {
+            said.push(format!(
+                "{} frames of the pack {path} are not what was written, but all chunks in them are good: {repair}",
+                self.bad_frames
+            ));
+        }
+        if self.bad_parity > 0 {
+            said.push(format!(
+                "{} sectors of the parity of the pack {path} are damaged: {repair}",
+                self.bad_parity
+            ));
+        }
+        if self.unindexed > 0 {
+            said.push(format!(
+                "the index does not know where {} chunks of the pack {path} lie: {repair}",
+                self.unindexed
+            ));
+        }
+        said
     }
-    if findings.bad_parity > 0 {
-        said.push(format!(
-            "{} sectors of the parity of the pack {path} are damaged: run `cairn verify --repair`",
-            findings.bad_parity
-        ));
-    }
-    if findings.unindexed > 0 {
-        said.push(format!(
-            "the index does not know where {} chunks of the pack {path} lie",
-            findings.unindexed
-        ));
-    }
-    said
 }

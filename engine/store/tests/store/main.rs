@@ -45,6 +45,8 @@ mod tidying;
 #[cfg(test)]
 mod together;
 #[cfg(test)]
+mod truth;
+#[cfg(test)]
 mod verifying;
 #[cfg(test)]
 mod watched;

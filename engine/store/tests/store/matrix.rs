@@ -5,9 +5,13 @@ use crate::kit::{Kit, R, TestClock, TestDisk, files, noise, open_disk};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Folder, Kind, LocalFolder, Silent, SystemClock};
 use cairn_store::catalog::all_points;
-use cairn_store::verify::VerifyReport;
-use cairn_store::{Depth, Point, Store, VerifyOptions, repair, verify_with};
+use cairn_store::hash::ChunkKind;
+use cairn_store::read::Wanted;
+use cairn_store::tree::Spot;
+use cairn_store::verify::{Pick, VerifyReport};
+use cairn_store::{ChunkReader, Depth, Point, Store, Tree, VerifyOptions, repair, verify_with};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,9 +28,11 @@ const DAMAGES: [&str; 9] = [
     "older",
 ];
 /// What is done then.
-const WORK: [&str; 7] = [
+const WORK: [&str; 9] = [
     "read",
     "quick",
+    "sample",
+    "slice",
     "full",
     "deep",
     "backup",
@@ -173,9 +179,25 @@ fn check(path: &Path, known: &[(Point, Vec<u8>)], work: &str) -> Vec<String> {
     let mut known = known.to_vec();
     if let Ok(store) = open(path) {
         match work {
-            "quick" => drop(full(&store, Depth::Quick)),
-            "full" => verified(&full(&store, Depth::Tags), &store, &before, &mut wrong),
-            "deep" => verified(&full(&store, Depth::Deep), &store, &before, &mut wrong),
+            "quick" | "sample" | "slice" => {
+                let visible = lost_in_sight(path, &known);
+                let report = part(&store, work);
+                honest(path, &report, &known, &mut wrong);
+                let points = report.damaged.iter().flat_map(|damage| &damage.points);
+                let named: BTreeSet<String> = points.map(ToString::to_string).collect();
+                if !visible.is_subset(&named) {
+                    wrong.push(format!("not named: {:?}", visible.difference(&named)));
+                }
+            }
+            "full" | "deep" => {
+                let depth = match work {
+                    "full" => Depth::Tags,
+                    _ => Depth::Deep,
+                };
+                let report = full(&store, depth);
+                honest(path, &report, &known, &mut wrong);
+                verified(&report, &store, &before, &mut wrong);
+            }
             "backup" => backed_up(path, store, false, &mut known, &mut wrong),
             "changed backup" => backed_up(path, store, true, &mut known, &mut wrong),
             "repair" => {
@@ -194,6 +216,71 @@ fn check(path: &Path, known: &[(Point, Vec<u8>)], work: &str) -> Vec<String> {
         wrong.push(format!("lost by the work: {:?}", after.difference(&before)));
     }
     wrong
+}
+
+/// Verifies a part.
+fn part(store: &Arc<Store>, work: &str) -> VerifyReport {
+    let options = match work {
+        "quick" => VerifyOptions::at_depth(Depth::Quick),
+        "sample" => VerifyOptions {
+            pick: Pick::Sample {
+                share: 300_000,
+                seed: Some(7),
+            },
+            ..VerifyOptions::default()
+        },
+        _ => VerifyOptions {
+            pick: Pick::Slice(NonZeroU32::new(3).unwrap()),
+            ..VerifyOptions::default()
+        },
+    };
+    verify_with(store, &options, &Silent, &SystemClock).unwrap()
+}
+
+/// What is said to be lost of points that somebody made is not to be had.
+fn honest(path: &Path, report: &VerifyReport, known: &[(Point, Vec<u8>)], wrong: &mut Vec<String>) {
+    let store = open(path).unwrap();
+    for damage in &report.damaged {
+        let concerned = known.iter().filter(|(p, _)| damage.points.contains(&p.id));
+        for (point, _) in concerned {
+            let disk = open_disk(&store, point, &damage.disk);
+            if read_vec(&disk, damage.offset, damage.length as usize).is_ok() {
+                wrong.push(format!("said to be lost, and is not: {damage:?}"));
+            }
+        }
+    }
+}
+
+/// The points of which something is lost that can be seen without reading packs of data: of the map, of the index, or with a pack.
+fn lost_in_sight(path: &Path, known: &[(Point, Vec<u8>)]) -> BTreeSet<String> {
+    let store = open(path).unwrap();
+    let (missing, _) = store.missing_packs().unwrap();
+    let reader = Arc::new(ChunkReader::new(store.clone(), 0));
+    let seen = |point: &Point| -> cairn_base::Result<bool> {
+        let tree = Tree::new(reader.clone(), &point.record.disks[0])?;
+        for region in 0..tree.shape().regions() {
+            let Spot::Leaf(id) = tree.locate(region)? else {
+                continue;
+            };
+            for extent in &tree.leaf(region, id)?.extents {
+                let Some(id) = extent.chunk else { continue };
+                let places = store.index().places(&id)?;
+                let length = Some(extent.length);
+                let wanted = Wanted { id, length };
+                if places.iter().all(|place| missing.contains(&place.pack))
+                    && reader.chunk_uncached(ChunkKind::Data, wanted).is_err()
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    };
+    let listed = all_points(&store).unwrap().points;
+    let all = known.iter().map(|(point, _)| point);
+    all.filter(|point| listed.contains(point) && seen(point).unwrap_or(true))
+        .map(|point| point.id.to_string())
+        .collect()
 }
 
 /// What a verification says is lost is lost, and the other way round, for points that are listed.

@@ -78,6 +78,37 @@ fn slices_cover_the_store() {
     assert!(after.oldest > before.newest, "{before:?} {after:?}");
 }
 
+#[test]
+fn slices_come_to_what_is_old_though_something_is_new_each_time() {
+    let kit = Kit::new();
+    small_backups(&kit, 8);
+    let nights = 5;
+    let options = VerifyOptions {
+        pick: Pick::Slice(NonZeroU32::new(nights).unwrap()),
+        ..VerifyOptions::default()
+    };
+    let clock = TestClock::at(2_000_000_000);
+    let at_first: BTreeSet<String> = packs(kit.path()).into_iter().collect();
+    for night in 0..u64::from(nights) {
+        verify_with(&open(kit.path()), &options, &Silent, &clock).unwrap();
+        // More than a slice.
+        let new = kit.backup(
+            "new",
+            crate::kit::TestDisk::new(crate::kit::noise(900_000, 500 + night)),
+        );
+        assert!(new.record.stats.stored > 800_000);
+    }
+    let proofs = proofs(kit.path());
+    for pack in &at_first {
+        let id = cairn_base::PackId::parse(pack.rsplit('/').next().unwrap()).unwrap();
+        let there = kit.path().join(pack).exists();
+        assert!(!there || proofs.of(id, false, Time::from_seconds(i64::MAX)).is_some());
+    }
+    // Being met is no proof.
+    let told = stats(&open(kit.path()), &clock).unwrap().proofs;
+    assert!(told.unproven_packs > 0, "{told:?}");
+}
+
 /// Asks to stop when a number of pieces was read.
 struct StopAfter {
     pieces: AtomicU64,
@@ -133,7 +164,10 @@ fn what_is_interrupted_goes_on_where_it_stopped() {
             };
             let told = error.to_string();
             assert!(told.contains("stopped on request"), "{told}");
-            let advice = format!("--since {}", Time::from_seconds(2_000_000_000));
+            let advice = match depth {
+                Depth::Deep => format!("--deep --since {}", Time::from_seconds(2_000_000_000)),
+                _ => format!("--since {}", Time::from_seconds(2_000_000_000)),
+            };
             assert!(told.contains(&advice), "{told}");
             recorded.insert(done);
             options.since = Some(Time::from_seconds(2_000_000_000));
@@ -159,7 +193,8 @@ fn damage_found_before_an_interruption_is_told_and_kept() {
     assert_eq!(error.kind(), cairn_base::Kind::Interrupted);
     let told = monitor.warnings.lock().unwrap().clone();
     assert!(
-        told.iter().any(|w| w.contains("not what was written")),
+        told.iter()
+            .any(|w| w.contains("is damaged") && w.contains("--repair")),
         "{told:?}"
     );
     assert!(!open(kit.path()).known_damage().is_empty());

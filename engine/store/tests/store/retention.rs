@@ -237,7 +237,11 @@ fn a_point_that_is_gone_is_missed_until_the_user_accepts_it() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].contains("point number 2 in") && found[1].contains("point number 4 in"));
     assert!(!verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
+    // One that has only lost its name is not gone.
+    let renamed = folder(&kit, "m").join(points[2].file().name().replace('-', "_"));
+    std::fs::rename(file(&kit, &points[2]), &renamed).unwrap();
     let accepted = accept(&kit, "m").unwrap();
+    std::fs::rename(&renamed, file(&kit, &points[2])).unwrap();
     assert_eq!(accepted.machine, "m");
     assert_eq!(accepted.numbers, [(2, 2), (4, 4)]);
     assert!(!accepted.pins_lost && !accepted.is_empty);
@@ -421,10 +425,10 @@ fn several_forget_while_a_machine_is_backed_up() {
                 scope.spawn(move || {
                     let mut done = Vec::new();
                     // Each point by two of them.
-                    for at in 0..points.len() {
+                    for (at, point) in points.iter().enumerate() {
                         if at % 4 == thread || (at + 1) % 4 == thread {
                             let options = ForgetOptions::default();
-                            let found = forget(&kit, &[&points[at]], &options).unwrap();
+                            let found = forget(&kit, &[point], &options).unwrap();
                             done.extend(numbers(&found));
                         }
                     }

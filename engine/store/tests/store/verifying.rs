@@ -75,7 +75,7 @@ fn tags_name_the_same_damage_as_decoding() {
             found += lost(&tags).len();
         }
     }
-    assert!(found > 100, "{found}");
+    assert!(found > 80, "{found}");
 }
 
 /// Damages a chunk and makes the tag of its frame, the table and the footer fit: as if the bytes had been wrong before they were written.

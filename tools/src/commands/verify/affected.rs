@@ -9,16 +9,20 @@ use serde_json::{Value, json};
 /// Files that are told one by one; of more only the number is.
 const TOLD: usize = 1000;
 
-/// The path of the first thing that damage number `damage` hits, with a file before anything else.
-pub fn path_of(report: &AffectedReport, damage: usize) -> Value {
-    let hit = report
-        .all
-        .iter()
-        .filter(|hit| hit.damages.contains(&damage));
-    match hit.min_by_key(|hit| hit.kind) {
-        Some(hit) => Value::from(hit.path.clone()),
-        None => Value::Null,
+/// Of each of `count` damages the path of the first thing that it hits, with a file before anything else.
+pub fn paths(report: &AffectedReport, count: usize) -> Vec<Value> {
+    let mut first: Vec<Option<&Affected>> = vec![None; count];
+    for hit in &report.all {
+        for damage in &hit.damages {
+            if let Some(slot) = first.get_mut(*damage)
+                && slot.is_none_or(|other| hit.kind < other.kind)
+            {
+                *slot = Some(hit);
+            }
+        }
     }
+    let path = |hit: Option<&Affected>| hit.map_or(Value::Null, |hit| hit.path.clone().into());
+    first.into_iter().map(path).collect()
 }
 
 /// Everything that is hit, for a document.
@@ -57,6 +61,12 @@ pub fn tell(report: &AffectedReport) -> Result<(), Failure> {
     }
     if let Some(more @ 1..) = report.all.len().checked_sub(TOLD) {
         output::line(&format!("affected: {more} more; see --json"))?;
+    }
+    if report.unnamed > 0 {
+        let more = report.unnamed;
+        output::line(&format!(
+            "affected: at least {more} more, which are not named"
+        ))?;
     }
     Ok(())
 }
