@@ -387,7 +387,7 @@ fn look(folder: &LocalFolder, parts: &[Ids]) {
     measure("miss", &index, 2 * many, absent);
     let start = Instant::now();
     assert_eq!(
-        check_segment(&segment, true, &|| false),
+        check_segment(&segment, true, &|| false).unwrap(),
         SegmentDamage::default()
     );
     say(

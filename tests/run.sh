@@ -19,7 +19,7 @@ scratch="$(mktemp -d)"
 running=
 trap 'rm -rf "$scratch"' EXIT
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null || true; exit 130' INT TERM
-touch "$scratch"/{times,skipped,failures}
+touch "$scratch"/{times,skipped,failures,counted}
 mkfifo "$scratch/pipe"
 deadline=$((${CAIRN_TEST_MINUTES:-20} * 60))
 
@@ -125,8 +125,8 @@ tests_failed=0
 step tests cargo test --locked --workspace --no-fail-fast -- --show-output || tests_failed=1
 
 # Reads the tests' output: sums of the lines `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, the names of failed
-# tests, and the tests that passed but said `SKIPPED: why`; those count as skipped.
-read -r passed bad < <(awk -v failures="$scratch/failures" -v skipped="$scratch/skipped" '
+# tests, and the tests that passed but said `SKIPPED: why`; those count as skipped. What they say as `COUNTED: NUMBER WHAT` is added up.
+read -r passed bad < <(awk -v failures="$scratch/failures" -v skipped="$scratch/skipped" -v counted="$scratch/counted" '
     function skip(name, why) {
         if (!seen[binary, name, why]++) printf "%s: %s\t%s\n", binary, name, why >> skipped
         if (!counted[binary, name]++) return 1
@@ -144,8 +144,9 @@ read -r passed bad < <(awk -v failures="$scratch/failures" -v skipped="$scratch/
     /^(failures:|test result:)/ { passing = 0 }
     /^---- .* stdout ----$/ { test = $0; gsub(/^---- | stdout ----$/, "", test) }
     passing && sub(/^SKIPPED: /, "") { said += skip(test, $0) }
+    passing && sub(/^COUNTED: /, "") { number = $1; sub(/^[0-9]+ /, ""); sums[$0] += number }
     /^test result: / { for (i = 3; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) bad += $(i - 1) } }
-    END { print passed - said, bad + 0 }
+    END { for (what in sums) print sums[what], what >> counted; print passed - said, bad + 0 }
 ' "$scratch/output")
 # The tests may also end because they do not compile, or because one of them takes the whole program down.
 [ "$tests_failed" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
@@ -154,6 +155,10 @@ failed=$((failed + bad))
 printf '\n== time\n'
 cat "$scratch/times"
 printf '%5d s  all\n' "$SECONDS"
+if [ -s "$scratch/counted" ]; then
+    printf '\n== counted\n'
+    sort -k 2 "$scratch/counted"
+fi
 if [ -s "$scratch/skipped" ]; then
     printf '\n== skipped, and why\n'
     # One line for each test, its reasons after it.

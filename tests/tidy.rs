@@ -10,6 +10,7 @@ mod files;
 mod floors;
 mod forgotten;
 mod format;
+mod fuzzed;
 mod length;
 mod lexer;
 mod packages;
@@ -43,6 +44,7 @@ fn the_repository_is_tidy() {
     findings.extend(length::check(&repository));
     findings.extend(scripts::check(&repository));
     findings.extend(format::check(&repository));
+    findings.extend(fuzzed::check(&repository));
     findings.sort();
     findings.dedup();
 

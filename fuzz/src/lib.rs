@@ -1,12 +1,15 @@
 //! Hostile bytes for everything that decodes bytes of disks, and random work for the store: one function for each target, which
 //! panics when something is not as it must be, and otherwise says whether the bytes were taken for what they pretend to be.
 //!
+//! Which decoder is reached by which target stands in `README.md`.
+//!
 //! The same functions are run by libFuzzer (`fuzz_targets/`, `long.sh`) and, with the committed seeds and changed copies of
 //! them, by an ordinary test (`tests/replay.rs`).
 //!
-//! - [`records`]: header, state, points, sessions, manifests; names
+//! - [`records`]: header, state, points, sessions, manifests, damage, proofs; names
 //! - [`retention`]: what is forgotten, pinned and immutable
-//! - [`packs`], [`maps`], [`segments`]: what lies in the store's other files
+//! - [`catalog`]: names of machines and disks, to files and back
+//! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
 //! - [`disks`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
@@ -17,6 +20,7 @@
     reason = "a proof panics: that is how it fails"
 )]
 
+pub mod catalog;
 pub mod changes;
 pub mod disks;
 pub mod guests;
@@ -24,6 +28,7 @@ pub mod maps;
 pub mod memory;
 pub mod operations;
 pub mod packs;
+pub mod parity;
 pub mod pieces;
 pub mod records;
 pub mod retention;
@@ -40,13 +45,16 @@ pub const TARGETS: &[Target] = &[
     ("session", records::session),
     ("manifest", records::manifest),
     ("damage", records::damage),
+    ("proofs", records::proofs),
     ("machine_name", records::machine_name),
     ("retention", retention::retention),
     ("policy", retention::policy),
     ("names", records::names),
+    ("catalog", catalog::points),
     ("pack_ends", packs::ends),
     ("pack_toc", packs::toc),
     ("pack", packs::whole),
+    ("parity", parity::restore),
     ("frame", packs::frame),
     ("leaf", maps::leaf),
     ("node", maps::node),

@@ -1,16 +1,16 @@
 //! The sealed records, and names that say something.
 
 use crate::memory::Memory;
-use cairn_base::{Folder, Kind, SystemClock};
+use cairn_base::{Folder, Kind, PackId, SystemClock, Time};
 use cairn_store::codec::{self, Record};
 use cairn_store::damage::DamageList;
 use cairn_store::hash::checksum;
 use cairn_store::header::Header;
-use cairn_store::layout::{self, DAMAGE, LOCKS, PointFile};
+use cairn_store::layout::{self, DAMAGE, LOCKS, PROOFS, PointFile};
 use cairn_store::map::Shape;
 use cairn_store::session::{Manifest, SessionRecord};
 use cairn_store::state::State;
-use cairn_store::{CutParameters, PointName, PointRecord, Store, catalog, names};
+use cairn_store::{CutParameters, PointName, PointRecord, Proofs, Store, catalog, names};
 use std::fmt::Debug;
 use std::sync::{Arc, LazyLock};
 
@@ -77,6 +77,43 @@ pub fn damage(data: &[u8]) -> bool {
     assert!(list.packs_with_damage().is_subset(&list.all_packs()));
     list.write(&folder).unwrap();
     assert_eq!(DamageList::read(&folder).unwrap(), list);
+    true
+}
+
+/// When packs were last proven good: what time it is now, a time before, and the record.
+pub fn proofs(data: &[u8]) -> bool {
+    let Some((times, payload)) = data.split_first_chunk::<16>() else {
+        return false;
+    };
+    let time = |bytes: &[u8]| Time::from_seconds(i64::from_le_bytes(bytes.try_into().unwrap()));
+    let (now, made) = (time(&times[..8]), time(&times[8..]));
+    let folder = Memory::default();
+    folder.create_folder(LOCKS).unwrap();
+    folder.put(PROOFS, payload.to_vec());
+    let _as_it_is = Proofs::read(&folder);
+    folder.put(PROOFS, envelope(*b"CAIRNPRF", 1, payload));
+    let Ok(proofs) = Proofs::read(&folder) else {
+        return false;
+    };
+    proofs.write(&folder).unwrap();
+    assert_eq!(Proofs::read(&folder).unwrap(), proofs);
+    // Packs that it may know, and one that it does not.
+    let parts = payload.get(8..).unwrap_or_default().chunks_exact(16);
+    let packs: Vec<_> = parts
+        .map(|id| (PackId(id.try_into().unwrap()), u64::MAX))
+        .chain([(PackId([0xab; 16]), 1)])
+        .collect();
+    let summary = proofs.summary(packs.iter().copied(), now);
+    let count = packs.len() as u64;
+    assert!(summary.unproven_packs <= count);
+    assert_eq!(summary.oldest.is_some(), summary.unproven_packs < count);
+    assert!(summary.oldest <= summary.newest && summary.newest <= Some(now));
+    let seconds = summary.unverified_seconds(made, now);
+    assert!(seconds.is_some_and(|seconds| seconds >= 0));
+    for (pack, _) in &packs {
+        let (checked, decoded) = (proofs.of(*pack, false, now), proofs.of(*pack, true, now));
+        assert!(checked.max(decoded) <= Some(now));
+    }
     true
 }
 

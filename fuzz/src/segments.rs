@@ -44,7 +44,7 @@ pub fn segment(data: &[u8]) -> bool {
         return false;
     };
     let entries = exercise(&segment);
-    let damage = check_segment(&segment, true, &|| false);
+    let damage = check_segment(&segment, true, &|| false).unwrap();
     // Of a segment that checks by itself, everything is found.
     if flags & 1 == 0 && damage == SegmentDamage::default() {
         assert_eq!(entries.len() as u64, segment.entries());
@@ -162,7 +162,7 @@ pub fn made(data: &[u8]) -> bool {
     let segment = Segment::open(&folder, STORE, written.id).unwrap();
     assert_eq!(segment.entries(), entries.len() as u64);
     assert_eq!(
-        check_segment(&segment, true, &|| false),
+        check_segment(&segment, true, &|| false).unwrap(),
         SegmentDamage::default()
     );
     for (entry, place) in &entries {

@@ -95,6 +95,8 @@ fn replay(name: &str, copies: u64) {
         target(&bytes);
         std::mem::forget(failing);
     }
+    let inputs = seeds.len() as u64 + copies * environment("FUZZ_ROUNDS", 1);
+    println!("COUNTED: {inputs} fuzz inputs replayed");
 }
 
 /// Keeps the bytes of a run that panics.
@@ -143,13 +145,16 @@ replays! {
     session: 3000,
     manifest: 3000,
     damage: 3000,
+    proofs: 3000,
     machine_name: 3000,
     retention: 3000,
     policy: 3000,
     names: 5000,
+    catalog: 600,
     pack_ends: 3000,
     pack_toc: 3000,
     pack: 5000,
+    parity: 600,
     frame: 5000,
     leaf: 3000,
     node: 3000,

@@ -53,6 +53,18 @@ impl Kind {
     }
 }
 
+/// What was read; `None` if the bytes are lost.
+///
+/// # Errors
+/// A failure that says nothing of the bytes ([`Error::is_momentary`]).
+pub fn unless_lost<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_momentary() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     kind: Kind,

@@ -2,7 +2,8 @@
 
 use crate::index::{IndexSet, Place};
 use crate::pack::{TocChunk, TocFrame};
-use cairn_base::{ChunkId, PackId};
+use cairn_base::error::unless_lost;
+use cairn_base::{ChunkId, PackId, Result};
 
 /// The chunks of a frame that lies in `pack` at `offset`, each with its place.
 pub fn places<'a>(
@@ -28,12 +29,22 @@ pub fn places<'a>(
 }
 
 /// How many chunks of a frame of `pack` the index does not have at just this place.
-pub fn unindexed(index: &IndexSet, pack: PackId, frame: &TocFrame, chunks: &[TocChunk]) -> u64 {
+///
+/// # Errors
+/// If the index cannot be read now, which says nothing of what is in it.
+pub fn unindexed(
+    index: &IndexSet,
+    pack: PackId,
+    frame: &TocFrame,
+    chunks: &[TocChunk],
+) -> Result<u64> {
     let mut unknown = 0;
     for (id, place) in places(pack, frame.offset, frame, chunks) {
-        if !index.places(&id).unwrap_or_default().contains(&place) {
+        let (places, failed) = index.known_places(&id);
+        if !places.contains(&place) {
+            unless_lost(failed.map_or(Ok(()), Err))?;
             unknown += 1;
         }
     }
-    unknown
+    Ok(unknown)
 }

@@ -77,7 +77,12 @@ impl Header {
                 // A newer format is not a loss: nothing may be written over it.
                 Err(error) if error.kind() == Kind::Unsupported => return Err(error),
                 Err(error) => {
-                    warnings.push(format!("a copy of the store header is lost: {error}"));
+                    let what = if error.is_momentary() {
+                        "cannot be read now"
+                    } else {
+                        "is lost"
+                    };
+                    warnings.push(format!("a copy of the store header {what}: {error}"));
                     first_error = first_error.or(Some(error));
                 }
             }
@@ -126,7 +131,7 @@ impl Header {
     pub(crate) fn heal(&self, folder: &dyn Folder) -> Result<()> {
         let bytes = codec::seal(self)?;
         for name in HEADERS {
-            if read_copy(folder, name).is_err() {
+            if matches!(read_copy(folder, name), Err(error) if !error.is_momentary()) {
                 replace_bytes(folder, &scratch(name), "", name, &bytes)?;
             }
         }

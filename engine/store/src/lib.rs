@@ -25,6 +25,8 @@ pub mod header;
 pub mod index;
 pub mod layout;
 pub mod map;
+#[doc(hidden)]
+pub mod mistake;
 pub mod names;
 pub mod pack;
 pub mod parity;

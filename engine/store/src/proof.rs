@@ -34,7 +34,7 @@ struct ProofRecord {
 
 impl Record for ProofRecord {
     const MAGIC: [u8; 8] = *b"CAIRNPRF";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const NAME: &'static str = "record of proofs";
 }
 

@@ -5,11 +5,12 @@ use crate::index::policy::merge_count;
 use crate::index::write::WrittenSegment;
 use crate::index::{Entry, PackRow, Segment, write_segment};
 use crate::layout::{self, INDEX, LOCKS, PACKS};
+use crate::mistake::{self, Mistake};
 use crate::pack::SealedPack;
 use crate::session::{Session, publish_lock};
 use crate::state::{SegmentRow, State};
 use crate::store::Store;
-use cairn_base::folder::Lock;
+use cairn_base::folder::{Lock, optional};
 use cairn_base::{Folder, LockMode, PackId, Result, SegmentId};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -52,6 +53,10 @@ pub fn publish_replacing(
         })
         .collect();
     let scratch = session.scratch();
+    let entries = match mistake::is_made(Mistake::StaleEntries) && !replaced.is_empty() {
+        true => Vec::new(),
+        false => entries,
+    };
     let segment = write_segment(folder, &scratch, store.header().store, &rows, entries)?;
     // The files are durable; their names in the session's folder need to be as well before they are announced.
     folder.sync_folder(&session.scratch())?;
@@ -61,18 +66,15 @@ pub fn publish_replacing(
     store.heal_state()?;
     let ids: Vec<_> = packs.iter().map(|pack| pack.id).collect();
     session.announce(&ids, segment.id)?;
-    let mut folders = BTreeSet::new();
-    for pack in packs {
-        let home = layout::pack_folder(pack.id);
-        if folders.insert(home.clone()) {
-            folder.create_folder(&home)?;
-        }
-        folder.publish(&pack.path, &layout::pack(pack.id))?;
+    if mistake::is_made(Mistake::OldPacksGone) {
+        replaced
+            .iter()
+            .try_for_each(|id| folder.remove(&layout::pack(*id)))?;
     }
-    for home in &folders {
-        folder.sync_folder(home)?;
+    let index_first = mistake::is_made(Mistake::IndexFirst);
+    if !index_first {
+        place(folder, packs)?;
     }
-    folder.sync_folder(PACKS)?;
     folder.publish(&segment.path, &layout::segment(segment.id))?;
     folder.sync_folder(INDEX)?;
     let (mut state, _) = State::read(folder)?;
@@ -82,6 +84,9 @@ pub fn publish_replacing(
     let new = replaced.iter().filter(|id| !known.contains(id));
     state.replaced.extend(new.map(|id| id.0));
     state.publish(folder)?;
+    if index_first {
+        place(folder, packs)?;
+    }
     session.fulfilled()?;
     // What cannot be deleted now is tried again with the next publication.
     let _later = sweep_segments(folder);
@@ -90,7 +95,27 @@ pub fn publish_replacing(
     Ok(())
 }
 
-/// Makes a segment public whose packs are in their place already.
+/// Brings sealed packs into their place, durably.
+fn place(folder: &dyn Folder, packs: &[SealedPack]) -> Result<()> {
+    let mut folders = BTreeSet::new();
+    for pack in packs {
+        let home = layout::pack_folder(pack.id);
+        if folders.insert(home.clone()) {
+            folder.create_folder(&home)?;
+        }
+        folder.publish(&pack.path, &layout::pack(pack.id))?;
+    }
+    if mistake::is_made(Mistake::FoldersUnsynced) {
+        return Ok(());
+    }
+    for home in &folders {
+        folder.sync_folder(home)?;
+    }
+    folder.sync_folder(PACKS)
+}
+
+/// Makes a segment public whose packs are in their place already. Answers which of them are not, or not any more: they may be what a
+/// publication left that was never completed, and swept meanwhile. Then nothing was published.
 ///
 /// # Errors
 /// As [`publish`].
@@ -99,17 +124,29 @@ pub fn publish_segment(
     session: &Session,
     packs: &[PackRow],
     entries: Vec<Entry>,
-) -> Result<()> {
+) -> Result<HashSet<PackId>> {
     let folder = &**store.folder();
     let scratch = session.scratch();
     let segment = write_segment(folder, &scratch, store.header().store, packs, entries)?;
     folder.sync_folder(&scratch)?;
     let lock = publish_lock(folder)?;
     store.heal_state()?;
+    let (mut state, _) = State::read(folder)?;
+    // Whoever sweeps packs that nothing names does it under this lock, and from here on the segment names them.
+    let gone = packs_not_there(folder, &state, packs)?;
+    if !gone.is_empty() {
+        folder.remove(&segment.path)?;
+        return Ok(gone);
+    }
+    // Whoever renamed them into place may have been killed before that was durable.
+    let homes: BTreeSet<String> = packs.iter().map(|p| layout::pack_folder(p.id)).collect();
+    for home in &homes {
+        folder.sync_folder(home)?;
+    }
+    folder.sync_folder(PACKS)?;
     session.announce(&[], segment.id)?;
     folder.publish(&segment.path, &layout::segment(segment.id))?;
     folder.sync_folder(INDEX)?;
-    let (mut state, _) = State::read(folder)?;
     state.advance(1)?;
     state.segments.push(row(&segment));
     state.publish(folder)?;
@@ -117,7 +154,24 @@ pub fn publish_segment(
     let _later = sweep_segments(folder);
     drop(lock);
     store.refresh()?;
-    Ok(())
+    Ok(HashSet::new())
+}
+
+/// Those of the packs whose files are not there as they were read, or that the state says are on their way out.
+fn packs_not_there(
+    folder: &dyn Folder,
+    state: &State,
+    packs: &[PackRow],
+) -> Result<HashSet<PackId>> {
+    let unanswered = state.unanswered_packs();
+    let mut gone = HashSet::new();
+    for row in packs {
+        let length = optional(folder.size(&layout::pack(row.id)))?;
+        if length != Some(row.length) || unanswered.contains(&row.id) {
+            gone.insert(row.id);
+        }
+    }
+    Ok(gone)
 }
 
 /// Takes segments off the list of which every pack stands in others, and adds packs to those that are replaced: of their chunks each lies

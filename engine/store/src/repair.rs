@@ -7,6 +7,7 @@
 mod elsewhere;
 mod index;
 mod mend;
+mod opened;
 mod packs;
 mod plan;
 mod state;

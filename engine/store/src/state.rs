@@ -6,7 +6,7 @@ use crate::codec::{self, Record};
 use crate::layout::{LOCKS, STATES};
 use bincode::{Decode, Encode};
 use cairn_base::folder::{read_small, replace_bytes};
-use cairn_base::{Error, Folder, Kind, PackId, Result, SegmentId};
+use cairn_base::{Error, Folder, PackId, Result, SegmentId};
 use std::collections::HashSet;
 
 /// How often slots that do not belong together are read again.
@@ -118,7 +118,7 @@ impl State {
     /// The next generation.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if there is none: no store publishes that often.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is none: no store publishes that often.
     pub fn advance(&mut self, by: u64) -> Result<()> {
         self.generation = self
             .generation
@@ -136,8 +136,8 @@ impl State {
                 Err(error) => {
                     let error: Error = error;
                     let error = error.at_path(folder.describe(name));
-                    // Only what is gone or damaged is lost; a newer format, or a disk that fails for the moment, is not.
-                    if !matches!(error.kind(), Kind::NotFound | Kind::Damaged) {
+                    // A newer format, or a disk that fails for the moment, is no loss.
+                    if error.is_momentary() {
                         return Err(error.context("the store state cannot be read"));
                     }
                     failed = Some(error);

@@ -10,6 +10,7 @@ use crate::hash::Keys;
 use crate::header::Header;
 use crate::index::{IndexSet, Segment};
 use crate::layout::{self, HOST_LOCK, INDEX};
+use crate::mistake::{self, Mistake};
 use crate::session::{host_identity, publish_lock, sweep_dead};
 use crate::state::{SegmentRow, State};
 use cairn_base::folder::{Lock, read_small};
@@ -164,7 +165,7 @@ impl Store {
     /// # Errors
     /// As [`IndexSet::places`].
     pub fn holds(&self, id: &ChunkId, length: u32) -> Result<bool> {
-        if !self.mentions_damage(id) {
+        if !self.mentions_damage(id) || mistake::is_made(Mistake::DamageUnheard) {
             return self.index().holds(id, length);
         }
         let places = self.index().places(id)?;
@@ -385,12 +386,14 @@ fn read_current(folder: &dyn Folder, store: [u8; 16], known: &IndexSet) -> Resul
                 Ok(segment) => found.segments.push(segment),
                 Err(error) => {
                     gone |= error.kind() == Kind::NotFound;
-                    if !matches!(error.kind(), Kind::NotFound | Kind::Damaged) {
-                        found.momentary = Some(error.clone());
+                    found.lost.push(if error.is_momentary() {
+                        format!("a segment of the index cannot be opened now: {error}")
+                    } else {
+                        format!("a segment of the index is lost: {error}")
+                    });
+                    if error.is_momentary() {
+                        found.momentary = Some(error);
                     }
-                    found
-                        .lost
-                        .push(format!("a segment of the index is lost: {error}"));
                 }
             }
         }

@@ -367,11 +367,15 @@ fn check_index(
             pace.take(block, &stop);
             stop()
         });
-        let said = damage.describe().into_iter();
         let of = segment.path();
-        report
-            .problems
-            .extend(said.map(|what| format!("the index segment {of}: {what}")));
+        let said = match damage {
+            Ok(damage) => damage.describe(),
+            Err(error) => vec![format!("it could not be read now: {error}")],
+        };
+        report.problems.extend(
+            said.iter()
+                .map(|what| format!("the index segment {of}: {what}")),
+        );
     }
     if stop() {
         return Err(Error::interrupted());

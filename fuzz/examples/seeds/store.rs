@@ -1,7 +1,7 @@
 //! Seeds of what lies in a store.
 
 use crate::Seeds;
-use cairn_base::{ChunkId, Folder, PackId};
+use cairn_base::{ChunkId, Folder, PackId, Time};
 use cairn_fuzz::memory::Memory;
 use cairn_fuzz::pieces::Pieces;
 use cairn_store::codec::{self, Record};
@@ -19,13 +19,14 @@ use cairn_store::point::{BackupStats, Exclusion};
 use cairn_store::policy::Policy;
 use cairn_store::session::{Manifest, SessionKind, SessionRecord};
 use cairn_store::state::{SegmentRow, State};
-use cairn_store::{Consistency, CutParameters, DiskRecord, ImageFacts, PointRecord};
+use cairn_store::{Consistency, CutParameters, DiskRecord, ImageFacts, PointRecord, Proofs};
 
 pub fn write(seeds: &Seeds) {
     records(seeds);
     by_hand(seeds);
     retention(seeds);
     packs(seeds);
+    parity(seeds);
     maps(seeds);
     segments(seeds);
     texts(seeds);
@@ -139,6 +140,26 @@ fn by_hand(seeds: &Seeds) {
     list.write(&folder).unwrap();
     let bytes = folder.get("damage").unwrap();
     seeds.put("damage", "two_places", &bytes[24..bytes.len() - 16]);
+    let mut proofs = Proofs::default();
+    proofs.prove(PackId([2; 16]), Time::from_seconds(1_800_000_000), true);
+    proofs.prove(PackId([3; 16]), Time::from_seconds(1_800_000_100), false);
+    proofs.write(&folder).unwrap();
+    let bytes = folder.get("proofs").unwrap();
+    for (name, now) in [("later", 1_800_000_200i64), ("between", 1_800_000_050)] {
+        let times = [now.to_le_bytes(), 1_799_000_000i64.to_le_bytes()].concat();
+        let seed = [&times[..], &bytes[24..bytes.len() - 16]].concat();
+        seeds.put("proofs", name, &seed);
+    }
+    for (name, text) in [
+        ("two_machines", "web01\0disk0\0db\0C\0Web01\0"),
+        (
+            "other_letters",
+            "B\u{fc}ro Server\0B\u{dc}RO SERVER\0\u{130}\0i\u{307}\0",
+        ),
+        ("no_names", ".x\0a/b\0a@b\0a"),
+    ] {
+        seeds.put("catalog", name, text.as_bytes());
+    }
     for name in ["m", "M"] {
         seeds.put(
             "machine_name",
@@ -270,6 +291,55 @@ fn packs(seeds: &Seeds) {
         "no_frame",
         &[&[5, 0, 0][..], &text[..300]].concat(),
     );
+}
+
+/// Damage to packs with parity, as the target reads it: kind, place, value.
+fn parity(seeds: &Seeds) {
+    let middle = [0, 0, 0x80];
+    let edit = |kind: u8, place: [u8; 3], value: u8| {
+        let [a, b, c] = place;
+        [kind, a, b, c, value]
+    };
+    for number in 0..8u8 {
+        let one = edit(0, [0, 0, 0x20], 1);
+        seeds.put(
+            "parity",
+            &format!("a_bit_{number}"),
+            &[&[number][..], &one].concat(),
+        );
+    }
+    for (name, number, edits) in [
+        ("a_sector", 4, vec![edit(1, middle, 0xee)]),
+        ("many_sectors", 5, vec![edit(2, [0, 0, 0x10], 5)]),
+        ("cut", 4, vec![edit(3, [0, 0, 0xf0], 0)]),
+        ("longer", 3, vec![edit(4, middle, 9)]),
+        ("swapped", 4, vec![edit(5, middle, 1)]),
+        ("nothing", 2, vec![]),
+    ] {
+        seeds.put("parity", name, &[&[number][..], &edits.concat()].concat());
+    }
+    let mut numbers = [0; 21];
+    let right = [&[3][..], &edit(6, middle, 0), &numbers].concat();
+    seeds.put("parity", "footer_as_it_was", &right);
+    numbers[8] = 64;
+    numbers[20] = 1;
+    let wrong = [
+        &[3][..],
+        &edit(6, middle, 0),
+        &numbers,
+        &edit(6, middle, 1),
+        &numbers,
+    ];
+    seeds.put("parity", "footer_of_another_shape", &wrong.concat());
+    let forged = [
+        &[4][..],
+        &edit(0, [0, 0, 0x20], 1),
+        &edit(7, [0, 0, 0x20], 0),
+        &[0; 4],
+    ];
+    seeds.put("parity", "forged_sum", &forged.concat());
+    let other = [&[4][..], &edit(7, middle, 1), &[1, 2, 3, 4]];
+    seeds.put("parity", "other_sum", &other.concat());
 }
 
 fn maps(seeds: &Seeds) {

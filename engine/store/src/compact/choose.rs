@@ -183,7 +183,7 @@ fn first_fault(
         if monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        let found = checker.check(store.keys(), pack, frame, chunks);
+        let found = checker.check(store.keys(), pack, frame, chunks)?;
         if !found.is_clean() {
             // The next backup that sees the bytes stores them anew.
             for chunk in &found.bad_chunks {
@@ -191,7 +191,7 @@ fn first_fault(
             }
             return Ok(Some("a frame of it is not what was written"));
         }
-        if unindexed(&index, row.id, frame, chunks) > 0 {
+        if unindexed(&index, row.id, frame, chunks)? > 0 {
             return Ok(Some("the index does not know all that is in it"));
         }
     }

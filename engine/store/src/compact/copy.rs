@@ -64,7 +64,7 @@ impl<'a> Copies<'a> {
         let sealed = writer.seal()?;
         let copy = PackReader::open_at(folder, store, sealed.id, &sealed.path)?;
         for (frame, chunks) in copy.frames() {
-            let found = checker.check(self.store.keys(), &copy, frame, chunks);
+            let found = checker.check(self.store.keys(), &copy, frame, chunks)?;
             if !found.is_clean() {
                 return Err(changed(&copy, frame));
             }

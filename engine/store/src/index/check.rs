@@ -7,6 +7,7 @@ use crate::index::page::{self, PAGE_LEN, PageKind};
 use crate::index::place::Entry;
 use crate::index::segment::Segment;
 use cairn_base::Result;
+use cairn_base::error::unless_lost;
 use cairn_base::units::to_u64;
 
 /// What is wrong with a segment, counted.
@@ -43,21 +44,30 @@ impl SegmentDamage {
 }
 
 /// Checks first keys, fences, filters and pack table of a segment, and, if `deep`, every page of entries and what the others say
-/// of it. Ends early when `stop` says so. Bytes that cannot be read count as damaged.
-pub fn check_segment(segment: &Segment, deep: bool, stop: &dyn Fn() -> bool) -> SegmentDamage {
+/// of it. Ends early when `stop` says so. Bytes that are lost count as damaged.
+///
+/// # Errors
+/// If something cannot be read now, which says nothing of its bytes.
+pub fn check_segment(
+    segment: &Segment,
+    deep: bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<SegmentDamage> {
     let mut damage = SegmentDamage {
         keys: segment.keys_were_damaged(),
         ..SegmentDamage::default()
     };
-    damage.table_pages = to_u64(PackRows::new(segment).filter(Result::is_err).count());
+    for row in PackRows::new(segment) {
+        damage.table_pages += u64::from(unless_lost(row)?.is_none());
+    }
     let mut buffer = Vec::new();
     for number in 0..segment.footer().blocks.count() {
         if stop() {
             break;
         }
-        check_block(segment, number, deep, &mut buffer, &mut damage);
+        check_block(segment, number, deep, &mut buffer, &mut damage)?;
     }
-    damage
+    Ok(damage)
 }
 
 fn check_block(
@@ -66,15 +76,14 @@ fn check_block(
     deep: bool,
     buffer: &mut Vec<u8>,
     damage: &mut SegmentDamage,
-) {
+) -> Result<()> {
     let blocks = segment.footer().blocks;
     let mut head = vec![0; PAGE_LEN];
     let at = blocks.fences_at(number);
     let name = segment.name(PageKind::Fences, number);
-    let whole = segment
-        .read_at(at, &mut head)
-        .and_then(|()| page::check(&head, name));
-    let fences = whole.is_ok().then_some(&head[..]);
+    let whole = segment.read_at(at, &mut head);
+    let whole = unless_lost(whole.and_then(|()| page::check(&head, name)))?;
+    let fences = whole.is_some().then_some(&head[..]);
     let mut filter = None;
     match fences.and_then(block::filter_record) {
         None => damage.fences += 1,
@@ -87,8 +96,9 @@ fn check_block(
             if end <= segment.length() {
                 prints.resize(record.length(), 0);
             }
-            let read = segment.read_at(at.saturating_add(to_u64(PAGE_LEN)), &mut prints);
-            if read.is_ok() && record.check(&prints) {
+            let prints_at = at.saturating_add(to_u64(PAGE_LEN));
+            let read = unless_lost(segment.read_at(prints_at, &mut prints))?;
+            if read.is_some() && record.check(&prints) {
                 filter = Some((record, prints));
             } else {
                 damage.filters += 1;
@@ -96,15 +106,13 @@ fn check_block(
         }
     }
     if !deep {
-        return;
+        return Ok(());
     }
     let length = usize::try_from(blocks.pages_in(number)).unwrap_or(0) * PAGE_LEN;
     buffer.resize(length, 0);
-    if segment
-        .read_at(blocks.page_at(number * BLOCK_PAGES), buffer)
-        .is_err()
-    {
-        read_singly(segment, number, buffer);
+    let read = segment.read_at(blocks.page_at(number * BLOCK_PAGES), buffer);
+    if unless_lost(read)?.is_none() {
+        read_singly(segment, number, buffer)?;
     }
     let mut said_wrong = (false, false);
     for (page, bytes) in (0u64..).zip(buffer.chunks_exact(PAGE_LEN)) {
@@ -122,6 +130,7 @@ fn check_block(
     // What checks, but leads astray, was written wrong.
     damage.fences += u64::from(said_wrong.0);
     damage.filters += u64::from(said_wrong.1);
+    Ok(())
 }
 
 /// Whether the filter, if there is one, knows all of these entries.
@@ -133,13 +142,14 @@ fn held(entries: &[Entry], filter: Option<&(&FilterRecord, Vec<u8>)>) -> bool {
     })
 }
 
-/// Reads a block's pages one by one, so that one that cannot be read does not hide the others; it becomes zeros.
-fn read_singly(segment: &Segment, number: u64, buffer: &mut [u8]) {
+/// Reads a block's pages one by one, so that one that is lost does not hide the others; it becomes zeros.
+fn read_singly(segment: &Segment, number: u64, buffer: &mut [u8]) -> Result<()> {
     let at = segment.footer().blocks.page_at(number * BLOCK_PAGES);
     for (page, bytes) in (0u64..).zip(buffer.chunks_exact_mut(PAGE_LEN)) {
         let offset = at.saturating_add(page * to_u64(PAGE_LEN));
-        if segment.read_at(offset, bytes).is_err() {
+        if unless_lost(segment.read_at(offset, bytes))?.is_none() {
             bytes.fill(0);
         }
     }
+    Ok(())
 }

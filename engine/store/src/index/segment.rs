@@ -15,6 +15,7 @@ use crate::index::resident::{Resident, check, held_table};
 use crate::index::search::{first_not_below, guess};
 use crate::index::table::RawRow;
 use crate::layout;
+use cairn_base::error::unless_lost;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Folder, Pages, Result, SegmentId};
 use std::ops::{ControlFlow, Range};
@@ -101,8 +102,8 @@ impl Segment {
         // The footer's sizes add up to those of the file, so this is a small part of it.
         let keys_length = footer_at.saturating_sub(footer.keys_at());
         bytes.resize(usize::try_from(keys_length).unwrap_or(0), 0);
-        let whole =
-            pages.read(footer.keys_at(), &mut bytes).is_ok() && checksum(&bytes) == footer.keys_sum;
+        let read = unless_lost(pages.read(footer.keys_at(), &mut bytes))?;
+        let whole = read.is_some() && checksum(&bytes) == footer.keys_sum;
         let mut segment = Segment {
             checked: Checked {
                 pages: Marks::new(footer.blocks.pages),

@@ -3,7 +3,7 @@
 use crate::index::packs::AllPacks;
 use crate::index::place::Place;
 use crate::index::segment::Segment;
-use cairn_base::{ChunkId, PackId, Result};
+use cairn_base::{ChunkId, Error, PackId, Result};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl IndexSet {
     /// a page that may hold one does not check.
     fn look_up(&self, id: &ChunkId, found: &mut dyn FnMut(Place) -> ControlFlow<()>) -> Result<()> {
         let prefix = id.prefix();
-        let mut failed = Ok(());
+        let mut failed: Result<()> = Ok(());
         for segment in self.segments.iter().rev() {
             let mut enough = ControlFlow::Continue(());
             let result = segment.look_up(&prefix, &mut |place| {
@@ -51,7 +51,8 @@ impl IndexSet {
             if enough.is_break() {
                 return Ok(());
             }
-            if result.is_err() {
+            // One that says nothing of the bytes tells most: there may be another place.
+            if !matches!(&failed, Err(error) if error.is_momentary()) && result.is_err() {
                 failed = result;
             }
         }
@@ -63,15 +64,20 @@ impl IndexSet {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was not found and a page that may hold it does not check.
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        match self.known_places(id) {
+            (places, Some(error)) if places.is_empty() => Err(error),
+            (places, _) => Ok(places),
+        }
+    }
+
+    /// As [`places`](IndexSet::places), and why there may be more of them.
+    pub fn known_places(&self, id: &ChunkId) -> (Vec<Place>, Option<Error>) {
         let mut places = Vec::new();
         let result = self.look_up(id, &mut |place| {
             places.push(place);
             ControlFlow::Continue(())
         });
-        match result {
-            Err(error) if places.is_empty() => Err(error),
-            _ => Ok(places),
-        }
+        (places, result.err())
     }
 
     /// Whether a chunk of this length is stored.

@@ -5,12 +5,13 @@ use crate::hash::{ChunkKind, Keys, MAX_LEVEL};
 use crate::pack::head::PackKind;
 use crate::pack::read::PackReader;
 use crate::pack::toc::{TocChunk, TocFrame};
-use cairn_base::ChunkId;
+use cairn_base::error::unless_lost;
+use cairn_base::{ChunkId, Result};
 
 /// What is wrong with a frame.
 #[derive(Debug, Default)]
 pub struct FrameFindings {
-    /// The stored bytes cannot be read, or their tag does not match; the chunks may be good all the same.
+    /// The stored bytes are lost, or their tag does not match; the chunks may be good all the same.
     pub bad_frame: bool,
     /// Chunks whose bytes cannot be had or are not theirs.
     pub bad_chunks: Vec<ChunkId>,
@@ -33,19 +34,22 @@ pub struct FrameChecker {
 
 impl FrameChecker {
     /// Reads a frame and checks it and the chunks in it.
+    ///
+    /// # Errors
+    /// If the frame cannot be read now, which says nothing of its bytes.
     pub fn check(
         &mut self,
         keys: &Keys,
         pack: &PackReader,
         frame: &TocFrame,
         chunks: &[TocChunk],
-    ) -> FrameFindings {
-        let tag = pack.stored(keys, frame, &mut self.stored);
+    ) -> Result<FrameFindings> {
+        let tag = unless_lost(pack.stored(keys, frame, &mut self.stored))?;
         let mut findings = FrameFindings {
-            bad_frame: !matches!(tag, Ok(true)),
+            bad_frame: tag != Some(true),
             bad_chunks: Vec::new(),
         };
-        let readable = tag.is_ok();
+        let readable = tag.is_some();
         let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
         let whole = readable && self.decode(frame, size(frame.raw));
         let mut at = 0u32;
@@ -60,7 +64,7 @@ impl FrameChecker {
             }
             at = end;
         }
-        findings
+        Ok(findings)
     }
 
     /// Whether the first `end` plain bytes of the frame in `stored` could be had.

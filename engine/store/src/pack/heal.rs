@@ -5,13 +5,14 @@ use crate::pack::footer::{FOOTER_LEN, Footer, MAGIC};
 use crate::parity::Restorer;
 use crate::parity::restore::Restored;
 use crate::parity::shape::{SHARD, STRIPE};
+use cairn_base::error::unless_lost;
 use cairn_base::read_at::{check_range, read_vec};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, PackId, ReadAt, Result};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a full stripe.
 const STRIPE_LEN: u64 = 4 << 20;
@@ -28,38 +29,53 @@ pub struct Healed {
     restorer: Restorer,
     footer: Footer,
     footer_bytes: Vec<u8>,
-    recent: Mutex<Vec<(u64, Arc<Restored>)>>,
-    sectors: AtomicUsize,
+    recent: Mutex<Recent>,
+}
+
+/// What was restored.
+#[derive(Default)]
+struct Recent {
+    /// The last stripes, those used last first.
+    stripes: Vec<(u64, Arc<Restored>)>,
+    /// How many sectors of each stripe were damaged: one that is restored again is not counted again.
+    damaged: BTreeMap<u64, usize>,
+}
+
+impl Recent {
+    fn get(&self, number: u64) -> Option<Arc<Restored>> {
+        let found = self.stripes.iter().find(|(of, _)| *of == number);
+        found.map(|(_, stripe)| stripe.clone())
+    }
 }
 
 impl Healed {
     /// The pack `id` of the store `store` in `file`.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it has no parity, or neither footer can be found.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it has no parity, or neither footer can be found; if something cannot be read now,
+    /// which says nothing of the pack.
     pub fn new(file: Arc<dyn ReadAt>, store: [u8; 16], id: PackId) -> Result<Healed> {
         let footer = find_footer(&*file, store, id)?;
         let Some(shape) = footer.shape()? else {
             return Err(Error::damaged("the pack has no parity"));
         };
         Ok(Healed {
-            restorer: Restorer::new(file.clone(), id, shape),
+            restorer: Restorer::new(file.clone(), id, shape)?,
             file,
             footer_bytes: footer.encode(),
             footer,
             recent: Mutex::default(),
-            sectors: AtomicUsize::new(0),
         })
     }
 
     /// How many damaged sectors were restored so far.
     pub fn sectors(&self) -> usize {
-        self.sectors.load(Ordering::Relaxed)
+        self.recent.lock().damaged.values().sum()
     }
 
     /// Protected bytes at `range` of one stripe.
     fn protected(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<()> {
-        if let Some(bytes) = self.restorer.whole(range.clone())
+        if let Some(bytes) = self.restorer.whole(range.clone())?
             && bytes.len() == buffer.len()
         {
             buffer.copy_from_slice(&bytes);
@@ -78,24 +94,21 @@ impl Healed {
     }
 
     fn stripe(&self, number: u64) -> Result<Arc<Restored>> {
-        let known = |recent: &[(u64, Arc<Restored>)]| {
-            let found = recent.iter().find(|(of, _)| *of == number);
-            found.map(|(_, stripe)| stripe.clone())
-        };
-        if let Some(stripe) = known(&self.recent.lock()) {
+        if let Some(stripe) = self.recent.lock().get(number) {
             return Ok(stripe);
         }
         let restored = self
             .restorer
             .stripe(usize::try_from(number).unwrap_or(usize::MAX))?;
         let mut recent = self.recent.lock();
-        if let Some(stripe) = known(&recent) {
+        if let Some(stripe) = recent.get(number) {
             return Ok(stripe);
         }
-        self.sectors.fetch_add(restored.shards, Ordering::Relaxed);
+        let most = recent.damaged.entry(number).or_default();
+        *most = restored.shards.max(*most);
         let stripe = Arc::new(restored);
-        recent.truncate(KEPT.saturating_sub(1));
-        recent.insert(0, (number, stripe.clone()));
+        recent.stripes.truncate(KEPT.saturating_sub(1));
+        recent.stripes.insert(0, (number, stripe.clone()));
         Ok(stripe)
     }
 }
@@ -140,7 +153,10 @@ impl ReadAt for Healed {
 }
 
 /// The footer at the end, or else its copy before the parity.
-fn find_footer(file: &dyn ReadAt, store: [u8; 16], id: PackId) -> Result<Footer> {
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither can be found; if something cannot be read now.
+pub fn find_footer(file: &dyn ReadAt, store: [u8; 16], id: PackId) -> Result<Footer> {
     let ours = |footer: &Footer| footer.pack == id && footer.store == store;
     let size = file.size();
     let last = size.checked_sub(to_u64(FOOTER_LEN)).map(|at| {
@@ -149,7 +165,8 @@ fn find_footer(file: &dyn ReadAt, store: [u8; 16], id: PackId) -> Result<Footer>
     });
     match last {
         Some(Ok(footer)) if ours(&footer) => return Ok(footer),
-        Some(Err(error)) if error.kind() == cairn_base::Kind::Unsupported => return Err(error),
+        // A newer version's too.
+        Some(Err(error)) if error.is_momentary() => return Err(error),
         _ => {}
     }
     // What a guest wrote cannot pass for one: it does not know the pack's id.
@@ -160,7 +177,7 @@ fn find_footer(file: &dyn ReadAt, store: [u8; 16], id: PackId) -> Result<Footer>
             file,
             start,
             end.saturating_add(to_u64(FOOTER_LEN)).min(size),
-        );
+        )?;
         let mut at = piece.len();
         while let Some(found) = piece
             .get(..at)
@@ -179,19 +196,19 @@ fn find_footer(file: &dyn ReadAt, store: [u8; 16], id: PackId) -> Result<Footer>
     Err(Error::damaged("neither footer of the pack can be found").with_id(id))
 }
 
-/// Bytes of the file, zeros where it cannot be read.
-fn piece(file: &dyn ReadAt, start: u64, end: u64) -> Vec<u8> {
+/// Bytes of the file, zeros where they are lost.
+fn piece(file: &dyn ReadAt, start: u64, end: u64) -> Result<Vec<u8>> {
     let length = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
-    if let Ok(bytes) = read_vec(file, start, length) {
-        return bytes;
+    if let Some(bytes) = unless_lost(read_vec(file, start, length))? {
+        return Ok(bytes);
     }
     let mut bytes = vec![0; length];
     let mut at = start;
     for sector in bytes.chunks_mut(SHARD) {
-        if file.read_exact_at(at, sector).is_err() {
+        if unless_lost(file.read_exact_at(at, sector))?.is_none() {
             sector.fill(0);
         }
         at = at.saturating_add(to_u64(SHARD));
     }
-    bytes
+    Ok(bytes)
 }

@@ -7,6 +7,7 @@ use crate::pack::head::{HEAD_LEN, Head};
 use crate::pack::heal::Healed;
 use crate::pack::toc::{MAX_TOC, Toc, TocChunk, TocFrame};
 use crate::parity::Restorer;
+use cairn_base::error::unless_lost;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Folder, PackId, ReadAt, Result};
@@ -152,17 +153,18 @@ impl PackReader {
     /// How many sectors of its parity are damaged. Looks at the parity alone.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the footer's numbers cannot be.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the footer's numbers cannot be; if something cannot be read now.
     pub fn damaged_parity(&self) -> Result<usize> {
         let Some(shape) = self.footer.shape()? else {
             return Ok(0);
         };
-        let restorer = Restorer::new(self.file.clone(), self.footer.pack, shape);
-        let copy = read_vec(&self.file, self.footer.parity_offset, FOOTER_LEN);
-        let copy_is_bad = !copy.is_ok_and(|copy| copy == self.footer.encode());
-        Ok(restorer
-            .damaged_parity()
-            .saturating_add(usize::from(copy_is_bad)))
+        let sectors = Restorer::new(self.file.clone(), self.footer.pack, shape)
+            .and_then(|restorer| restorer.damaged_parity())
+            .map_err(|e| e.at_path(&self.path))?;
+        let copy = self.footer.parity_offset;
+        let copy = unless_lost(read_vec(&self.file, copy, FOOTER_LEN))?;
+        let copy_is_bad = copy != Some(self.footer.encode());
+        Ok(sectors.saturating_add(usize::from(copy_is_bad)))
     }
 
     /// Fills `buffer` from `offset` of the file.

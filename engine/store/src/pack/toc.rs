@@ -80,7 +80,7 @@ impl Toc {
     /// Decodes the table of a pack whose frames end at `frames_end`.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if frames overlap, leave the pack, or do not add up to their chunks.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if frames overlap, leave the pack, or do not add up to their chunks, or if a frame or chunk is empty.
     pub fn decode(bytes: &[u8], frames_end: u64) -> Result<Toc> {
         let view = View::new(bytes, "pack table of contents", frames_end);
         let count =
@@ -112,12 +112,17 @@ impl Toc {
             let end = u64::from(frame.offset).saturating_add(u64::from(frame.stored));
             let too_large = to_u64(MAX_FRAME) < u64::from(frame.raw.max(frame.stored));
             let plain_lie = frame.plain && frame.stored != frame.raw;
-            if u64::from(frame.offset) != next || end > frames_end || too_large || plain_lie {
+            let empty = frame.chunks == 0 || frame.stored == 0;
+            let misplaced = u64::from(frame.offset) != next || end > frames_end;
+            if misplaced || too_large || plain_lie || empty {
                 return Err(view.damaged(at, "holds a frame that cannot be"));
             }
             let mut raw = 0u32;
             for _ in 0..frame.chunks {
                 let length = view.u32_le(chunk_at.saturating_add(32))?;
+                if length == 0 {
+                    return Err(view.damaged(chunk_at, "holds a chunk without bytes"));
+                }
                 toc.chunks.push(TocChunk {
                     id: ChunkId(view.array(chunk_at)?),
                     length,
@@ -170,6 +175,29 @@ mod tests {
         assert_eq!(Toc::decode(&bytes, 84).unwrap(), sample());
         assert!(Toc::decode(&bytes, 85).is_err());
         assert!(Toc::decode(&bytes[1..], 84).is_err());
+    }
+
+    #[test]
+    fn nothing_in_it_is_empty() {
+        // The second frame has 30 plain bytes in two chunks.
+        for (lengths, chunks) in [([0, 30], 2), ([30, 0], 2), ([30, 1], 2), ([30, 0], 1)] {
+            let mut toc = sample();
+            toc.frames[1].chunks = chunks;
+            toc.chunks.truncate(1 + chunks as usize);
+            for (chunk, length) in toc.chunks[1..].iter_mut().zip(lengths) {
+                chunk.length = length;
+            }
+            let whole = lengths[..chunks as usize] == [30];
+            assert_eq!(Toc::decode(&toc.encode(), 84).is_ok(), whole, "{lengths:?}");
+        }
+        let mut toc = sample();
+        (toc.frames[1].chunks, toc.frames[1].raw) = (0, 0);
+        toc.chunks.truncate(1);
+        assert!(Toc::decode(&toc.encode(), 84).is_err());
+        let mut toc = sample();
+        (toc.frames[1].stored, toc.frames[0].stored) = (0, 20);
+        (toc.frames[0].plain, toc.frames[1].offset) = (false, 84);
+        assert!(Toc::decode(&toc.encode(), 84).is_err());
     }
 
     proptest! {

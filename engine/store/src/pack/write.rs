@@ -98,6 +98,11 @@ impl PackWriter {
         self.head.pack
     }
 
+    /// Where it is written.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Appends a frame.
     ///
     /// # Errors

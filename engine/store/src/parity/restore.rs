@@ -3,6 +3,7 @@
 
 use crate::parity::shape::{SHARD, STRIPE, Shape};
 use crate::parity::table::{self, Sum, sum_of};
+use cairn_base::error::unless_lost;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, PackId, ReadAt, Result};
 use reed_solomon_simd::ReedSolomonDecoder;
@@ -26,15 +27,18 @@ pub struct Restored {
 }
 
 impl Restorer {
-    /// Of the pack `pack` in `file`. What of the table cannot be read makes shards that count as damaged.
-    pub fn new(file: Arc<dyn ReadAt>, pack: PackId, shape: Shape) -> Restorer {
-        let sums = table::read(&*file, pack, &shape);
-        Restorer {
+    /// Of the pack `pack` in `file`. What of the table is lost makes shards that count as damaged.
+    ///
+    /// # Errors
+    /// If the table cannot be read now, which says nothing of its bytes. So it is with all that a restorer reads.
+    pub fn new(file: Arc<dyn ReadAt>, pack: PackId, shape: Shape) -> Result<Restorer> {
+        let sums = table::read(&*file, pack, &shape)?;
+        Ok(Restorer {
             file,
             pack,
             shape,
             sums,
-        }
+        })
     }
 
     /// What is protected.
@@ -43,28 +47,37 @@ impl Restorer {
     }
 
     /// The bytes at `range` of one stripe, if nothing there is damaged. Only the shards concerned are read.
-    pub fn whole(&self, range: Range<u64>) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// If something cannot be read now.
+    pub fn whole(&self, range: Range<u64>) -> Result<Option<Vec<u8>>> {
         let shard = to_u64(SHARD);
-        let first = usize::try_from(range.start.checked_div(shard)?).ok()?;
-        let last = usize::try_from(range.end.div_ceil(shard)).ok()?;
+        let number = |number: Option<u64>| usize::try_from(number.unwrap_or(0)).unwrap_or(0);
+        let first = number(range.start.checked_div(shard));
+        let last = number(Some(range.end.div_ceil(shard)));
         let mut bytes = Vec::new();
         for number in first..last {
-            let (stripe, within) = (number.checked_div(STRIPE)?, number.checked_rem(STRIPE)?);
-            bytes.extend_from_slice(&self.data(stripe, within)?);
+            let stripe = number.checked_div(STRIPE).unwrap_or(0);
+            let within = number.checked_rem(STRIPE).unwrap_or(0);
+            match self.data(stripe, within)? {
+                Some(data) => bytes.extend_from_slice(&data),
+                None => return Ok(None),
+            }
         }
-        let skip = usize::try_from(range.start.checked_rem(shard)?).ok()?;
-        let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
-        let end = skip.checked_add(length)?;
-        bytes.get(skip..end).map(<[u8]>::to_vec)
+        let skip = number(range.start.checked_rem(shard));
+        let end = skip.saturating_add(number(range.end.checked_sub(range.start)));
+        Ok(bytes.get(skip..end).map(<[u8]>::to_vec))
     }
 
     /// A stripe, its damaged shards computed from the others.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if more of them are damaged than there is parity for.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if more of them are damaged than there is parity for; if something cannot be read now.
     pub fn stripe(&self, stripe: usize) -> Result<Restored> {
         let (data, parity) = (self.shape.data_of(stripe), self.shape.parity_of(stripe));
-        let shards: Vec<Option<Vec<u8>>> = (0..data).map(|n| self.data(stripe, n)).collect();
+        let shards: Result<Vec<Option<Vec<u8>>>> =
+            (0..data).map(|n| self.data(stripe, n)).collect();
+        let shards = shards?;
         let damaged = shards.iter().filter(|shard| shard.is_none()).count();
         let mut bytes = Vec::with_capacity(data.saturating_mul(SHARD));
         if damaged == 0 {
@@ -73,7 +86,8 @@ impl Restorer {
             }
             return Ok(Restored { bytes, shards: 0 });
         }
-        let others: Vec<Option<Vec<u8>>> = (0..parity).map(|n| self.parity(stripe, n)).collect();
+        let others = (0..parity).map(|n| self.parity(stripe, n));
+        let others: Vec<Option<Vec<u8>>> = others.collect::<Result<_>>()?;
         let whole = others.iter().flatten().count();
         if whole < damaged {
             return Err(too_much(
@@ -117,14 +131,18 @@ impl Restorer {
     }
 
     /// How many sectors of the parity itself are damaged: of its shards, and of both tables.
-    pub fn damaged_parity(&self) -> usize {
-        let mut damaged = table::damaged_pages(&*self.file, self.pack, &self.shape);
+    ///
+    /// # Errors
+    /// If something cannot be read now.
+    pub fn damaged_parity(&self) -> Result<usize> {
+        let mut damaged = table::damaged_pages(&*self.file, self.pack, &self.shape)?;
         for stripe in 0..self.shape.stripes() {
-            let shards = 0..self.shape.parity_of(stripe);
-            let bad = shards.filter(|n| self.parity(stripe, *n).is_none()).count();
-            damaged = damaged.saturating_add(bad);
+            for number in 0..self.shape.parity_of(stripe) {
+                let bad = self.parity(stripe, number)?.is_none();
+                damaged = damaged.saturating_add(usize::from(bad));
+            }
         }
-        damaged
+        Ok(damaged)
     }
 
     fn first_sum(&self, stripe: usize, number: usize) -> usize {
@@ -138,28 +156,29 @@ impl Restorer {
     }
 
     /// A data shard, with zeros up to its full length, if it is what was written.
-    fn data(&self, stripe: usize, number: usize) -> Option<Vec<u8>> {
+    fn data(&self, stripe: usize, number: usize) -> Result<Option<Vec<u8>>> {
         let range = self.shape.data_range(stripe, number);
         self.shard(range, self.first_sum(stripe, number))
     }
 
-    fn parity(&self, stripe: usize, number: usize) -> Option<Vec<u8>> {
+    fn parity(&self, stripe: usize, number: usize) -> Result<Option<Vec<u8>>> {
         let range = self.shape.parity_range(stripe, number);
         let behind = self.shape.data_of(stripe).saturating_add(number);
         self.shard(range, self.first_sum(stripe, behind))
     }
 
-    fn shard(&self, range: Range<u64>, sum: usize) -> Option<Vec<u8>> {
-        let known = self.sums.get(sum).copied().flatten()?;
-        let length = usize::try_from(range.end.saturating_sub(range.start)).ok()?;
-        if range.end > self.file.size() {
-            return None;
-        }
+    fn shard(&self, range: Range<u64>, sum: usize) -> Result<Option<Vec<u8>>> {
+        let known = self.sums.get(sum).copied().flatten();
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         let mut shard = vec![0; SHARD];
-        self.file
-            .read_exact_at(range.start, shard.get_mut(..length)?)
-            .ok()?;
-        (sum_of(&shard) == known).then_some(shard)
+        let (Some(known), Some(bytes)) = (known, shard.get_mut(..length)) else {
+            return Ok(None);
+        };
+        if range.end > self.file.size() {
+            return Ok(None);
+        }
+        let read = unless_lost(self.file.read_exact_at(range.start, bytes))?;
+        Ok((read.is_some() && sum_of(&shard) == known).then_some(shard))
     }
 }
 

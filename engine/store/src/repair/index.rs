@@ -10,7 +10,7 @@ use crate::publish::{publish_lists, publish_segment};
 use crate::repair::{RepairReport, Repaired};
 use crate::session::{Session, publish_lock};
 use crate::store::Store;
-use cairn_base::{Error, Kind, Monitor, PackId, Result, SegmentId};
+use cairn_base::{Error, Monitor, PackId, Result, SegmentId};
 use std::collections::HashSet;
 
 /// Entries that are published together: as many as a backup does.
@@ -41,27 +41,24 @@ pub fn rebuild(
         if monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        if damage.describe().is_empty() {
-            named.extend(PackRows::new(segment).flatten().map(|row| row.id));
-        } else {
-            bad.insert(segment.id());
-        }
-    }
-    let open: HashSet<SegmentId> = index.segments().iter().map(|s| s.id()).collect();
-    let listed = store.state().segments;
-    for id in listed.iter().map(|row| row.segment()) {
-        if open.contains(&id) {
-            continue;
-        }
-        match Segment::open(&**store.folder(), store.header().store, id) {
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-                bad.insert(id);
+        let rows = damage.and_then(|damage| {
+            let whole = damage.describe().is_empty();
+            let rows = whole.then(|| PackRows::new(segment).collect::<Result<Vec<_>>>());
+            rows.transpose()
+        });
+        match rows {
+            Ok(Some(rows)) => named.extend(rows.iter().map(|row| row.id)),
+            Ok(None) => drop(bad.insert(segment.id())),
+            // Which packs it names is not known, so neither is which ones nothing names.
+            Err(error) => {
+                report.left.push(format!(
+                    "the index cannot be read now and is left as it is: {error}"
+                ));
+                return Ok(());
             }
-            // Another program's version, or it cannot be opened just now: that is no loss.
-            Err(error) => report.left.push(error.to_string()),
-            Ok(_) => {}
         }
     }
+    lost_segments(store, &mut bad, report);
     let strangers: Vec<PackId> = there.into_iter().filter(|id| !named.contains(id)).collect();
     let all = reindex(store, session, &strangers, monitor, report)?;
     if bad.is_empty() {
@@ -84,6 +81,24 @@ pub fn rebuild(
         ),
     });
     Ok(())
+}
+
+/// Adds the segments that are listed and cannot be opened any more to `bad`.
+fn lost_segments(store: &Store, bad: &mut HashSet<SegmentId>, report: &mut RepairReport) {
+    let index = store.index();
+    let open: HashSet<SegmentId> = index.segments().iter().map(|s| s.id()).collect();
+    let listed = store.state().segments;
+    for id in listed.iter().map(|row| row.segment()) {
+        if open.contains(&id) {
+            continue;
+        }
+        match Segment::open(&**store.folder(), store.header().store, id) {
+            // Another program's version, or it cannot be opened just now: that is no loss.
+            Err(error) if error.is_momentary() => report.left.push(error.to_string()),
+            Err(_) => drop(bad.insert(id)),
+            Ok(_) => {}
+        }
+    }
 }
 
 /// The packs whose files are there.
@@ -112,40 +127,71 @@ pub fn reindex(
     report: &mut RepairReport,
 ) -> Result<bool> {
     let mut all = true;
-    let mut rows: Vec<PackRow> = Vec::new();
-    let mut entries = Vec::new();
+    let mut group = Group::default();
     for id in packs {
         if monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        match contents(store, *id, rows.len(), &mut entries) {
-            Ok(row) => {
-                rows.push(row);
-                report.repaired.push(Repaired {
-                    pack: Some(*id),
+        all &= group.add(store, *id, report);
+        if group.entries.len() >= ENTRIES {
+            all &= std::mem::take(&mut group).publish(store, session, report)?;
+        }
+    }
+    all &= group.publish(store, session, report)?;
+    Ok(all)
+}
+
+/// What is published together.
+#[derive(Default)]
+struct Group {
+    rows: Vec<PackRow>,
+    entries: Vec<Entry>,
+}
+
+impl Group {
+    /// Answers whether the pack could be read.
+    fn add(&mut self, store: &Store, id: PackId, report: &mut RepairReport) -> bool {
+        match contents(store, id, self.rows.len(), &mut self.entries) {
+            Ok(row) => self.rows.push(row),
+            Err(error) => {
+                let what = format!("a pack that the index does not know: {error}");
+                report.left.push(what);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Those that were swept since they were read are left out: nobody needs them. Answers whether the others could be read again.
+    fn publish(
+        mut self,
+        store: &Store,
+        session: &Session,
+        report: &mut RepairReport,
+    ) -> Result<bool> {
+        let mut all = true;
+        while !self.rows.is_empty() {
+            let gone = publish_segment(store, session, &self.rows, self.entries)?;
+            if gone.is_empty() {
+                report.repaired.extend(self.rows.iter().map(|row| Repaired {
+                    pack: Some(row.id),
                     new_pack: None,
                     what: format!(
                         "the index knows the pack {} again",
-                        store.folder().describe(&layout::pack(*id))
+                        store.folder().describe(&layout::pack(row.id))
                     ),
-                });
+                }));
+                return Ok(all);
             }
-            Err(error) => {
-                all = false;
-                report
-                    .left
-                    .push(format!("a pack that the index does not know: {error}"));
+            // Their entries refer to them by number, so the others are read again.
+            let before = std::mem::take(&mut self.rows);
+            self.entries = Vec::new();
+            for row in before.iter().filter(|row| !gone.contains(&row.id)) {
+                all &= self.add(store, row.id, report);
             }
         }
-        if entries.len() >= ENTRIES {
-            publish_segment(store, session, &rows, std::mem::take(&mut entries))?;
-            rows.clear();
-        }
+        Ok(all)
     }
-    if !rows.is_empty() {
-        publish_segment(store, session, &rows, entries)?;
-    }
-    Ok(all)
 }
 
 /// What the pack's own table says, with the help of parity where it is needed; it becomes pack `number` of a segment.
@@ -153,9 +199,11 @@ fn contents(store: &Store, id: PackId, number: usize, entries: &mut Vec<Entry>) 
     let (folder, of) = (&**store.folder(), store.header().store);
     let pack = match PackReader::open_headless(folder, of, id) {
         Ok(pack) => pack,
-        Err(error) => PackReader::open_healed(folder, of, id)
-            .map(|(pack, _)| pack)
-            .map_err(|_| error)?,
+        Err(error) => match PackReader::open_healed(folder, of, id) {
+            Ok((pack, _)) => pack,
+            Err(passing) if passing.is_momentary() => return Err(passing),
+            Err(_) => return Err(error),
+        },
     };
     let number = u32::try_from(number).unwrap_or(u32::MAX);
     for (frame, chunks) in pack.frames() {

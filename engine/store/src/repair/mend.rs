@@ -9,7 +9,8 @@ use crate::pack::{FrameChecker, Healed, PackKind, PackReader, PackWriter, Sealed
 use crate::repair::plan::{FramePlan, Want};
 use crate::session::Session;
 use crate::store::Store;
-use cairn_base::{ChunkId, Error, Monitor, ReadAt, Result};
+use cairn_base::error::unless_lost;
+use cairn_base::{ChunkId, Error, Kind, Monitor, ReadAt, Result};
 use std::sync::Arc;
 
 /// Level of frames that are compressed anew.
@@ -25,6 +26,16 @@ pub struct Patient {
     pub healed: Option<Arc<Healed>>,
     /// What should be in it.
     pub frames: Vec<FramePlan>,
+}
+
+/// What became of a pack that was to be written anew.
+pub enum Written {
+    /// Nothing of it is wanted.
+    Nothing,
+    /// It was written and checks. The entries of its chunks.
+    Pack(SealedPack, Vec<Entry>),
+    /// What was written does not check, or could not be read back: it counts for nothing.
+    Bad(Error),
 }
 
 /// Takes packs apart and puts what is good into new ones.
@@ -64,7 +75,7 @@ impl<'a> Mender<'a> {
     /// The chunks of a pack that it does not give, and the number of those that it does.
     ///
     /// # Errors
-    /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request.
+    /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; if the pack cannot be read now, which says nothing of what it gives.
     pub fn survey(&mut self, patient: &Patient) -> Result<(Vec<Want>, usize)> {
         let (mut lost, mut good) = (Vec::new(), 0);
         for frame in &patient.frames {
@@ -75,24 +86,33 @@ impl<'a> Mender<'a> {
         Ok((lost, good))
     }
 
-    /// Writes the good chunks that `keep` wants into a new pack, reads that back and checks it. `None` if there are none.
+    /// Writes the good chunks that `keep` wants into a new pack, reads that back and checks it.
     /// The entries are those of pack `number` of a segment. What is not good now, whatever it was when the pack was surveyed, is added to `lost`.
     ///
     /// # Errors
-    /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request, [`Kind::Damaged`](cairn_base::Kind::Damaged) if the new pack does not check; as the folder reports.
+    /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports of what is written.
     pub fn write(
         &mut self,
         patient: &Patient,
         keep: &dyn Fn(&Want) -> bool,
         number: u32,
         lost: &mut Vec<Want>,
-    ) -> Result<Option<(SealedPack, Vec<Entry>)>> {
+    ) -> Result<Written> {
         let folder = &**self.store.folder();
         let header = self.store.header();
-        let mut writer = None;
+        let mut writer: Option<PackWriter> = None;
         let mut entries = Vec::new();
         for frame in &patient.frames {
-            let (good, bad) = self.frame(patient, frame, keep)?;
+            let (good, bad) = match self.frame(patient, frame, keep) {
+                Ok(found) => found,
+                Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+                Err(error) => {
+                    if let Some(unfinished) = &writer {
+                        self.discard(unfinished.path())?;
+                    }
+                    return Ok(Written::Bad(error));
+                }
+            };
             lost.extend(bad);
             for built in good {
                 if writer.is_none() {
@@ -105,18 +125,32 @@ impl<'a> Mender<'a> {
             }
         }
         let Some(writer) = writer else {
-            return Ok(None);
+            return Ok(Written::Nothing);
         };
         let sealed = writer.seal()?;
-        let copy = PackReader::open_at(folder, header.store, sealed.id, &sealed.path)?;
+        match self.read_back(&sealed) {
+            Ok(()) => Ok(Written::Pack(sealed, entries)),
+            Err(error) if error.kind() == Kind::Interrupted => Err(error),
+            Err(error) => {
+                self.discard(&sealed.path)?;
+                Ok(Written::Bad(error))
+            }
+        }
+    }
+
+    /// Checks all of a pack that was just written.
+    fn read_back(&mut self, sealed: &SealedPack) -> Result<()> {
+        let (folder, of) = (&**self.store.folder(), self.store.header().store);
+        let copy = PackReader::open_at(folder, of, sealed.id, &sealed.path)?;
         let keys = self.store.keys();
         for (frame, chunks) in copy.frames() {
-            if self.checker.check(keys, &copy, frame, chunks).is_clean() {
-                continue;
+            if self.monitor.stop_requested() {
+                return Err(Error::interrupted());
             }
             // If it cannot be read, that is what went wrong.
-            let intact = copy.stored(keys, frame, &mut self.stored)?;
-            if !intact || !self.checker.check(keys, &copy, frame, chunks).is_clean() {
+            copy.stored(keys, frame, &mut self.stored)?;
+            let found = self.checker.check(keys, &copy, frame, chunks)?;
+            if !found.is_clean() {
                 return Err(
                     Error::damaged("a frame is not what was written a moment ago")
                         .with_id(sealed.id)
@@ -124,7 +158,12 @@ impl<'a> Mender<'a> {
                 );
             }
         }
-        Ok(Some((sealed, entries)))
+        Ok(())
+    }
+
+    /// Makes room: what counts for nothing need not wait for the end of the session.
+    fn discard(&self, path: &str) -> Result<()> {
+        self.store.folder().remove(path)
     }
 
     /// What of a frame is good and wanted, as one or more frames, and what is not good.
@@ -138,14 +177,15 @@ impl<'a> Mender<'a> {
             return Err(Error::interrupted());
         }
         for whole in [true, false] {
-            if !self.load(patient, frame, whole) {
+            if !self.load(patient, frame, whole)? {
                 continue;
             }
             let tag = self.store.keys().frame_tag(&self.stored);
             let Some(raw) = frame.raw().filter(|_| frame.tag.is_none_or(|t| t == tag)) else {
                 continue;
             };
-            if !self.decode(frame, raw) {
+            // A plain frame that goes on behind its chunks is no frame.
+            if frame.plain && frame.stored != raw || !self.decode(frame, raw) {
                 continue;
             }
             let Some(chunks) = names(self.store.keys(), patient.kind, frame, &self.plain) else {
@@ -175,7 +215,7 @@ impl<'a> Mender<'a> {
     ) -> Result<(Vec<BuiltFrame>, Vec<Want>)> {
         let (mut good, mut lost) = (Vec::new(), Vec::new());
         for want in &frame.chunks {
-            match self.chunk(patient, frame, want) {
+            match self.chunk(patient, frame, want)? {
                 Some(found) if keep(want) => good.push(found),
                 Some(_) => {}
                 None => lost.push(*want),
@@ -215,25 +255,27 @@ impl<'a> Mender<'a> {
         patient: &Patient,
         frame: &FramePlan,
         want: &Want,
-    ) -> Option<(ChunkId, Vec<u8>)> {
-        let end = want.at.checked_add(want.length)?;
-        let start = usize::try_from(want.at).ok()?;
+    ) -> Result<Option<(ChunkId, Vec<u8>)>> {
+        let Some(end) = want.at.checked_add(want.length) else {
+            return Ok(None);
+        };
+        let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
         for as_it_is in [true, false] {
-            if !self.load(patient, frame, as_it_is) || !self.decode(frame, end) {
+            if !self.load(patient, frame, as_it_is)? || !self.decode(frame, end) {
                 continue;
             }
-            let Some(bytes) = self.plain.get(start..usize::try_from(end).ok()?) else {
+            let Some(bytes) = self.plain.get(size(want.at)..size(end)) else {
                 continue;
             };
             if let Some(id) = name(self.store.keys(), patient.kind, want, bytes) {
-                return Some((id, bytes.to_vec()));
+                return Ok(Some((id, bytes.to_vec())));
             }
         }
-        None
+        Ok(None)
     }
 
-    /// Reads the stored bytes of a frame, as they are or through parity.
-    fn load(&mut self, patient: &Patient, frame: &FramePlan, as_it_is: bool) -> bool {
+    /// Reads the stored bytes of a frame, as they are or through parity, if they can be had. An error if they cannot be read now.
+    fn load(&mut self, patient: &Patient, frame: &FramePlan, as_it_is: bool) -> Result<bool> {
         let length = usize::try_from(frame.stored).unwrap_or(usize::MAX);
         let offset = u64::from(frame.offset);
         let through: Option<&dyn ReadAt> = match (&patient.raw, &patient.healed) {
@@ -242,13 +284,14 @@ impl<'a> Mender<'a> {
             _ => None,
         };
         let Some(file) = through else {
-            return false;
+            return Ok(false);
         };
         if offset.saturating_add(u64::from(frame.stored)) > file.size() {
-            return false;
+            return Ok(false);
         }
         self.stored.resize(length, 0);
-        file.read_exact_at(offset, &mut self.stored).is_ok()
+        let read = unless_lost(file.read_exact_at(offset, &mut self.stored))?;
+        Ok(read.is_some())
     }
 
     /// The first `end` plain bytes of what was loaded, if they can be had.

@@ -2,18 +2,19 @@
 
 use crate::index::{Entry, PackRow};
 use crate::layout;
-use crate::pack::{Healed, PackReader, SealedPack};
+use crate::pack::SealedPack;
 use crate::publish::{publish_lists, publish_replacing};
 use crate::read::ChunkReader;
 use crate::repair::elsewhere::lies_elsewhere;
 use crate::repair::index::reindex;
-use crate::repair::mend::{Mender, Patient};
+use crate::repair::mend::{Mender, Patient, Written};
+use crate::repair::opened::Opened;
 use crate::repair::plan::{self, Known, Want};
 use crate::repair::suspects::{self, Fault};
 use crate::repair::{RepairReport, Repaired};
 use crate::session::Session;
 use crate::store::Store;
-use cairn_base::{Monitor, PackId, Result};
+use cairn_base::{Error, Kind, Monitor, PackId, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -32,7 +33,11 @@ pub fn mend_all(
     monitor: &dyn Monitor,
     report: &mut RepairReport,
 ) -> Result<()> {
+    let mut sound: HashSet<PackId> = store.live_packs().iter().map(|row| row.id).collect();
     let found = suspects::find(store, monitor)?;
+    for (row, _) in &found {
+        sound.remove(&row.id);
+    }
     let (unindexed, damaged): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, fault)| *fault == Fault::Unindexed);
@@ -45,7 +50,7 @@ pub fn mend_all(
                 .push("too many packs were replaced at once: repair again".to_string());
             break;
         }
-        mend_batch(store, session, monitor, batch, report)?;
+        mend_batch(store, session, monitor, batch, &sound, report)?;
     }
     Ok(())
 }
@@ -64,19 +69,26 @@ fn mend_batch(
     session: &Session,
     monitor: &dyn Monitor,
     rows: &[(PackRow, Fault)],
+    sound: &HashSet<PackId>,
     report: &mut RepairReport,
 ) -> Result<()> {
     let mut open = Vec::new();
     let mut without_table = HashSet::new();
     for (row, fault) in rows {
-        if *fault == Fault::Unknown {
-            let path = store.folder().describe(&layout::pack(row.id));
-            report.left.push(format!(
-                "the pack {path} cannot be looked at: it is left as it is"
-            ));
-            continue;
-        }
-        let opened = Opened::new(store, row);
+        let opened = match fault {
+            Fault::Unknown => Err(Error::new(
+                Kind::Busy,
+                "it could not be looked at, or is of another version",
+            )),
+            _ => Opened::new(store, row),
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                report.left.push(unread(store, row.id, &error));
+                continue;
+            }
+        };
         if opened.table.is_none() {
             without_table.insert(row.id);
         }
@@ -93,6 +105,7 @@ fn mend_batch(
             row,
             fault,
             known: &known,
+            sound,
         };
         case.mend(opened, &mut mender, &reader, &mut batch, report)?;
     }
@@ -107,28 +120,10 @@ fn mend_batch(
     crate::compact::sweep::sweep_replaced(store)
 }
 
-/// A damaged pack, as far as it can be opened.
-struct Opened {
-    raw: Option<Arc<dyn cairn_base::ReadAt>>,
-    healed: Option<Arc<Healed>>,
-    table: Option<PackReader>,
-}
-
-impl Opened {
-    fn new(store: &Store, row: &PackRow) -> Opened {
-        let (folder, of) = (&**store.folder(), store.header().store);
-        let raw = folder.open(&layout::pack(row.id)).ok();
-        let healed = raw
-            .clone()
-            .and_then(|file| Healed::new(file, of, row.id).ok())
-            .map(Arc::new);
-        let table = PackReader::open_headless(folder, of, row.id)
-            .or_else(|_| PackReader::open_healed(folder, of, row.id).map(|(pack, _)| pack));
-        // What is not the pack that the index knows says nothing of it.
-        let fits = |pack: &PackReader| pack.footer().length == row.length;
-        let table = table.ok().filter(fits);
-        Opened { raw, healed, table }
-    }
+/// Says that a pack cannot be read now, which says nothing of what is in it.
+fn unread(store: &Store, id: PackId, error: &Error) -> String {
+    let path = store.folder().describe(&layout::pack(id));
+    format!("the pack {path} could not be read now and is left as it is: {error}")
 }
 
 /// One damaged pack.
@@ -137,6 +132,18 @@ struct Case<'a> {
     row: PackRow,
     fault: Fault,
     known: &'a Known,
+    /// Packs that nothing is wrong with.
+    sound: &'a HashSet<PackId>,
+}
+
+/// What a pack gives, and what it does not.
+struct Found {
+    /// Chunks that it gives.
+    good: usize,
+    /// Those that it does not give.
+    not_here: HashSet<[u8; 16]>,
+    /// Those of them that no other pack gives either.
+    lost: Vec<Want>,
 }
 
 impl Case<'_> {
@@ -157,51 +164,94 @@ impl Case<'_> {
                 plan::of_entries(row.id, entries.map_or(&[], |entries| &entries[..]))
             }
         };
-        let all_is_known = has_table
-            || self.known.complete
-                && (self.fault == Fault::Gone
-                    || plan::is_all(&frames, row.length, self.store.header().parity));
+        // Packs that go with this batch are nowhere else.
+        let going = batch.replaced.clone();
+        let elsewhere = |want: &Want| lies_elsewhere(reader, row.kind, want, row.id, &going);
+        // Files were swapped: it may be the only one that has the other pack's bytes.
+        let mut others = opened.others.into_iter().flatten();
+        let other = others.find(|id| !self.sound.contains(id));
+        let all_is_known = if has_table || !self.known.complete {
+            Ok(has_table)
+        } else {
+            opened.is_all(self.store, &row, &frames, self.sound)
+        };
         let patient = Patient {
             kind: row.kind,
             raw: opened.raw,
             healed: opened.healed,
             frames,
         };
-        let (mut lost, good) = mender.survey(&patient)?;
-        let bad = lost.len();
-        let not_here: HashSet<[u8; 16]> = lost.iter().map(|want| want.prefix).collect();
-        // Packs that go with this batch are nowhere else.
-        let going = batch.replaced.clone();
-        let elsewhere = |want: &Want| lies_elsewhere(reader, row.kind, want, row.id, &going);
-        lost.retain(|want| !elsewhere(want));
-        let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
-        if lost.is_empty() && all_is_known {
-            let mut lost_now = Vec::new();
-            let written = mender.write(&patient, &|_| true, number, &mut lost_now)?;
-            // A disk that is dying may not give again what it gave a moment ago.
-            if lost_now.iter().any(|want| !not_here.contains(&want.prefix)) {
-                report.left.push(format!(
-                    "the pack {} could not be read a second time: it is left as it is",
-                    self.path()
-                ));
+        let found = all_is_known.and_then(|all_is_known| {
+            let found = look(&patient, mender, &elsewhere)?;
+            Ok((all_is_known, found))
+        });
+        let (all_is_known, found) = match found {
+            Ok(found) => found,
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            Err(error) => {
+                report.left.push(unread(self.store, row.id, &error));
                 return Ok(());
             }
-            let sectors = patient.healed.as_ref().map_or(0, |healed| healed.sectors());
-            let new_pack = written.as_ref().map(|(pack, _)| pack.id);
-            batch.repaired.push(Repaired {
-                pack: Some(row.id),
-                new_pack,
-                what: self.describe(good, bad, sectors, has_table),
-            });
-            batch.add(written);
-            batch.replaced.push(row.id);
+        };
+        if let Some(other) = other.filter(|_| found.lost.is_empty()) {
+            let why = format!(
+                "what is in it is the pack {other}, which is not whole in its own place: give the file its name"
+            );
+            report.left.push(self.say_left(&why));
             return Ok(());
         }
-        report.left.push(self.complain(&lost, good));
-        if self.fault == Fault::Cut {
-            let keep = |want: &Want| !elsewhere(want);
-            self.salvage(&patient, &keep, mender, batch)?;
+        if found.lost.is_empty() && all_is_known {
+            return self.replace(&patient, &found, has_table, mender, batch, report);
         }
+        report.left.push(self.complain(&found.lost, found.good));
+        if self.fault == Fault::Cut {
+            // One that cannot be looked for now is copied all the same.
+            let keep = |want: &Want| !elsewhere(want).unwrap_or(false);
+            self.salvage(&patient, &keep, mender, batch, report)?;
+        }
+        Ok(())
+    }
+
+    /// Everything good goes into a new pack, and this one goes.
+    fn replace(
+        &self,
+        patient: &Patient,
+        found: &Found,
+        has_table: bool,
+        mender: &mut Mender<'_>,
+        batch: &mut Batch,
+        report: &mut RepairReport,
+    ) -> Result<()> {
+        let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
+        let mut lost_now = Vec::new();
+        let written = mender.write(patient, &|_| true, number, &mut lost_now)?;
+        let failed = match &written {
+            Written::Bad(error) => Some(error.to_string()),
+            // A disk that is dying may not give again what it gave a moment ago.
+            _ => lost_now
+                .iter()
+                .any(|want| !found.not_here.contains(&want.prefix))
+                .then(|| "it could not be read a second time".to_string()),
+        };
+        if let Some(why) = failed {
+            if let Written::Pack(pack, _) = written {
+                self.store.folder().remove(&pack.path)?;
+            }
+            report.left.push(self.say_left(&why));
+            return Ok(());
+        }
+        let new_pack = match &written {
+            Written::Pack(pack, _) => Some(pack.id),
+            _ => None,
+        };
+        let sectors = patient.healed.as_ref().map_or(0, |healed| healed.sectors());
+        batch.repaired.push(Repaired {
+            pack: Some(self.row.id),
+            new_pack,
+            what: self.describe(found.good, found.not_here.len(), sectors, has_table),
+        });
+        batch.add(written);
+        batch.replaced.push(self.row.id);
         Ok(())
     }
 
@@ -212,21 +262,31 @@ impl Case<'_> {
         keep: &dyn Fn(&Want) -> bool,
         mender: &mut Mender<'_>,
         batch: &mut Batch,
+        report: &mut RepairReport,
     ) -> Result<()> {
         let number = u32::try_from(batch.packs.len()).unwrap_or(u32::MAX);
         let written = mender.write(patient, keep, number, &mut Vec::new())?;
-        if let Some((pack, _)) = &written {
-            batch.repaired.push(Repaired {
+        match &written {
+            Written::Nothing => {}
+            Written::Bad(error) => {
+                let why = format!("what is left of it could not be copied: {error}");
+                report.left.push(self.say_left(&why));
+            }
+            Written::Pack(pack, _) => batch.repaired.push(Repaired {
                 pack: Some(self.row.id),
                 new_pack: Some(pack.id),
                 what: format!(
                     "what is left of the pack {} was copied; the rest of it is lost",
                     self.path()
                 ),
-            });
+            }),
         }
         batch.add(written);
         Ok(())
+    }
+
+    fn say_left(&self, why: &str) -> String {
+        format!("the pack {} is left as it is: {why}", self.path())
     }
 
     fn path(&self) -> String {
@@ -254,9 +314,9 @@ impl Case<'_> {
     fn complain(&self, lost: &[Want], good: usize) -> String {
         let path = self.path();
         if lost.is_empty() {
-            return format!(
-                "the pack {path} is left as it is: neither it nor the index says for sure what was in it ({good} chunks are good)"
-            );
+            return self.say_left(&format!(
+                "neither it nor the index says for sure what was in it ({good} chunks are good)"
+            ));
         }
         format!(
             "{} chunks of the pack {path} cannot be restored ({good} are good): it is left as it is",
@@ -265,9 +325,29 @@ impl Case<'_> {
     }
 }
 
+/// What of a pack is good, and what of the rest another one gives. An error if something cannot be read now.
+fn look(
+    patient: &Patient,
+    mender: &mut Mender<'_>,
+    elsewhere: &dyn Fn(&Want) -> Result<bool>,
+) -> Result<Found> {
+    let (bad, good) = mender.survey(patient)?;
+    let mut found = Found {
+        good,
+        not_here: bad.iter().map(|want| want.prefix).collect(),
+        lost: Vec::new(),
+    };
+    for want in bad {
+        if !elsewhere(&want)? {
+            found.lost.push(want);
+        }
+    }
+    Ok(found)
+}
+
 impl Batch {
-    fn add(&mut self, written: Option<(SealedPack, Vec<Entry>)>) {
-        if let Some((pack, entries)) = written {
+    fn add(&mut self, written: Written) {
+        if let Written::Pack(pack, entries) = written {
             self.packs.push(pack);
             self.entries.extend(entries);
         }
@@ -275,91 +355,4 @@ impl Batch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backup::{BackupOptions, DiskInput, backup};
-    use crate::cut::CutParameters;
-    use crate::point::ImageFacts;
-    use crate::session::SessionKind;
-    use cairn_base::{Error, Folder, Kind, LocalFolder, ReadAt, Silent, SystemClock};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// A disk that dies after so many reads.
-    struct Dying(Arc<dyn ReadAt>, AtomicUsize);
-
-    impl ReadAt for Dying {
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-        fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-            let left = self.1.load(Ordering::Relaxed);
-            if left == 0 {
-                return Err(Error::new(Kind::Io, "the disk is dead"));
-            }
-            self.1.store(left - 1, Ordering::Relaxed);
-            self.0.read_exact_at(offset, buffer)
-        }
-    }
-
-    #[test]
-    fn a_pack_that_cannot_be_read_a_second_time_is_not_replaced() {
-        let temp = tempfile::tempdir().unwrap();
-        let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(temp.path()));
-        let cut = CutParameters::default();
-        let store = Arc::new(Store::create(folder.clone(), cut, &SystemClock).unwrap());
-        let mut bytes = vec![0; 3 << 20];
-        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-        let disk = DiskInput {
-            name: "disk0".to_string(),
-            source: Arc::new(bytes),
-            facts: ImageFacts::default(),
-            changed: None,
-            changes: None,
-        };
-        backup(
-            &store,
-            &[disk],
-            &BackupOptions::new("m"),
-            &Silent,
-            &SystemClock,
-        )
-        .unwrap();
-        let row = store
-            .live_packs()
-            .into_iter()
-            .max_by_key(|row| row.length)
-            .unwrap();
-        let session = Session::begin(folder, SessionKind::Write, &[]).unwrap();
-        let known = plan::known(&store, &HashSet::new());
-        let frames = Opened::new(&store, &row).table.unwrap().toc().frames.len();
-        assert!(frames > 8);
-        // Dead from the start, in the middle of the second reading, and not at all.
-        for (reads, replaced) in [
-            (frames, false),
-            (frames + frames / 2, false),
-            (2 * frames, true),
-        ] {
-            let mut opened = Opened::new(&store, &row);
-            let file = opened.raw.take().unwrap();
-            opened.raw = Some(Arc::new(Dying(file, AtomicUsize::new(reads))));
-            opened.healed = None;
-            let mut mender = Mender::new(&store, &session, &Silent).unwrap();
-            let reader = ChunkReader::new(store.clone(), 0);
-            let (mut batch, mut report) = (Batch::default(), RepairReport::default());
-            let fault = Fault::Damaged;
-            let case = Case {
-                store: &store,
-                row,
-                fault,
-                known: &known,
-            };
-            case.mend(opened, &mut mender, &reader, &mut batch, &mut report)
-                .unwrap();
-            assert_eq!(batch.replaced.contains(&row.id), replaced, "{reads}");
-            assert_eq!(
-                (batch.packs.len(), report.left.len()),
-                if replaced { (1, 0) } else { (0, 1) }
-            );
-        }
-    }
-}
+mod tests;

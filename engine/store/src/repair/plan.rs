@@ -5,7 +5,7 @@ use crate::index::merge::each_entry;
 use crate::index::packs::PackRows;
 use crate::index::{Entry, PackRow};
 use crate::pack::PackReader;
-use crate::pack::footer::FOOTER_LEN;
+use crate::pack::footer::{FOOTER_LEN, Footer};
 use crate::pack::head::HEAD_LEN;
 use crate::pack::toc::{CHUNK_RECORD, FRAME_RECORD};
 use crate::parity::Shape;
@@ -123,14 +123,21 @@ pub fn of_entries(pack: PackId, entries: &[Entry]) -> Vec<FramePlan> {
     frames
 }
 
-/// Whether these frames are all that a pack of this length holds: they follow each other, and what is left is just as long as a table
-/// of contents for them, parity and footer.
-pub fn is_all(frames: &[FramePlan], length: u64, percent: u32) -> bool {
+/// Where the parts of a pack end that holds just some frames. Any chunk or frame more, and they end further back: so who knows where they
+/// do end knows whether these frames are all.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    frames: u64,
+    toc: u64,
+}
+
+/// `None` if the frames do not follow each other, or chunks in them do not: then they are not all.
+pub fn ends(frames: &[FramePlan]) -> Option<Ends> {
     let mut end = to_u64(HEAD_LEN);
     let mut toc = 8u64;
     for frame in frames {
         if u64::from(frame.offset) != end || frame.raw().is_none() {
-            return false;
+            return None;
         }
         end = frame.end();
         let chunks = to_u64(frame.chunks.len()).saturating_mul(to_u64(CHUNK_RECORD));
@@ -138,12 +145,33 @@ pub fn is_all(frames: &[FramePlan], length: u64, percent: u32) -> bool {
             .saturating_add(to_u64(FRAME_RECORD))
             .saturating_add(chunks);
     }
-    let toc_end = end.saturating_add(toc);
-    let parity_end = match percent {
-        0 => Some(toc_end),
-        _ => Shape::new(toc_end, percent).ok().map(|shape| shape.end()),
-    };
-    parity_end.map(|end| end.saturating_add(to_u64(FOOTER_LEN))) == Some(length)
+    Some(Ends {
+        frames: end,
+        toc: end.saturating_add(toc),
+    })
+}
+
+impl Ends {
+    /// Whether there is no room for more in a pack of this length, even if it has no parity.
+    pub fn fill(self, length: u64) -> bool {
+        self.toc.saturating_add(to_u64(FOOTER_LEN)) == length
+    }
+
+    /// Whether they are those that the pack's footer tells.
+    pub fn are_told_by(self, footer: &Footer) -> bool {
+        footer.toc_offset == self.frames && footer.parity_offset == self.toc
+    }
+
+    /// How a pack with so much parity would be protected; `None` if it would not be.
+    pub fn shape(self, percent: u32) -> Option<Shape> {
+        Shape::new(self.toc, percent).ok()
+    }
+
+    /// Whether a pack of this length, of which nothing else is known, may hold no more. With parity that can be told to a sector only.
+    pub fn may_fill(self, length: u64, percent: u32) -> bool {
+        let end = self.shape(percent).map(|shape| shape.end());
+        self.fill(length) || end.map(|end| end.saturating_add(to_u64(FOOTER_LEN))) == Some(length)
+    }
 }
 
 /// What the index says of some packs.

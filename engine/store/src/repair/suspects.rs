@@ -69,7 +69,8 @@ fn fault(
         Ok(length) if length == row.length => {}
         Ok(_) => return Some(Fault::Cut),
         Err(error) if error.kind() == Kind::NotFound => return Some(Fault::Gone),
-        Err(_) => return Some(Fault::Unknown),
+        Err(error) if error.is_momentary() => return Some(Fault::Unknown),
+        Err(_) => return Some(Fault::Damaged),
     }
     let pack = match PackReader::open(folder, store.header().store, row.id) {
         Ok(pack) => pack,
@@ -87,15 +88,20 @@ fn fault(
         if monitor.stop_requested() {
             return None;
         }
-        if !checker.check(store.keys(), &pack, frame, chunks).is_clean() {
-            return Some(Fault::Damaged);
+        match checker.check(store.keys(), &pack, frame, chunks) {
+            Ok(found) if found.is_clean() => {}
+            Ok(_) => return Some(Fault::Damaged),
+            Err(_) => return Some(Fault::Unknown),
         }
-        unknown += unindexed(&index, row.id, frame, chunks);
+        match unindexed(&index, row.id, frame, chunks) {
+            Ok(more) => unknown += more,
+            Err(_) => return Some(Fault::Unknown),
+        }
         monitor.advance(Stage::VerifyPacks, u64::from(frame.stored));
     }
-    if pack.damaged_parity().is_ok_and(|sectors| sectors == 0) {
-        (unknown > 0).then_some(Fault::Unindexed)
-    } else {
-        Some(Fault::Damaged)
+    match pack.damaged_parity() {
+        Ok(0) => (unknown > 0).then_some(Fault::Unindexed),
+        Err(error) if error.is_momentary() => Some(Fault::Unknown),
+        _ => Some(Fault::Damaged),
     }
 }

@@ -75,6 +75,7 @@ impl Store {
             match row {
                 Ok(row) if unanswered.contains(&row.id) => {}
                 Ok(row) => rows.push(row),
+                Err(error) if error.is_momentary() => return Err(error),
                 Err(error) => damage.push(format!("a part of the index is lost: {error}")),
             }
         }

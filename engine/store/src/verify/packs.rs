@@ -4,15 +4,18 @@ use crate::contents::unindexed;
 use crate::damage::DamageList;
 use crate::index::PackRow;
 use crate::layout;
+use crate::pack::check::FrameFindings;
 use crate::pack::{FrameChecker, PackReader, TocChunk, TocFrame};
 use crate::store::Store;
 use crate::verify::VerifyReport;
 use crate::verify::ledger::Ledger;
 use crate::verify::pace::Pace;
 use crate::verify::tags::TagChecker;
+use cairn_base::error::unless_lost;
 use cairn_base::units::to_u64;
 use cairn_base::{ChunkId, Clock, Error, Kind, Monitor, PackId, Result, Stage};
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -203,15 +206,26 @@ impl Check<'_> {
                 self.bad_packs.lock().push(row.id);
             }
         }
-        self.packs.lock().insert(row.id);
-        match checked {
+        let judged = match checked {
             Ok(findings) => {
                 self.bytes.fetch_add(findings.bytes, Ordering::Relaxed);
-                if !findings.is_clean() {
-                    self.judge(row, &findings, None, tools);
+                if findings.is_clean() {
+                    Ok(())
+                } else {
+                    self.judge(row, &findings, None, tools)
                 }
             }
             Err(error) => self.judge(row, &PackFindings::default(), Some(&error), tools),
+        };
+        match judged {
+            Ok(()) => drop(self.packs.lock().insert(row.id)),
+            // It is damaged, but whether anything is lost cannot be told now: what was known of it stays known.
+            Err(error) => {
+                let path = self.store.folder().describe(&layout::pack(row.id));
+                self.problems.lock().push(format!(
+                    "the pack {path} is damaged, and its parity could not be read now: {error}; run `cairn verify` again"
+                ));
+            }
         }
     }
 
@@ -222,10 +236,10 @@ impl Check<'_> {
         findings: &PackFindings,
         error: Option<&Error>,
         tools: &mut Tools,
-    ) {
+    ) -> Result<()> {
         let path = self.store.folder().describe(&layout::pack(row.id));
         let parity = if error.is_some() || !findings.bad.is_empty() {
-            self.through_parity(row, error.is_some(), &mut tools.frames)
+            self.through_parity(row, error.is_some(), &mut tools.frames)?
         } else {
             None
         };
@@ -259,26 +273,30 @@ impl Check<'_> {
         }
         drop(found);
         self.problems.lock().extend(said);
+        Ok(())
     }
 
     /// What the pack's parity gives, if its structures can be had through it. If `headless`, they cannot without, and the frames that are not
-    /// what was written are looked for as well.
+    /// what was written are looked for as well. An error if something cannot be read now.
     fn through_parity(
         &self,
         row: &PackRow,
         headless: bool,
         checker: &mut FrameChecker,
-    ) -> Option<ThroughParity> {
+    ) -> Result<Option<ThroughParity>> {
         let (store, folder) = (self.store, &**self.store.folder());
         self.reading
             .pace
             .take(row.length, &|| self.monitor.stop_requested());
-        let (pack, _) = PackReader::open_healed(folder, store.header().store, row.id).ok()?;
-        let file = folder.open(&layout::pack(row.id)).ok()?;
+        let opened = PackReader::open_healed(folder, store.header().store, row.id);
+        let file = folder.open(&layout::pack(row.id));
+        let (Some((pack, _)), Some(file)) = (unless_lost(opened)?, unless_lost(file)?) else {
+            return Ok(None);
+        };
         let mut found = ThroughParity::default();
         let mut stored = Vec::new();
         for (frame, chunks) in pack.frames() {
-            let checked = checker.check(store.keys(), &pack, frame, chunks);
+            let checked = checker.check(store.keys(), &pack, frame, chunks)?;
             found.lost.extend(checked.bad_chunks);
             if headless {
                 stored.resize(usize::try_from(frame.stored).unwrap_or(usize::MAX), 0);
@@ -288,7 +306,7 @@ impl Check<'_> {
                 }
             }
         }
-        Some(found)
+        Ok(Some(found))
     }
 
     /// Checks a pack. An error if its own structures do not check, and [`Kind::Interrupted`] on request.
@@ -308,9 +326,11 @@ impl Check<'_> {
             tags,
             frames: checker,
         } = tools;
+        // Why it cannot be read to its end now.
+        let failed = RefCell::new(None);
         let mut before = |bytes| {
             self.reading.pace.take(bytes, &stop);
-            if stop() {
+            if stop() || failed.borrow().is_some() {
                 return ControlFlow::Break(());
             }
             monitor.advance(Stage::VerifyPacks, bytes);
@@ -318,13 +338,20 @@ impl Check<'_> {
         };
         let mut note = |frame: &TocFrame, chunks: &[TocChunk], is_good: bool| {
             // What does not match its tag is read once more: then it is certain, and the chunks tell how much of it is lost.
-            if !is_good {
-                let found = checker.check(store.keys(), &pack, frame, chunks);
-                findings.bad_frames += u64::from(found.bad_frame);
-                findings.bad.extend(found.bad_chunks);
+            let checked = if is_good {
+                Ok(FrameFindings::default())
+            } else {
+                checker.check(store.keys(), &pack, frame, chunks)
+            };
+            match checked.and_then(|found| Ok((found, unindexed(&index, id, frame, chunks)?))) {
+                Ok((found, unindexed)) => {
+                    findings.bad_frames += u64::from(found.bad_frame);
+                    findings.bad.extend(found.bad_chunks);
+                    findings.unindexed += unindexed;
+                    findings.bytes += u64::from(frame.stored);
+                }
+                Err(error) => *failed.borrow_mut() = Some(error),
             }
-            findings.unindexed += unindexed(&index, id, frame, chunks);
-            findings.bytes += u64::from(frame.stored);
         };
         let ended = if decoded {
             pack.frames().try_for_each(|(frame, chunks)| {
@@ -335,6 +362,9 @@ impl Check<'_> {
         } else {
             tags.check(store.keys(), &pack, &mut before, &mut note)
         };
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
         if ended.is_break() {
             return Err(Error::interrupted());
         }

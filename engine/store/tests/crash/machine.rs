@@ -5,6 +5,7 @@ use cairn_base::folder::{Lock, NewFile};
 use cairn_base::pages::PreadPages;
 use cairn_base::read_at::check_range;
 use cairn_base::{Error, Folder, Kind, LockMode, Pages, ReadAt, Result};
+use cairn_store::layout;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -30,6 +31,8 @@ pub enum Lie {
     PackSync,
     /// Syncs of small files (states, points, segments) do nothing.
     FileSync,
+    /// Packs come into their place only when a point has been published, as if that had been done first.
+    PacksLate,
     /// A bit of what is read from packs is wrong.
     WrongBit,
 }
@@ -48,6 +51,8 @@ struct Inner {
     faults: u64,
     syncs: u64,
     lie: Lie,
+    /// Renames that were put off.
+    late: Vec<(String, String)>,
 }
 
 /// The folder on it. Clones are the same machine.
@@ -130,12 +135,20 @@ impl Machine {
 
     /// Flips a bit of a file durably: at `at`, or of its last byte if it is shorter.
     pub fn spoil(&self, path: &str, at: u64) {
-        let mut inner = self.lock();
+        let inner = self.lock();
         let file = inner.disk.file(path).unwrap();
         let mut content = inner.disk.content(file).to_vec();
         let at = content.len().saturating_sub(1).min(at as usize);
         content[at] ^= 4;
-        inner.disk.overwrite(file, &content);
+        drop(inner);
+        self.put(path, &content);
+    }
+
+    /// Gives a file other content, durably.
+    pub fn put(&self, path: &str, bytes: &[u8]) {
+        let mut inner = self.lock();
+        let file = inner.disk.file(path).unwrap();
+        inner.disk.overwrite(file, bytes);
         inner.disk.sync(file);
     }
 
@@ -147,6 +160,12 @@ impl Machine {
             inner.dead = true;
             self.inner.1.notify_all();
             return Err(Error::new(Kind::Io, "the power is off").at_path(self.describe(path)));
+        }
+        // What was put off is done at the next change after the point is in its place.
+        if changes && inner.disk.paths().any(|path| is_point(path)) {
+            for (from, to) in std::mem::take(&mut inner.late) {
+                inner.disk.rename(&from, &to);
+            }
         }
         let (call, change) = (inner.calls, inner.changes);
         inner.calls += 1;
@@ -168,6 +187,11 @@ impl Machine {
     fn missing(&self, path: &str) -> Error {
         Error::not_found("no such file or folder").at_path(self.describe(path))
     }
+}
+
+fn is_point(path: &str) -> bool {
+    let name = path.rsplit_once('/').map_or("", |(_, name)| name);
+    path.starts_with("points/") && !layout::is_beside_points(name)
 }
 
 struct Open {
@@ -346,6 +370,10 @@ impl Folder for Machine {
         let mut inner = self.call(true, "rename", to)?;
         if inner.disk.file(to).is_some() {
             return Err(Error::new(Kind::Exists, "the name is taken").at_path(self.describe(to)));
+        }
+        if inner.lie == Lie::PacksLate && to.starts_with("packs/") {
+            inner.late.push((from.to_string(), to.to_string()));
+            return Ok(());
         }
         if inner.disk.rename(from, to) {
             Ok(())

@@ -7,7 +7,9 @@
 
 mod crashes;
 mod disk;
+mod dying;
 mod faults;
+#[allow(dead_code, reason = "the tests of the alarm use all of its lies")]
 mod machine;
 mod scenarios;
 mod world;

@@ -2,7 +2,8 @@
 
 use crate::machine::Lie;
 use crate::world::{How, World, noise};
-use cairn_base::{Folder, LockMode, Result};
+use cairn_base::{Folder, LockMode, Result, Silent};
+use cairn_store::{layout, verify};
 
 /// Something to do, and what was done before.
 pub struct Scenario {
@@ -125,13 +126,113 @@ pub const ALL: &[Scenario] = &[
         },
         act: World::repair,
     },
+    Scenario {
+        name: "repair after a backup that was killed",
+        before: with_killed,
+        act: World::repair,
+    },
+    Scenario {
+        name: "repair with a list of damage",
+        before: with_list,
+        act: World::repair,
+    },
+    Scenario {
+        name: "backup with a list of damage",
+        before: with_list,
+        act: |world| one(world, &disk(1), &How::default()),
+    },
+    Scenario {
+        name: "verification with a list of damage",
+        before: |world| {
+            with_list(world)?;
+            // More than the list says.
+            let pack = largest_pack(world);
+            world.machine.spoil(&pack, 80_000);
+            // What it will say.
+            let mut other = world.on(world.machine.copy());
+            other.verify()?;
+            assert_ne!(other.list()?, world.list()?);
+            Ok(())
+        },
+        act: World::verify,
+    },
 ];
+
+/// The scenario of this name.
+pub fn named(name: &str) -> &'static Scenario {
+    ALL.iter().find(|scenario| scenario.name == name).unwrap()
+}
 
 /// Runs what was done before.
 pub fn prepared(scenario: &Scenario, lie: Lie) -> World {
     let mut world = World::new(lie);
     (scenario.before)(&mut world).unwrap();
+    if world.lossy {
+        let mut done = world.on(world.machine.copy());
+        (scenario.act)(&mut done).unwrap();
+        world.lists = vec![world.list().unwrap(), done.list().unwrap()];
+    }
     world
+}
+
+fn largest_pack(world: &World) -> String {
+    let store = world.store().unwrap();
+    let packs = store.live_packs();
+    let largest = packs.iter().max_by_key(|row| row.length).unwrap();
+    layout::pack(largest.id)
+}
+
+/// A pack that is damaged beyond its parity, and a list that says so; and others that can be repaired.
+fn with_list(world: &mut World) -> Result<()> {
+    world.parity = 25;
+    with_first(world)?;
+    one(world, &next(), &How::default())?;
+    let pack = largest_pack(world);
+    // All of its parity and three sectors of frames.
+    let sectors = 25..40u64;
+    for sector in [1, 5, 9].into_iter().chain(sectors) {
+        world.machine.spoil(&pack, sector * 4096 + 100);
+    }
+    for path in world.machine.paths() {
+        if path.starts_with("packs/") && path != pack {
+            world.machine.spoil(&path, 70);
+        }
+    }
+    world.lossy = true;
+    let report = verify(&world.store()?, false, &Silent)?;
+    assert!(!report.damaged.is_empty() && !world.list()?.is_empty());
+    Ok(())
+}
+
+/// A backup was killed when its packs had their names and nothing named them yet; and a segment is lost, so that nobody sweeps.
+fn with_killed(world: &mut World) -> Result<()> {
+    with_first(world)?;
+    let packs = |world: &World| {
+        let paths = world.machine.paths();
+        paths
+            .iter()
+            .filter(|path| path.starts_with("packs/"))
+            .count()
+    };
+    for call in 0.. {
+        let mut other = world.on(world.machine.copy());
+        other.machine.die_at(call);
+        let outcome = one(&mut other, &next(), &How::default());
+        assert!(outcome.is_err(), "it was never killed in between");
+        // As a process that is killed leaves it: what was not synced is not durable yet.
+        other.machine = other.machine.copy();
+        let live = other.store()?.live_packs().len();
+        if packs(&other) == live + 2 {
+            *world = other;
+            break;
+        }
+    }
+    world.hurt = true;
+    world.spoilt = true;
+    let segment = world.machine.paths();
+    let segment = segment.iter().find(|path| path.starts_with("index/"));
+    world.machine.spoil(segment.unwrap(), u64::MAX);
+    Ok(())
 }
 
 /// Damages a sector of each pack, the header of one.

@@ -5,9 +5,10 @@ use crate::machine::{Lie, Machine};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Clock, PointId, ReadAt, Result, Silent, Time};
 use cairn_store::catalog::{self, ForgetOptions, Survey, all_points};
+use cairn_store::damage::DamageList;
 use cairn_store::{
     BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
-    Store, StoredDisk, Tree, backup, layout, repair, verify,
+    Store, StoredDisk, Tree, VerifyReport, backup, layout, repair, verify,
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -45,6 +46,10 @@ pub struct World {
     pub hurt: bool,
     /// Whether packs are damaged, within their parity, so that only a repair mends it.
     pub spoilt: bool,
+    /// Whether a pack is damaged beyond its parity: what lay there is lost until it is stored anew.
+    pub lossy: bool,
+    /// What the durable list of damage may say: what it said before, and what it says when all went well. Anything, if empty.
+    pub lists: Vec<DamageList>,
     /// Parity of the store's packs, in percent.
     pub parity: u32,
     /// What a point of this machine and number may hold: something was backed up as it, whether or not that ended well.
@@ -72,6 +77,8 @@ impl World {
             made: false,
             hurt: false,
             spoilt: false,
+            lossy: false,
+            lists: Vec::new(),
             parity: 0,
             may: HashMap::new(),
             reported: Vec::new(),
@@ -123,6 +130,16 @@ impl World {
         let gone = done.forgotten.iter().map(|file| (file.id, true));
         self.forgotten.extend(gone);
         Ok(())
+    }
+
+    /// Verifies the store in full, in a process of its own.
+    pub fn verify(&mut self) -> Result<()> {
+        verify(&self.store()?, false, &Silent).map(|_| ())
+    }
+
+    /// The durable list of damage.
+    pub fn list(&self) -> Result<DamageList> {
+        DamageList::read(&self.machine)
     }
 
     /// The store, as a new process opens it.
@@ -204,6 +221,9 @@ impl World {
             // Never reported, but it can be opened: what is missing is mended by the first writer.
             (self.made, self.hurt) = (true, true);
         }
+        if self.lossy {
+            self.check_lossy()?;
+        }
         if self.spoilt && self.hurt {
             // A segment is gone: until it was made anew points cannot be read.
             self.repair().map_err(|e| format!("repairing: {e}"))?;
@@ -234,7 +254,40 @@ impl World {
         self.check_files(&store)
     }
 
-    fn check_points(&self, store: &Arc<Store>) -> std::result::Result<(), String> {
+    /// What is lost is named, everything else is right, the list of what is lost is whole; and when the bytes are seen again
+    /// nothing is lost any more.
+    fn check_lossy(&mut self) -> std::result::Result<(), String> {
+        let list = self.list().map_err(|e| format!("the list: {e}"))?;
+        if !self.lists.is_empty() && !self.lists.contains(&list) {
+            return Err(format!("the list is neither old nor new: {list:?}"));
+        }
+        let store = self.store().map_err(|e| format!("opening: {e}"))?;
+        let report = verify(&store, false, &Silent).map_err(|e| format!("verifying: {e}"))?;
+        for (point, right) in &self.reported {
+            let all = all_points(&store).map_err(|e| format!("listing points: {e}"))?;
+            if !all.points.contains(point) {
+                return Err(format!("point {} is gone", point.record.sequence));
+            }
+            check_but_for(&store, point, right, &report)?;
+        }
+        // The machine still has what it had.
+        for (point, bytes) in self.reported.clone() {
+            let machine = &point.record.machine;
+            let healed = self.backup(machine, &bytes, &How::default());
+            healed.map_err(|e| format!("the backup that heals: {e}"))?;
+        }
+        self.repair().map_err(|e| format!("repairing: {e}"))?;
+        self.lossy = false;
+        let store = self.store().map_err(|e| format!("opening: {e}"))?;
+        self.check_points(&store)?;
+        check_clean(&store)
+    }
+
+    /// Whether every point reads as it was.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check_points(&self, store: &Arc<Store>) -> std::result::Result<(), String> {
         let listing = all_points(store).map_err(|e| format!("listing points: {e}"))?;
         if !listing.damaged.is_empty() {
             return Err(format!("no points: {:?}", listing.damaged));
@@ -341,6 +394,43 @@ impl World {
         let _whatever = world.backup("m", &noise(50_000, seed), &How::default());
         world.check_after(ends[1], seed)
     }
+}
+
+/// Compares what is not named as lost with what it was; what is named may be lost or not.
+fn check_but_for(
+    store: &Arc<Store>,
+    point: &Point,
+    right: &[u8],
+    report: &VerifyReport,
+) -> std::result::Result<(), String> {
+    let what = format!("point {} with losses", point.record.sequence);
+    let of_point = report
+        .damaged
+        .iter()
+        .filter(|d| d.points.contains(&point.id));
+    let lost: Vec<Range<u64>> = of_point.map(|d| d.offset..d.offset + d.length).collect();
+    let reader = Arc::new(ChunkReader::new(store.clone(), 1 << 20));
+    let tree = Tree::new(reader, &point.record.disks[0]).map_err(|e| format!("{what}: {e}"))?;
+    let disk = StoredDisk::new(tree);
+    let mut cuts: Vec<u64> = lost
+        .iter()
+        .flat_map(|range| [range.start, range.end])
+        .collect();
+    cuts.extend([0, disk.size()]);
+    cuts.sort_unstable();
+    cuts.dedup();
+    for part in cuts.windows(2).map(|ends| ends[0]..ends[1]) {
+        let length = usize::try_from(part.end - part.start).unwrap();
+        let start = usize::try_from(part.start).unwrap();
+        let is_lost = lost.iter().any(|range| range.contains(&part.start));
+        match read_vec(&disk, part.start, length) {
+            Ok(bytes) if bytes == right[start..start + length] => {}
+            Ok(_) => return Err(format!("{what} has wrong bytes at {part:?}")),
+            Err(_) if is_lost => {}
+            Err(error) => return Err(format!("{what} at {part:?}, which is not named: {error}")),
+        }
+    }
+    Ok(())
 }
 
 fn check_clean(store: &Arc<Store>) -> std::result::Result<(), String> {

@@ -2,9 +2,15 @@
 
 use crate::world::{Known, Ticking, back_up, create, open, read};
 use cairn_base::read_at::read_vec;
-use cairn_base::{Kind, ReadAt, Silent};
+use cairn_base::{Folder, Kind, LocalFolder, ReadAt, Silent};
 use cairn_store::catalog::{all_points, latest, machines};
-use cairn_store::{ChunkReader, Session, SessionKind, Store, StoredDisk, Tree, stats, verify};
+use cairn_store::compact::tidy_up;
+use cairn_store::doctor::{Finding, Severity, examine};
+use cairn_store::publish::merge_segments;
+use cairn_store::{
+    ChunkReader, Depth, Session, SessionKind, Store, StoredDisk, Tree, VerifyOptions, repair,
+    stats, verify_with,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,25 +22,51 @@ pub enum Operation {
     BackUpN,
     /// A new machine.
     BackUpNew,
+    /// A point of a machine of its own, with a time of the past.
+    Import,
+    /// Segments, as far as they can be, and small packs.
+    Merge,
     /// All points that are known, in a session.
     Read,
     /// What is the latest point now.
     ReadLatest,
     VerifyQuick,
+    VerifyTags,
     VerifyFull,
+    /// What `verify --repair` does: a full verification, and a repair if anything is wrong.
+    VerifyRepair,
+    Repair,
+    Doctor,
     Points,
     Stats,
 }
 
-pub const ALL: [Operation; 10] = [
+/// Among what the others run.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// What was reported before.
+    pub known: &'a [Known],
+    /// Whether another backup of the same machine may run.
+    pub busy: bool,
+    /// Whether packs are damaged, within their parity, so that a repair has something to do.
+    pub hurt: bool,
+}
+
+pub const ALL: [Operation; 16] = [
     Operation::Init,
     Operation::BackUpM,
     Operation::BackUpN,
     Operation::BackUpNew,
+    Operation::Import,
+    Operation::Merge,
     Operation::Read,
     Operation::ReadLatest,
     Operation::VerifyQuick,
+    Operation::VerifyTags,
     Operation::VerifyFull,
+    Operation::VerifyRepair,
+    Operation::Repair,
+    Operation::Doctor,
     Operation::Points,
     Operation::Stats,
 ];
@@ -46,24 +78,31 @@ impl Operation {
             Operation::BackUpM => Some("m"),
             Operation::BackUpN => Some("n"),
             Operation::BackUpNew => Some("new"),
+            Operation::Import => Some("import"),
             _ => None,
         }
     }
 
+    /// Whether it repairs what is damaged.
+    pub fn repairs(self) -> bool {
+        [Operation::VerifyRepair, Operation::Repair].contains(&self)
+    }
+
     /// Does it: with the store that others use too, or with one of its own. Answers the point it made, if it made one. Panics if it
-    /// fails in a way that nothing explains; `busy`: another backup of its machine may run.
+    /// fails in a way that nothing explains.
     pub fn run(
         self,
         path: &Path,
         shared: Option<&Arc<Store>>,
-        known: &[Known],
-        busy: bool,
+        around: Around<'_>,
     ) -> Option<Known> {
+        let Around { known, busy, hurt } = around;
         let store = || shared.cloned().unwrap_or_else(|| open(path).unwrap());
         if let Some(machine) = self.machine() {
-            return match back_up(&store(), machine) {
+            let import = self == Operation::Import;
+            return match back_up(&store(), machine, import) {
                 Ok(made) => {
-                    assert_eq!(made.0.record.warnings, [] as [String; 0]);
+                    assert!(hurt || made.0.record.warnings.is_empty());
                     Some(made)
                 }
                 Err(error) => {
@@ -77,20 +116,21 @@ impl Operation {
                 let error = create(path).map(|_| ()).unwrap_err();
                 assert_eq!(error.kind(), Kind::Exists);
             }
-            Operation::Read => {
-                let store = store();
-                let ids: Vec<_> = known.iter().map(|(point, _)| point.id).collect();
-                let folder = store.folder().clone();
-                let session = Session::begin(folder, SessionKind::Read, &ids).unwrap();
-                assert!(session.is_registered(), "{:?}", session.warning());
-                known.iter().for_each(|point| read(&store, point).unwrap());
-            }
+            Operation::Read => read_known(&store(), known),
             Operation::ReadLatest => read_latest(&store(), known),
-            Operation::VerifyQuick | Operation::VerifyFull => {
-                let quick = self == Operation::VerifyQuick;
-                let report = verify(&store(), quick, &Silent).unwrap();
-                assert!(report.is_clean(), "{report:?}");
+            Operation::Merge => merge(&store(), hurt),
+            Operation::VerifyQuick => assert!(look(&store(), Depth::Quick) || hurt),
+            Operation::VerifyTags => assert!(look(&store(), Depth::Tags) || hurt),
+            Operation::VerifyFull => assert!(look(&store(), Depth::Deep) || hurt),
+            Operation::VerifyRepair => {
+                let store = store();
+                if !look(&store, Depth::Deep) {
+                    assert!(hurt);
+                    mend(&store);
+                }
             }
+            Operation::Repair => mend(&store()),
+            Operation::Doctor => examine_all(path, hurt),
             Operation::Points => {
                 let store = store();
                 let listing = all_points(&store).unwrap();
@@ -110,6 +150,53 @@ impl Operation {
         }
         None
     }
+}
+
+/// What `doctor` does.
+fn examine_all(path: &Path, hurt: bool) {
+    let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
+    let checkup = examine(&folder, &Ticking).unwrap();
+    let bad = |finding: &&Finding| finding.severity == Severity::Damage;
+    let damage: Vec<_> = checkup.findings.iter().filter(bad).collect();
+    assert!(hurt || damage.is_empty(), "{damage:?}");
+    assert!(checkup.contents.is_some());
+}
+
+/// All points that are known, in a session.
+fn read_known(store: &Arc<Store>, known: &[Known]) {
+    let ids: Vec<_> = known.iter().map(|(point, _)| point.id).collect();
+    let folder = store.folder().clone();
+    let session = Session::begin(folder, SessionKind::Read, &ids).unwrap();
+    assert!(session.is_registered(), "{:?}", session.warning());
+    known.iter().for_each(|point| read(store, point).unwrap());
+}
+
+/// Whether nothing is wrong.
+fn look(store: &Arc<Store>, depth: Depth) -> bool {
+    let options = VerifyOptions::at_depth(depth);
+    let report = verify_with(store, &options, &Silent, &Ticking).unwrap();
+    if !report.is_clean() {
+        println!("{depth:?}: {report:?}");
+    }
+    // Whatever is damaged, nothing is lost.
+    assert!(report.damaged.is_empty(), "{report:?}");
+    report.is_clean()
+}
+
+/// Repairs it; refused if another merges or repairs just then.
+fn mend(store: &Arc<Store>) {
+    match repair(store, &Silent) {
+        Ok(report) => assert_eq!(report.left, [] as [String; 0]),
+        Err(error) => assert_eq!(error.kind(), Kind::Busy, "{error}"),
+    }
+}
+
+fn merge(store: &Arc<Store>, hurt: bool) {
+    let _permit = store.writer().unwrap();
+    let session = Session::begin(store.folder().clone(), SessionKind::Write, &[]).unwrap();
+    merge_segments(store, &session, u64::MAX).unwrap();
+    let warnings = tidy_up(store, &session, &Silent);
+    assert!(hurt || warnings.is_empty(), "{warnings:?}");
 }
 
 /// The latest points, whoever made them.

@@ -1,10 +1,10 @@
 //! The table of DESIGN.md: each pair at once.
 
-use crate::operations::{ALL, Operation};
-use crate::world::{Known, check, copy, create, open, past};
-use cairn_base::Kind;
-use cairn_store::Store;
-use std::path::Path;
+use crate::operations::{ALL, Around, Operation};
+use crate::world::{Known, check, copy, create, hurt, open, past};
+use cairn_base::{Kind, Silent};
+use cairn_store::{Store, repair};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 
 /// Each of a pair is done so often, so that they meet at more than one moment.
@@ -20,16 +20,15 @@ fn at_once(
     path: &Path,
     pair: [Operation; 2],
     shared: Option<&Arc<Store>>,
-    known: &[Known],
+    around: Around<'_>,
 ) -> Vec<Known> {
-    let busy = pair[0].machine() == pair[1].machine();
     let start = Barrier::new(2);
     std::thread::scope(|scope| {
         let threads = pair.map(|operation| {
             let start = &start;
             scope.spawn(move || {
                 start.wait();
-                let once = |_| operation.run(path, shared, known, busy);
+                let once = |_| operation.run(path, shared, around);
                 (0..TIMES).filter_map(once).collect::<Vec<Known>>()
             })
         });
@@ -40,37 +39,69 @@ fn at_once(
     })
 }
 
+/// A store before anything is done at once, and its points.
+struct Before {
+    path: PathBuf,
+    known: Vec<Known>,
+}
+
+/// Does the pair at once, in a copy of the store of `before`, and checks what became of it.
+fn one_pair(before: &Before, path: &Path, pair: [Operation; 2], is_shared: bool, is_hurt: bool) {
+    copy(&before.path, path);
+    if is_hurt {
+        hurt(path);
+    }
+    let shared = is_shared.then(|| open(path).unwrap());
+    let around = Around {
+        known: &before.known,
+        busy: pair[0].machine() == pair[1].machine(),
+        hurt: is_hurt,
+    };
+    let made = at_once(path, pair, shared.as_ref(), around);
+    // Backups that do not exclude each other are all made; of those that do, at least one.
+    let backups = pair
+        .iter()
+        .filter(|operation| operation.machine().is_some())
+        .count();
+    if backups == 2 && around.busy {
+        assert!(!made.is_empty());
+    } else {
+        assert_eq!(made.len(), backups * TIMES);
+    }
+    if is_hurt {
+        let report = repair(&open(path).unwrap(), &Silent).unwrap();
+        assert_eq!(report.left, [] as [String; 0]);
+    }
+    check(path, &[&before.known[..], &made].concat());
+    drop(shared);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
 fn every_pair(is_shared: bool) {
     let temporary = tempfile::tempdir().unwrap();
-    let before = temporary.path().join("before");
-    let known = past(&before);
+    let before = [0, 25].map(|parity| {
+        let path = temporary.path().join(format!("before-{parity}"));
+        let known = past(&path, parity);
+        Before { path, known }
+    });
+    let path = temporary.path().join("store");
+    let mut count = 0;
     for round in 0..rounds() {
         for (number, one) in ALL.into_iter().enumerate() {
             for other in &ALL[number..] {
                 let pair = [one, *other];
                 println!("round {round}: {pair:?}");
-                let path = temporary.path().join("store");
-                copy(&before, &path);
-                let shared = is_shared.then(|| open(&path).unwrap());
-                let mut all = known.clone();
-                let made = at_once(&path, pair, shared.as_ref(), &known);
-                // Backups that do not exclude each other are all made; of those that do, at least one.
-                let backups = pair
-                    .iter()
-                    .filter(|operation| operation.machine().is_some())
-                    .count();
-                if backups == 2 && pair[0].machine() == pair[1].machine() {
-                    assert!(!made.is_empty());
-                } else {
-                    assert_eq!(made.len(), backups * TIMES);
+                one_pair(&before[0], &path, pair, is_shared, false);
+                count += 1;
+                if pair.iter().any(|operation| operation.repairs()) {
+                    println!("round {round}: {pair:?}, damaged");
+                    one_pair(&before[1], &path, pair, is_shared, true);
+                    count += 1;
                 }
-                all.extend(made);
-                check(&path, &all);
-                drop(shared);
-                std::fs::remove_dir_all(&path).unwrap();
             }
         }
     }
+    println!("COUNTED: {count} pairs of operations, each {TIMES} times at once");
 }
 
 #[test]

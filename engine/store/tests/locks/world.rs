@@ -50,16 +50,22 @@ pub fn open(path: &Path) -> Result<Arc<Store>> {
 
 /// Makes a store in a folder that is there.
 pub fn create(path: &Path) -> Result<Store> {
+    create_with(path, 0)
+}
+
+/// The same with so much parity, in percent.
+fn create_with(path: &Path, parity: u32) -> Result<Store> {
     let cut = CutParameters::FastCdc {
         min: 2048,
         average: 8192,
         max: 32768,
     };
-    Store::create(Arc::new(LocalFolder::new(path)), cut, &Ticking)
+    let folder = Arc::new(LocalFolder::new(path));
+    Store::create_with(folder, cut, parity, &Ticking)
 }
 
-/// Backs up a new disk of a machine, with publications in the middle.
-pub fn back_up(store: &Arc<Store>, machine: &str) -> Result<Known> {
+/// Backs up a new disk of a machine, with publications in the middle; as one of the past if it is an import.
+pub fn back_up(store: &Arc<Store>, machine: &str, import: bool) -> Result<Known> {
     let bytes = disk();
     let source: Arc<dyn ReadAt> = bytes.clone();
     let input = DiskInput {
@@ -71,6 +77,9 @@ pub fn back_up(store: &Arc<Store>, machine: &str) -> Result<Known> {
     };
     let mut options = BackupOptions::new(machine);
     options.checkpoint = 6;
+    if import {
+        options.time = Some(Time::from_seconds(Ticking.now().seconds - 400_000_000));
+    }
     let made = backup(store, &[input], &options, &Silent, &Ticking)?;
     Ok((made.point, bytes))
 }
@@ -85,15 +94,15 @@ pub fn read(store: &Arc<Store>, (point, bytes): &Known) -> Result<()> {
 }
 
 /// A store with points of two machines, and so many small packs that the next backup merges them.
-pub fn past(path: &Path) -> Vec<Known> {
+pub fn past(path: &Path, parity: u32) -> Vec<Known> {
     fs::create_dir_all(path).unwrap();
-    create(path).unwrap();
+    create_with(path, parity).unwrap();
     let store = open(path).unwrap();
     let merging = cairn_store::publish::merge_lock(&**store.folder()).unwrap();
     let mut known = Vec::new();
     for number in 0..12 {
         let machine = if number % 2 == 0 { "m" } else { "n" };
-        known.push(back_up(&store, machine).unwrap());
+        known.push(back_up(&store, machine, false).unwrap());
     }
     drop(merging);
     known
@@ -113,6 +122,21 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Damages a sector of every third pack.
+pub fn hurt(path: &Path) {
+    let packs = fs::read_dir(path.join("packs")).unwrap();
+    let mut files: Vec<_> = packs
+        .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect();
+    files.sort();
+    for file in files.iter().step_by(3) {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[100..600].fill(0xee);
+        fs::write(file, bytes).unwrap();
+    }
+}
+
 /// Nothing that was reported is lost, everything checks, and when the next writer has been there nothing lies about.
 pub fn check(path: &Path, known: &[Known]) {
     let store = open(path).unwrap();
@@ -125,7 +149,7 @@ pub fn check(path: &Path, known: &[Known]) {
     let report = verify(&store, false, &Silent).unwrap();
     assert!(report.is_clean(), "{report:?}");
 
-    let (after, _) = back_up(&store, "after").unwrap();
+    let (after, _) = back_up(&store, "after", false).unwrap();
     assert_eq!(after.record.warnings, [] as [String; 0]);
     let store = open(path).unwrap();
     let left: Vec<_> = fs::read_dir(path.join("sessions")).unwrap().collect();

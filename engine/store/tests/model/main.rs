@@ -21,4 +21,5 @@ fn check(rounds: usize, run: impl Fn() + Send + Sync + 'static) {
     let asked = std::env::var("MODEL_ROUNDS").ok();
     let rounds = asked.and_then(|text| text.parse().ok()).unwrap_or(rounds);
     shuttle::check_random(run, rounds);
+    println!("COUNTED: {rounds} orders of threads");
 }

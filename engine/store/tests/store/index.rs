@@ -131,7 +131,7 @@ fn damage(change: impl FnOnce(&mut SegmentDamage)) -> SegmentDamage {
 }
 
 fn check(segment: &Segment) -> SegmentDamage {
-    check_segment(segment, true, &|| false)
+    check_segment(segment, true, &|| false).unwrap()
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn damage_that_costs_only_time_is_survived_and_named() {
                 assert_eq!(index.places(&id).unwrap(), []);
             }
             assert_eq!(check(&segment), expected);
-            assert_eq!(check_segment(&segment, false, &|| false), expected);
+            assert_eq!(check_segment(&segment, false, &|| false).unwrap(), expected);
         }
         made.flip(at);
     }

@@ -19,13 +19,19 @@ mod damage;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod flaky;
+#[cfg(test)]
 mod healing;
 #[cfg(test)]
 mod index;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod known;
+#[cfg(test)]
 mod matrix;
+#[cfg(test)]
+mod momentary;
 #[cfg(test)]
 mod order;
 #[cfg(test)]

@@ -395,6 +395,7 @@ fn matrix(parity: u32, share: usize) {
         "parity {parity}: {cells} cells, {lossless} damages without loss, {} violations",
         all_wrong.len()
     );
+    println!("COUNTED: {cells} cells of the matrix of damage");
     assert!(cells > 100, "{cells}");
     assert!(all_wrong.is_empty(), "{:#?}", all_wrong);
 }

@@ -1,9 +1,10 @@
 //! Packs with parity: what is damaged within it is read right, and said; what is damaged beyond it is never read wrong.
 
 use crate::kit::{Kit, R, TestDisk, files_in, mixed, noise};
-use cairn_base::Kind;
+use cairn_base::{Kind, Silent};
 use cairn_store::pack::head::{HEAD_LEN, PackKind};
 use cairn_store::pack::{Footer, PackReader};
+use cairn_store::verify;
 use std::path::{Path, PathBuf};
 
 /// Numbers that follow from a seed, which is printed.
@@ -184,4 +185,25 @@ fn a_store_without_parity_is_as_it_was() {
         assert_eq!(footer.parity_offset + 128, footer.length);
     }
     assert_eq!(Kit::with_parity(3).reopen().header().parity, 3);
+}
+
+#[test]
+fn what_parity_restores_is_damaged_but_not_lost_for_a_quick_verification() {
+    let kit = Kit::with_parity(25);
+    let bytes = noise(3 * R, 9);
+    let point = kit.backup("m", TestDisk::new(bytes.clone()));
+    let mut random = Random::new(seed(300));
+    for pack in packs(&kit) {
+        damage(&pack, 0.5, &mut random);
+    }
+    // A reader lists what it could only read through parity.
+    let store = kit.reopen();
+    let disk = crate::kit::open_disk(&store, &point, "disk0");
+    assert!(cairn_base::read_at::read_vec(&disk, 0, bytes.len()).unwrap() == bytes);
+    store.keep_damage().unwrap();
+    assert!(!kit.reopen().known_damage().is_empty());
+    let report = verify(&kit.reopen(), true, &Silent).unwrap();
+    assert!(report.damaged.is_empty(), "{:?}", report.damaged);
+    let told = |problem: &String| problem.contains("--repair");
+    assert!(report.problems.iter().any(told), "{:?}", report.problems);
 }

@@ -335,3 +335,70 @@ fn a_sound_store_is_left_as_it_is() {
     assert!(report.repaired.is_empty() && report.left.is_empty());
     assert_eq!(crate::kit::files(kit.path()), before);
 }
+
+#[test]
+fn a_sector_counts_once_however_often_it_is_restored() {
+    let kit = Kit::with_parity(3);
+    let bytes = noise(5 * R, 77);
+    let point = kit.backup("m", TestDisk::new(bytes.clone()));
+    let pack = data_pack(&kit);
+    // One in each stripe, of more stripes than are kept.
+    for stripe in 0..5 {
+        let at = stripe * (4 << 20) + 300_000;
+        overwrite(&pack, at..at + 10, 0x5a);
+    }
+    assert!(kit.read(&point).unwrap() == bytes);
+    let report = mend(&kit);
+    let [done] = &report.repaired[..] else {
+        panic!("{report:?}");
+    };
+    assert!(done.what.contains(", 5 sectors restored"), "{}", done.what);
+    assert_clean(&kit);
+}
+
+#[test]
+fn a_file_that_holds_the_only_copy_of_another_pack_is_not_deleted() {
+    for parity in [0, 10] {
+        let kit = Kit::with_parity(parity);
+        let disks = [noise(R, 31), noise(R, 32)];
+        let point = kit.backup("a", TestDisk::new(disks[0].clone()));
+        let mut points = vec![(point, disks[0].clone())];
+        let first = data_pack(&kit);
+        let point = kit.backup("b", TestDisk::new(disks[1].clone()));
+        points.push((point, disks[1].clone()));
+        let mut data = packs(&kit);
+        data.retain(|path| footer(path).kind == PackKind::Data && *path != first);
+        let second = data.pop().unwrap();
+        let aside = kit.path().join("aside");
+        let swap = || {
+            std::fs::rename(&first, &aside).unwrap();
+            std::fs::rename(&second, &first).unwrap();
+            std::fs::rename(&aside, &second).unwrap();
+        };
+        swap();
+        assert!(!verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
+        // The bytes of one of them are seen again: nothing of that pack is needed any more.
+        let kit = Kit {
+            store: kit.reopen(),
+            ..kit
+        };
+        kit.backup("a", TestDisk::new(disks[0].clone()));
+        assert!(kit.read(&points[0].0).unwrap() == disks[0]);
+        let report = mend(&kit);
+        assert_eq!(
+            (report.repaired.len(), report.left.len()),
+            (0, 2),
+            "{report:?}"
+        );
+        swap();
+        assert_equal(&kit, &points);
+        assert!(mend(&kit).left.is_empty());
+        assert_clean(&kit);
+        // One that is a copy of a pack which is whole is not the only one.
+        std::fs::copy(&second, &first).unwrap();
+        assert_eq!(mend(&kit).left, [""; 0]);
+        assert!(!first.exists());
+        assert_clean(&kit);
+        assert_equal(&kit, &points);
+    }
+}
