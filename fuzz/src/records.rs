@@ -91,7 +91,7 @@ pub fn proofs(data: &[u8]) -> bool {
     folder.create_folder(LOCKS).unwrap();
     folder.put(PROOFS, payload.to_vec());
     let _as_it_is = Proofs::read(&folder);
-    folder.put(PROOFS, envelope(*b"CAIRNPRF", 1, payload));
+    folder.put(PROOFS, envelope(*b"CAIRNPRF", 2, payload));
     let Ok(proofs) = Proofs::read(&folder) else {
         return false;
     };
