@@ -95,6 +95,7 @@ fn record(machine: u64, sequence: u64) -> PointRecord {
         previous: 0,
         seconds: FIRST + i64::try_from(sequence).unwrap() * HOUR,
         import: false,
+        made: FIRST + i64::try_from(sequence).unwrap() * HOUR,
         base: Some(root),
         consistency: Consistency::Crash,
         disks: vec![DiskRecord {

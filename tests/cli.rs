@@ -7,6 +7,7 @@
 //! - `crash`: killed, interrupted, and two at once
 //! - `damage`: what is broken is named, with its exit code
 //! - `diff`: what differs between two points
+//! - `forget`: points kept and forgotten by rules, pins, immutability
 //! - `full`: disks that are full
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
@@ -22,6 +23,7 @@ mod changed;
 mod crash;
 mod damage;
 mod diff;
+mod forget;
 mod full;
 mod images;
 mod mount;

@@ -49,6 +49,30 @@
 //! # }
 //! ```
 //!
+//! # Keep and forget
+//! ```
+//! use cairn::{BackupOptions, DiskImage, ForgetOptions, Rules, Silent, Store, Zone};
+//! # use std::sync::Arc;
+//! # fn main() -> cairn::Result<()> {
+//! # let temp = tempfile::tempdir().unwrap();
+//! # let store = Store::create(&temp.path().join("store"))?;
+//! # for seed in 0..3 {
+//! #     let disk = DiskImage::from_reader("disk0", Arc::new(vec![seed; 10_000]));
+//! #     store.backup(vec![disk], &BackupOptions::new("web01"), &Silent)?;
+//! # }
+//! let rules = Rules { last: 2, daily: 7, weekly: 4, monthly: 12, ..Rules::default() };
+//! let options = ForgetOptions::default();
+//! let plan = store.plan_forget("web01", &rules, &Zone::system(), &options)?;
+//! for verdict in plan.verdicts() {
+//!     println!("{} {}: {:?}", verdict.time(), verdict.kept, verdict.reasons);
+//! }
+//! # let before = plan.forgotten().len();
+//! let done = store.forget(&[plan], &options)?; // pins, the minimum age and the last point are heeded in any case
+//! # assert_eq!(done.into_iter().next().unwrap()?.forgotten.len(), before);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Restore
 //! ```
 //! use cairn::{BackupOptions, DiskImage, ImageFormat, RestoreOptions, Silent, Store, restore};
@@ -74,6 +98,7 @@ pub mod input;
 pub mod jobs;
 pub mod point;
 pub mod restore;
+pub mod retain;
 pub mod store;
 pub mod view;
 pub mod walk;
@@ -85,7 +110,10 @@ pub use cairn_base::{
 };
 pub use cairn_disk::{Format, FormatHint};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
-pub use cairn_store::catalog::{Listing, PointNames, PointSink};
+pub use cairn_store::catalog::{
+    Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,
+    Retention, spelled_seconds,
+};
 pub use cairn_store::doctor::{
     Checkup, Condition, Contents, Copy as RecordCopy, Finding, Owner, SessionFacts, Severity,
 };
@@ -102,5 +130,6 @@ pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};
 pub use point::PointView;
 pub use restore::{ImageFormat, RestoreOptions, Restored, restore};
-pub use store::Store;
+pub use retain::{Calendar, Period, Reason, Rules, Verdict, Zone};
+pub use store::{ForgetPlan, OfMachine, PinnedPoint, Store};
 pub use view::{DiskView, VolumeView};

@@ -1,11 +1,16 @@
 //! The store as a front-end sees it.
 
+mod retention;
+
+pub use retention::{ForgetPlan, OfMachine, PinnedPoint};
+
 use crate::input::DiskImage;
 use crate::point::PointView;
 use cairn_base::{Folder, LocalFolder, Monitor, Result, SystemClock};
 use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
+use cairn_store::policy::Policy;
 use cairn_store::{
     BackupOptions, ChunkReader, CutParameters, Point, PointName, PruneOptions, PruneReport,
     RepairReport, StoreStats, Usage, UsageOptions, VerifyOptions, VerifyReport,
@@ -45,9 +50,25 @@ impl Store {
     /// # Errors
     /// As [`create_with`](Store::create_with), and [`Kind::Invalid`](crate::Kind::Invalid) for more than 25 percent.
     pub fn create_with_parity(path: &Path, cut: CutParameters, parity: u32) -> Result<Store> {
+        Store::create_immutable(path, cut, parity, 0)
+    }
+
+    /// As [`create_with_parity`](Store::create_with_parity); points that were made less than `immutable` seconds ago cannot be forgotten.
+    ///
+    /// # Errors
+    /// As [`create_with_parity`](Store::create_with_parity), and [`Kind::Invalid`](crate::Kind::Invalid) for more than ten years.
+    pub fn create_immutable(
+        path: &Path,
+        cut: CutParameters,
+        parity: u32,
+        immutable: u64,
+    ) -> Result<Store> {
+        let policy = Policy { immutable };
+        policy.check()?;
         LocalFolder::new(path).create_folder("")?;
         let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(path));
-        let inner = cairn_store::Store::create_with(folder, cut, parity, &SystemClock)?;
+        let inner =
+            cairn_store::Store::create_immutable(folder, cut, parity, policy, &SystemClock)?;
         Ok(Store::of(inner))
     }
 

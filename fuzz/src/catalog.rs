@@ -49,6 +49,7 @@ fn publish(store: &Store, machine: &str, disk: &str, seconds: i64) -> Point {
         previous: 0,
         seconds,
         import: seconds % 120 == 0,
+        made: seconds,
         base: None,
         consistency: Consistency::Crash,
         disks: vec![DiskRecord {

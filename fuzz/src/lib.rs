@@ -7,6 +7,7 @@
 //! them, by an ordinary test (`tests/replay.rs`).
 //!
 //! - [`records`]: header, state, points, sessions, manifests, damage, proofs; names
+//! - [`retention`]: what is forgotten, pinned and immutable
 //! - [`catalog`]: names of machines and disks, to files and back
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
@@ -30,6 +31,7 @@ pub mod packs;
 pub mod parity;
 pub mod pieces;
 pub mod records;
+pub mod retention;
 pub mod segments;
 
 /// A target: its name, which is also that of its folder of seeds, and what it does.
@@ -45,6 +47,8 @@ pub const TARGETS: &[Target] = &[
     ("damage", records::damage),
     ("proofs", records::proofs),
     ("machine_name", records::machine_name),
+    ("retention", retention::retention),
+    ("policy", retention::policy),
     ("names", records::names),
     ("catalog", catalog::points),
     ("pack_ends", packs::ends),

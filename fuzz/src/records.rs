@@ -144,7 +144,7 @@ pub fn machine_name(data: &[u8]) -> bool {
 }
 
 /// Decodes `data` as a whole file, and as the payload of one whose envelope is right: a fuzzer does not guess checksums.
-fn record<R: Record + PartialEq + Debug>(data: &[u8]) -> Option<R> {
+pub(crate) fn record<R: Record + PartialEq + Debug>(data: &[u8]) -> Option<R> {
     if let Ok(record) = codec::open::<R>(data) {
         let sealed = codec::seal(&record).unwrap();
         // Only the zeros of the envelope are not looked at.
@@ -166,7 +166,8 @@ fn record<R: Record + PartialEq + Debug>(data: &[u8]) -> Option<R> {
     }
 }
 
-fn envelope(magic: [u8; 8], version: u32, payload: &[u8]) -> Vec<u8> {
+/// A file whose envelope is right.
+pub(crate) fn envelope(magic: [u8; 8], version: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = magic.to_vec();
     bytes.extend(version.to_le_bytes());
     bytes.extend([0; 4]);

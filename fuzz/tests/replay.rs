@@ -147,6 +147,8 @@ replays! {
     damage: 3000,
     proofs: 3000,
     machine_name: 3000,
+    retention: 3000,
+    policy: 3000,
     names: 5000,
     catalog: 600,
     pack_ends: 3000,

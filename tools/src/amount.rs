@@ -22,13 +22,12 @@ pub fn share_or_none(text: &str) -> Result<u32, String> {
     if none { Ok(0) } else { share(text) }
 }
 
-/// `10GB`, `1.5GiB` or `5000000`, in bytes.
-pub fn bytes(text: &str) -> Result<u64, String> {
+/// As [`bytes`], but 0 too.
+pub fn bytes_or_none(text: &str) -> Result<u64, String> {
     if text.trim() == "0" {
         return Ok(0);
     }
-    let number = rate(text).map_err(|_| "write an amount like 10GB or 1.5GiB".to_string())?;
-    Ok(number.get())
+    bytes(text)
 }
 
 /// `90s`, `30m`, `2h`, `1d`.
@@ -58,7 +57,7 @@ pub fn rate(text: &str) -> Result<NonZeroU64, String> {
 pub fn bytes(text: &str) -> Result<u64, String> {
     rate(text)
         .map(NonZeroU64::get)
-        .map_err(|_| "write an amount of memory like 500MB or 2GiB".to_string())
+        .map_err(|_| "write an amount like 500MB or 2GiB".to_string())
 }
 
 /// The number in front of `K`, `M`, `G` or `T`, and what that stands for.

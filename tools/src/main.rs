@@ -54,6 +54,12 @@ enum Command {
     Diff(commands::diff::Args),
     /// Show what a store holds, in numbers
     Stats(commands::stats::Args),
+    /// Forget recovery points: by rules, or those named
+    Forget(commands::forget::Args),
+    /// Keep a recovery point whatever rules say, or list those kept so
+    Pin(commands::pin::Args),
+    /// Raise or show the time for which points cannot be forgotten
+    Protect(commands::protect::Args),
     /// Explain what state a store is in, and what to run
     Doctor(commands::doctor::Args),
 }
@@ -75,6 +81,9 @@ fn main() -> ExitCode {
         Command::Prune(args) => commands::prune::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
+        Command::Forget(args) => commands::forget::run(&args),
+        Command::Pin(args) => commands::pin::run(&args),
+        Command::Protect(args) => commands::protect::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
     });
     exit::tell_healed();

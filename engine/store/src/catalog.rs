@@ -3,23 +3,35 @@
 //!
 //! What the names of files say is enough to find, order and list points; each record is read when it is asked for, and checked against its name.
 
+mod forget;
+mod guard;
 mod listing;
 mod machine;
+mod missing;
 mod moment;
 mod records;
+mod retention;
+mod survey;
 
+pub use forget::{
+    Accepted, ForgetOptions, Forgotten, accept_gone, forget, pinned, protect, retention_of,
+    set_pin, shown_machine,
+};
+pub use guard::{Candidate, Guard, Protection, last, spelled as spelled_seconds};
 pub use listing::PointNames;
+pub use missing::{check_walkable, gone};
 pub use moment::{Moment, choose_time};
+pub use retention::{MAX_NOTE, Pin, Retention};
+pub use survey::{Survey, immutability};
 
 use crate::codec;
-use crate::layout::{self, MACHINE_SCRATCH, POINTS, PointFile};
+use crate::layout::{self, MACHINE_SCRATCH, PointFile};
 use crate::names::PointName;
 use crate::point::{Point, PointRecord};
 use crate::session::publish_lock;
 use crate::store::Store;
 use cairn_base::folder::{Lock, join, optional, publish_bytes};
-use cairn_base::{Error, Folder, Kind, LockMode, Result};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use cairn_base::{Error, Kind, LockMode, Result};
 use std::ops::ControlFlow;
 
 /// Records read at a time: enough to keep processors busy, few enough for any number of points to take little memory.
@@ -68,7 +80,8 @@ pub fn all_points(store: &Store) -> Result<Listing> {
 }
 
 /// Reads the points of one machine, or of all, and tells them by machine and sequence number, a few at a time. Whatever is no whole point is told as
-/// an error, and so is a machine's name that is damaged. A folder of a machine that cannot be listed is told behind all that can be read.
+/// an error, and so is a machine's name that is damaged, and its record of what is pinned and forgotten. A folder of a machine that cannot be
+/// listed is told behind all that can be read.
 ///
 /// # Errors
 /// As the folder reports; of one machine also if its own folder cannot be listed.
@@ -90,7 +103,8 @@ pub fn each_point(store: &Store, machine: Option<&str>, sink: PointSink<'_>) -> 
         };
         let name = machine::read_name(&**store.folder(), path).err();
         let lost = name.filter(|error| error.kind() != Kind::NotFound);
-        for error in found.damaged.into_iter().chain(lost) {
+        let retention = retention::read(&**store.folder(), path, &found).err();
+        for error in found.damaged.into_iter().chain(lost).chain(retention) {
             if sink(Err(error)).is_break() {
                 return Ok(());
             }
@@ -130,45 +144,6 @@ pub fn read_point(store: &Store, machine: &str, file: &PointFile) -> Result<Poin
     records::read_point(store, &layout::machine_folder(machine), file)
 }
 
-/// The points of all machines as the names of their files tell them, each with its machine's folder. No record is read.
-///
-/// # Errors
-/// [`Kind::Damaged`] if a file among them is not named like one: it may be a point that was renamed; as the folder reports.
-pub fn all_files(store: &Store) -> Result<Vec<(String, PointFile)>> {
-    let mut files = Vec::new();
-    for path in machine_folders(&**store.folder())? {
-        let found = listing::list(store, &path)?;
-        if let Some(error) = found.damaged.into_iter().next() {
-            return Err(error);
-        }
-        files.extend(found.points.into_iter().map(|file| (path.clone(), file)));
-    }
-    Ok(files)
-}
-
-/// Whether all that must be looked at before something is deleted can be: every point that anybody has made is there, or was forgotten.
-///
-/// # Errors
-/// [`Kind::Damaged`] if a point is gone that nobody has forgotten, or cannot be read.
-pub fn check_walkable(store: &Store) -> Result<()> {
-    let listing = all_points(store)?;
-    if let Some(error) = listing.damaged.into_iter().next() {
-        return Err(error);
-    }
-    match gone(store, &listing.points)?.into_iter().next() {
-        Some(gone) => Err(Error::damaged(gone).at_path(store.folder().describe(POINTS))),
-        None => Ok(()),
-    }
-}
-
-/// The point in a file that [`all_files`] has named.
-///
-/// # Errors
-/// As [`read_point`].
-pub fn read_file(store: &Store, path: &str, file: &PointFile) -> Result<Point> {
-    records::read_point(store, path, file)
-}
-
 /// The names of all machines, sorted. A machine whose name and points are all lost is named in the errors.
 ///
 /// # Errors
@@ -176,71 +151,14 @@ pub fn read_file(store: &Store, path: &str, file: &PointFile) -> Result<Point> {
 pub fn machines(store: &Store) -> Result<(Vec<String>, Vec<Error>)> {
     let mut names = Vec::new();
     let mut errors = Vec::new();
-    for path in machine_folders(&**store.folder())? {
-        match spelled(store, &path) {
+    for path in listing::machine_folders(&**store.folder())? {
+        match machine::spelled(store, &path) {
             Ok(name) => names.extend(name),
             Err(error) => errors.push(error),
         }
     }
     names.sort_by_cached_key(|name| name.to_lowercase());
     Ok((names, errors))
-}
-
-/// What is missing among the points, in sentences: each point says which one was there before it, and this version forgets none.
-/// That the newest ones are missing cannot be told, nor what only another one that is missing says.
-///
-/// # Errors
-/// As the folder reports.
-pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
-    let mut gone = Vec::new();
-    let mut told: HashMap<String, BTreeSet<u64>> = HashMap::new();
-    for point in points.iter().filter(|point| point.record.previous > 0) {
-        let path = layout::machine_folder(&point.record.machine);
-        told.entry(path).or_default().insert(point.record.previous);
-    }
-    for path in machine_folders(&**store.folder())? {
-        // One that cannot be listed is told with the points.
-        let Ok(found) = listing::list(store, &path) else {
-            continue;
-        };
-        let shown = store.folder().describe(&path);
-        // Those that are there and cannot be read, or have lost their names, are told as that.
-        let (strays, unknown) = strays(store, &path, &found);
-        let mut there: HashSet<u64> = found.points.iter().map(|file| file.sequence).collect();
-        there.extend(strays);
-        let told = told.remove(&path).unwrap_or_default();
-        for number in told.into_iter().filter(|number| !there.contains(number)) {
-            let unless = match unknown {
-                0 => "",
-                _ => {
-                    ", unless it is one of the files there that are not named like points and cannot be read"
-                }
-            };
-            gone.push(format!(
-                "the recovery point number {number} in {shown} is gone, and nothing says that it was forgotten{unless}: put it back from a copy of the store if there is one"
-            ));
-        }
-        let named = machine::read_name(&**store.folder(), &path).is_ok();
-        if named && found.points.is_empty() && found.damaged.is_empty() {
-            gone.push(format!(
-                "all recovery points in {shown} are gone: put them back from a copy of the store if there is one"
-            ));
-        }
-    }
-    Ok(gone)
-}
-
-/// The sequence numbers of points whose files have lost their names, and how many such files do not tell.
-fn strays(store: &Store, path: &str, found: &PointNames) -> (HashSet<u64>, usize) {
-    let mut numbers = HashSet::new();
-    let mut unknown = 0usize;
-    for name in &found.strays {
-        match records::read_sequence(store, path, name) {
-            Some(number) => drop(numbers.insert(number)),
-            None => unknown = unknown.saturating_add(1),
-        }
-    }
-    (numbers, unknown)
 }
 
 /// Writes the names of machines that are lost and that a point tells, and answers these; a machine that is backed up just now is left to that backup.
@@ -250,15 +168,21 @@ fn strays(store: &Store, path: &str, found: &PointNames) -> (HashSet<u64>, usize
 pub fn mend_names(store: &Store) -> Result<Vec<String>> {
     let folder = &**store.folder();
     let mut mended = Vec::new();
-    for path in machine_folders(folder)? {
+    for path in listing::machine_folders(folder)? {
         if machine::read_name(folder, &path).is_ok() {
             continue;
         }
-        let Ok(Some(name)) = spelled(store, &path) else {
+        let Ok(Some(name)) = machine::spelled(store, &path) else {
             continue;
         };
         match lock_machine(store, &name) {
-            Ok(_lock) => machine::keep_name(folder, &path, &name),
+            Ok(_lock) => {
+                let _publish = publish_lock(folder)?;
+                // They may have been forgotten meanwhile.
+                if !listing::list(store, &path)?.points.is_empty() {
+                    machine::keep_name(folder, &path, &name);
+                }
+            }
             Err(error) if error.kind() == Kind::Busy => continue,
             Err(error) => return Err(error),
         }
@@ -274,32 +198,10 @@ pub fn mend_names(store: &Store) -> Result<Vec<String>> {
 /// # Errors
 /// As the folder reports.
 pub fn machine_name(store: &Store, machine: &str) -> Result<Option<String>> {
-    match spelled(store, &layout::machine_folder(machine)) {
+    match machine::spelled(store, &layout::machine_folder(machine)) {
         Err(error) if error.kind() == Kind::Damaged => Ok(None),
         found => found,
     }
-}
-
-/// The name of the machine in the folder `path`: from its own file, or else from a point, the newest first.
-fn spelled(store: &Store, path: &str) -> Result<Option<String>> {
-    let mut failed = match machine::read_name(&**store.folder(), path) {
-        Ok(name) => return Ok(Some(name)),
-        Err(error) => Some(error).filter(|error| error.kind() != Kind::NotFound),
-    };
-    let found = listing::list(store, path)?;
-    for file in found.points.iter().rev() {
-        match records::read_point(store, path, file) {
-            Ok(point) => return Ok(Some(point.record.machine)),
-            Err(error) => failed = Some(error),
-        }
-    }
-    // Of damage, what tells most: a point, then a file that may be one, then the name.
-    if found.points.is_empty()
-        && let Some(stray) = found.damaged.into_iter().next()
-    {
-        return Err(stray);
-    }
-    failed.map_or(Ok(None), Err)
 }
 
 /// The latest point of a machine: the highest sequence number that is not an import.
@@ -318,11 +220,22 @@ pub fn latest(store: &Store, machine: &str) -> Result<Point> {
 pub fn latest_of(store: &Store, machine: &str, names: &PointNames) -> Result<Point> {
     match names.latest()? {
         Some(file) => read_point(store, machine, file),
-        None => Err(
-            Error::not_found(format!("there is no point of the machine `{machine}`"))
-                .advise("see `cairn points`"),
-        ),
+        None => Err(no_points(machine)),
     }
+}
+
+fn no_points(machine: &str) -> Error {
+    Error::not_found(format!("there is no point of the machine `{machine}`"))
+        .advise("see `cairn points`")
+}
+
+/// Where a point lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// The machine's folder, `points/<...>`.
+    pub folder: String,
+    /// What the name of the point's file says.
+    pub file: PointFile,
 }
 
 /// The point a user names.
@@ -330,29 +243,45 @@ pub fn latest_of(store: &Store, machine: &str, names: &PointNames) -> Result<Poi
 /// # Errors
 /// [`Kind::NotFound`] if there is none, [`Kind::Invalid`] if a prefix fits several.
 pub fn find(store: &Store, name: &PointName) -> Result<Point> {
-    match name {
-        PointName::Latest(machine) => latest(store, machine),
+    let found = locate(store, name)?;
+    records::read_point(store, &found.folder, &found.file)
+}
+
+/// Where the point lies that a user names. It is not read.
+///
+/// # Errors
+/// As [`find`].
+pub fn locate(store: &Store, name: &PointName) -> Result<Located> {
+    let (machine, file) = match name {
+        PointName::Latest(machine) => {
+            let latest = point_names(store, machine)?.latest()?.copied();
+            (machine, latest.ok_or_else(|| no_points(machine))?)
+        }
         PointName::At(machine, time) => {
             let names = point_names(store, machine)?;
             let file = names.at(time.seconds).copied();
             match (file, names.damaged.into_iter().next()) {
-                (Some(file), _) => read_point(store, machine, &file),
-                (None, Some(error)) => Err(error),
-                (None, None) => Err(Error::not_found(format!(
-                    "the machine `{machine}` has no point at {time}"
-                ))
-                .advise("see `cairn points`")),
+                (Some(file), _) => (machine, file),
+                (None, Some(error)) => return Err(error),
+                (None, None) => {
+                    return Err(Error::not_found(format!(
+                        "the machine `{machine}` has no point at {time}"
+                    ))
+                    .advise("see `cairn points`"));
+                }
             }
         }
-        PointName::Prefix(prefix) => find_prefix(store, prefix),
-    }
+        PointName::Prefix(prefix) => return locate_prefix(store, prefix),
+    };
+    let folder = layout::machine_folder(machine);
+    Ok(Located { folder, file })
 }
 
-fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
+fn locate_prefix(store: &Store, prefix: &str) -> Result<Located> {
     let folder = &**store.folder();
     let mut found = Vec::new();
     let mut unlisted = None;
-    for path in machine_folders(folder)? {
+    for path in listing::machine_folders(folder)? {
         let names = match optional(folder.list(&path)) {
             Ok(names) => names.unwrap_or_default(),
             Err(error) => {
@@ -371,12 +300,14 @@ fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
             }
         }
     }
+    let located = |path: &String, file: &PointFile| Located {
+        folder: path.clone(),
+        file: *file,
+    };
     match (&found[..], unlisted) {
-        ([(path, file)], None) => records::read_point(store, path, file),
+        ([(path, file)], None) => Ok(located(path, file)),
         // All digits are one point's, whatever lies where nobody can look.
-        ([(path, file)], Some(_)) if *prefix == file.id.to_string() => {
-            records::read_point(store, path, file)
-        }
+        ([(path, file)], Some(_)) if *prefix == file.id.to_string() => Ok(located(path, file)),
         ([] | [_], Some(error)) => Err(error
             .context("whether another point's id begins so is not known")
             .advise("write all digits of the id, or name the point by its machine and time")),
@@ -392,27 +323,24 @@ fn find_prefix(store: &Store, prefix: &str) -> Result<Point> {
     }
 }
 
+/// The folders of all machines, in the order of their names.
+///
+/// # Errors
+/// As the folder reports.
+pub fn machine_folders(store: &Store) -> Result<Vec<String>> {
+    folders_by_name(store)
+}
+
 /// The machines' folders in the order of the machines' names; those whose names are lost come first.
 fn folders_by_name(store: &Store) -> Result<Vec<String>> {
-    let folders = machine_folders(&**store.folder())?;
+    let folders = listing::machine_folders(&**store.folder())?;
     let named = folders.into_iter().map(|path| {
-        let name = spelled(store, &path).unwrap_or_default();
+        let name = machine::spelled(store, &path).unwrap_or_default();
         (name.map(|name| name.to_lowercase()), path)
     });
     let mut named: Vec<_> = named.collect();
     named.sort_unstable();
     Ok(named.into_iter().map(|(_, path)| path).collect())
-}
-
-fn machine_folders(folder: &dyn Folder) -> Result<Vec<String>> {
-    let mut names = folder.list(POINTS)?;
-    names.sort();
-    let is_ours = |name: &&String| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    Ok(names
-        .iter()
-        .filter(is_ours)
-        .map(|name| join(POINTS, name))
-        .collect())
 }
 
 /// The lock under which one backup of a machine runs.
@@ -433,12 +361,43 @@ pub fn lock_machine(store: &Store, machine: &str) -> Result<Box<dyn Lock>> {
         })
 }
 
-/// The next sequence number of a machine: above every point's, readable or not.
+/// Numbers for a new point.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// Its own: above every point's, readable or not, there or forgotten.
+    pub sequence: u64,
+    /// The highest that a point had before.
+    pub previous: u64,
+    /// What is not as it should be.
+    pub warning: Option<String>,
+}
+
+/// The numbers of the next point of a machine that has these points.
 ///
 /// # Errors
 /// As the folder reports; [`Kind::Invalid`] if there is no higher number.
+pub fn next_numbers(store: &Store, machine: &str, names: &PointNames) -> Result<Numbers> {
+    let path = layout::machine_folder(machine);
+    let (forgotten, warning) = match retention::read(&**store.folder(), &path, names) {
+        Ok(retention) => (retention.highest_forgotten(), None),
+        // A number that is used twice does no harm; a machine that is not backed up does.
+        Err(error) => (0, Some(error.to_string())),
+    };
+    let newest = names.points.last().map_or(0, |point| point.sequence);
+    Ok(Numbers {
+        sequence: names.next_sequence(forgotten)?,
+        previous: newest.max(forgotten),
+        warning,
+    })
+}
+
+/// The next sequence number of a machine, as [`next_numbers`] has it.
+///
+/// # Errors
+/// As [`next_numbers`].
 pub fn next_sequence(store: &Store, machine: &str) -> Result<u64> {
-    point_names(store, machine)?.next_sequence()
+    let names = point_names(store, machine)?;
+    Ok(next_numbers(store, machine, &names)?.sequence)
 }
 
 /// Publishes a point: the commit. The caller holds the machine's lock; everything the point refers to is public and durable.
@@ -455,10 +414,12 @@ pub fn publish_point(store: &Store, record: PointRecord) -> Result<Point> {
         let _publish = publish_lock(folder)?;
         // What the point refers to may be known by a state that somebody else has renamed into place and not made durable.
         folder.sync_folder("")?;
+        retention::found(folder, &path, || listing::list(store, &path))?;
         let scratch = join(&path, MACHINE_SCRATCH);
         publish_bytes(folder, &scratch, &path, &point.file().name(), &bytes)?;
+        // Under the lock: whoever forgets a machine's last point takes its name away.
+        machine::keep_name(folder, &path, &point.record.machine);
     }
-    machine::keep_name(folder, &path, &point.record.machine);
     Ok(point)
 }
 

@@ -12,6 +12,7 @@ pub use sessions::{Owner, SessionFacts};
 
 use crate::catalog::each_point;
 use crate::header::Header;
+use crate::policy::Policy;
 use crate::proof::{ProofSummary, Proofs};
 use crate::session::patient_lock;
 use crate::store::Store;
@@ -177,6 +178,8 @@ fn contents(
         }
         ControlFlow::Continue(())
     })?;
+    let policy = Policy::read(&**store.folder()).err();
+    findings.extend(policy.iter().map(Finding::damaged_part));
     let (missing, damage) = store.missing_packs()?;
     findings.extend(damage.iter().map(Finding::damaged_part));
     found.missing = missing.into_iter().collect();

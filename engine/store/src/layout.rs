@@ -24,6 +24,10 @@ pub const PROOFS: &str = "proofs";
 pub const PROOFS_SCRATCH: &str = "locks/proofs.new";
 /// A file that gives its place back when the disk is full.
 pub const RESERVE: &str = "reserve";
+/// What holds for all points of the store.
+pub const POLICY: &str = "policy";
+/// The same while it is written.
+pub const POLICY_SCRATCH: &str = "locks/policy.new";
 /// Lock files.
 pub const LOCKS: &str = "locks";
 /// Held exclusively for the moment of a publication, or of a consistent listing.
@@ -70,10 +74,21 @@ pub const MACHINE_NAME: &str = "name";
 pub const MACHINE_SCRATCH: &str = "new";
 /// The lock of a machine's backups, in its folder.
 pub const MACHINE_LOCK: &str = "lock";
+/// Which of a machine's points were forgotten and which are pinned, in its folder.
+pub const MACHINE_RETENTION: &str = "retention";
+/// The same while it is written, in the machine's folder: by others than those who write `new`.
+pub const MACHINE_RETENTION_SCRATCH: &str = "retention.new";
 
 /// Whether a file in a machine's folder is one of those beside the points.
 pub fn is_beside_points(name: &str) -> bool {
-    [MACHINE_NAME, MACHINE_SCRATCH, MACHINE_LOCK].contains(&name)
+    let beside = [
+        MACHINE_NAME,
+        MACHINE_SCRATCH,
+        MACHINE_LOCK,
+        MACHINE_RETENTION,
+        MACHINE_RETENTION_SCRATCH,
+    ];
+    beside.contains(&name)
 }
 
 /// What the name of a point's file says of it: enough to order, choose and list points without reading them.
@@ -189,7 +204,7 @@ mod tests {
         let id = "ab".repeat(32);
         assert_eq!(golden, format!("0000000007-1800000000i-b5d793e2-{id}"));
         assert_eq!(machine_folder("Web01"), machine_folder("wEB01"));
-        for name in ["lock", "name", "new"] {
+        for name in ["lock", "name", "new", "retention", "retention.new"] {
             assert!(is_beside_points(name) && PointFile::parse(name).is_none());
             assert!(!may_be_renamed_point(name));
         }

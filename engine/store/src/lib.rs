@@ -1,7 +1,7 @@
 //! The store of Cairn: recovery points of disks, cut into chunks, each stored once, in packs that are never changed.
 //!
 //! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
-//! - [`pack`], [`parity`], [`index`], [`contents`], [`state`], [`header`], [`damage`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
+//! - [`pack`], [`parity`], [`index`], [`contents`], [`state`], [`header`], [`policy`], [`damage`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
 //! - [`store`], [`session`], [`publish`], [`catalog`], [`compact`]: who may do what, and in which order
 //! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`difference`](mod@difference), [`verify`], [`repair`], [`stats`](mod@stats): what a front-end does with it
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
@@ -32,6 +32,7 @@ pub mod names;
 pub mod pack;
 pub mod parity;
 pub mod point;
+pub mod policy;
 pub mod proof;
 pub mod prune;
 pub mod publish;

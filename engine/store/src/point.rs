@@ -106,12 +106,14 @@ pub struct PointRecord {
     pub machine: String,
     /// Orders the points of a machine; from 1.
     pub sequence: u64,
-    /// The highest number of a point of the machine that was there before; 0 if there was none. What it names and is not there is gone.
+    /// The highest number of a point of the machine that was there before, or was forgotten; 0 if there was none. What it names and is not there, nor forgotten, is gone.
     pub previous: u64,
     /// Seconds since 1970; unique among the machine's points.
     pub seconds: i64,
     /// Whether it was imported: made with a time before the then latest point, and never `latest`.
     pub import: bool,
+    /// When it was published, by the clock of the host that made it; seconds since 1970. Ages are counted from it.
+    pub made: i64,
     /// The point it was compared with.
     pub base: Option<[u8; 32]>,
     /// How consistent the disks were.
@@ -130,7 +132,7 @@ pub struct PointRecord {
 
 impl Record for PointRecord {
     const MAGIC: [u8; 8] = *b"CAIRNPNT";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const NAME: &'static str = "recovery point";
 }
 

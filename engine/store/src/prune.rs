@@ -19,7 +19,6 @@ pub use mark::{Marked, Walked, mark};
 pub use reserve::provide as provide_reserve;
 pub use stands::{Stands, Writer};
 
-use crate::catalog;
 use crate::compact::sweep::sweep_replaced;
 use crate::publish::{merge_everything, merge_lock, publish_lists_and};
 use crate::read::ChunkReader;
@@ -189,8 +188,7 @@ fn find(
     monitor: &dyn Monitor,
 ) -> Result<Found> {
     let own = own.map(Session::id);
-    let stands = Stands::list(store, &Stands::default(), own)?;
-    catalog::check_walkable(store)?;
+    let stands = Stands::list(store, own)?;
     // Points before state, the reverse of the write order.
     store.refresh()?;
     if !store.has_all_segments() {
@@ -439,8 +437,7 @@ impl<'a> Pruning<'a> {
         if self.store.state().condemned.is_empty() {
             return Ok(());
         }
-        let now = Stands::list(self.store, &self.found.stands, Some(self.session.id()))?;
-        catalog::check_walkable(self.store)?;
+        let now = Stands::list(self.store, Some(self.session.id()))?;
         self.store.refresh()?;
         let roots = now.roots_since(&self.found.stands);
         // Of an index of its own: what was published since is in it.

@@ -25,7 +25,7 @@ pub fn publish(
     packs: &[SealedPack],
     entries: Vec<Entry>,
 ) -> Result<()> {
-    publish_and(store, session, packs, entries, &mut |_| {})
+    publish_replacing(store, session, packs, entries, &[])
 }
 
 /// As [`publish`]. The same state lists `replaced`, packs of whose chunks each has a copy in `packs` that was authenticated: from
@@ -39,23 +39,6 @@ pub fn publish_replacing(
     packs: &[SealedPack],
     entries: Vec<Entry>,
     replaced: &[PackId],
-) -> Result<()> {
-    publish_and(store, session, packs, entries, &mut |state| {
-        state.replace(replaced);
-    })
-}
-
-/// As [`publish`]; `edit` changes what else the same state says, its generation being the new one already. The caller holds the merge lock if it
-/// changes the lists of packs.
-///
-/// # Errors
-/// As [`publish`].
-pub fn publish_and(
-    store: &Store,
-    session: &Session,
-    packs: &[SealedPack],
-    entries: Vec<Entry>,
-    edit: &mut dyn FnMut(&mut State),
 ) -> Result<()> {
     if packs.is_empty() {
         return Ok(());
@@ -98,7 +81,7 @@ pub fn publish_and(
     let (mut state, _) = State::read(folder)?;
     state.advance(1)?;
     state.segments.push(row(&segment));
-    edit(&mut state);
+    state.replace(replaced);
     state.publish(folder)?;
     if index_first {
         place(folder, packs)?;

@@ -1,22 +1,21 @@
 //! An open store: its folder, header, keys, and the index of the generation last read.
 
+mod create;
 mod damage;
 mod found;
 mod healed;
 mod presence;
 
 use crate::claims::Claims;
-use crate::cut::CutParameters;
 use crate::hash::Keys;
-use crate::header::{Header, check_parity};
+use crate::header::Header;
 use crate::index::IndexSet;
-use crate::layout::{HEADERS, HOST_LOCK, INDEX, LOCKS, PACKS, POINTS, SESSIONS, STATES};
+use crate::layout::HOST_LOCK;
 use crate::mistake::{self, Mistake};
 use crate::session::{host_identity, publish_lock, sweep_dead};
 use crate::state::State;
 use cairn_base::folder::{Lock, read_small};
-use cairn_base::ids::random;
-use cairn_base::{ChunkId, Clock, Error, Folder, Kind, LockMode, PackId, Result};
+use cairn_base::{ChunkId, Error, Folder, Kind, LockMode, PackId, Result};
 pub(crate) use damage::DamageWatch;
 use damage::Knowledge;
 pub(crate) use found::complete;
@@ -88,56 +87,6 @@ impl Drop for Store {
 }
 
 impl Store {
-    /// Makes a store without parity in `folder`, which must be empty.
-    ///
-    /// # Errors
-    /// [`Kind::Exists`] if anything but an interrupted `init` is in the folder, [`Kind::Invalid`] for impossible cut parameters; as the folder reports.
-    pub fn create(folder: Arc<dyn Folder>, cut: CutParameters, clock: &dyn Clock) -> Result<Store> {
-        Store::create_with(folder, cut, 0, clock)
-    }
-
-    /// As [`create`](Store::create); packs get `parity` percent of parity.
-    ///
-    /// # Errors
-    /// As [`create`](Store::create), and [`Kind::Invalid`] for more than 25 percent.
-    pub fn create_with(
-        folder: Arc<dyn Folder>,
-        cut: CutParameters,
-        parity: u32,
-        clock: &dyn Clock,
-    ) -> Result<Store> {
-        cut.check()?;
-        check_parity(parity)?;
-        check_empty(&*folder)?;
-        folder.create_folder(LOCKS)?;
-        // Two at once: the second one finds the first one's header.
-        let _publish = publish_lock(&*folder)?;
-        check_empty(&*folder)?;
-        for path in [SESSIONS, PACKS, INDEX, POINTS] {
-            folder.create_folder(path)?;
-        }
-        // Both slots from the start, so that one that is missing is always one that was lost.
-        for generation in 0..2 {
-            let state = State {
-                generation,
-                ..State::default()
-            };
-            state.publish(&*folder)?;
-        }
-        let header = Header {
-            store: random()?,
-            read_flags: 0,
-            write_flags: 0,
-            created: clock.now().seconds,
-            cut,
-            id_key: random()?,
-            parity,
-        };
-        // The header comes last: without it the folder is no store, and making it can begin again.
-        header.create(&*folder)?;
-        Store::open(folder)
-    }
-
     /// Opens a store for reading; writers call [`Store::writer`] on it.
     ///
     /// # Errors
@@ -395,26 +344,4 @@ impl WriterPermit {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
-}
-
-/// Refuses a folder that holds anything but what an interrupted `init` left.
-fn check_empty(folder: &dyn Folder) -> Result<()> {
-    let found = folder.list("")?;
-    let here = || folder.describe("");
-    if found.iter().any(|name| HEADERS.contains(&name.as_str())) {
-        return Err(Error::new(Kind::Exists, "there is a store already").at_path(here()));
-    }
-    for name in &found {
-        let own = [LOCKS, SESSIONS, PACKS, INDEX, POINTS].contains(&name.as_str());
-        let left = STATES.contains(&name.as_str())
-            || own && (name == LOCKS || folder.list(name)?.is_empty());
-        if !left {
-            return Err(
-                Error::new(Kind::Exists, "the folder for the store is not empty")
-                    .at_path(here())
-                    .advise("name a new or empty folder"),
-            );
-        }
-    }
-    Ok(())
 }

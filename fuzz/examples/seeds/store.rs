@@ -16,6 +16,7 @@ use cairn_store::map::{Extent, Leaf, REGION};
 use cairn_store::pack::toc::{Toc, TocChunk, TocFrame};
 use cairn_store::pack::{Footer, PackKind, head::Head};
 use cairn_store::point::{BackupStats, Exclusion};
+use cairn_store::policy::Policy;
 use cairn_store::session::{Manifest, Root, SessionKind, SessionRecord};
 use cairn_store::state::{Condemned, SegmentRow, State};
 use cairn_store::{Consistency, CutParameters, DiskRecord, ImageFacts, PointRecord, Proofs};
@@ -23,6 +24,7 @@ use cairn_store::{Consistency, CutParameters, DiskRecord, ImageFacts, PointRecor
 pub fn write(seeds: &Seeds) {
     records(seeds);
     by_hand(seeds);
+    retention(seeds);
     packs(seeds);
     parity(seeds);
     maps(seeds);
@@ -175,6 +177,22 @@ fn by_hand(seeds: &Seeds) {
     }
 }
 
+/// What is forgotten and pinned, and for how long points are immutable.
+fn retention(seeds: &Seeds) {
+    let number = |n: u64| n.to_le_bytes().to_vec();
+    let ranges = [2, 1, 3, 5, 5].map(number).concat();
+    let until = [&[7; 32][..], &[1], &number(1_900_000_000), &number(1), b"x"].concat();
+    let ever = [&[9; 32][..], &[0], &number(0)].concat();
+    let pins = [number(2), until, ever].concat();
+    let both = [ranges, pins].concat();
+    seeds.put("retention", "two_of_each", &both);
+    seeds.put("retention", "nothing", &[0; 16]);
+    let policy = Policy {
+        immutable: 30 * 86_400,
+    };
+    seeds.put("policy", "thirty_days", &payload(&policy));
+}
+
 fn point() -> PointRecord {
     let disk = |name: &str, size| DiskRecord {
         name: name.to_string(),
@@ -201,6 +219,7 @@ fn point() -> PointRecord {
         previous: 0,
         seconds: 1_800_000_000,
         import: true,
+        made: 1_800_000_050,
         base: Some([7; 32]),
         consistency: Consistency::Frozen,
         disks: vec![disk("disk0", 5 << 30), disk("other", 1)],

@@ -1,7 +1,7 @@
 //! `cairn init STORE`
 
 use crate::exit::{Answer, Exit};
-use cairn::{CutParameters, Store};
+use cairn::{CutParameters, Period, Store};
 use std::path::PathBuf;
 
 /// Make a store.
@@ -15,6 +15,9 @@ pub struct Args {
     /// Parity in percent of what is stored (0-25), so that damaged sectors of packs can be repaired
     #[arg(long, value_name = "PERCENT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=25))]
     parity: u32,
+    /// Points cannot be forgotten for so long after they were made: 12h, 30d, 2w, 6m, 1y. It can be raised later (`cairn protect`), never lowered
+    #[arg(long, value_name = "PERIOD", value_parser = Period::parse)]
+    immutable: Option<Period>,
 }
 
 /// Runs the command.
@@ -25,7 +28,8 @@ pub fn run(args: &Args) -> Answer {
         },
         None => CutParameters::default(),
     };
-    Store::create_with_parity(&args.store, cut, args.parity)?;
+    let immutable = args.immutable.map_or(0, |period| period.seconds());
+    Store::create_immutable(&args.store, cut, args.parity, immutable)?;
     eprintln!("cairn: made a store in {}", args.store.display());
     Ok(Exit::Done)
 }

@@ -1,10 +1,11 @@
 //! `cairn points STORE`
 
 use crate::address::open_store;
+use crate::commands::pin;
 use crate::exit::{Answer, Exit};
 use crate::list::List;
-use cairn::Point;
 use cairn::units::human_bytes;
+use cairn::{Pin, Point, Retention, Store, Time};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -26,10 +27,15 @@ pub struct Args {
 pub fn run(args: &Args) -> Answer {
     let store = open_store(&args.store)?;
     let mut list = List::new(args.json);
+    let mut pins = Pins::default();
     let (mut damaged, mut failed) = (false, None);
     store.each_point(args.machine.as_deref(), &mut |found| {
         let told = match found {
-            Ok(point) => list.add(|| as_json(&point), || as_line(&point).into_bytes()),
+            Ok(point) => {
+                let pin = pins.of(&store, &point);
+                let line = || as_line(&point, pin.as_ref()).into_bytes();
+                list.add(|| as_json(&point, pin.as_ref()), line)
+            }
             Err(error) => {
                 eprintln!("cairn: {error}");
                 damaged = true;
@@ -49,7 +55,25 @@ pub fn run(args: &Args) -> Answer {
     Ok(if damaged { Exit::Damage } else { Exit::Done })
 }
 
-fn as_json(point: &Point) -> serde_json::Value {
+/// The pins of the machine whose points are told just now.
+#[derive(Default)]
+struct Pins {
+    machine: String,
+    retention: Option<Retention>,
+}
+
+impl Pins {
+    fn of(&mut self, store: &Store, point: &Point) -> Option<Pin> {
+        if self.machine != point.record.machine {
+            self.machine.clone_from(&point.record.machine);
+            // One that cannot be read was told before the machine's points.
+            self.retention = store.retention(&self.machine).ok();
+        }
+        self.retention.as_ref()?.pin(point.id).cloned()
+    }
+}
+
+fn as_json(point: &Point, pin: Option<&Pin>) -> serde_json::Value {
     let record = &point.record;
     let disks: Vec<_> = record
         .disks
@@ -69,6 +93,8 @@ fn as_json(point: &Point) -> serde_json::Value {
         "sequence": record.sequence,
         "time": point.time().rfc3339(),
         "import": record.import,
+        "made": Time::from_seconds(record.made).rfc3339(),
+        "pinned": pin.map(pin::as_json),
         "consistency": record.consistency.name(),
         "disks": disks,
         "read_bytes": record.stats.read,
@@ -78,7 +104,7 @@ fn as_json(point: &Point) -> serde_json::Value {
     })
 }
 
-fn as_line(point: &Point) -> String {
+fn as_line(point: &Point, pin: Option<&Pin>) -> String {
     let record = &point.record;
     let size: u64 = record.disks.iter().map(|disk| disk.size).sum();
     let id = point.id.to_string();
@@ -88,6 +114,9 @@ fn as_line(point: &Point) -> String {
     }
     if !record.warnings.is_empty() {
         notes.push_str(&format!("  {} warnings", record.warnings.len()));
+    }
+    if let Some(pin) = pin {
+        notes.push_str(&format!("  {}", pin::shown(pin, pin::now())));
     }
     format!(
         "{}@{}  {}  disks: {}  {:>9}  added {:>9}{notes}",

@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_name = "SHARE%", default_value = "5%", value_parser = amount::share_or_none)]
     max_unused: u32,
     /// Copy at most so many bytes out of packs that are partly needed: 10GB
-    #[arg(long, value_name = "BYTES", value_parser = amount::bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = amount::bytes_or_none)]
     max_rewrite: Option<u64>,
     /// Begin nothing new after this time: 90s, 30m, 2h
     #[arg(long, value_name = "TIME", value_parser = amount::length_of_time)]

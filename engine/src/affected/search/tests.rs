@@ -113,6 +113,7 @@ fn point() -> Point {
             previous: 0,
             seconds: 0,
             import: false,
+            made: 0,
             base: None,
             consistency: Consistency::default(),
             disks: Vec::new(),

@@ -5,7 +5,7 @@ use crate::backup::level::Level;
 use crate::backup::plan::{allocated_bytes, of_source};
 use crate::backup::work::{Done, Run, threads};
 use crate::catalog::{
-    Moment, PointNames, choose_time, latest_of, lock_machine, machine_name, next_sequence,
+    Moment, PointNames, choose_time, latest_of, lock_machine, machine_name, next_numbers,
     point_names, publish_point, read_point,
 };
 use crate::changes::Changes;
@@ -143,6 +143,7 @@ pub fn backup(
         previous,
         seconds: moment.time.seconds,
         import: moment.import,
+        made: clock.now().seconds,
         base: base.map(|point| point.id.0),
         consistency: options.consistency,
         disks: done.disks,
@@ -309,11 +310,13 @@ fn look_back(
     let named = base.as_ref().filter(|_| options.base.is_some());
     changed::check_changes(disks, named)?;
     let machine = machine_name(store, &options.machine)?.unwrap_or_else(|| options.machine.clone());
+    let numbers = next_numbers(store, &options.machine, &names)?;
+    warnings.extend(numbers.warning);
     Ok(Before {
         moment,
         machine,
-        sequence: next_sequence(store, &options.machine)?,
-        previous: names.points.last().map_or(0, |point| point.sequence),
+        sequence: numbers.sequence,
+        previous: numbers.previous,
         base,
         warnings,
     })

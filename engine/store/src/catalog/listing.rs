@@ -1,9 +1,9 @@
 //! The points of a machine as the names of their files tell them.
 
-use crate::layout::{self, PointFile};
+use crate::layout::{self, POINTS, PointFile};
 use crate::store::Store;
 use cairn_base::folder::{join, optional};
-use cairn_base::{Error, Result};
+use cairn_base::{Error, Folder, Result};
 
 /// The points of a machine by the names of their files: nothing was read but the list of names.
 #[derive(Debug, Default)]
@@ -41,14 +41,27 @@ impl PointNames {
         self.points.iter().find(|point| point.seconds == seconds)
     }
 
-    /// The next sequence number: above every point's, readable or not.
+    /// The next sequence number: above every point's, readable or not, and above `forgotten`, the highest that was forgotten.
     ///
     /// # Errors
     /// [`Kind::Invalid`](cairn_base::Kind::Invalid) if there is no higher number.
-    pub fn next_sequence(&self) -> Result<u64> {
-        let next = self.highest.checked_add(1);
+    pub fn next_sequence(&self, forgotten: u64) -> Result<u64> {
+        let next = self.highest.max(forgotten).checked_add(1);
         next.ok_or_else(|| Error::invalid("the machine's points have used up their numbers"))
     }
+}
+
+/// The folders of machines, sorted.
+pub(super) fn machine_folders(folder: &dyn Folder) -> Result<Vec<String>> {
+    let mut names = folder.list(POINTS)?;
+    names.sort();
+    let ours = names.iter().filter(|name| is_machine_folder(name));
+    Ok(ours.map(|name| join(POINTS, name)).collect())
+}
+
+/// Whether this may be the name of a machine's folder.
+pub(super) fn is_machine_folder(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The points in a machine's folder; none if it is not there.

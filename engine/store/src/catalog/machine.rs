@@ -1,9 +1,11 @@
 //! A machine's name as it is spelled, beside its points: so that listing machines reads one small file of each, however many points
 //! there are. Records say the same: what is lost here costs time only, and the next backup writes it anew.
 
+use crate::catalog::{listing, records};
 use crate::codec::{self, Record};
 use crate::layout::{self, MACHINE_NAME, MACHINE_SCRATCH};
 use crate::names::check_machine;
+use crate::store::Store;
 use bincode::{Decode, Encode};
 use cairn_base::folder::{join, read_small, replace_bytes};
 use cairn_base::{Error, Folder, Kind, Result};
@@ -45,7 +47,38 @@ pub(super) fn read_name(folder: &dyn Folder, path: &str) -> Result<String> {
     })
 }
 
-/// Writes the name if it is not there whole. The caller holds the machine's lock and has published a point, so that a machine with a name
+/// The name of the machine in the folder `path`: from its own file, or else from a point, the newest first. None if there is no point.
+///
+/// # Errors
+/// [`Kind::Damaged`] if name and points are all lost; as the folder reports.
+pub(super) fn spelled(store: &Store, path: &str) -> Result<Option<String>> {
+    let mut failed = match read_name(&**store.folder(), path) {
+        Ok(name) => return Ok(Some(name)),
+        Err(error) => Some(error).filter(|error| error.kind() != Kind::NotFound),
+    };
+    let found = listing::list(store, path)?;
+    for file in found.points.iter().rev() {
+        match records::read_point(store, path, file) {
+            Ok(point) => return Ok(Some(point.record.machine)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    // Of damage, what tells most: a point, then a file that may be one, then the name.
+    if found.points.is_empty()
+        && let Some(stray) = found.damaged.into_iter().next()
+    {
+        return Err(stray);
+    }
+    failed.map_or(Ok(None), Err)
+}
+
+/// The name of the machine in the folder `path` for messages: where it is lost, the folder.
+pub(super) fn shown(store: &Store, path: &str) -> String {
+    let name = spelled(store, path).ok().flatten();
+    name.unwrap_or_else(|| store.folder().describe(path))
+}
+
+/// Writes the name if it is not there whole. The caller holds the publish lock and has published a point, so that a machine with a name
 /// has one. Failures are let go: the name saves time, and the point is public already.
 pub(super) fn keep_name(folder: &dyn Folder, path: &str, machine: &str) {
     let lost = match read_name(folder, path) {

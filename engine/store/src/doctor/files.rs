@@ -181,6 +181,11 @@ pub(super) fn temporary(folder: &dyn Folder) -> Result<Vec<String>> {
                 found.push(join(&home, MACHINE_SCRATCH));
             }
         }
+        // Written under the publish lock, which we hold.
+        let scratch = layout::MACHINE_RETENTION_SCRATCH;
+        if names.iter().any(|name| name == scratch) {
+            found.push(join(&home, scratch));
+        }
     }
     found.sort();
     Ok(found)

@@ -14,6 +14,7 @@ use crate::prune::order::Order;
 use crate::publish::publish;
 use crate::session::Session;
 use crate::store::Store;
+use cairn_base::error::unless_lost;
 use cairn_base::{ChunkId, Error, Monitor, PackId, Result, Stage};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -196,15 +197,16 @@ impl<'a> Rewriter<'a> {
     fn as_it_lies(&mut self, examined: &Examined, of: &FrameUse, kind: PackKind) -> Result<bool> {
         let chunks: Vec<TocChunk> = of.chunks.iter().map(|(chunk, _)| *chunk).collect();
         let keys = self.store.keys();
-        let found = self.checker.check(keys, &examined.pack, &of.frame, &chunks);
+        let found = self
+            .checker
+            .check(keys, &examined.pack, &of.frame, &chunks)?;
         for chunk in &found.bad_chunks {
             self.store.note_damaged(chunk, &[examined.id()]);
         }
         let mut stored = Vec::new();
         // Read again: what is written is what the tag says, whatever was read before.
-        if !found.is_clean()
-            || !matches!(examined.pack.stored(keys, &of.frame, &mut stored), Ok(true))
-        {
+        let read = examined.pack.stored(keys, &of.frame, &mut stored);
+        if !found.is_clean() || unless_lost(read)? != Some(true) {
             return Ok(false);
         }
         self.close_frame(kind)?;
@@ -234,7 +236,7 @@ impl<'a> Rewriter<'a> {
         if self.open.bytes.len() + range.len() > MAX_FRAME {
             self.close_frame(kind)?;
         }
-        self.decode(examined, of, (item.pack, item.frame));
+        self.decode(examined, of, (item.pack, item.frame))?;
         let key = (item.pack, item.frame);
         let bytes = self.decoded.get(&key).and_then(|plain| plain.get(range));
         let keys = self.store.keys();
@@ -252,9 +254,9 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Sees to it that the frame is decoded, as far as it can be.
-    fn decode(&mut self, examined: &Examined, of: &FrameUse, key: (usize, usize)) {
+    fn decode(&mut self, examined: &Examined, of: &FrameUse, key: (usize, usize)) -> Result<()> {
         if self.decoded.contains_key(&key) {
-            return;
+            return Ok(());
         }
         if self.recent.len() >= FRAMES {
             let oldest = self.recent.remove(0);
@@ -265,8 +267,9 @@ impl<'a> Rewriter<'a> {
         let read = examined
             .pack
             .stored(self.store.keys(), &of.frame, &mut stored);
+        let read = unless_lost(read)?;
         let mut plain = Vec::new();
-        if read.is_ok() {
+        if read.is_some() {
             let raw = usize::try_from(of.frame.raw).unwrap_or(usize::MAX);
             if of.frame.plain {
                 plain = stored;
@@ -280,6 +283,7 @@ impl<'a> Rewriter<'a> {
         }
         self.decoded.insert(key, plain);
         self.recent.push(key);
+        Ok(())
     }
 
     fn close_frame(&mut self, kind: PackKind) -> Result<()> {
@@ -343,7 +347,9 @@ impl<'a> Rewriter<'a> {
         let store = self.store.header().store;
         let copy = PackReader::open_at(folder, store, sealed.id, &sealed.path)?;
         for (frame, chunks) in copy.frames() {
-            let found = self.checker.check(self.store.keys(), &copy, frame, chunks);
+            let found = self
+                .checker
+                .check(self.store.keys(), &copy, frame, chunks)?;
             if !found.is_clean() {
                 return Err(
                     Error::damaged("a pack is not what was just written into it")

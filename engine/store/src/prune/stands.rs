@@ -6,7 +6,7 @@ use crate::layout::{self, SESSIONS};
 use crate::session::{Root, SessionKind, SessionRecord, host_name, publish_lock};
 use crate::store::Store;
 use cairn_base::folder::{optional, read_small};
-use cairn_base::{Error, Kind, PackId, PointId, Result, SessionId};
+use cairn_base::{Error, PackId, PointId, Result, SessionId};
 use std::collections::{HashMap, HashSet};
 
 /// A living session that writes.
@@ -36,37 +36,32 @@ pub struct Stands {
 }
 
 impl Stands {
-    /// Lists points and sessions under the publish lock. Points that `known` has are not read again. `own` is the session of the caller.
+    /// Lists points and sessions under the publish lock. `own` is the session of the caller.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if a point or the record of a living session cannot be read, or a point is gone that nobody has forgotten;
-    /// [`Kind::Unsupported`] if one is of a newer version: then nothing may be deleted (M5).
-    pub fn list(store: &Store, known: &Stands, own: Option<SessionId>) -> Result<Stands> {
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a point, what a machine's points are kept by, or the record of a living session cannot be read, or a
+    /// point is gone that nobody has forgotten; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) if one is of a newer version: then nothing may be deleted
+    /// (M5).
+    pub fn list(store: &Store, own: Option<SessionId>) -> Result<Stands> {
         let mut stands = Stands::default();
-        let files = {
-            let _publish = publish_lock(&**store.folder())?;
-            let files = catalog::all_files(store)?;
-            stands.list_sessions(store, own)?;
-            files
-        };
-        let mut unread = Vec::new();
-        for (home, file) in files {
-            match known.points.get(&file.id) {
-                Some(roots) => drop(stands.points.insert(file.id, roots.clone())),
-                None => unread.push((home, file)),
-            }
+        let _publish = publish_lock(&**store.folder())?;
+        let mut problems = catalog::check_walkable(store, &mut |point| {
+            let roots = Root::all_of(&point).collect();
+            stands.points.insert(point.id, roots);
+        })?
+        .into_iter();
+        if let Some(first) = problems.next() {
+            let more = problems.len();
+            let first = match more {
+                0 => first,
+                more => first.context(format!(
+                    "nothing is deleted, for {} reasons",
+                    more.saturating_add(1)
+                )),
+            };
+            return Err(refuse(first));
         }
-        for (home, file) in unread {
-            match catalog::read_file(store, &home, &file) {
-                Ok(point) => {
-                    let roots = Root::all_of(&point).collect();
-                    stands.points.insert(point.id, roots);
-                }
-                // It was forgotten since: who reads it has a session.
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(refuse(error)),
-            }
-        }
+        stands.list_sessions(store, own)?;
         Ok(stands)
     }
 

@@ -118,6 +118,7 @@ mod tests {
             sequence: 1,
             previous: 0,
             seconds,
+            made: 0,
             import,
             base: None,
             consistency: Consistency::Crash,

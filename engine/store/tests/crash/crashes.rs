@@ -61,6 +61,15 @@ fn merges() {
 }
 
 #[test]
+fn forgetting() {
+    nothing_is_lost(&[
+        "forgetting",
+        "forgetting all",
+        "a backup after all was forgotten",
+    ]);
+}
+
+#[test]
 fn mending() {
     nothing_is_lost(&["backup after the loss of a slot and a header"]);
 }

@@ -97,6 +97,11 @@ fn prunes() {
 }
 
 #[test]
+fn forgetting() {
+    nothing_is_lost(&["forgetting", "forgetting all"]);
+}
+
+#[test]
 fn repairs() {
     nothing_is_lost(&["repair of damaged packs", "repair with a list of damage"]);
 }

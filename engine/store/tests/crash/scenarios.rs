@@ -106,6 +106,24 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "forgetting",
+        before: |world| with_points(world, 5),
+        act: |world| world.forget("m", &[1, 3, 4]),
+    },
+    Scenario {
+        name: "forgetting all",
+        before: |world| with_points(world, 2),
+        act: |world| world.forget("m", &[1, 2]),
+    },
+    Scenario {
+        name: "a backup after all was forgotten",
+        before: |world| {
+            with_points(world, 2)?;
+            world.forget("m", &[1, 2])
+        },
+        act: |world| one(world, &disk(1), &How::default()),
+    },
+    Scenario {
         name: "repair of damaged packs",
         before: |world| {
             world.parity = 25;
@@ -283,8 +301,14 @@ fn with_waste(world: &mut World) -> Result<()> {
     world.backup("old", &forgotten(), &How::default())?;
     one(world, &next(), &How::default())?;
     world.backup("old", &noise(50_000, 78), &How::default())?;
-    world.forget("old");
-    Ok(())
+    world.wasteful = true;
+    world.forget("old", &[1, 2])
+}
+
+/// Points of small disks.
+fn with_points(world: &mut World, count: u64) -> Result<()> {
+    world.init()?;
+    (0..count).try_for_each(|number| one(world, &noise(9_000, 200 + number), &How::default()))
 }
 
 /// Many packs that nobody has merged yet.

@@ -3,15 +3,15 @@
 use crate::disk::End;
 use crate::machine::{Lie, Machine};
 use cairn_base::read_at::read_vec;
-use cairn_base::{Clock, ReadAt, Result, Silent, Time};
-use cairn_store::catalog::all_points;
+use cairn_base::{Clock, PointId, ReadAt, Result, Silent, Time};
+use cairn_store::catalog::{self, ForgetOptions, Survey, all_points};
 use cairn_store::damage::DamageList;
 use cairn_store::{
     BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
     PruneOptions, PruneReport, Store, StoredDisk, Tree, VerifyReport, backup, layout, prune,
     repair, verify,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -59,6 +59,8 @@ pub struct World {
     may: HashMap<(String, u64), Vec<Arc<Vec<u8>>>>,
     /// Points that were reported complete.
     reported: Vec<(Point, Arc<Vec<u8>>)>,
+    /// Points that were to be forgotten, and whether that was reported done.
+    forgotten: HashMap<PointId, bool>,
 }
 
 /// How a disk is backed up.
@@ -84,6 +86,7 @@ impl World {
             parity: 0,
             may: HashMap::new(),
             reported: Vec::new(),
+            forgotten: HashMap::new(),
         }
     }
 
@@ -112,17 +115,25 @@ impl World {
         repair(&self.store()?, &Silent).map(|_| ())
     }
 
-    /// Forgets all of a machine.
-    pub fn forget(&mut self, machine: &str) {
-        let home = layout::machine_folder(machine);
-        for path in self.machine.paths() {
-            if path.starts_with(&home) {
-                self.machine.lose(&path);
-            }
-        }
-        self.reported
-            .retain(|(point, _)| point.record.machine != machine);
-        self.wasteful = true;
+    /// Forgets points of these numbers in a process of its own; all of a machine, if it comes to that.
+    pub fn forget(&mut self, machine: &str, numbers: &[u64]) -> Result<()> {
+        let points = self.reported.iter().map(|(point, _)| point);
+        let wanted = points.filter(|point| {
+            point.record.machine == machine && numbers.contains(&point.record.sequence)
+        });
+        let wanted: HashSet<PointId> = wanted.map(|point| point.id).collect();
+        self.forgotten.extend(wanted.iter().map(|id| (*id, false)));
+        let store = self.store()?;
+        let permit = store.writer()?;
+        let survey = Survey::of(&store, &layout::machine_folder(machine))?;
+        let options = ForgetOptions {
+            allow_empty: true,
+            ..ForgetOptions::default()
+        };
+        let done = catalog::forget(&store, &permit, &survey, &wanted, &options, &Ticking)?;
+        let gone = done.forgotten.iter().map(|file| (file.id, true));
+        self.forgotten.extend(gone);
+        Ok(())
     }
 
     /// Gives back all that nothing needs, in a process of its own.
@@ -312,7 +323,19 @@ impl World {
             return Err(format!("no points: {:?}", listing.damaged));
         }
         for (point, _) in &self.reported {
-            if !listing.points.iter().any(|found| found.id == point.id) {
+            let there = listing.points.iter().any(|found| found.id == point.id);
+            let number = point.record.sequence;
+            if let Some(done) = self.forgotten.get(&point.id) {
+                let path = layout::machine_folder(&point.record.machine);
+                let retention = catalog::retention_of(store, &path)
+                    .map_err(|e| format!("what was forgotten: {e}"))?;
+                if !there && !retention.is_forgotten(number) {
+                    return Err(format!("point {number} is gone without a record of it"));
+                }
+                if there && *done {
+                    return Err(format!("point {number} was forgotten and is there"));
+                }
+            } else if !there {
                 return Err(format!(
                     "point {} was reported and is gone",
                     point.record.sequence

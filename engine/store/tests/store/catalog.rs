@@ -9,13 +9,14 @@ use std::path::PathBuf;
 
 const HOUR: i64 = 3600;
 
-fn publish(kit: &Kit, machine: &str, sequence: u64, seconds: i64, import: bool) -> Point {
+pub fn publish(kit: &Kit, machine: &str, sequence: u64, seconds: i64, import: bool) -> Point {
     let record = PointRecord {
         machine: machine.to_string(),
         sequence,
         previous: 0,
         seconds,
         import,
+        made: seconds,
         base: None,
         consistency: Consistency::Crash,
         disks: vec![],
@@ -28,15 +29,15 @@ fn publish(kit: &Kit, machine: &str, sequence: u64, seconds: i64, import: bool) 
     catalog::publish_point(&kit.store, record).unwrap()
 }
 
-fn folder(kit: &Kit, machine: &str) -> PathBuf {
+pub fn folder(kit: &Kit, machine: &str) -> PathBuf {
     kit.path().join(layout::machine_folder(machine))
 }
 
-fn file(kit: &Kit, point: &Point) -> PathBuf {
+pub fn file(kit: &Kit, point: &Point) -> PathBuf {
     folder(kit, &point.record.machine).join(point.file().name())
 }
 
-fn spoil(path: &PathBuf) {
+pub fn spoil(path: &PathBuf) {
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

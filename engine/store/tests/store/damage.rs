@@ -409,7 +409,11 @@ fn a_damaged_point_does_not_hide_the_others() {
     kit.backup("m", TestDisk::new(noise(R, 11)));
     let newest = files_in(kit.path(), "points")
         .into_iter()
-        .rfind(|f| !f.ends_with("/lock") && !f.ends_with("/name"))
+        .rfind(|f| {
+            !["/lock", "/name", "/retention"]
+                .iter()
+                .any(|end| f.ends_with(end))
+        })
         .unwrap();
     flip(&kit.path().join(&newest), 60);
     let listing = catalog::machine_points(&kit.store, "m").unwrap();

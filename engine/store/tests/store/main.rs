@@ -49,6 +49,8 @@ mod pruning;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod tidying;
 #[cfg(test)]
 mod together;

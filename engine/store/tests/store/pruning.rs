@@ -1,13 +1,14 @@
 //! What nothing needs goes, what anything needs stays.
 
-use crate::kit::{Kit, R, TestDisk, files_in, mixed, noise, open_disk};
+use crate::kit::{Kit, R, TestClock, TestDisk, files_in, mixed, noise, open_disk};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, Monitor, PackId, ReadAt, Silent};
+use cairn_store::catalog::{self, ForgetOptions, Survey};
 use cairn_store::prune::provide_reserve;
 use cairn_store::{
     Point, PruneOptions, PruneReport, Session, SessionKind, Store, layout, prune, verify,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,9 +17,24 @@ fn file_of(kit: &Kit, point: &Point) -> PathBuf {
     kit.path().join(home).join(point.file().name())
 }
 
-/// As a forget does, of a machine's newest points: nothing says that they were there.
-fn forget(kit: &Kit, point: &Point) {
-    std::fs::remove_file(file_of(kit, point)).unwrap();
+/// Forgets points of one machine, all of them if it comes to that.
+fn forget(kit: &Kit, points: &[&Point]) {
+    forget_at(kit.path(), points);
+}
+
+fn forget_at(path: &Path, points: &[&Point]) {
+    let store = crate::tidying::open(path);
+    let permit = store.writer().unwrap();
+    let machine = &points[0].record.machine;
+    let survey = Survey::of(&store, &layout::machine_folder(machine)).unwrap();
+    let wanted = points.iter().map(|point| point.id).collect();
+    let options = ForgetOptions {
+        allow_empty: true,
+        ..ForgetOptions::default()
+    };
+    let clock = TestClock::at(1_900_000_000);
+    let done = catalog::forget(&store, &permit, &survey, &wanted, &options, &clock).unwrap();
+    assert_eq!(done.forgotten.len(), points.len());
 }
 
 fn exact() -> PruneOptions {
@@ -89,7 +105,7 @@ fn what_only_forgotten_points_need_goes_and_all_else_restores() {
     }
     let other = kit.backup("other", TestDisk::new(changed(first.clone(), 2)));
     let full = bytes_of_packs(&kit);
-    forgotten.iter().rev().for_each(|point| forget(&kit, point));
+    forget(&kit, &forgotten.iter().collect::<Vec<_>>());
     let planned = prune(
         &kit.reopen(),
         &PruneOptions {
@@ -131,8 +147,7 @@ fn what_only_forgotten_points_need_goes_and_all_else_restores() {
 fn a_store_of_which_all_is_forgotten_becomes_empty() {
     let kit = Kit::new();
     let point = kit.backup("m", TestDisk::new(disk(1)));
-    forget(&kit, &point);
-    std::fs::remove_dir_all(kit.path().join(layout::machine_folder("m"))).unwrap();
+    forget(&kit, &[&point]);
     let report = pruned(&kit);
     assert_eq!((report.points, report.live_bytes), (0, 0));
     assert_eq!(files_in(kit.path(), "packs"), [""; 0]);
@@ -151,8 +166,7 @@ fn what_a_writer_that_began_before_may_rely_on_waits_for_it() {
     let point = kit.backup("m", TestDisk::new(bytes.clone()));
     let folder = kit.store.folder().clone();
     let writer = Session::begin(folder, SessionKind::Write, &[]).unwrap();
-    forget(&kit, &point);
-    std::fs::remove_dir_all(kit.path().join(layout::machine_folder("m"))).unwrap();
+    forget(&kit, &[&point]);
     let before = files_in(kit.path(), "packs");
     let report = pruned(&kit);
     assert_eq!(
@@ -177,7 +191,7 @@ fn what_a_writer_that_began_before_may_rely_on_waits_for_it() {
 struct PrunesWhileReading<'a> {
     kit: &'a Kit,
     bytes: Vec<u8>,
-    forgotten: Vec<PathBuf>,
+    forgotten: Point,
 }
 
 #[test]
@@ -188,7 +202,7 @@ fn a_backup_that_relies_on_what_was_condemned_meanwhile_brings_it_back() {
     let point = kit.backup("other", TestDisk::new(bytes.clone()));
     let disk = PrunesWhileReading {
         bytes: bytes.clone(),
-        forgotten: vec![kit.path().join(layout::machine_folder("other"))],
+        forgotten: point.clone(),
         kit: &kit,
     };
     let report = disk.run();
@@ -215,7 +229,7 @@ impl PrunesWhileReading<'_> {
         struct Disk {
             bytes: Vec<u8>,
             reads: AtomicUsize,
-            forgotten: Vec<PathBuf>,
+            forgotten: Point,
             path: PathBuf,
             report: Arc<parking_lot::Mutex<Option<PruneReport>>>,
         }
@@ -226,9 +240,7 @@ impl PrunesWhileReading<'_> {
             fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> cairn_base::Result<()> {
                 // Late: most was looked up by then.
                 if offset >= 3 * R as u64 && self.reads.fetch_add(1, Ordering::SeqCst) == 0 {
-                    for path in &self.forgotten {
-                        std::fs::remove_dir_all(path).unwrap();
-                    }
+                    forget_at(&self.path, &[&self.forgotten]);
                     let folder = cairn_base::LocalFolder::new(&self.path);
                     let store = Arc::new(Store::open(Arc::new(folder)).unwrap());
                     *self.report.lock() = Some(prune(&store, &exact(), &Silent).unwrap());
@@ -271,7 +283,7 @@ fn what_an_open_point_needs_stays_although_it_is_forgotten() {
     let point = kit.backup("m", TestDisk::new(bytes.clone()));
     let store = kit.reopen();
     let session = Session::begin(store.folder().clone(), SessionKind::Read, &[&point]).unwrap();
-    std::fs::remove_dir_all(kit.path().join(layout::machine_folder("m"))).unwrap();
+    forget(&kit, &[&point]);
     let report = pruned(&kit);
     assert_eq!((report.dead_packs, report.deleted_packs), (0, 0));
     let open = open_disk(&store, &point, "disk0");
@@ -331,7 +343,7 @@ fn nothing_goes_while_something_cannot_be_read() {
     let kept = kit.backup("m", TestDisk::new(first.clone()));
     let gone = kit.backup("m", TestDisk::new(noise(2 * R, 9)));
     let latest = kit.backup("n", TestDisk::new(noise(R, 10)));
-    forget(&kit, &gone);
+    forget(&kit, &[&gone]);
     let before = files_in(kit.path(), "packs");
     let refuses = |what: &str, kind: Kind| {
         let error = prune(&kit.reopen(), &exact(), &Silent).unwrap_err();
@@ -414,7 +426,7 @@ fn a_pack_that_cannot_be_read_stays() {
     let kept = kit.backup("m", TestDisk::new(disk(1)));
     let before = files_in(kit.path(), "packs");
     let gone = kit.backup("m", TestDisk::new(noise(2 * R, 9)));
-    forget(&kit, &gone);
+    forget(&kit, &[&gone]);
     let new: Vec<String> = files_in(kit.path(), "packs")
         .into_iter()
         .filter(|file| !before.contains(file))
@@ -490,7 +502,7 @@ fn an_interrupted_prune_is_gone_on_with() {
         .map(|day| kit.backup("m", TestDisk::new(changed(first.clone(), day))))
         .collect();
     let last = kit.backup("n", TestDisk::new(changed(first.clone(), 4)));
-    days.iter().rev().for_each(|point| forget(&kit, point));
+    forget(&kit, &days.iter().collect::<Vec<_>>());
     let mut stopped = 0;
     for turns in (0..400).step_by(7) {
         match prune(&kit.reopen(), &exact(), &Stops(AtomicUsize::new(0), turns)) {
