@@ -347,9 +347,16 @@ impl<'a> Rewriter<'a> {
         let store = self.store.header().store;
         let copy = PackReader::open_at(folder, store, sealed.id, &sealed.path)?;
         for (frame, chunks) in copy.frames() {
-            let found = self
+            let mut found = self
                 .checker
                 .check(self.store.keys(), &copy, frame, chunks)?;
+            if !found.is_clean() {
+                // A read that fails is told as that; what is wrong twice is wrong.
+                copy.stored(self.store.keys(), frame, &mut Vec::new())?;
+                found = self
+                    .checker
+                    .check(self.store.keys(), &copy, frame, chunks)?;
+            }
             if !found.is_clean() {
                 return Err(
                     Error::damaged("a pack is not what was just written into it")
