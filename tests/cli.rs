@@ -12,6 +12,7 @@
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
 //! - `points`: init, backup, points, stats, verify as documents
+//! - `prune`: space that is given back
 //! - `restore`: whole disks come back
 //! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
@@ -28,6 +29,7 @@ mod full;
 mod images;
 mod mount;
 mod points;
+mod prune;
 mod restore;
 mod stats;
 mod verify;

@@ -147,17 +147,20 @@ fn judge_contents(checkup: &Checkup, dying: bool, found: &mut Vec<Finding>) {
         };
         found.push(Finding::attention("orphans", what, advice));
     }
-    for (packs, what) in [
-        (&contents.condemned, "are condemned"),
-        (
-            &contents.replaced,
-            "were replaced by others and are still there",
-        ),
-    ] {
-        if !packs.is_empty() {
-            let what = format!("{} packs {what}", packs.len());
-            found.push(Finding::attention("leftover-packs", what, swept));
-        }
+    if !contents.condemned.is_empty() {
+        let what = format!(
+            "{} packs that nothing needs wait until backups that began before have ended",
+            contents.condemned.len()
+        );
+        let advice = "run `cairn prune STORE` when they have ended";
+        found.push(Finding::attention("condemned-packs", what, advice));
+    }
+    if !contents.replaced.is_empty() {
+        let what = format!(
+            "{} packs that nothing needs any more are still there",
+            contents.replaced.len()
+        );
+        found.push(Finding::attention("leftover-packs", what, swept));
     }
     if let Some(seconds) = contents.unverified_seconds.filter(|age| *age > OVERDUE) {
         let what = format!(

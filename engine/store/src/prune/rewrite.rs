@@ -236,7 +236,7 @@ impl<'a> Rewriter<'a> {
         if self.open.bytes.len() + range.len() > MAX_FRAME {
             self.close_frame(kind)?;
         }
-        self.decode(examined, of, (item.pack, item.frame))?;
+        self.unpack(examined, of, (item.pack, item.frame))?;
         let key = (item.pack, item.frame);
         let bytes = self.decoded.get(&key).and_then(|plain| plain.get(range));
         let keys = self.store.keys();
@@ -254,7 +254,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Sees to it that the frame is decoded, as far as it can be.
-    fn decode(&mut self, examined: &Examined, of: &FrameUse, key: (usize, usize)) -> Result<()> {
+    fn unpack(&mut self, examined: &Examined, of: &FrameUse, key: (usize, usize)) -> Result<()> {
         if self.decoded.contains_key(&key) {
             return Ok(());
         }

@@ -6,6 +6,8 @@
 #![cfg(debug_assertions)]
 #![allow(dead_code, reason = "the tests of crashes use all of their parts")]
 
+#[path = "../crash/acts.rs"]
+mod acts;
 #[path = "../crash/disk.rs"]
 mod disk;
 #[path = "../crash/dying.rs"]

@@ -4,11 +4,12 @@ use crate::dying::die_everywhere;
 use crate::machine::{Lie, Machine};
 use crate::scenarios::{named, prepared};
 use crate::world::{How, World, noise};
-use cairn_base::{Folder, LockMode, ReadAt, Silent};
+use cairn_base::{Folder, ReadAt, Silent};
 use cairn_store::mistake::{Mistake, make};
 use cairn_store::pack::{Footer, footer::FOOTER_LEN};
 use cairn_store::parity::table::{self, Sum, sum_of};
-use cairn_store::{layout, verify};
+use cairn_store::session::publish_lock;
+use cairn_store::verify;
 
 /// What a check says.
 type Checked = Result<(), String>;
@@ -179,8 +180,7 @@ fn publications_that_do_not_wait() {
         let mut world = prepared(named("next backup"), Lie::None);
         let machine = world.machine.clone();
         // Somebody publishes, and does not end before the backup has gone as far as it can.
-        let held = machine.lock(layout::PUBLISH_LOCK, LockMode::Exclusive, true);
-        let held = held.unwrap();
+        let held = publish_lock(&machine).unwrap();
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(move || {

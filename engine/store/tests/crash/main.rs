@@ -5,6 +5,7 @@
 //! CRASH_ONLY="SCENARIO/CALL"  only this one, as a failure prints it
 #![cfg(test)]
 
+mod acts;
 mod crashes;
 mod disk;
 mod dying;

@@ -1,5 +1,6 @@
 //! What was stored and what was reported, and whether a store keeps its word.
 
+use crate::acts::{back_up, check_but_for, check_clean, read};
 use crate::disk::End;
 use crate::machine::{Lie, Machine};
 use cairn_base::read_at::read_vec;
@@ -272,14 +273,13 @@ impl World {
 
     /// A quiet prune leaves nothing that nobody needs.
     fn check_prunes(&mut self) -> std::result::Result<(), String> {
-        let report = self.prune().map_err(|e| format!("pruning: {e}"))?;
-        if report.waiting_packs > 0 || !report.left.is_empty() {
-            return Err(format!("pruning: {report:?}"));
-        }
-        let again = self.prune().map_err(|e| format!("pruning again: {e}"))?;
-        let left = again.dead_packs + again.rewritten_packs + again.deleted_packs;
-        if left > 0 || again.unused_bytes > 0 {
-            return Err(format!("a prune has left something: {again:?}"));
+        for again in [false, true] {
+            let report = self.prune().map_err(|e| format!("pruning: {e}"))?;
+            let work = report.dead_packs + report.rewritten_packs + report.deleted_packs;
+            let left = report.waiting_packs + report.left.len();
+            if left > 0 || report.unused_bytes > 0 || again && work > 0 {
+                return Err(format!("a prune leaves something: {report:?}"));
+            }
         }
         Ok(())
     }
@@ -424,86 +424,4 @@ impl World {
         let _whatever = world.backup("m", &noise(50_000, seed), &How::default());
         world.check_after(ends[1], seed)
     }
-}
-
-/// Compares what is not named as lost with what it was; what is named may be lost or not.
-fn check_but_for(
-    store: &Arc<Store>,
-    point: &Point,
-    right: &[u8],
-    report: &VerifyReport,
-) -> std::result::Result<(), String> {
-    let what = format!("point {} with losses", point.record.sequence);
-    let of_point = report
-        .damaged
-        .iter()
-        .filter(|d| d.points.contains(&point.id));
-    let lost: Vec<Range<u64>> = of_point.map(|d| d.offset..d.offset + d.length).collect();
-    let reader = Arc::new(ChunkReader::new(store.clone(), 1 << 20));
-    let tree = Tree::new(reader, &point.record.disks[0]).map_err(|e| format!("{what}: {e}"))?;
-    let disk = StoredDisk::new(tree);
-    let mut cuts: Vec<u64> = lost
-        .iter()
-        .flat_map(|range| [range.start, range.end])
-        .collect();
-    cuts.extend([0, disk.size()]);
-    cuts.sort_unstable();
-    cuts.dedup();
-    for part in cuts.windows(2).map(|ends| ends[0]..ends[1]) {
-        let length = usize::try_from(part.end - part.start).unwrap();
-        let start = usize::try_from(part.start).unwrap();
-        let is_lost = lost.iter().any(|range| range.contains(&part.start));
-        match read_vec(&disk, part.start, length) {
-            Ok(bytes) if bytes == right[start..start + length] => {}
-            Ok(_) => return Err(format!("{what} has wrong bytes at {part:?}")),
-            Err(_) if is_lost => {}
-            Err(error) => return Err(format!("{what} at {part:?}, which is not named: {error}")),
-        }
-    }
-    Ok(())
-}
-
-fn check_clean(store: &Arc<Store>) -> std::result::Result<(), String> {
-    let report = verify(store, false, &Silent).map_err(|e| format!("verifying: {e}"))?;
-    if report.is_clean() {
-        Ok(())
-    } else {
-        Err(format!("verification: {report:?}"))
-    }
-}
-
-fn back_up(
-    store: &Arc<Store>,
-    machine: &str,
-    bytes: &Arc<Vec<u8>>,
-    how: &How,
-    base: Option<&Point>,
-) -> Result<Point> {
-    let mut options = BackupOptions::new(machine);
-    options.threads = 1;
-    options.checkpoint = how.checkpoint.unwrap_or(options.checkpoint);
-    let mut changes = None;
-    if let Some(ranges) = &how.changed {
-        options.base = base.map(|point| point.id);
-        let ranges = ranges.iter().map(|range| Change {
-            range: range.clone(),
-            zero: false,
-        });
-        changes = Some(Arc::new(Changes::new(bytes.len() as u64, ranges)?));
-    }
-    let source: Arc<dyn ReadAt> = bytes.clone();
-    let disk = DiskInput {
-        name: "disk0".to_string(),
-        source,
-        facts: ImageFacts::default(),
-        changed: None,
-        changes,
-    };
-    backup(store, &[disk], &options, &Silent, &Ticking).map(|report| report.point)
-}
-
-fn read(store: &Arc<Store>, point: &Point) -> Result<Vec<u8>> {
-    let reader = Arc::new(ChunkReader::new(store.clone(), 1 << 20));
-    let disk = StoredDisk::new(Tree::new(reader, &point.record.disks[0])?);
-    read_vec(&disk, 0, usize::try_from(disk.size()).unwrap())
 }

@@ -8,8 +8,8 @@ use cairn_store::compact::tidy_up;
 use cairn_store::doctor::{Finding, Severity, examine};
 use cairn_store::publish::merge_segments;
 use cairn_store::{
-    ChunkReader, Depth, Session, SessionKind, Store, StoredDisk, Tree, VerifyOptions, repair,
-    stats, verify_with,
+    ChunkReader, Depth, PruneOptions, Session, SessionKind, Store, StoredDisk, Tree, VerifyOptions,
+    prune, repair, stats, verify_with,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub enum Operation {
     /// What `verify --repair` does: a full verification, and a repair if anything is wrong.
     VerifyRepair,
     Repair,
+    Prune,
     Doctor,
     Points,
     Stats,
@@ -52,7 +53,7 @@ pub struct Around<'a> {
     pub hurt: bool,
 }
 
-pub const ALL: [Operation; 16] = [
+pub const ALL: [Operation; 17] = [
     Operation::Init,
     Operation::BackUpM,
     Operation::BackUpN,
@@ -66,6 +67,7 @@ pub const ALL: [Operation; 16] = [
     Operation::VerifyFull,
     Operation::VerifyRepair,
     Operation::Repair,
+    Operation::Prune,
     Operation::Doctor,
     Operation::Points,
     Operation::Stats,
@@ -130,6 +132,7 @@ impl Operation {
                 }
             }
             Operation::Repair => mend(&store()),
+            Operation::Prune => give_back(&store()),
             Operation::Doctor => examine_all(path, hurt),
             Operation::Points => {
                 let store = store();
@@ -187,6 +190,18 @@ fn look(store: &Arc<Store>, depth: Depth) -> bool {
 fn mend(store: &Arc<Store>) {
     match repair(store, &Silent) {
         Ok(report) => assert_eq!(report.left, [] as [String; 0]),
+        Err(error) => assert_eq!(error.kind(), Kind::Busy, "{error}"),
+    }
+}
+
+/// Whoever merges just now keeps it away.
+fn give_back(store: &Arc<Store>) {
+    let options = PruneOptions {
+        max_unused: 0,
+        ..PruneOptions::default()
+    };
+    match prune(store, &options, &Silent) {
+        Ok(report) => assert_eq!(report.lost, 0, "{report:?}"),
         Err(error) => assert_eq!(error.kind(), Kind::Busy, "{error}"),
     }
 }

@@ -47,6 +47,8 @@ mod proofs;
 #[cfg(test)]
 mod pruning;
 #[cfg(test)]
+mod pruning_refused;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod retention;

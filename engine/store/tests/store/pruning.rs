@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn file_of(kit: &Kit, point: &Point) -> PathBuf {
+pub fn file_of(kit: &Kit, point: &Point) -> PathBuf {
     let home = layout::machine_folder(&point.record.machine);
     kit.path().join(home).join(point.file().name())
 }
 
 /// Forgets points of one machine, all of them if it comes to that.
-fn forget(kit: &Kit, points: &[&Point]) {
+pub fn forget(kit: &Kit, points: &[&Point]) {
     forget_at(kit.path(), points);
 }
 
@@ -37,14 +37,14 @@ fn forget_at(path: &Path, points: &[&Point]) {
     assert_eq!(done.forgotten.len(), points.len());
 }
 
-fn exact() -> PruneOptions {
+pub fn exact() -> PruneOptions {
     PruneOptions {
         max_unused: 0,
         ..PruneOptions::default()
     }
 }
 
-fn pruned(kit: &Kit) -> PruneReport {
+pub fn pruned(kit: &Kit) -> PruneReport {
     prune(&kit.reopen(), &exact(), &Silent).unwrap()
 }
 
@@ -56,7 +56,7 @@ fn bytes_of_packs(kit: &Kit) -> u64 {
     sizes.sum()
 }
 
-fn disk(seed: u64) -> Vec<u8> {
+pub fn disk(seed: u64) -> Vec<u8> {
     mixed(3 * R + 77_777, seed)
 }
 
@@ -334,114 +334,6 @@ fn what_is_published_before_its_point_stays_as_long_as_its_writer_lives() {
     );
     assert_eq!(point.record.warnings, [""; 0]);
     assert_eq!(kit.read(&point).unwrap(), bytes);
-}
-
-#[test]
-fn nothing_goes_while_something_cannot_be_read() {
-    let kit = Kit::new();
-    let first = disk(1);
-    let kept = kit.backup("m", TestDisk::new(first.clone()));
-    let gone = kit.backup("m", TestDisk::new(noise(2 * R, 9)));
-    let latest = kit.backup("n", TestDisk::new(noise(R, 10)));
-    forget(&kit, &[&gone]);
-    let before = files_in(kit.path(), "packs");
-    let refuses = |what: &str, kind: Kind| {
-        let error = prune(&kit.reopen(), &exact(), &Silent).unwrap_err();
-        assert_eq!(error.kind(), kind, "{what}: {error}");
-        assert_eq!(files_in(kit.path(), "packs"), before, "{what}");
-        assert_eq!(kit.reopen().state().condemned.len(), 0, "{what}");
-    };
-    // A point.
-    let path = file_of(&kit, &latest);
-    let whole = std::fs::read(&path).unwrap();
-    let mut bad = whole.clone();
-    bad[30] ^= 1;
-    std::fs::write(&path, &bad).unwrap();
-    refuses("a damaged point", Kind::Damaged);
-    std::fs::rename(&path, path.with_file_name("renamed")).unwrap();
-    refuses("a point without its name", Kind::Damaged);
-    std::fs::rename(path.with_file_name("renamed"), &path).unwrap();
-    // A point of a newer version.
-    let mut newer = whole.clone();
-    newer[8] += 1;
-    let end = newer.len() - 16;
-    let sum = blake3::hash(&newer[..end]);
-    newer[end..].copy_from_slice(&sum.as_bytes()[..16]);
-    std::fs::write(&path, &newer).unwrap();
-    refuses("a point of a newer version", Kind::Unsupported);
-    std::fs::write(&path, &whole).unwrap();
-    // The record of a session that lives.
-    let folder = kit.store.folder().clone();
-    let session = Session::begin(folder, SessionKind::Read, &[&kept]).unwrap();
-    let record = kit.path().join(layout::session(session.id()));
-    let told = std::fs::read(&record).unwrap();
-    std::fs::write(&record, &told[..told.len() / 2]).unwrap();
-    refuses("a session's record", Kind::Damaged);
-    std::fs::write(&record, &told).unwrap();
-    drop(session);
-    // A part of a map.
-    let maps: Vec<String> = before
-        .iter()
-        .filter(|file| {
-            let bytes = std::fs::read(kit.path().join(file)).unwrap();
-            bytes[12] == 1
-        })
-        .cloned()
-        .collect();
-    assert!(!maps.is_empty());
-    let saved: Vec<Vec<u8>> = maps
-        .iter()
-        .map(|file| std::fs::read(kit.path().join(file)).unwrap())
-        .collect();
-    for (file, bytes) in maps.iter().zip(&saved) {
-        let mut bad = bytes.clone();
-        bad[64..200].fill(0xee);
-        std::fs::write(kit.path().join(file), &bad).unwrap();
-    }
-    refuses("a part of a map", Kind::Damaged);
-    for (file, bytes) in maps.iter().zip(&saved) {
-        std::fs::write(kit.path().join(file), bytes).unwrap();
-    }
-    std::fs::remove_file(kit.path().join("damage")).ok();
-    // A segment of the index.
-    let segment = kit.path().join(&files_in(kit.path(), "index")[0]);
-    let bytes = std::fs::read(&segment).unwrap();
-    std::fs::remove_file(&segment).unwrap();
-    refuses("a segment", Kind::Damaged);
-    std::fs::write(&segment, &bytes).unwrap();
-    let mut bad = bytes.clone();
-    bad[100] ^= 1;
-    std::fs::write(&segment, &bad).unwrap();
-    refuses("a page of the index", Kind::Damaged);
-    std::fs::write(&segment, &bytes).unwrap();
-    // And when all is well again it goes.
-    let report = pruned(&kit);
-    assert!(report.deleted_packs > 0);
-    assert_eq!(kit.read(&kept).unwrap(), first);
-}
-
-#[test]
-fn a_pack_that_cannot_be_read_stays() {
-    let kit = Kit::new();
-    let kept = kit.backup("m", TestDisk::new(disk(1)));
-    let before = files_in(kit.path(), "packs");
-    let gone = kit.backup("m", TestDisk::new(noise(2 * R, 9)));
-    forget(&kit, &[&gone]);
-    let new: Vec<String> = files_in(kit.path(), "packs")
-        .into_iter()
-        .filter(|file| !before.contains(file))
-        .collect();
-    for file in &new {
-        let path = kit.path().join(file);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let end = bytes.len();
-        bytes[end - 100] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-    }
-    let report = pruned(&kit);
-    assert_eq!(report.left.len(), new.len(), "{:?}", report.left);
-    assert!(new.iter().all(|file| kit.path().join(file).exists()));
-    assert_eq!(kit.read(&kept).unwrap(), disk(1));
 }
 
 #[test]
