@@ -7,6 +7,7 @@ use cairn_store::{
     BackupOptions, Change, Changes, ChunkReader, DiskInput, ImageFacts, Point, Store, StoredDisk,
     Tree, VerifyReport, backup, verify,
 };
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Compares what is not named as lost with what it was; what is named may be lost or not.

@@ -3,14 +3,11 @@
 use crate::acts::{back_up, check_but_for, check_clean, read};
 use crate::disk::End;
 use crate::machine::{Lie, Machine};
-use cairn_base::read_at::read_vec;
-use cairn_base::{Clock, PointId, ReadAt, Result, Silent, Time};
+use cairn_base::{Clock, PointId, Result, Silent, Time};
 use cairn_store::catalog::{self, ForgetOptions, Survey, all_points};
 use cairn_store::damage::DamageList;
 use cairn_store::{
-    BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
-    PruneOptions, PruneReport, Store, StoredDisk, Tree, VerifyReport, backup, layout, prune,
-    repair, verify,
+    CutParameters, Point, PruneOptions, PruneReport, Store, layout, prune, repair, verify,
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
