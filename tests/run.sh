@@ -126,7 +126,7 @@ step tests cargo test --locked --workspace --no-fail-fast -- --show-output || te
 
 # Reads the tests' output: sums of the lines `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, the names of failed
 # tests, and the tests that passed but said `SKIPPED: why`; those count as skipped. What they say as `COUNTED: NUMBER WHAT` is added up.
-read -r passed bad < <(awk -v failures="$scratch/failures" -v skipped="$scratch/skipped" -v counted="$scratch/counted" '
+read -r passed bad < <(awk -v failures="$scratch/failures" -v skipped="$scratch/skipped" -v tally="$scratch/counted" '
     function skip(name, why) {
         if (!seen[binary, name, why]++) printf "%s: %s\t%s\n", binary, name, why >> skipped
         if (!counted[binary, name]++) return 1
@@ -146,7 +146,7 @@ read -r passed bad < <(awk -v failures="$scratch/failures" -v skipped="$scratch/
     passing && sub(/^SKIPPED: /, "") { said += skip(test, $0) }
     passing && sub(/^COUNTED: /, "") { number = $1; sub(/^[0-9]+ /, ""); sums[$0] += number }
     /^test result: / { for (i = 3; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) bad += $(i - 1) } }
-    END { for (what in sums) print sums[what], what >> counted; print passed - said, bad + 0 }
+    END { for (what in sums) print sums[what], what >> tally; print passed - said, bad + 0 }
 ' "$scratch/output")
 # The tests may also end because they do not compile, or because one of them takes the whole program down.
 [ "$tests_failed" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
