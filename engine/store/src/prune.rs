@@ -8,14 +8,17 @@
 //! Nothing is deleted while a point, a session's record, a part of a map or of the index cannot be read, or a point is gone that nobody has forgotten.
 
 mod examine;
+mod find;
 mod mark;
 mod order;
 mod plan;
+mod report;
 mod reserve;
 mod rewrite;
 mod stands;
 
 pub use mark::{Marked, Walked, mark};
+pub use report::{PruneOptions, PruneReport};
 pub use reserve::provide as provide_reserve;
 pub use stands::{Stands, Writer};
 
@@ -23,15 +26,16 @@ use crate::compact::sweep::sweep_replaced;
 use crate::publish::{merge_everything, merge_lock, publish_lists_and};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind};
-use crate::state::State;
+use crate::state::Condemned;
 use crate::store::Store;
 use cairn_base::{Error, Kind, Monitor, PackId, Result, Stage};
 use examine::{Examined, Examiner, Verdict};
+use find::{Found, Settled, condemned_in, find, ids};
 use order::Order;
-use plan::{Plan, Usage, plan, usage};
-use std::collections::{BTreeMap, HashSet};
+use plan::Usage;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Chunks of packs that are looked into and written anew in one round: bounds memory, at about 150 bytes each.
 const ROUND: u64 = 400_000;
@@ -39,75 +43,6 @@ const ROUND: u64 = 400_000;
 const TOGETHER: usize = 4096;
 /// What must be free besides what a round writes, in bytes.
 const SPARE: u64 = 128 << 20;
-
-/// How to prune.
-#[derive(Debug, Clone)]
-pub struct PruneOptions {
-    /// Only find out what would be done.
-    pub dry_run: bool,
-    /// How much that nothing needs may stay, in thousandths of what is needed: packs are written anew until it is less.
-    pub max_unused: u64,
-    /// Bytes of needed data that are copied at most.
-    pub max_rewrite: u64,
-    /// After this time nothing new is begun.
-    pub max_time: Option<Duration>,
-}
-
-impl Default for PruneOptions {
-    fn default() -> PruneOptions {
-        PruneOptions {
-            dry_run: false,
-            max_unused: 50,
-            max_rewrite: u64::MAX,
-            max_time: None,
-        }
-    }
-}
-
-/// What a prune found and did. Bytes are those of files.
-#[derive(Debug, Clone, Default)]
-pub struct PruneReport {
-    /// Points whose maps were walked.
-    pub points: usize,
-    /// Chunks of data that are needed.
-    pub chunks: u64,
-    /// Parts of maps that were read.
-    pub nodes: u64,
-    /// Needed chunks that are not in the store: `cairn verify` names what they belong to.
-    pub lost: u64,
-    /// Packs before.
-    pub packs: usize,
-    /// Of their bytes, needed.
-    pub live_bytes: u64,
-    /// Packs that nothing needs, as found.
-    pub dead_packs: usize,
-    /// Their bytes.
-    pub dead_bytes: u64,
-    /// Packs that are written anew, or were.
-    pub rewritten_packs: usize,
-    /// Their bytes.
-    pub rewritten_bytes: u64,
-    /// Bytes of packs that were written instead.
-    pub written_bytes: u64,
-    /// What nothing needs and stays in packs that are mostly needed.
-    pub unused_bytes: u64,
-    /// Packs that were deleted; of a dry run, those that the next prune could delete at once.
-    pub deleted_packs: usize,
-    /// Their bytes.
-    pub deleted_bytes: u64,
-    /// Packs that wait until writers have ended.
-    pub waiting_packs: usize,
-    /// Their bytes.
-    pub waiting_bytes: u64,
-    /// The writers that are waited for.
-    pub writers: Vec<Writer>,
-    /// Packs that were condemned and are needed again.
-    pub revived_packs: usize,
-    /// Why packs stay, in sentences.
-    pub left: Vec<String>,
-    /// Why it ended early, if it did.
-    pub ended_early: Option<String>,
-}
 
 /// Gives back the space of what no point and no session needs. Of what is not done when it ends early or is interrupted, nothing is lost: the next one goes on.
 ///
@@ -132,9 +67,10 @@ pub fn prune(
                 max_rewrite: 0,
                 ..options.clone()
             };
-            let report = Pruning::begin(store, &frugal, monitor).and_then(Pruning::run)?;
-            reserve::provide(&*folder)?;
-            Ok(report)
+            let report = Pruning::begin(store, &frugal, monitor).and_then(Pruning::run);
+            // If there is no room even now the next one makes it.
+            let _next_time = reserve::provide(&*folder);
+            report
         }
         report => {
             let report = report?;
@@ -142,115 +78,6 @@ pub fn prune(
             let _next_time = reserve::provide(&*folder);
             Ok(report)
         }
-    }
-}
-
-/// What a store needs, and what could go.
-struct Found {
-    stands: Stands,
-    marked: Marked,
-    walked: Walked,
-    packs: BTreeMap<PackId, Usage>,
-    plan: Plan,
-    settled: Settled,
-}
-
-/// What becomes of the packs that were condemned before.
-#[derive(Default)]
-struct Settled {
-    dead: Vec<PackId>,
-    revived: Vec<PackId>,
-    waiting: Vec<PackId>,
-}
-
-impl Settled {
-    fn of(state: &State, stands: &Stands, needed: &HashSet<PackId>) -> Settled {
-        let mut settled = Settled::default();
-        for row in &state.condemned {
-            let pack = PackId(row.pack);
-            if needed.contains(&pack) {
-                settled.revived.push(pack);
-            } else if stands.older_than(row.generation).next().is_some() {
-                settled.waiting.push(pack);
-            } else {
-                settled.dead.push(pack);
-            }
-        }
-        settled
-    }
-}
-
-/// Lists, marks, counts and plans. Changes nothing.
-fn find(
-    store: &Arc<Store>,
-    options: &PruneOptions,
-    own: Option<&Session>,
-    monitor: &dyn Monitor,
-) -> Result<Found> {
-    let own = own.map(Session::id);
-    let stands = Stands::list(store, own)?;
-    // Points before state, the reverse of the write order.
-    store.refresh()?;
-    if !store.has_all_segments() {
-        return Err(Error::damaged(
-            "a segment of the index is lost, so what it led to is not known",
-        )
-        .at_path(store.folder().describe(""))
-        .advise("run `cairn verify --repair` first"));
-    }
-    let marked = Marked::none_of(store.index());
-    let roots = stands.roots_since(&Stands::default());
-    let total = roots
-        .iter()
-        .map(|root| root.size)
-        .fold(0, u64::saturating_add);
-    monitor.begin(Stage::Mark, total);
-    let walked = mark(store, &marked, None, &roots, monitor)?;
-    monitor.finish(Stage::Mark);
-    let packs = usage(&marked)?;
-    let state = store.state();
-    let settled = Settled::of(&state, &stands, &walked.needed);
-    let mut exempt: HashSet<PackId> = state.condemned_packs().collect();
-    exempt.extend(&stands.packs);
-    let plan = plan(&packs, &exempt, options.max_unused, options.max_rewrite);
-    Ok(Found {
-        stands,
-        marked,
-        walked,
-        packs,
-        plan,
-        settled,
-    })
-}
-
-impl Found {
-    fn report(&self) -> PruneReport {
-        let sum = |list: &[Usage]| {
-            list.iter()
-                .map(|u| u.row.length)
-                .fold(0, u64::saturating_add)
-        };
-        PruneReport {
-            points: self.stands.points(),
-            chunks: self.walked.chunks,
-            nodes: self.walked.nodes,
-            lost: self.walked.lost,
-            packs: self.packs.len(),
-            live_bytes: self.plan.live,
-            dead_packs: self.plan.dead.len(),
-            dead_bytes: sum(&self.plan.dead),
-            rewritten_packs: self.plan.rewrite.len(),
-            rewritten_bytes: sum(&self.plan.rewrite),
-            unused_bytes: self.plan.waste_left,
-            ..PruneReport::default()
-        }
-    }
-
-    /// Bytes of these packs, as the index knows.
-    fn bytes(&self, packs: &[PackId]) -> u64 {
-        let rows = packs.iter().filter_map(|pack| self.packs.get(pack));
-        rows.map(|usage| usage.row.length)
-            .fold(0, u64::saturating_add)
     }
 }
 
@@ -262,9 +89,14 @@ fn dry_run(
     let found = find(store, options, None, monitor)?;
     let mut report = found.report();
     report.deleted_packs = found.settled.dead.len();
-    report.deleted_bytes = found.bytes(&found.settled.dead);
+    report.deleted_bytes = found.bytes(&ids(&found.settled.dead));
+    if found.stands.writers.is_empty() {
+        // Nobody has to be waited for.
+        report.deleted_packs = report.deleted_packs.saturating_add(report.dead_packs);
+        report.deleted_bytes = report.deleted_bytes.saturating_add(report.dead_bytes);
+    }
     report.waiting_packs = found.settled.waiting.len();
-    report.waiting_bytes = found.bytes(&found.settled.waiting);
+    report.waiting_bytes = found.bytes(&ids(&found.settled.waiting));
     report.revived_packs = found.settled.revived.len();
     report.writers.clone_from(&found.stands.writers);
     Ok(report)
@@ -279,6 +111,9 @@ struct Pruning<'a> {
     found: Found,
     report: PruneReport,
     reader: ChunkReader,
+    /// Condemned packs that nothing needed which was there when this prune began, as they are listed: those that it condemned itself, and those that waited. No
+    /// others are deleted, whatever a state that comes back says.
+    judged: HashSet<Condemned>,
     begun: Instant,
     _merging: Box<dyn cairn_base::folder::Lock>,
     _permit: crate::store::WriterPermit,
@@ -309,6 +144,7 @@ impl<'a> Pruning<'a> {
             session,
             found,
             reader: ChunkReader::new(store.clone(), 0),
+            judged: HashSet::new(),
             begun,
             _merging: merging,
             _permit: permit,
@@ -319,7 +155,9 @@ impl<'a> Pruning<'a> {
         self.report.rewritten_packs = 0;
         self.report.rewritten_bytes = 0;
         // What was condemned before frees space at once.
-        let settled = std::mem::take(&mut self.found.settled);
+        let mut settled = std::mem::take(&mut self.found.settled);
+        self.judged.extend(&settled.waiting);
+        self.look_again(&mut settled);
         self.settle(settled)?;
         let dead = std::mem::take(&mut self.found.plan.dead);
         for batch in dead.chunks(TOGETHER) {
@@ -327,7 +165,15 @@ impl<'a> Pruning<'a> {
         }
         self.finish_condemned()?;
         self.rewrite_all()?;
-        self.tidy_index()?;
+        match self.tidy_index() {
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            // Space is given back; the index only takes more than it needs.
+            Err(error) => self
+                .report
+                .left
+                .push(format!("the index stays as it is: {error}")),
+            Ok(()) => {}
+        }
         let state = self.store.state();
         let waiting: Vec<PackId> = state.condemned_packs().collect();
         self.report.waiting_packs = waiting.len();
@@ -356,10 +202,37 @@ impl<'a> Pruning<'a> {
                 Verdict::Stays(why) => self.report.left.push(why),
             }
         }
-        if condemned.is_empty() {
+        self.condemn(&condemned)
+    }
+
+    fn condemn(&mut self, packs: &[PackId]) -> Result<()> {
+        if packs.is_empty() {
             return Ok(());
         }
-        publish_lists_and(self.store, &mut |state| state.condemn(&condemned))
+        let judged = &mut self.judged;
+        publish_lists_and(self.store, &mut |state| {
+            let before = state.condemned.len();
+            state.condemn(packs);
+            judged.extend(state.condemned.iter().skip(before));
+        })
+    }
+
+    /// Packs that were condemned by an earlier prune are looked into once more: of what is needed the other copy may have gone bad since.
+    fn look_again(&mut self, settled: &mut Settled) {
+        let (mut dead, mut revived) = (Vec::new(), Vec::new());
+        for row in std::mem::take(&mut settled.dead) {
+            let Some(usage) = self.found.packs.get(&PackId(row.pack)) else {
+                continue;
+            };
+            let examiner = Examiner::new(self.store, &self.found.marked, &self.reader);
+            match examiner.examine(&usage.row) {
+                Verdict::May(examined) if !examined.is_needed() => dead.push(row),
+                Verdict::May(_) => revived.push(row),
+                Verdict::Stays(why) => self.report.left.push(why),
+            }
+        }
+        settled.dead = dead;
+        settled.revived.extend(revived);
     }
 
     /// Copies what is needed of packs of which little is, a round at a time.
@@ -371,7 +244,7 @@ impl<'a> Pruning<'a> {
         let mut rest = &rewrite[..];
         while !rest.is_empty() {
             self.look_up_from_work()?;
-            let taken = round(rest);
+            let taken = round(rest, self.room()?);
             let (now, later) = rest.split_at_checked(taken).unwrap_or((rest, &[]));
             if let Some(why) = self.reason_to_end(now)? {
                 self.report.ended_early = Some(why);
@@ -385,6 +258,12 @@ impl<'a> Pruning<'a> {
         }
         self.monitor.finish(Stage::Rewrite);
         Ok(())
+    }
+
+    /// What may be written, in bytes.
+    fn room(&self) -> Result<u64> {
+        let space = self.store.folder().space()?;
+        Ok(space.map_or(u64::MAX, |space| space.free.saturating_sub(SPARE)))
     }
 
     /// Why no further round is begun, in a sentence.
@@ -426,10 +305,7 @@ impl<'a> Pruning<'a> {
         self.report.rewritten_packs = self.report.rewritten_packs.saturating_add(copied.len());
         let bytes = self.found.bytes(&copied);
         self.report.rewritten_bytes = self.report.rewritten_bytes.saturating_add(bytes);
-        if copied.is_empty() {
-            return Ok(());
-        }
-        publish_lists_and(self.store, &mut |state| state.condemn(&copied))
+        self.condemn(&copied)
     }
 
     /// Lists points and sessions again. What nothing needs and no writer may rely on any more is deleted; what the new ones need lives again.
@@ -441,31 +317,45 @@ impl<'a> Pruning<'a> {
         self.store.refresh()?;
         let roots = now.roots_since(&self.found.stands);
         // Of an index of its own: what was published since is in it.
-        let marked = Marked::none_of(self.store.index());
+        let (state, index) = (self.store.state(), self.store.index());
+        let mut rows = condemned_in(&state, &index);
+        rows.retain(|row| self.judged.contains(row));
+        let marked = Marked::none_of(index);
         let before = Some(&self.found.marked);
         let walked = mark(self.store, &marked, before, &roots, self.monitor)?;
-        let settled = Settled::of(&self.store.state(), &now, &walked.needed);
+        let settled = Settled::of(rows.into_iter(), &now, &walked.needed);
         self.found.stands.writers.clone_from(&now.writers);
         self.settle(settled)
     }
 
-    /// Takes packs off the list of the condemned: those that are needed again, and those that are deleted now.
+    /// Takes packs off the list of the condemned: those that are needed again, and those that are deleted now. Only as they were judged: a state that came
+    /// back in place of a lost one may say otherwise.
     fn settle(&mut self, settled: Settled) -> Result<()> {
-        let Settled { dead, revived, .. } = settled;
+        let (dead, revived): (HashSet<_>, HashSet<_>) = (
+            settled.dead.into_iter().collect(),
+            settled.revived.into_iter().collect(),
+        );
         if dead.is_empty() && revived.is_empty() {
             return Ok(());
         }
-        let gone: HashSet<PackId> = dead.iter().chain(&revived).copied().collect();
+        let (mut gone, mut back) = (Vec::new(), 0usize);
         publish_lists_and(self.store, &mut |state| {
-            state
-                .condemned
-                .retain(|row| !gone.contains(&PackId(row.pack)));
-            state.replace(&dead);
+            state.condemned.retain(|row| {
+                if dead.contains(row) {
+                    gone.push(PackId(row.pack));
+                } else if revived.contains(row) {
+                    back = back.saturating_add(1);
+                } else {
+                    return true;
+                }
+                false
+            });
+            state.replace(&gone);
         })?;
         sweep_replaced(self.store)?;
-        self.report.revived_packs = self.report.revived_packs.saturating_add(revived.len());
-        self.report.deleted_packs = self.report.deleted_packs.saturating_add(dead.len());
-        let bytes = self.found.bytes(&dead);
+        self.report.revived_packs = self.report.revived_packs.saturating_add(back);
+        self.report.deleted_packs = self.report.deleted_packs.saturating_add(gone.len());
+        let bytes = self.found.bytes(&gone);
         self.report.deleted_bytes = self.report.deleted_bytes.saturating_add(bytes);
         Ok(())
     }
@@ -489,12 +379,13 @@ impl<'a> Pruning<'a> {
     }
 }
 
-/// How many of these packs make a round.
-fn round(rest: &[Usage]) -> usize {
-    let mut chunks = 0u64;
+/// How many of these packs make a round for which there is this room.
+fn round(rest: &[Usage], room: u64) -> usize {
+    let (mut chunks, mut bytes) = (0u64, 0u64);
     let fits = |usage: &&Usage| {
         chunks = chunks.saturating_add(usage.chunks);
-        chunks <= ROUND
+        bytes = bytes.saturating_add(usage.live_length());
+        chunks <= ROUND && bytes <= room
     };
     rest.iter().take_while(fits).count().max(1)
 }

@@ -136,12 +136,15 @@ pub fn publish_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
         .ok_or_else(|| Error::new(Kind::Busy, "the store's publish lock is not to be had"))
 }
 
+/// How often a reader asks for the publish lock, every 10 ms: longer than a prune takes to read all points.
+const PATIENCE: usize = 3000;
+
 /// As [`publish_lock`], but gives up after some seconds: a publisher that was stopped must not hang every reader.
 ///
 /// # Errors
 /// [`Kind::Busy`] if it is not to be had; as the folder reports.
 pub(crate) fn patient_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
-    for _ in 0..500 {
+    for _ in 0..PATIENCE {
         if let Some(lock) = folder.lock(PUBLISH_LOCK, LockMode::Exclusive, false)? {
             return Ok(lock);
         }

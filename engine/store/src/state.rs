@@ -31,7 +31,7 @@ impl SegmentRow {
 }
 
 /// A pack that nothing needs, as far as was known when it was condemned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Condemned {
     /// The pack.
     pub pack: [u8; 16],
@@ -86,6 +86,13 @@ impl State {
             pack: id.0,
             generation,
         }));
+    }
+
+    /// Condemns anew, as of this generation, what was condemned before: whoever wrote meanwhile may rely on it.
+    pub fn condemn_anew(&mut self) {
+        for row in &mut self.condemned {
+            row.generation = self.generation;
+        }
     }
 
     /// The packs whose places look-ups do not answer: condemned or replaced.

@@ -288,8 +288,11 @@ impl Store {
         // Above the generation that may have been lost, so that everybody notices; twice, so that both slots are whole.
         // The slot that is left is written last.
         state.advance(3)?;
+        // What was condemned may have been needed and answered again in the generation that is lost.
+        state.condemn_anew();
         state.publish(&*self.folder)?;
         state.advance(1)?;
+        state.condemn_anew();
         state.publish(&*self.folder)?;
         Ok(lost_slot)
     }

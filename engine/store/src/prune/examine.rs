@@ -113,6 +113,14 @@ impl<'a> Examiner<'a> {
         if others.peek().is_none() || others.any(|at| self.is_good(row.kind, id, &at.place)) {
             return Ok(Some(false));
         }
+        // It may have been copied since it was marked, and the pack where it was marked be gone.
+        let now = self.store.index().places(id).unwrap_or_default();
+        let mut now = now
+            .iter()
+            .filter(|place| place.length == length && place.pack != row.id);
+        if now.any(|place| self.is_good(row.kind, id, place)) {
+            return Ok(Some(false));
+        }
         // From now on this is the one that is needed.
         self.marked.set(first);
         Ok(Some(true))
@@ -127,7 +135,9 @@ impl<'a> Examiner<'a> {
         let bytes = plain.get(start..).unwrap_or_default();
         let good = read.is_ok()
             && chunk_with_prefix(self.store.keys(), kind, &id.prefix(), bytes) == Some(*id);
-        if !good && !matches!(&read, Err(error) if error.is_momentary()) {
+        let passes = matches!(&read, Err(error) if error.is_momentary());
+        // What is not live any more is no damage.
+        if !good && !passes && self.store.is_still_live(place.pack).unwrap_or(false) {
             self.store.note_damaged(id, &[place.pack]);
         }
         good
