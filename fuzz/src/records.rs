@@ -117,18 +117,21 @@ pub fn proofs(data: &[u8]) -> bool {
     true
 }
 
+/// A store with the folder of a machine `m`.
+pub fn with_machine() -> (Memory, Store) {
+    let folder = Memory::default();
+    let made = Store::create(
+        Arc::new(folder.clone()),
+        CutParameters::default(),
+        &SystemClock,
+    );
+    folder.create_folder(&layout::machine_folder("m")).unwrap();
+    (folder, made.unwrap())
+}
+
 /// The file with a machine's name.
 pub fn machine_name(data: &[u8]) -> bool {
-    static STORE: LazyLock<(Memory, Store)> = LazyLock::new(|| {
-        let folder = Memory::default();
-        let made = Store::create(
-            Arc::new(folder.clone()),
-            CutParameters::default(),
-            &SystemClock,
-        );
-        folder.create_folder(&layout::machine_folder("m")).unwrap();
-        (folder, made.unwrap())
-    });
+    static STORE: LazyLock<(Memory, Store)> = LazyLock::new(with_machine);
     let (folder, store) = &*STORE;
     let path = format!("{}/name", layout::machine_folder("m"));
     folder.put(&path, data.to_vec());

@@ -1,26 +1,16 @@
 //! What is forgotten and pinned of a machine, and what holds for all points.
 
 use crate::memory::Memory;
-use crate::records::{envelope, record};
-use cairn_base::{Folder, SystemClock};
+use crate::records::{envelope, record, with_machine};
+use cairn_store::Store;
 use cairn_store::catalog;
 use cairn_store::layout::{self, MACHINE_RETENTION};
 use cairn_store::policy::Policy;
-use cairn_store::{CutParameters, Store};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 /// A machine's record of points that were forgotten, and of pins.
 pub fn retention(data: &[u8]) -> bool {
-    static STORE: LazyLock<(Memory, Store)> = LazyLock::new(|| {
-        let folder = Memory::default();
-        let made = Store::create(
-            Arc::new(folder.clone()),
-            CutParameters::default(),
-            &SystemClock,
-        );
-        folder.create_folder(&layout::machine_folder("m")).unwrap();
-        (folder, made.unwrap())
-    });
+    static STORE: LazyLock<(Memory, Store)> = LazyLock::new(with_machine);
     let (folder, store) = &*STORE;
     let home = layout::machine_folder("m");
     let path = format!("{home}/{MACHINE_RETENTION}");

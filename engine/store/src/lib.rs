@@ -3,7 +3,7 @@
 //! - [`cut`], [`gear`], [`hash`], [`frame`], [`map`]: what a disk becomes
 //! - [`pack`], [`parity`], [`index`], [`contents`], [`state`], [`header`], [`policy`], [`damage`], [`layout`]: how it lies on disk (`engine/FORMAT.md` has every byte)
 //! - [`store`], [`session`], [`publish`], [`catalog`], [`compact`]: who may do what, and in which order
-//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`difference`](mod@difference), [`verify`], [`repair`], [`stats`](mod@stats): what a front-end does with it
+//! - [`backup`], [`read`], [`tree`], [`disk`], [`region`], [`difference`](mod@difference), [`verify`], [`repair`], [`prune`](mod@prune), [`stats`](mod@stats): what a front-end does with it
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 
 pub mod backup;

@@ -151,19 +151,21 @@ fn a_repair_leaves_what_it_cannot_read_now() {
         assert_unread(&repair(&store, &Silent).unwrap(), &format!("{number}"));
         assert_eq!(files(hurt.kit.path()), before);
         folder.rest(true);
-        let report = repair(&store, &Silent).unwrap();
-        assert_eq!(
-            (report.repaired.len(), report.left.len()),
-            (1, 0),
-            "{report:?}"
-        );
-        assert!(
-            verify(&hurt.kit.reopen(), false, &Silent)
-                .unwrap()
-                .is_clean()
-        );
-        assert!(hurt.kit.read(&hurt.point).unwrap() == hurt.bytes);
+        mends(&hurt, &store);
     }
+}
+
+/// One pack is written anew, and all is well.
+fn mends(hurt: &Hurt, store: &Arc<Store>) {
+    let report = repair(store, &Silent).unwrap();
+    assert_eq!(
+        (report.repaired.len(), report.left.len()),
+        (1, 0),
+        "{report:?}"
+    );
+    let verified = verify(&hurt.kit.reopen(), false, &Silent).unwrap();
+    assert!(verified.is_clean());
+    assert!(hurt.kit.read(&hurt.point).unwrap() == hurt.bytes);
 }
 
 #[test]
@@ -192,18 +194,7 @@ fn a_new_pack_that_cannot_be_read_back_stops_no_other_one() {
         );
         assert!(files_in(hurt.kit.path(), "sessions").is_empty());
         folder.rest(true);
-        let report = repair(&store, &Silent).unwrap();
-        assert_eq!(
-            (report.repaired.len(), report.left.len()),
-            (1, 0),
-            "{report:?}"
-        );
-        assert!(
-            verify(&hurt.kit.reopen(), false, &Silent)
-                .unwrap()
-                .is_clean()
-        );
-        assert!(hurt.kit.read(&hurt.point).unwrap() == hurt.bytes);
+        mends(&hurt, &store);
         assert_eq!(files_in(hurt.kit.path(), "packs").len(), count);
     }
 }

@@ -187,6 +187,29 @@ fn what_a_writer_that_began_before_may_rely_on_waits_for_it() {
     assert_eq!(files_in(kit.path(), "packs"), [""; 0]);
 }
 
+#[test]
+fn who_began_before_a_slot_was_lost_is_waited_for() {
+    let kit = Kit::new();
+    let point = kit.backup("m", TestDisk::new(disk(1)));
+    let begin = || Session::begin(kit.store.folder().clone(), SessionKind::Write, &[]).unwrap();
+    let first = begin();
+    forget(&kit, &[&point]);
+    let waiting = pruned(&kit).waiting_packs;
+    assert!(waiting > 0);
+    drop(first);
+    // It does not rely on what is condemned now; but a state that is lost may have said that it can.
+    let began = begin();
+    let state = kit.reopen().state();
+    let mut rows = state.condemned.iter();
+    assert!(rows.all(|row| row.generation <= began.generation()));
+    let older = format!("state.{}", (state.generation + 1) % 2);
+    std::fs::remove_file(kit.path().join(older)).unwrap();
+    let report = pruned(&kit);
+    assert_eq!((report.deleted_packs, report.waiting_packs), (0, waiting));
+    drop(began);
+    assert_eq!(pruned(&kit).deleted_packs, waiting);
+}
+
 /// Prunes in the middle of a backup, when all old points are gone.
 struct PrunesWhileReading<'a> {
     kit: &'a Kit,
