@@ -393,7 +393,6 @@ fn remove_session(folder: &dyn Folder, id: SessionId) -> Result<()> {
 /// If the sessions cannot be listed.
 pub fn sweep_dead(
     folder: &dyn Folder,
-    state: &State,
     named: Option<&dyn Fn(PackId) -> bool>,
 ) -> Result<Vec<String>> {
     let mut ids: Vec<SessionId> = folder
@@ -405,7 +404,7 @@ pub fn sweep_dead(
     ids.dedup();
     let mut warnings = Vec::new();
     for id in ids {
-        if let Err(error) = sweep_one(folder, state, named, id) {
+        if let Err(error) = sweep_one(folder, named, id) {
             warnings.push(format!(
                 "what the dead session {id} left could not be removed: {error}"
             ));
@@ -416,7 +415,6 @@ pub fn sweep_dead(
 
 fn sweep_one(
     folder: &dyn Folder,
-    state: &State,
     named: Option<&dyn Fn(PackId) -> bool>,
     id: SessionId,
 ) -> Result<()> {
@@ -429,7 +427,8 @@ fn sweep_one(
             return Ok(());
         };
         match codec::open::<Manifest>(&bytes) {
-            Ok(manifest) => remove_unlisted(folder, state, named, &manifest)?,
+            Ok(manifest) if remove_unlisted(folder, named, &manifest)? => {}
+            Ok(_) => return Ok(()),
             // One that does not check was not durable, so nothing was renamed after it.
             Err(error) if error.kind() == Kind::Damaged => {}
             // A newer program's: it knows what to do with it.
@@ -439,18 +438,23 @@ fn sweep_one(
     remove_session(folder, id)
 }
 
-/// Removes what the manifest names and the state does not.
+/// Removes what the manifest names and neither slot of the state does; `false` if a slot is lost, so that this is not known.
 fn remove_unlisted(
     folder: &dyn Folder,
-    state: &State,
     named: &dyn Fn(PackId) -> bool,
     manifest: &Manifest,
-) -> Result<()> {
-    if state.segments.iter().any(|row| row.id == manifest.segment) {
-        // Whoever renamed that state into place may have been killed before it was durable.
-        return folder.sync_folder("");
+) -> Result<bool> {
+    let segment = SegmentId(manifest.segment);
+    let Some(listed) = State::listed(folder)? else {
+        return Ok(false);
+    };
+    // Whoever renamed the newest state into place may have been killed before it was durable.
+    folder.sync_folder("")?;
+    // It was public. If it was merged since, the older slot still leads to it, until the next publication.
+    if listed.contains(&segment) {
+        return Ok(true);
     }
-    folder.remove(&layout::segment(SegmentId(manifest.segment)))?;
+    folder.remove(&layout::segment(segment))?;
     let mut homes = BTreeSet::from([INDEX.to_string()]);
     for pack in manifest.packs.iter().map(|id| PackId(*id)) {
         if !named(pack) {
@@ -466,5 +470,5 @@ fn remove_unlisted(
             other => other?,
         }
     }
-    Ok(())
+    Ok(true)
 }

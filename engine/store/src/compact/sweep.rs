@@ -28,8 +28,13 @@ pub fn sweep_replaced(store: &Store) -> Result<()> {
             gone.insert(id);
         }
     }
-    let settled = settle(store, &unnamed(store, gone.clone())?)?;
-    for id in settled.into_iter().filter(|id| !gone.contains(id)) {
+    let mut settled = settle(store, &unnamed(store, gone.clone())?)?;
+    settled.retain(|id| !gone.contains(id));
+    if !settled.is_empty() {
+        // Whoever renamed the newest state into place may have been killed before it was durable.
+        folder.sync_folder("")?;
+    }
+    for id in settled {
         folder.remove(&layout::pack(id))?;
         folder.sync_folder(&layout::pack_folder(id))?;
     }

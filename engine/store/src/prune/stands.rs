@@ -36,7 +36,8 @@ pub struct Stands {
 }
 
 impl Stands {
-    /// Lists points and sessions under the publish lock. `own` is the session of the caller.
+    /// Lists points and sessions under the publish lock. `own` is the session of the caller, if it is going to delete something: then what is not there is gone
+    /// for good.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a point, what a machine's points are kept by, or the record of a living session cannot be read, or a
@@ -45,6 +46,10 @@ impl Stands {
     pub fn list(store: &Store, own: Option<SessionId>) -> Result<Stands> {
         let mut stands = Stands::default();
         let _publish = publish_lock(&**store.folder())?;
+        if own.is_some() {
+            // A point that a process removed which was killed then may come back as long as that is not durable.
+            catalog::make_durable(store)?;
+        }
         let mut problems = catalog::check_walkable(store, &mut |point| {
             let roots = Root::all_of(&point).collect();
             stands.points.insert(point.id, roots);
