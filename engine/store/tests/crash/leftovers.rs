@@ -4,11 +4,12 @@ use crate::acts::read;
 use crate::disk::End;
 use crate::machine::Lie;
 use crate::world::{How, World, noise};
-use cairn_base::Folder;
+use cairn_base::{Folder, PackId};
 use cairn_store::catalog::all_points;
 use cairn_store::publish::{merge_everything, publish_lists_and};
 use cairn_store::state::State;
 use cairn_store::{Session, SessionKind, layout};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 fn with_points(count: u64) -> World {
@@ -37,9 +38,17 @@ fn a_segment_that_a_slot_still_lists_is_not_swept() {
     let world = world.on(world.machine.copy());
     drop(world.store().unwrap().writer().unwrap());
     let paths = world.machine.paths();
-    assert!(State::listed(&world.machine).unwrap().unwrap().contains(&row.segment()));
+    assert!(
+        State::listed(&world.machine)
+            .unwrap()
+            .unwrap()
+            .contains(&row.segment())
+    );
     assert!(paths.contains(&layout::segment(row.segment())), "{paths:?}");
-    assert!(!paths.iter().any(|path| path.starts_with("sessions/")), "{paths:?}");
+    assert!(
+        !paths.iter().any(|path| path.starts_with("sessions/")),
+        "{paths:?}"
+    );
 }
 
 /// A point whose file was removed, but not durably, may come back: then what it needs must be there.
@@ -58,6 +67,32 @@ fn what_a_killed_forget_left_is_whole_or_gone_whatever_a_prune_does() {
                 read(&store, &point).unwrap();
             }
         }
+        if done.is_ok() {
+            break;
+        }
+    }
+}
+
+/// A pack whose file was removed, but not durably, may come back: then something must list it.
+#[test]
+fn a_pack_that_a_killed_prune_removed_does_not_come_back_unlisted() {
+    for call in 0.. {
+        let mut world = with_points(2);
+        world.forget("m", &[1]).unwrap();
+        world.machine.die_at(call);
+        let done = world.prune();
+        let mut world = world.on(world.machine.copy());
+        for _ in 0..2 {
+            world.prune().unwrap();
+        }
+        let after = world.on(world.machine.after(End::Synced, call));
+        let store = after.store().unwrap();
+        let mut known: HashSet<PackId> = store.state().unanswered_packs();
+        known.extend(store.live_packs().iter().map(|row| row.id));
+        let known: Vec<_> = known.into_iter().map(layout::pack).collect();
+        let mut paths = after.machine.paths();
+        paths.retain(|path| path.starts_with("packs/") && !known.contains(path));
+        assert_eq!(paths, [""; 0], "killed at call {call}");
         if done.is_ok() {
             break;
         }

@@ -104,9 +104,10 @@ impl Model {
     /// A disk of a machine: a new one, one that the machine had before, or one of that with changes.
     pub fn next(&mut self, dice: &mut Dice) -> Next {
         let machine = MACHINES[dice.below(MACHINES.len() * 3).min(MACHINES.len() * 3 - 3) / 3];
-        let before = self.points.iter().filter(|known| {
-            known.is_sure() && known.point.record.machine == machine
-        });
+        let before = self
+            .points
+            .iter()
+            .filter(|known| known.is_sure() && known.point.record.machine == machine);
         let before: Vec<_> = before
             .map(|known| (known.point.clone(), known.bytes.clone()))
             .collect();
@@ -175,7 +176,8 @@ impl Model {
 
     /// What somebody who lives says of a backup: it made a point, or none.
     pub fn said(&mut self, machine: &str, bytes: &Arc<Vec<u8>>) {
-        let is = |(of, unsaid): &(String, Arc<Vec<u8>>)| of == machine && Arc::ptr_eq(unsaid, bytes);
+        let is =
+            |(of, unsaid): &(String, Arc<Vec<u8>>)| of == machine && Arc::ptr_eq(unsaid, bytes);
         if let Some(at) = self.unsaid.iter().position(is) {
             self.unsaid.swap_remove(at);
         }

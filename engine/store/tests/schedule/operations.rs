@@ -2,7 +2,7 @@
 
 use crate::acts::{back_up, read};
 use crate::disk::Dice;
-use crate::model::{Known, Model, MACHINES};
+use crate::model::{Known, MACHINES, Model};
 use crate::process::Process;
 use crate::world::{How, Ticking};
 use cairn_base::{Error, Folder, Kind, PointId, Silent};
@@ -10,8 +10,8 @@ use cairn_store::catalog::{self, ForgetOptions, Pin, Protection, Survey, all_poi
 use cairn_store::compact::tidy_up;
 use cairn_store::publish::merge_segments;
 use cairn_store::{
-    Depth, Pick, Point, PruneOptions, Session, SessionKind, Store, UsageOptions, VerifyOptions, layout,
-    prune, repair, usage, verify_with,
+    Depth, Pick, Point, PruneOptions, Session, SessionKind, Store, UsageOptions, VerifyOptions,
+    layout, prune, repair, usage, verify_with,
 };
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -201,8 +201,16 @@ impl Actor {
             Ok(session) => Err(format!("{:?}", session.warning())),
             Err(error) => {
                 let gone = error.kind() == Kind::NotFound;
-                let sure = model.lock().unwrap().find(point.id).is_some_and(|k| k.is_sure());
-                if gone && !sure { Ok(None) } else { Err(told(error)) }
+                let sure = model
+                    .lock()
+                    .unwrap()
+                    .find(point.id)
+                    .is_some_and(|k| k.is_sure());
+                if gone && !sure {
+                    Ok(None)
+                } else {
+                    Err(told(error))
+                }
             }
         }
     }
@@ -242,7 +250,9 @@ impl Actor {
         let report = match prune(store, &options, &Silent) {
             Ok(report) => report,
             Err(error) => {
-                return alone.refused(&error).map_err(|why| format!("{options:?}: {why}"));
+                return alone
+                    .refused(&error)
+                    .map_err(|why| format!("{options:?}: {why}"));
             }
         };
         if report.lost > 0 || !report.left.is_empty() {
@@ -261,9 +271,14 @@ impl Actor {
 }
 
 fn check(store: &Arc<Store>, point: &Point, bytes: &[u8]) -> Outcome {
-    let what = format!("point {} of {}", point.record.sequence, point.record.machine);
+    let what = format!(
+        "point {} of {}",
+        point.record.sequence, point.record.machine
+    );
     let found = read(store, point).map_err(|e| format!("{what}: {e}"))?;
-    (found == bytes).then_some(()).ok_or(format!("{what} has wrong bytes"))
+    (found == bytes)
+        .then_some(())
+        .ok_or(format!("{what} has wrong bytes"))
 }
 
 fn back_up_one(
@@ -275,7 +290,9 @@ fn back_up_one(
     let next = {
         let mut model = model.lock().unwrap();
         let next = model.next(dice);
-        model.unsaid.push((next.machine.to_string(), next.bytes.clone()));
+        model
+            .unsaid
+            .push((next.machine.to_string(), next.bytes.clone()));
         next
     };
     let (base, changed) = next.base.unzip();
@@ -299,9 +316,8 @@ fn back_up_one(
             twice.map_or(Ok(()), |id| Err(format!("number {number} was {id}'s")))
         }
         Err(error) => {
-            let forgotten = base.is_some_and(|base| {
-                !model.find(base.id).is_some_and(|known| known.is_sure())
-            });
+            let forgotten =
+                base.is_some_and(|base| !model.find(base.id).is_some_and(|known| known.is_sure()));
             if error.kind() == Kind::NotFound && forgotten {
                 model.said(next.machine, &next.bytes);
                 return Ok(());
@@ -341,8 +357,11 @@ fn forget(store: &Arc<Store>, model: &Mutex<Model>, dice: &mut Dice) -> Outcome 
     });
     let done = done.map_err(told)?;
     let gone: HashSet<PointId> = done.forgotten.iter().map(|file| file.id).collect();
-    let kept: HashMap<PointId, Vec<Protection>> =
-        done.kept.into_iter().map(|(file, why)| (file.id, why)).collect();
+    let kept: HashMap<PointId, Vec<Protection>> = done
+        .kept
+        .into_iter()
+        .map(|(file, why)| (file.id, why))
+        .collect();
     let mut model = model.lock().unwrap();
     for (id, pinned) in wanted {
         let known = model.find(id).unwrap();
@@ -400,7 +419,11 @@ fn look(store: &Arc<Store>, dice: &mut Dice) -> Outcome {
         options.pick = Pick::Slice(NonZeroU32::new(2).unwrap());
     }
     let report = verify_with(store, &options, &Silent, &Ticking).map_err(told)?;
-    if report.is_clean() { Ok(()) } else { Err(format!("{options:?}: {report:?}")) }
+    if report.is_clean() {
+        Ok(())
+    } else {
+        Err(format!("{options:?}: {report:?}"))
+    }
 }
 
 fn merge(store: &Arc<Store>) -> Outcome {
@@ -408,14 +431,22 @@ fn merge(store: &Arc<Store>) -> Outcome {
     let session = Session::begin(store.folder().clone(), SessionKind::Write, &[]).map_err(told)?;
     merge_segments(store, &session, u64::MAX).map_err(told)?;
     let warnings = tidy_up(store, &session, &Silent);
-    if warnings.is_empty() { Ok(()) } else { Err(format!("{warnings:?}")) }
+    if warnings.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{warnings:?}"))
+    }
 }
 
 /// What each point takes.
 fn count(store: &Arc<Store>) -> Outcome {
     let found = usage(store, &UsageOptions::default(), &Silent).map_err(told)?;
     let damage = found.damaged;
-    if damage.is_empty() { Ok(()) } else { Err(format!("{damage:?}")) }
+    if damage.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{damage:?}"))
+    }
 }
 
 fn list(store: &Arc<Store>, model: &Mutex<Model>) -> Outcome {
@@ -425,7 +456,10 @@ fn list(store: &Arc<Store>, model: &Mutex<Model>) -> Outcome {
             let points = model.points.iter().filter(|known| test(known));
             points.map(|known| known.id()).collect::<Vec<_>>()
         };
-        (ids(&|known| known.forgotten).into_iter().collect(), ids(&Known::is_sure))
+        (
+            ids(&|known| known.forgotten).into_iter().collect(),
+            ids(&Known::is_sure),
+        )
     };
     let listing = all_points(store).map_err(told)?;
     if !listing.damaged.is_empty() {

@@ -2,8 +2,8 @@
 
 use crate::machine::Machine;
 use cairn_base::folder::{Lock, NewFile};
-use cairn_base::{Error, Folder, Kind, LockMode, Pages, ReadAt, Result};
 use cairn_base::pages::PreadPages;
+use cairn_base::{Error, Folder, Kind, LockMode, Pages, ReadAt, Result};
 use cairn_store::layout::{HOST_LOCK, PUBLISH_LOCK};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -66,7 +66,10 @@ fn settle(store: &Arc<Store>, model: &mut Model) -> Checked {
         if model.find(point.id).is_some() {
             continue;
         }
-        let what = format!("point {} of {}", point.record.sequence, point.record.machine);
+        let what = format!(
+            "point {} of {}",
+            point.record.sequence, point.record.machine
+        );
         let found = read(store, &point).map_err(|e| format!("{what}, never reported: {e}"))?;
         let mut unsaid = unsaid.iter();
         let bytes = unsaid.find(|(of, bytes)| *of == point.record.machine && **bytes == found);
@@ -204,6 +207,11 @@ fn files(machine: &Machine, points: &[Point], mut expected: BTreeSet<String>) ->
 }
 
 fn is_top(name: &str) -> bool {
-    let more = [layout::POLICY, layout::PROOFS, layout::RESERVE, layout::DAMAGE];
+    let more = [
+        layout::POLICY,
+        layout::PROOFS,
+        layout::RESERVE,
+        layout::DAMAGE,
+    ];
     HEADERS.contains(&name) || STATES.contains(&name) || more.contains(&name)
 }

@@ -89,7 +89,9 @@ impl Schedule {
         self.note(format!("{space}{number} {operation:?}"));
         let outcome = actor.act(operation, &self.model, &self.crowd, dice);
         let died = actor.process.is_dead();
-        self.note(format!("{space}{number} {operation:?} {outcome:?} died {died}"));
+        self.note(format!(
+            "{space}{number} {operation:?} {outcome:?} died {died}"
+        ));
         match outcome {
             Err(why) if !died => {
                 let why = format!("{operation:?}: {why}");
