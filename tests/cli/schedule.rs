@@ -283,7 +283,8 @@ impl World {
     /// Nothing is left that no point needs: a new store with the same points has as many chunks, and takes as much.
     fn check_leaks(&self) {
         let prune = ["prune", "store", "--max-unused", "0%", "--json"];
-        self.bench.expect(0, &prune);
+        // A pack that was condemned and is needed again is looked into by the next one.
+        (0..2).for_each(|_| drop(self.bench.expect(0, &prune)));
         let again = self.bench.expect(0, &prune).json();
         for none in [
             "dead_packs",

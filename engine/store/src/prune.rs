@@ -174,7 +174,8 @@ impl<'a> Pruning<'a> {
     fn run(mut self) -> Result<PruneReport> {
         self.report.rewritten_packs = 0;
         self.report.rewritten_bytes = 0;
-        // What was condemned before frees space at once.
+        // What one that was interrupted took off the index frees space at once, and what was condemned before.
+        sweep_replaced(self.store)?;
         let mut settled = std::mem::take(&mut self.found.settled);
         self.judged.extend(&settled.waiting);
         self.look_again(&mut settled);

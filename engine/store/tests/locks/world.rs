@@ -156,11 +156,11 @@ pub fn check(path: &Path, known: &[Known], doomed: &[Known]) -> Vec<bool> {
     let listing = all_points(&store).unwrap();
     assert!(listing.damaged.is_empty(), "{:?}", listing.damaged);
     let mut listed: BTreeSet<_> = listing.points.iter().map(|point| point.id.0).collect();
-    let left: Vec<bool> = doomed
+    let spared: Vec<bool> = doomed
         .iter()
         .map(|(point, _)| listed.remove(&point.id.0))
         .collect();
-    let there = doomed.iter().zip(&left).filter(|(_, left)| **left);
+    let there = doomed.iter().zip(&spared).filter(|(_, spared)| **spared);
     there.for_each(|(point, _)| read(&store, point).unwrap());
     let expected: BTreeSet<_> = known.iter().map(|(point, _)| point.id.0).collect();
     assert_eq!(listed, expected, "the points listed are those reported");
@@ -194,5 +194,5 @@ pub fn check(path: &Path, known: &[Known], doomed: &[Known]) -> Vec<bool> {
         .filter(|pack| !replaced.contains(*pack))
         .collect();
     assert!(orphans.is_empty(), "packs that nobody knows: {orphans:?}");
-    left
+    spared
 }

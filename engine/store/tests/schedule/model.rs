@@ -2,7 +2,7 @@
 
 use crate::disk::Dice;
 use crate::world::noise;
-use cairn_base::{Kind, PointId};
+use cairn_base::PointId;
 use cairn_store::Point;
 use std::ops::Range;
 use std::sync::Arc;
@@ -182,9 +182,4 @@ impl Model {
             self.unsaid.swap_remove(at);
         }
     }
-}
-
-/// Whether an operation may end so when others run beside it.
-pub fn is_refusal(kind: Kind) -> bool {
-    kind == Kind::Busy
 }

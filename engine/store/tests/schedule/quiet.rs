@@ -22,7 +22,7 @@ fn open(machine: &Machine) -> Result<Arc<Store>, String> {
     Ok(Arc::new(store))
 }
 
-/// Checks everything, and the model learns how what was open ended. `bare`: nobody runs, so that nothing is left after a prune.
+/// Checks everything, and the model learns how what was open ended.
 ///
 /// # Errors
 /// What is not as it must be.
@@ -105,22 +105,27 @@ fn pins(store: &Arc<Store>, model: &mut Model) -> Checked {
     Ok(())
 }
 
-/// Two prunes, of which the second has nothing to do.
+/// Prunes of which the last has nothing to do: the second, or the third if the first found that a condemned pack is needed again.
 fn give_back(machine: &Machine) -> Checked {
     let options = PruneOptions {
         max_unused: 0,
         ..PruneOptions::default()
     };
-    for again in [false, true] {
+    let mut more = true;
+    loop {
         let report = prune(&open(machine)?, &options, &Silent);
         let report = report.map_err(|e| format!("pruning: {e}"))?;
         let work = report.dead_packs + report.rewritten_packs + report.deleted_packs;
         let left = report.waiting_packs + report.left.len();
-        if left > 0 || report.unused_bytes > 0 || report.lost > 0 || again && work > 0 {
+        let revived = report.revived_packs > 0;
+        if left > 0 || report.unused_bytes > 0 || report.lost > 0 || !more && work + report.revived_packs > 0 {
             return Err(format!("a prune leaves something: {report:?}"));
         }
+        if work == 0 && !revived {
+            return Ok(());
+        }
+        more = revived;
     }
-    Ok(())
 }
 
 /// Every chunk that a map reaches, found by reading maps as a reader does.
