@@ -118,7 +118,11 @@ fn give_back(machine: &Machine) -> Checked {
         let work = report.dead_packs + report.rewritten_packs + report.deleted_packs;
         let left = report.waiting_packs + report.left.len();
         let revived = report.revived_packs > 0;
-        if left > 0 || report.unused_bytes > 0 || report.lost > 0 || !more && work + report.revived_packs > 0 {
+        if left > 0
+            || report.unused_bytes > 0
+            || report.lost > 0
+            || !more && work + report.revived_packs > 0
+        {
             return Err(format!("a prune leaves something: {report:?}"));
         }
         if work == 0 && !revived {
