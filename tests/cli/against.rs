@@ -7,7 +7,7 @@
 use super::bench::{Answer, Bench, Running, text};
 use super::mount::{Mounted, have_fuse};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -17,27 +17,22 @@ use std::time::Duration;
 /// No command here takes longer, on a common machine; so a moment before this mostly meets it.
 const MOMENTS: u64 = 60_000;
 
-pub(super) fn number(name: &str, otherwise: u64) -> u64 {
+fn number(name: &str, otherwise: u64) -> u64 {
     let text = std::env::var(name).ok();
     text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 /// A small generator of numbers: xorshift.
-pub(super) struct Dice(u64);
+struct Dice(u64);
 
 impl Dice {
     fn new() -> Dice {
-        Dice::of("AGAINST_SEED")
-    }
-
-    /// Of the seed in the environment, which is printed.
-    pub(super) fn of(name: &str) -> Dice {
-        let seed = number(name, 1);
-        println!("{name}={seed}");
+        let seed = number("AGAINST_SEED", 1);
+        println!("AGAINST_SEED={seed}");
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -45,7 +40,7 @@ impl Dice {
     }
 
     /// Waits for a moment.
-    pub(super) fn pause(&mut self, microseconds: u64) {
+    fn pause(&mut self, microseconds: u64) {
         std::thread::sleep(Duration::from_micros(self.below(microseconds)));
     }
 }
@@ -64,24 +59,17 @@ enum Act {
     Init,
     Repair,
     Doctor,
-    /// All points but the last of a machine that nobody else looks at.
-    Forget,
-    Pin,
-    Prune,
 }
 
-const VICTIMS: [Act; 9] = [
+const VICTIMS: [Act; 6] = [
     Act::BackUp("m"),
     Act::BackUp("new"),
     Act::Restore,
     Act::Verify,
     Act::Cat,
     Act::Repair,
-    Act::Forget,
-    Act::Pin,
-    Act::Prune,
 ];
-const OTHERS: [Act; 14] = [
+const OTHERS: [Act; 11] = [
     Act::BackUp("m"),
     Act::BackUp("n"),
     Act::Restore,
@@ -93,15 +81,12 @@ const OTHERS: [Act; 14] = [
     Act::Cat,
     Act::Repair,
     Act::Doctor,
-    Act::Forget,
-    Act::Pin,
-    Act::Prune,
 ];
 
 /// How it was while a command ran.
 #[derive(Clone, Copy)]
 struct Beside {
-    /// Whether the other one did the same, to the same machine.
+    /// Whether the other one backed up the same machine.
     busy: bool,
     /// Whether a pack was damaged, within its parity.
     hurt: bool,
@@ -116,12 +101,6 @@ struct World {
     reported: HashMap<String, String>,
     /// Images of backups that never said how they ended, by machine.
     unsaid: Vec<(String, String)>,
-    /// Points that somebody wanted to forget, and their images: they are whole or gone.
-    doomed: HashMap<String, String>,
-    /// Points that somebody said to have forgotten.
-    gone: HashSet<String>,
-    /// The newest point of the machine of which points are forgotten.
-    last: Option<String>,
 }
 
 impl World {
@@ -132,9 +111,6 @@ impl World {
             images: 0,
             reported: HashMap::new(),
             unsaid: Vec::new(),
-            doomed: HashMap::new(),
-            gone: HashSet::new(),
-            last: None,
         };
         // Enough of them that small packs are merged while others run.
         for number in 0..10 {
@@ -162,22 +138,7 @@ impl World {
         self.reported.insert(id, image);
     }
 
-    /// Makes a point after which the one before may be forgotten.
-    fn doom(&mut self) {
-        let image = self.image();
-        let made = self.bench.backup("doomed", &[&image]);
-        self.note(&made, image);
-        let id = made["point"].as_str().unwrap().to_string();
-        if let Some(before) = self.last.replace(id) {
-            let image = self.reported.remove(&before).unwrap();
-            self.doomed.insert(before, image);
-        }
-    }
-
     fn start(&mut self, act: Act) -> (Running, Option<String>) {
-        if act == Act::Forget {
-            self.doom();
-        }
         let is_backup = matches!(act, Act::BackUp(_));
         let image = if is_backup {
             self.image()
@@ -197,9 +158,6 @@ impl World {
             Act::Init => vec!["init", "store"],
             Act::Repair => vec!["verify", "store", "--repair"],
             Act::Doctor => vec!["doctor", "store"],
-            Act::Forget => vec!["forget", "store", "--machine", "doomed", "--keep-last", "1"],
-            Act::Pin => vec!["pin", "store", "m@latest"],
-            Act::Prune => vec!["prune", "store", "--max-unused", "0%"],
         };
         let output = if is_backup {
             Stdio::piped()
@@ -226,18 +184,12 @@ impl World {
                 Act::Repair if beside.hurt => &[0, 4, 5],
                 Act::Verify | Act::VerifyQuick | Act::Doctor if beside.hurt => &[0, 4],
                 Act::Restore | Act::Cat | Act::Ls if beside.hurt => &[0, 3],
-                Act::Prune if beside.hurt => &[0, 3, 4, 5],
-                // Others merge.
-                Act::Prune => &[0, 5],
                 // A backup that was killed is told of.
                 Act::Doctor => &[0, 3],
                 _ => &[0],
             };
             let is_expected = code.is_some_and(|code| expected.contains(&code));
             assert!(is_expected, "{act:?}: {code:?}, {}", answer.stderr);
-            if act == Act::Forget && !beside.busy {
-                self.gone.extend(self.doomed.drain().map(|(id, _)| id));
-            }
             return;
         };
         if beside.busy && code == Some(5) {
@@ -305,14 +257,11 @@ impl World {
                 "{id} is gone"
             );
         }
-        let mut ids = listed.iter().map(|point| point["point"].as_str().unwrap());
-        let back = ids.find(|id| self.gone.contains(*id));
-        assert_eq!(back, None, "what was forgotten is listed");
         for point in listed.iter().rev().take(points) {
             let id = point["point"].as_str().unwrap();
             let out = self.bench.expect(0, &["restore", "store", id, "--to", "-"]);
             let is = |image: &String| fs::read(self.bench.path(image)).unwrap() == out.stdout;
-            match self.reported.get(id).or(self.doomed.get(id)) {
+            match self.reported.get(id) {
                 Some(image) => assert!(is(image), "{id} has wrong bytes"),
                 // Published, and killed before it could say so.
                 None => {

@@ -101,17 +101,17 @@ impl Model {
         (number < there.len()).then(|| there.swap_remove(number))
     }
 
-    /// A disk of a machine: a new one, one that the machine had before, forgotten or not, or one of that with changes.
+    /// A disk of a machine: a new one, one that the machine had before, or one of that with changes.
     pub fn next(&mut self, dice: &mut Dice) -> Next {
         let machine = MACHINES[dice.below(MACHINES.len() * 3).min(MACHINES.len() * 3 - 3) / 3];
         let before = self
             .points
             .iter()
-            .filter(|known| known.point.record.machine == machine);
+            .filter(|known| known.is_sure() && known.point.record.machine == machine);
         let before: Vec<_> = before
-            .map(|known| (known.point.clone(), known.bytes.clone(), known.is_sure()))
+            .map(|known| (known.point.clone(), known.bytes.clone()))
             .collect();
-        let Some((point, bytes, sure)) = before.get(dice.below(before.len())) else {
+        let Some((point, bytes)) = before.get(dice.below(before.len())) else {
             let bytes = Arc::new(self.disk(machine, dice));
             return Next {
                 machine,
@@ -138,7 +138,7 @@ impl Model {
                 base: None,
             };
         }
-        let base = (*sure && dice.toss()).then(|| (point.clone(), changed));
+        let base = dice.toss().then(|| (point.clone(), changed));
         Next {
             machine,
             bytes: Arc::new(bytes),

@@ -41,10 +41,10 @@ pub enum Operation {
 use Operation::*;
 
 /// As often as each stands here.
-const OFTEN: [Operation; 30] = [
+const OFTEN: [Operation; 27] = [
     BackUp, BackUp, BackUp, BackUp, BackUp, BackUp, BackUp, BackUp, Forget, Forget, Forget, Forget,
-    Forget, Pin, Prune, Prune, Prune, Prune, Read, Hold, Hold, Hold, ReadHeld, ReadHeld, ReadHeld,
-    Verify, Merge, Repair, List, Count,
+    Forget, Pin, Prune, Prune, Prune, Prune, Read, Hold, ReadHeld, ReadHeld, Verify, Merge, Repair,
+    List, Count,
 ];
 
 pub fn any(dice: &mut Dice) -> Operation {
