@@ -14,7 +14,6 @@
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
-//! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
 
@@ -32,6 +31,5 @@ mod mount;
 mod points;
 mod prune;
 mod restore;
-mod sessions;
 mod stats;
 mod verify;
