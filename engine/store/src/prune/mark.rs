@@ -1,7 +1,7 @@
 //! Marking: which chunks are needed, a bit for each entry of the index.
 //!
 //! Maps are walked from their roots. A node or leaf that was seen before is not walked again, so the time is that of the nodes that differ, not
-//! that of all points. Of several places of a chunk one is marked, the newest that is not known to be damaged: the others may go.
+//! that of all points. Points are walked machine by machine in their order, so that most of what they name was met a short time ago and is found without the index. Of several places of a chunk one is marked, the newest that is not known to be damaged: the others may go.
 
 use crate::damage::DamageList;
 use crate::index::marks::Marks;
@@ -9,6 +9,7 @@ use crate::index::{IndexSet, Numbered};
 use crate::map::shape::{FANOUT, regions_below};
 use crate::map::{REGION, Shape};
 use crate::read::ChunkReader;
+use crate::recent::Recent;
 use crate::session::Root;
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Monitor, PackId, Result, Stage};
@@ -20,6 +21,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Most threads that walk.
 const THREADS: usize = 8;
+/// In place of the length of a node or leaf.
+const MAP: u32 = 0;
 /// Nodes that may wait to be walked.
 const WAITING: usize = 64;
 
@@ -76,7 +79,7 @@ pub struct Walked {
     pub chunks: u64,
 }
 
-/// A part of a map that a thread walks.
+/// A part of a map that a thread walks. It is marked already.
 struct Task {
     id: ChunkId,
     /// 1: a node whose children are leaves. 0: a leaf.
@@ -90,6 +93,8 @@ struct Walk<'a> {
     marked: &'a Marked,
     before: Option<&'a Marked>,
     bad: DamageList,
+    /// What is marked for certain.
+    recent: Recent,
     monitor: &'a dyn Monitor,
     needed: Mutex<HashSet<PackId>>,
     lost: AtomicU64,
@@ -116,6 +121,7 @@ pub fn mark(
         marked,
         before,
         bad: store.known_damage(),
+        recent: Recent::new(marked.index.entries()),
         monitor,
         needed: Mutex::default(),
         lost: AtomicU64::new(0),
@@ -168,7 +174,7 @@ impl Walk<'_> {
         send: &SyncSender<Task>,
     ) -> Result<()> {
         self.look_up_from_work()?;
-        if id.is_null() {
+        if id.is_null() || !self.mark_map(&id)? {
             return Ok(());
         }
         if level <= 1 {
@@ -181,9 +187,6 @@ impl Walk<'_> {
             return send
                 .send(task)
                 .map_err(|_| Error::interrupted().context("marking has stopped"));
-        }
-        if !self.mark_map(&id)? {
-            return Ok(());
         }
         let node = self.reader.node(id, level)?;
         let covers = regions_below(level.saturating_sub(1));
@@ -228,13 +231,10 @@ impl Walk<'_> {
         if task.level == 0 {
             return self.leaf(task.id, task.region, task.shape);
         }
-        if !self.mark_map(&task.id)? {
-            return Ok(());
-        }
         let node = self.reader.node(task.id, 1)?;
         for (region, child) in (task.region..).zip(0..FANOUT) {
             let id = node.child(child);
-            if !id.is_null() {
+            if !id.is_null() && self.mark_map(&id)? {
                 self.leaf(id, region, task.shape)?;
             }
         }
@@ -242,9 +242,6 @@ impl Walk<'_> {
     }
 
     fn leaf(&self, id: ChunkId, region: u64, shape: Shape) -> Result<()> {
-        if !self.mark_map(&id)? {
-            return Ok(());
-        }
         self.look_up_from_work()?;
         let leaf = self.reader.leaf(id, shape.region_length(region));
         let leaf = leaf.map_err(|e| {
@@ -265,7 +262,7 @@ impl Walk<'_> {
 
     /// Marks a node or leaf; whether it is new, so that what lies below must be walked.
     fn mark_map(&self, id: &ChunkId) -> Result<bool> {
-        if self.before.is_some_and(|before| before.knows(id)) {
+        if self.recent.has(id, MAP) || self.before.is_some_and(|before| before.knows(id)) {
             return Ok(false);
         }
         let (found, failed) = self.marked.index.numbered(id);
@@ -274,11 +271,15 @@ impl Walk<'_> {
             return Err(Error::damaged("a part of a disk's map is not in the store").with_id(id));
         }
         let new = self.mark(id, &found);
+        self.recent.put(id, MAP);
         self.nodes.fetch_add(u64::from(new), Ordering::Relaxed);
         Ok(new)
     }
 
     fn mark_data(&self, id: &ChunkId, length: u32) -> Result<bool> {
+        if self.recent.has(id, length) {
+            return Ok(false);
+        }
         let (mut found, failed) = self.marked.index.numbered(id);
         found.retain(|at| at.place.length == length);
         if found.is_empty() {
@@ -287,7 +288,9 @@ impl Walk<'_> {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return Ok(false);
         }
-        Ok(self.mark(id, &found))
+        let new = self.mark(id, &found);
+        self.recent.put(id, length);
+        Ok(new)
     }
 
     fn mark(&self, id: &ChunkId, found: &[Numbered]) -> bool {
