@@ -21,6 +21,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Most threads that walk.
 const THREADS: usize = 8;
+/// Chunks of data that wait to be looked up, by all threads together, at 36 bytes each. Sorted, so that they go through the index in its order.
+const BATCH: usize = 1 << 20;
 /// In place of the length of a node or leaf.
 const MAP: u32 = 0;
 /// Nodes that may wait to be walked.
@@ -79,6 +81,9 @@ pub struct Walked {
     pub chunks: u64,
 }
 
+/// Chunks of data, with their lengths, that a thread is going to mark.
+type Later = Vec<(ChunkId, u32)>;
+
 /// A part of a map that a thread walks. It is marked already.
 struct Task {
     id: ChunkId,
@@ -93,8 +98,10 @@ struct Walk<'a> {
     marked: &'a Marked,
     before: Option<&'a Marked>,
     bad: DamageList,
-    /// What is marked for certain.
+    /// What is marked, or waits for it.
     recent: Recent,
+    /// Chunks of data that wait in one thread at most.
+    batch: usize,
     monitor: &'a dyn Monitor,
     needed: Mutex<HashSet<PackId>>,
     lost: AtomicU64,
@@ -116,12 +123,15 @@ pub fn mark(
     roots: &[Root],
     monitor: &dyn Monitor,
 ) -> Result<Walked> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = threads.min(THREADS);
     let walk = Walk {
         reader: ChunkReader::new(store.clone(), 0),
         marked,
         before,
         bad: store.known_damage(),
         recent: Recent::new(marked.index.entries()),
+        batch: BATCH.checked_div(threads).unwrap_or(BATCH),
         monitor,
         needed: Mutex::default(),
         lost: AtomicU64::new(0),
@@ -130,11 +140,10 @@ pub fn mark(
         failed: Mutex::new(None),
         stop: AtomicBool::new(false),
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let (send, receive) = sync_channel(WAITING);
     let receive = Mutex::new(receive);
     let walked = std::thread::scope(|scope| {
-        for _ in 0..threads.min(THREADS) {
+        for _ in 0..threads {
             scope.spawn(|| walk.work(&receive));
         }
         let walked = walk.roots(roots, &send);
@@ -213,35 +222,42 @@ impl Walk<'_> {
     }
 
     fn work(&self, tasks: &Mutex<Receiver<Task>>) {
+        let mut later = Later::new();
         loop {
             let task = tasks.lock().recv();
-            let Ok(task) = task else { return };
+            let Ok(task) = task else { break };
             // After a failure the rest is only taken away, so that nobody waits.
-            if self.stop.load(Ordering::Relaxed) {
-                continue;
+            if !self.stop.load(Ordering::Relaxed) {
+                self.note_failure(self.task(&task, &mut later));
             }
-            if let Err(error) = self.task(&task) {
-                self.failed.lock().get_or_insert(error);
-                self.stop.store(true, Ordering::Relaxed);
-            }
+        }
+        if !self.stop.load(Ordering::Relaxed) {
+            self.note_failure(self.mark_data(&mut later));
         }
     }
 
-    fn task(&self, task: &Task) -> Result<()> {
+    fn note_failure(&self, done: Result<()>) {
+        if let Err(error) = done {
+            self.failed.lock().get_or_insert(error);
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn task(&self, task: &Task, later: &mut Later) -> Result<()> {
         if task.level == 0 {
-            return self.leaf(task.id, task.region, task.shape);
+            return self.leaf(task.id, task.region, task.shape, later);
         }
         let node = self.reader.node(task.id, 1)?;
         for (region, child) in (task.region..).zip(0..FANOUT) {
             let id = node.child(child);
             if !id.is_null() && self.mark_map(&id)? {
-                self.leaf(id, region, task.shape)?;
+                self.leaf(id, region, task.shape, later)?;
             }
         }
         Ok(())
     }
 
-    fn leaf(&self, id: ChunkId, region: u64, shape: Shape) -> Result<()> {
+    fn leaf(&self, id: ChunkId, region: u64, shape: Shape, later: &mut Later) -> Result<()> {
         self.look_up_from_work()?;
         let leaf = self.reader.leaf(id, shape.region_length(region));
         let leaf = leaf.map_err(|e| {
@@ -250,13 +266,17 @@ impl Walk<'_> {
                 "the map of a disk from byte {start} on cannot be read"
             ))
         })?;
-        let mut marked = 0u64;
         for extent in &leaf.extents {
-            if let Some(chunk) = &extent.chunk {
-                marked = marked.saturating_add(u64::from(self.mark_data(chunk, extent.length)?));
+            if let Some(chunk) = extent.chunk
+                && !self.recent.has(&chunk, extent.length)
+            {
+                self.recent.put(&chunk, extent.length);
+                later.push((chunk, extent.length));
             }
         }
-        self.chunks.fetch_add(marked, Ordering::Relaxed);
+        if later.len() >= self.batch {
+            self.mark_data(later)?;
+        }
         Ok(())
     }
 
@@ -276,21 +296,25 @@ impl Walk<'_> {
         Ok(new)
     }
 
-    fn mark_data(&self, id: &ChunkId, length: u32) -> Result<bool> {
-        if self.recent.has(id, length) {
-            return Ok(false);
+    /// Marks chunks of data, in the order of the index.
+    fn mark_data(&self, later: &mut Later) -> Result<()> {
+        later.sort_unstable();
+        later.dedup();
+        let mut marked = 0u64;
+        for (id, length) in later.drain(..) {
+            self.look_up_from_work()?;
+            let (mut found, failed) = self.marked.index.numbered(&id);
+            found.retain(|at| at.place.length == length);
+            if found.is_empty() {
+                // Where it lies may only be unknown: what is not marked then must not be deleted.
+                failed.map_err(|e| e.with_id(id))?;
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            } else {
+                marked = marked.saturating_add(u64::from(self.mark(&id, &found)));
+            }
         }
-        let (mut found, failed) = self.marked.index.numbered(id);
-        found.retain(|at| at.place.length == length);
-        if found.is_empty() {
-            // Where it lies may only be unknown: what is not marked then must not be deleted.
-            failed.map_err(|e| e.with_id(id))?;
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            return Ok(false);
-        }
-        let new = self.mark(id, &found);
-        self.recent.put(id, length);
-        Ok(new)
+        self.chunks.fetch_add(marked, Ordering::Relaxed);
+        Ok(())
     }
 
     fn mark(&self, id: &ChunkId, found: &[Numbered]) -> bool {
