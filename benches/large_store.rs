@@ -13,26 +13,23 @@
     reason = "a bench that cannot do its work has nothing to report"
 )]
 
+mod hollow;
 mod unsynced;
 
 use cairn_base::{ChunkId, Clock, Folder, LocalFolder, PackId, SystemClock};
 use cairn_store::frame::{BuiltFrame, Compressor, MAX_FRAME};
-use cairn_store::hash::{ChunkKind, Keys, checksum};
+use cairn_store::hash::{ChunkKind, Keys};
 use cairn_store::index::{Entry, Place};
 use cairn_store::map::node::Node;
 use cairn_store::map::{Extent, Leaf, MapBuilder, Shape};
-use cairn_store::pack::footer::{FOOTER_LEN, Footer};
-use cairn_store::pack::head::{HEAD_LEN, Head};
-use cairn_store::pack::write::{MAX_CHUNKS, TARGET};
-use cairn_store::pack::{PackKind, PackWriter, SealedPack, Toc, TocChunk, TocFrame};
+use cairn_store::pack::{PackKind, PackWriter, SealedPack};
 use cairn_store::point::BackupStats;
 use cairn_store::publish::{merge_segments, publish};
 use cairn_store::{
     Consistency, CutParameters, DiskRecord, PointRecord, Session, SessionKind, Store, catalog,
 };
+use hollow::HollowPack;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -102,14 +99,6 @@ struct Machine {
     /// Regions at which something changes every day.
     busy: Vec<usize>,
     base: Option<[u8; 32]>,
-}
-
-/// A pack of data without data.
-struct HollowPack {
-    id: PackId,
-    path: PathBuf,
-    toc: Toc,
-    at: u64,
 }
 
 /// What is made and not published yet, and how much was made in all.
@@ -436,35 +425,14 @@ impl Maker {
             self.next_pack += 1;
             let mut id = [0; 16];
             id[..8].copy_from_slice(&mix(self.next_pack).to_be_bytes());
-            let id = PackId(id);
-            let pack = HollowPack {
-                path: self.place.join(self.session.scratch()).join(id.to_string()),
-                id,
-                toc: Toc::default(),
-                at: HEAD_LEN as u64,
-            };
+            let pack = HollowPack::new(self.session.scratch(), PackId(id));
             self.data = Some((self.number(), pack));
         }
         let (number, pack) = self.data.as_mut().unwrap();
-        let offset = pack.at as u32;
-        pack.toc.frames.push(TocFrame {
-            offset,
-            stored,
-            plain: false,
-            raw,
-            chunks: chunks.len() as u32,
-            tag,
-        });
-        let rows = chunks.iter().map(|(id, length)| TocChunk {
-            id: *id,
-            length: *length,
-        });
-        pack.toc.chunks.extend(rows);
-        pack.at += u64::from(stored);
+        let offset = pack.append(&chunks, stored, raw, tag);
         self.data_bytes += u64::from(stored);
         self.made[2] += chunks.len() as u64;
-        let (number, id) = (*number, pack.id);
-        let full = pack.at >= TARGET || pack.toc.chunks.len() >= MAX_CHUNKS;
+        let (number, id, full) = (*number, pack.id, pack.is_full());
         let frame = BuiltFrame {
             stored: zeros,
             plain: false,
@@ -479,41 +447,10 @@ impl Maker {
     }
 
     fn seal_data(&mut self) {
-        let Some((number, pack)) = self.data.take() else {
-            return;
-        };
-        let store = self.store.header().store;
-        let kind = PackKind::Data;
-        let toc = pack.toc.encode();
-        let toc_end = pack.at + toc.len() as u64;
-        let length = toc_end + FOOTER_LEN as u64;
-        let footer = Footer {
-            kind,
-            pack: pack.id,
-            store,
-            toc_offset: pack.at,
-            toc_length: toc.len() as u64,
-            toc_checksum: checksum(&toc),
-            parity_offset: toc_end,
-            parity_length: 0,
-            percent: 0,
-            length,
-        };
-        let head = Head {
-            kind,
-            pack: pack.id,
-            store,
-        };
-        let file = File::create_new(&pack.path).unwrap();
-        file.write_all_at(&head.encode(), 0).unwrap();
-        file.write_all_at(&toc, pack.at).unwrap();
-        file.write_all_at(&footer.encode(), toc_end).unwrap();
-        self.packs[number as usize] = Some(SealedPack {
-            id: pack.id,
-            kind,
-            path: format!("{}/{}", self.session.scratch(), pack.id),
-            length,
-        });
+        if let Some((number, pack)) = self.data.take() {
+            let sealed = pack.seal(&self.place, self.store.header().store);
+            self.packs[number as usize] = Some(sealed);
+        }
     }
 
     /// Makes all of it public, in the write order, and merges segments as backups do.
