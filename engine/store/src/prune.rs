@@ -168,6 +168,8 @@ impl<'a> Pruning<'a> {
             Error::new(Kind::Busy, "another prune, repair or merge of packs runs")
                 .advise("wait until it has finished")
         })?;
+        // Before anything is copied that may fill the disk. Without it a full disk ends the prune.
+        let _if_there_is_room = reserve::provide(&**store.folder());
         let session = Session::begin(store.folder().clone(), SessionKind::Write, &[])?;
         let found = find(store, options, Some(&session), monitor)?;
         Ok(Pruning {
