@@ -14,6 +14,7 @@ mod leftovers;
 #[allow(dead_code, reason = "the tests of the alarm use all of its lies")]
 mod machine;
 mod scenarios;
+mod slots;
 mod world;
 
 /// A number from the environment.

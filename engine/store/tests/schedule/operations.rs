@@ -300,7 +300,7 @@ fn back_up_one(
         changed,
         checkpoint: dice.toss().then(|| 3 + dice.below(6)),
     };
-    let made = back_up(store, next.machine, &next.bytes, &how, base.as_ref());
+    let made = back_up(store, next.machine, next.bytes.clone(), &how, base.as_ref());
     let mut model = model.lock().unwrap();
     match made {
         Ok(point) => {
