@@ -1,6 +1,6 @@
 //! Pruning: space that no recovery point needs is given back, while everything else goes on.
 //!
-//! 1. Points and living sessions are listed in one step, and all that they reach is marked.
+//! 1. Points and living sessions are listed in one step, and all that they reach is marked. What of the newest points lies scattered is written together once more.
 //! 2. Packs that nothing needs are condemned: from then on nobody new relies on them. Of packs of which little is needed that is copied first.
 //! 3. When every writer that began before has ended, points and sessions are listed again. What the new ones reach is taken off the list.
 //! 4. The rest is deleted. If there are such writers still, the next prune does that.
@@ -9,8 +9,10 @@
 
 mod examine;
 mod find;
+mod gather;
 mod mark;
 mod order;
+mod packing;
 mod plan;
 mod report;
 mod reserve;
@@ -31,6 +33,7 @@ use crate::store::Store;
 use cairn_base::{Error, Kind, Monitor, PackId, Result, Stage};
 use examine::{Examined, Examiner, Verdict};
 use find::{Found, Settled, condemned_in, find, ids};
+use gather::{Limits, gather};
 use order::Order;
 use plan::Usage;
 use std::collections::HashSet;
@@ -88,6 +91,8 @@ fn dry_run(
 ) -> Result<PruneReport> {
     let found = find(store, options, None, monitor)?;
     let mut report = found.report();
+    let gathered = gather(store, None, &limits(options, Instant::now()), monitor)?;
+    report.gathered_bytes = gathered.bytes;
     report.deleted_packs = found.settled.dead.len();
     report.deleted_bytes = found.bytes(&ids(&found.settled.dead));
     if found.stands.writers.is_empty() {
@@ -135,9 +140,23 @@ impl<'a> Pruning<'a> {
                 .advise("wait until it has finished")
         })?;
         let session = Session::begin(store.folder().clone(), SessionKind::Write, &[])?;
-        let found = find(store, options, Some(&session), monitor)?;
+        // First of all, because it says whether anything may be deleted.
+        let mut found = find(store, options, Some(&session), monitor)?;
+        let gathered = gather(store, Some(&session), &limits(options, begun), monitor)?;
+        if gathered.written > 0 {
+            // What lies together now is not needed where it lay.
+            let rest = PruneOptions {
+                max_rewrite: options.max_rewrite.saturating_sub(gathered.bytes),
+                ..options.clone()
+            };
+            found = find(store, &rest, Some(&session), monitor)?;
+        }
         Ok(Pruning {
-            report: found.report(),
+            report: PruneReport {
+                gathered_bytes: gathered.bytes,
+                written_bytes: gathered.written,
+                ..found.report()
+            },
             store,
             options,
             monitor,
@@ -376,6 +395,15 @@ impl<'a> Pruning<'a> {
         }
         merge_everything(self.store, &self.session)?;
         sweep_replaced(self.store)
+    }
+}
+
+/// How far the newest points are gathered.
+fn limits(options: &PruneOptions, begun: Instant) -> Limits {
+    Limits {
+        bytes: options.max_rewrite,
+        spare: SPARE.saturating_mul(2),
+        until: options.max_time.and_then(|most| begun.checked_add(most)),
     }
 }
 

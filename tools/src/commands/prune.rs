@@ -71,6 +71,13 @@ fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
         human_bytes(report.live_bytes),
         report.packs
     ))?;
+    if report.gathered_bytes > 0 {
+        line(&format!(
+            "{} {} of the newest points that lay scattered together",
+            if dry_run { "would write" } else { "wrote" },
+            human_bytes(report.gathered_bytes)
+        ))?;
+    }
     if dry_run {
         line(&format!(
             "would condemn {} packs with {} that nothing needs, and write {} packs with {} anew",
@@ -137,6 +144,7 @@ fn as_json(report: &PruneReport) -> Value {
         "lost_chunks": report.lost,
         "packs": report.packs,
         "live_bytes": report.live_bytes,
+        "gathered_bytes": report.gathered_bytes,
         "dead_packs": report.dead_packs,
         "dead_bytes": report.dead_bytes,
         "rewritten_packs": report.rewritten_packs,

@@ -22,6 +22,7 @@ mod difference;
 mod doctor;
 #[cfg(test)]
 mod flaky;
+mod gathering;
 #[cfg(test)]
 mod healing;
 #[cfg(test)]

@@ -1,0 +1,190 @@
+//! Gathering: what the newest point of a machine has in many places is written once more, together, in the order in which it is read.
+//!
+//! A disk that is backed up every day lies where its days lie: a region of it in dozens of packs. Such regions are found by the reads that they take, and of
+//! each the chunks that come in short reads are copied, as a restore would read them. Points name chunks and not places, so nothing else changes; marking
+//! takes the newest place of a chunk, and the old ones are what nothing needs.
+
+use crate::catalog;
+use crate::map::{Leaf, REGION};
+use crate::pack::PackKind;
+use crate::point::Point;
+use crate::prune::mark::Marked;
+use crate::prune::packing::Packing;
+use crate::read::ChunkReader;
+use crate::region::{RegionMap, RegionReader};
+use crate::session::Session;
+use crate::store::Store;
+use crate::tree::Tree;
+use cairn_base::{ChunkId, Error, Kind, Monitor, Result, Stage};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A region of 4 MiB is scattered if more short reads than this bring it.
+const READS: usize = 16;
+/// Shorter reads are short, in bytes of packs.
+const SHORT: u64 = 256 << 10;
+
+/// What was gathered, or would be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gathered {
+    /// Regions that were scattered.
+    pub regions: u64,
+    /// Plain bytes of chunks that were copied.
+    pub bytes: u64,
+    /// Bytes of the new packs.
+    pub written: u64,
+}
+
+/// How far gathering goes.
+pub struct Limits {
+    /// Plain bytes that are copied at most, about.
+    pub bytes: u64,
+    /// What must stay free on the disk, in bytes.
+    pub spare: u64,
+    /// When it ends.
+    pub until: Option<Instant>,
+}
+
+/// Gathers what the newest points have scattered; without a session only counts it. A point or a part of one that cannot be read is left as it is.
+///
+/// # Errors
+/// [`Kind::Interrupted`] on request; as the folder reports.
+pub fn gather(
+    store: &Arc<Store>,
+    session: Option<&Session>,
+    limits: &Limits,
+    monitor: &dyn Monitor,
+) -> Result<Gathered> {
+    let mut work = Work {
+        store,
+        seen: Marked::none_of(store.index()),
+        packing: match session {
+            Some(session) => Some(Packing::new(store, session)?),
+            None => None,
+        },
+        buffer: vec![0; usize::try_from(REGION).unwrap_or(0)],
+        found: Gathered::default(),
+        limits,
+        monitor,
+    };
+    let reader = Arc::new(ChunkReader::new(store.clone(), 0));
+    let (machines, _named_elsewhere) = catalog::machines(store)?;
+    for machine in machines {
+        match catalog::latest(store, &machine) {
+            Ok(point) => work.point(&reader, &point)?,
+            Err(error) if error.is_momentary() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    if let Some(mut packing) = work.packing {
+        packing.close(PackKind::Data)?;
+        work.found.written = packing.finish()?;
+    }
+    Ok(work.found)
+}
+
+struct Work<'a> {
+    store: &'a Store,
+    /// Chunks of the points before: a chunk that several machines have lies where the first of them has it.
+    seen: Marked,
+    packing: Option<Packing<'a>>,
+    buffer: Vec<u8>,
+    found: Gathered,
+    limits: &'a Limits,
+    monitor: &'a dyn Monitor,
+}
+
+impl Work<'_> {
+    fn point(&mut self, reader: &Arc<ChunkReader>, point: &Point) -> Result<()> {
+        for disk in &point.record.disks {
+            let Ok(tree) = Tree::new(reader.clone(), disk) else {
+                continue;
+            };
+            let regions = tree.shape().regions();
+            let mut disk = RegionReader::new(&tree);
+            let mut region = 0;
+            while region < regions && self.goes_on()? {
+                region = match disk.map(region) {
+                    Ok(RegionMap::ZerosUntil(next)) => next,
+                    Ok(RegionMap::Leaf(leaf)) => {
+                        self.region(&mut disk, region, &leaf)?;
+                        region.saturating_add(1)
+                    }
+                    Err(error) if error.is_momentary() => return Err(error),
+                    Err(_) => region.saturating_add(1),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn goes_on(&self) -> Result<bool> {
+        if self.monitor.stop_requested() {
+            return Err(Error::interrupted());
+        }
+        let is_over = self
+            .limits
+            .until
+            .is_some_and(|until| Instant::now() >= until);
+        if is_over || self.found.bytes >= self.limits.bytes {
+            return Ok(false);
+        }
+        let space = self.store.folder().space()?;
+        Ok(space.is_none_or(|space| space.free >= self.limits.spare))
+    }
+
+    fn region(&mut self, disk: &mut RegionReader, region: u64, leaf: &Leaf) -> Result<()> {
+        let mut first_here = vec![false; leaf.extents.len()];
+        for (first, extent) in first_here.iter_mut().zip(&leaf.extents) {
+            *first = extent.chunk.is_some_and(|id| self.see(&id));
+        }
+        let is_first = |number: &usize| first_here.get(*number) == Some(&true);
+        let mut reads = disk.reads(leaf).reads;
+        // What another machine has too stays with it, so that the two do not take it from each other.
+        reads.retain(|read| read.length() < SHORT && read.chunks.iter().any(is_first));
+        if reads.len() <= READS {
+            return Ok(());
+        }
+        let wanted = reads.iter().flat_map(|read| &read.chunks);
+        let wanted: HashSet<usize> = wanted.copied().filter(is_first).collect();
+        let is_wanted = |number: usize| wanted.contains(&number);
+        let chunks = leaf
+            .parts()
+            .enumerate()
+            .filter(|(number, _)| is_wanted(*number));
+        let chunks: Vec<_> = chunks.map(|(_, part)| part).collect();
+        let bytes = chunks.iter().map(|part| u64::from(part.extent.length));
+        self.found.bytes = bytes.fold(self.found.bytes, u64::saturating_add);
+        self.found.regions = self.found.regions.saturating_add(1);
+        let Some(packing) = &mut self.packing else {
+            return Ok(());
+        };
+        let length = usize::try_from(leaf.length()).unwrap_or(0);
+        let Some(out) = self.buffer.get_mut(..length) else {
+            return Ok(());
+        };
+        match disk.read(region, leaf, &is_wanted, out) {
+            Ok(()) => {}
+            Err(error) if error.is_momentary() || error.kind() == Kind::Interrupted => {
+                return Err(error);
+            }
+            // It is damaged: a verification tells.
+            Err(_) => return Ok(()),
+        }
+        for part in chunks {
+            if let (Some(id), Some(bytes)) = (part.extent.chunk, out.get(part.range())) {
+                packing.chunk(id, bytes, PackKind::Data)?;
+                self.monitor
+                    .advance(Stage::Rewrite, u64::from(part.extent.length));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a chunk is met for the first time.
+    fn see(&self, id: &ChunkId) -> bool {
+        let (found, _) = self.seen.index().numbered(id);
+        found.iter().fold(false, |new, at| self.seen.set(at) || new)
+    }
+}
