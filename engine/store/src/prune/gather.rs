@@ -15,7 +15,7 @@ use crate::region::{RegionMap, RegionReader};
 use crate::session::Session;
 use crate::store::Store;
 use crate::tree::Tree;
-use cairn_base::{ChunkId, Error, Kind, Monitor, Result, Stage};
+use cairn_base::{ChunkId, Error, Monitor, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,8 +28,6 @@ const SHORT: u64 = 256 << 10;
 /// What was gathered, or would be.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gathered {
-    /// Regions that were scattered.
-    pub regions: u64,
     /// Plain bytes of chunks that were copied.
     pub bytes: u64,
     /// Bytes of the new packs.
@@ -49,7 +47,7 @@ pub struct Limits {
 /// Gathers what the newest points have scattered; without a session only counts it. A point or a part of one that cannot be read is left as it is.
 ///
 /// # Errors
-/// [`Kind::Interrupted`] on request; as the folder reports.
+/// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports.
 pub fn gather(
     store: &Arc<Store>,
     session: Option<&Session>,
@@ -155,36 +153,33 @@ impl Work<'_> {
             .filter(|(number, _)| is_wanted(*number));
         let chunks: Vec<_> = chunks.map(|(_, part)| part).collect();
         let bytes = chunks.iter().map(|part| u64::from(part.extent.length));
-        self.found.bytes = bytes.fold(self.found.bytes, u64::saturating_add);
-        self.found.regions = self.found.regions.saturating_add(1);
-        let Some(packing) = &mut self.packing else {
-            return Ok(());
-        };
-        let length = usize::try_from(leaf.length()).unwrap_or(0);
-        let Some(out) = self.buffer.get_mut(..length) else {
-            return Ok(());
-        };
-        match disk.read(region, leaf, &is_wanted, out) {
-            Ok(()) => {}
-            Err(error) if error.is_momentary() || error.kind() == Kind::Interrupted => {
-                return Err(error);
+        let bytes = bytes.fold(0, u64::saturating_add);
+        if let Some(packing) = &mut self.packing {
+            let length = usize::try_from(leaf.length()).unwrap_or(0);
+            let out = self.buffer.get_mut(..length).unwrap_or_default();
+            match disk.read(region, leaf, &is_wanted, out) {
+                Ok(()) => {}
+                Err(error) if error.is_momentary() => return Err(error),
+                // It is damaged: a verification tells.
+                Err(_) => return Ok(()),
             }
-            // It is damaged: a verification tells.
-            Err(_) => return Ok(()),
-        }
-        for part in chunks {
-            if let (Some(id), Some(bytes)) = (part.extent.chunk, out.get(part.range())) {
-                packing.chunk(id, bytes, PackKind::Data)?;
-                self.monitor
-                    .advance(Stage::Rewrite, u64::from(part.extent.length));
+            for part in chunks {
+                if let (Some(id), Some(bytes)) = (part.extent.chunk, out.get(part.range())) {
+                    packing.chunk(id, bytes, PackKind::Data)?;
+                }
             }
         }
+        self.found.bytes = self.found.bytes.saturating_add(bytes);
         Ok(())
     }
 
     /// Whether a chunk is met for the first time.
     fn see(&self, id: &ChunkId) -> bool {
         let (found, _) = self.seen.index().numbered(id);
-        found.iter().fold(false, |new, at| self.seen.set(at) || new)
+        let mut is_new = false;
+        for at in &found {
+            is_new |= self.seen.set(at);
+        }
+        is_new
     }
 }
