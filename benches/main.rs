@@ -14,6 +14,7 @@ mod index;
 mod put;
 mod read;
 mod restore;
+mod unsynced;
 mod verify;
 
 use criterion::{Criterion, criterion_group, criterion_main};

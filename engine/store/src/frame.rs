@@ -8,7 +8,7 @@ use cairn_base::{ChunkId, Error, Result};
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd::zstd_safe::{
     CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, compress_bound,
-    get_error_name,
+    get_error_name, get_frame_content_size,
 };
 
 /// Most plain bytes in a frame.
@@ -147,6 +147,19 @@ impl Decompressor {
         self.decompress_into(stored, out)
     }
 
+    /// All plain bytes of a compressed frame, into `out`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it does not hold as many as it says, or more than [`MAX_FRAME`].
+    pub fn decompress_all(&mut self, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let told = get_frame_content_size(stored).ok().flatten();
+        let length = told.and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|length| *length <= MAX_FRAME);
+        let length =
+            length.ok_or_else(|| Error::damaged("a frame does not say how much it holds"))?;
+        self.decompress(stored, length, out)
+    }
+
     /// As many plain bytes of a compressed frame from its start as `out` is long (at most [`MAX_FRAME`]). Quickest where
     /// these are all of them: zstd then decodes in place, in one go.
     ///
@@ -215,6 +228,8 @@ mod tests {
                 decompressor.decompress(&stored, end, &mut out).unwrap();
                 assert_eq!(out, all[..end]);
             }
+            decompressor.decompress_all(&stored, &mut out).unwrap();
+            assert_eq!(out, all);
             assert!(decompressor.decompress(&stored, end + 1, &mut out).is_err());
             assert!(
                 decompressor
@@ -247,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_says_it_holds_more_than_one_may_is_not_decoded() {
+        let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+        let mut out = Vec::new();
+        for (length, fits) in [(MAX_FRAME, true), (MAX_FRAME + 1, false)] {
+            let stored = compressor.compress(&text(length)).unwrap();
+            let all = Decompressor::default().decompress_all(&stored, &mut out);
+            assert_eq!(all.is_ok(), fits);
+        }
+        assert!(out.len() <= MAX_FRAME);
+    }
+
+    #[test]
     fn noise_does_not_pay() {
         let mut noise = vec![0; MAX_FRAME];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
@@ -268,6 +295,8 @@ mod tests {
                     .decompress(garbage, 10, &mut out)
                     .is_err()
             );
+            let all = Decompressor::default().decompress_all(garbage, &mut out);
+            assert!(all.is_err());
         }
     }
 }

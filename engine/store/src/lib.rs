@@ -37,6 +37,7 @@ pub mod proof;
 pub mod prune;
 pub mod publish;
 pub mod read;
+mod recent;
 pub mod region;
 pub mod repair;
 pub mod session;

@@ -91,8 +91,6 @@ fn dry_run(
 ) -> Result<PruneReport> {
     let found = find(store, options, None, monitor)?;
     let mut report = found.report();
-    let gathered = gather(store, None, &limits(options, Instant::now()), monitor)?;
-    report.gathered_bytes = gathered.bytes;
     report.deleted_packs = found.settled.dead.len();
     report.deleted_bytes = found.bytes(&ids(&found.settled.dead));
     if found.stands.writers.is_empty() {
@@ -142,7 +140,7 @@ impl<'a> Pruning<'a> {
         let session = Session::begin(store.folder().clone(), SessionKind::Write, &[])?;
         // First of all, because it says whether anything may be deleted.
         let mut found = find(store, options, Some(&session), monitor)?;
-        let gathered = gather(store, Some(&session), &limits(options, begun), monitor)?;
+        let gathered = gather(store, &session, &limits(options, begun), monitor)?;
         if gathered.written > 0 {
             // What lies together now is not needed where it lay.
             let rest = PruneOptions {

@@ -1,5 +1,6 @@
 //! Reading chunks: place, stored bytes, plain bytes, and the check against the id before anything is given out.
 
+mod frames;
 mod healed;
 
 use crate::cache::Cache;
@@ -12,6 +13,7 @@ use crate::map::node::Node;
 use crate::mistake::{self, Mistake};
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Kind, PackId, ReadAt, Result};
+use frames::MapFrames;
 use healed::HealedPacks;
 use parking_lot::Mutex;
 use std::ops::{Deref, Range};
@@ -79,6 +81,7 @@ pub struct ChunkReader {
     packs: Cache<PackId, Arc<dyn ReadAt>>,
     healed: HealedPacks,
     chunks: Cache<ChunkId, Plain>,
+    frames: MapFrames,
     nodes: Cache<ChunkId, Node>,
     leaves: Cache<ChunkId, Leaf>,
     tools: Mutex<Vec<Tools>>,
@@ -98,6 +101,15 @@ fn lost(error: Error, what: &'static str) -> Error {
     error.context(what)
 }
 
+/// Where a frame begins in its pack, if the pack has all of it.
+fn offset_in(file: &dyn ReadAt, place: &Place) -> Result<u64> {
+    let offset = u64::from(place.offset);
+    if offset.saturating_add(u64::from(place.stored)) > file.size() {
+        return Err(Error::damaged("a pack is shorter than its index says"));
+    }
+    Ok(offset)
+}
+
 /// Where a chunk was looked for in vain.
 #[derive(Default)]
 struct Bad {
@@ -115,6 +127,7 @@ impl ChunkReader {
             packs: Cache::new(OPEN_PACKS),
             healed: HealedPacks::default(),
             chunks: Cache::new(cache_bytes),
+            frames: MapFrames::default(),
             nodes: Cache::new(MAP_CACHE / 2),
             leaves: Cache::new(MAP_CACHE / 2),
             tools: Mutex::new(Vec::new()),
@@ -271,9 +284,12 @@ impl ChunkReader {
             if wanted.length.is_some_and(|length| length != place.length) {
                 continue;
             }
-            let read = self
-                .pack(place.pack)
-                .and_then(|file| self.read_place(&*file, kind, id, &place));
+            let read = self.pack(place.pack).and_then(|file| match kind {
+                ChunkKind::Data => self.read_place(&*file, kind, id, &place),
+                ChunkKind::Leaf | ChunkKind::Node(_) => {
+                    self.read_map_place(&*file, kind, id, &place)
+                }
+            });
             match read {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => {
@@ -309,6 +325,17 @@ impl ChunkReader {
     fn bytes_at(&self, file: &dyn ReadAt, id: ChunkId, place: &Place) -> Result<Vec<u8>> {
         let end = place.at.saturating_add(place.length);
         let mut plain = Vec::new();
+        if place.plain && end <= place.stored {
+            // Nothing before it is needed.
+            let own = Place {
+                offset: place.offset.saturating_add(place.at),
+                stored: place.length,
+                at: 0,
+                ..*place
+            };
+            let read = self.read_frame(file, &own, place.length, &mut plain);
+            return read.map(|()| plain).map_err(|e| self.at_place(place, e));
+        }
         let read = self.read_frame(file, place, end, &mut plain);
         read.map_err(|e| self.at_place(place, e))?;
         let start = usize::try_from(place.at).unwrap_or(usize::MAX);
@@ -370,23 +397,42 @@ impl ChunkReader {
         plain: &mut Vec<u8>,
     ) -> Result<()> {
         let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let offset = u64::from(place.offset);
-        if offset.saturating_add(u64::from(place.stored)) > file.size() {
-            return Err(Error::damaged("a pack is shorter than its index says"));
-        }
         if place.plain {
+            let offset = offset_in(file, place)?;
             plain.resize(size(end.min(place.stored)), 0);
             return file.read_exact_at(offset, plain);
         }
+        self.decode(file, place, &mut |decompressor, stored| {
+            decompressor.decompress(stored, size(end), plain)
+        })
+    }
+
+    /// All plain bytes of a compressed frame, not authenticated.
+    fn read_whole_frame(
+        &self,
+        file: &dyn ReadAt,
+        place: &Place,
+        plain: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.decode(file, place, &mut |decompressor, stored| {
+            decompressor.decompress_all(stored, plain)
+        })
+    }
+
+    /// Reads a compressed frame, and hands its stored bytes on to be decoded.
+    fn decode(
+        &self,
+        file: &dyn ReadAt,
+        place: &Place,
+        how: &mut dyn FnMut(&mut Decompressor, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let offset = offset_in(file, place)?;
         let mut tools = self.tools.lock().pop().unwrap_or_default();
-        tools.stored.resize(size(place.stored), 0);
+        let length = usize::try_from(place.stored).unwrap_or(usize::MAX);
+        tools.stored.resize(length, 0);
         let result = file
             .read_exact_at(offset, &mut tools.stored)
-            .and_then(|()| {
-                tools
-                    .decompressor
-                    .decompress(&tools.stored, size(end), plain)
-            });
+            .and_then(|()| how(&mut tools.decompressor, &tools.stored));
         self.tools.lock().push(tools);
         result
     }

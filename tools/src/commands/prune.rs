@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Args {
     /// The store
     store: PathBuf,
-    /// Only say what would be done
+    /// Only say what would be done, but for what would be written together because it lies scattered
     #[arg(long)]
     dry_run: bool,
     /// How much that nothing needs may stay, as a share of what is needed; packs are written anew until it is less
@@ -73,8 +73,7 @@ fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
     ))?;
     if report.gathered_bytes > 0 {
         line(&format!(
-            "{} {} of the newest points that lay scattered together",
-            if dry_run { "would write" } else { "wrote" },
+            "wrote {} of the newest points together that lay scattered",
             human_bytes(report.gathered_bytes)
         ))?;
     }

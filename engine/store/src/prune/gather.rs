@@ -25,7 +25,7 @@ const READS: usize = 16;
 /// Shorter reads are short, in bytes of packs.
 const SHORT: u64 = 256 << 10;
 
-/// What was gathered, or would be.
+/// What was gathered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gathered {
     /// Plain bytes of chunks that were copied.
@@ -44,23 +44,20 @@ pub struct Limits {
     pub until: Option<Instant>,
 }
 
-/// Gathers what the newest points have scattered; without a session only counts it. A point or a part of one that cannot be read is left as it is.
+/// Gathers what the newest points have scattered. A point or a part of one that cannot be read is left as it is.
 ///
 /// # Errors
 /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports.
 pub fn gather(
     store: &Arc<Store>,
-    session: Option<&Session>,
+    session: &Session,
     limits: &Limits,
     monitor: &dyn Monitor,
 ) -> Result<Gathered> {
     let mut work = Work {
         store,
         seen: Marked::none_of(store.index()),
-        packing: match session {
-            Some(session) => Some(Packing::new(store, session)?),
-            None => None,
-        },
+        packing: Packing::new(store, session)?,
         buffer: vec![0; usize::try_from(REGION).unwrap_or(0)],
         found: Gathered::default(),
         limits,
@@ -75,10 +72,8 @@ pub fn gather(
             Err(_) => {}
         }
     }
-    if let Some(mut packing) = work.packing {
-        packing.close(PackKind::Data)?;
-        work.found.written = packing.finish()?;
-    }
+    work.packing.close(PackKind::Data)?;
+    work.found.written = work.packing.finish()?;
     Ok(work.found)
 }
 
@@ -86,7 +81,7 @@ struct Work<'a> {
     store: &'a Store,
     /// Chunks of the points before: a chunk that several machines have lies where the first of them has it.
     seen: Marked,
-    packing: Option<Packing<'a>>,
+    packing: Packing<'a>,
     buffer: Vec<u8>,
     found: Gathered,
     limits: &'a Limits,
@@ -154,19 +149,17 @@ impl Work<'_> {
         let chunks: Vec<_> = chunks.map(|(_, part)| part).collect();
         let bytes = chunks.iter().map(|part| u64::from(part.extent.length));
         let bytes = bytes.fold(0, u64::saturating_add);
-        if let Some(packing) = &mut self.packing {
-            let length = usize::try_from(leaf.length()).unwrap_or(0);
-            let out = self.buffer.get_mut(..length).unwrap_or_default();
-            match disk.read(region, leaf, &is_wanted, out) {
-                Ok(()) => {}
-                Err(error) if error.is_momentary() => return Err(error),
-                // It is damaged: a verification tells.
-                Err(_) => return Ok(()),
-            }
-            for part in chunks {
-                if let (Some(id), Some(bytes)) = (part.extent.chunk, out.get(part.range())) {
-                    packing.chunk(id, bytes, PackKind::Data)?;
-                }
+        let length = usize::try_from(leaf.length()).unwrap_or(0);
+        let out = self.buffer.get_mut(..length).unwrap_or_default();
+        match disk.read(region, leaf, &is_wanted, out) {
+            Ok(()) => {}
+            Err(error) if error.is_momentary() => return Err(error),
+            // It is damaged: a verification tells.
+            Err(_) => return Ok(()),
+        }
+        for part in chunks {
+            if let (Some(id), Some(bytes)) = (part.extent.chunk, out.get(part.range())) {
+                self.packing.chunk(id, bytes, PackKind::Data)?;
             }
         }
         self.found.bytes = self.found.bytes.saturating_add(bytes);

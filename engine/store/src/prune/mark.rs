@@ -1,7 +1,7 @@
 //! Marking: which chunks are needed, a bit for each entry of the index.
 //!
 //! Maps are walked from their roots. A node or leaf that was seen before is not walked again, so the time is that of the nodes that differ, not
-//! that of all points. Of several places of a chunk one is marked, the newest that is not known to be damaged: the others may go.
+//! that of all points. Points are walked machine by machine in their order, so that most of what they name was met a short time ago and is found without the index. Of several places of a chunk one is marked, the newest that is not known to be damaged: the others may go.
 
 use crate::damage::DamageList;
 use crate::index::marks::Marks;
@@ -9,6 +9,7 @@ use crate::index::{IndexSet, Numbered};
 use crate::map::shape::{FANOUT, regions_below};
 use crate::map::{REGION, Shape};
 use crate::read::ChunkReader;
+use crate::recent::Recent;
 use crate::session::Root;
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Monitor, PackId, Result, Stage};
@@ -20,6 +21,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Most threads that walk.
 const THREADS: usize = 8;
+/// Chunks of data that wait to be looked up, by all threads together, at 36 bytes each. Sorted, so that they go through the index in its order.
+const BATCH: usize = 1 << 20;
+/// In place of the length of a node or leaf.
+const MAP: u32 = 0;
 /// Nodes that may wait to be walked.
 const WAITING: usize = 64;
 
@@ -76,7 +81,10 @@ pub struct Walked {
     pub chunks: u64,
 }
 
-/// A part of a map that a thread walks.
+/// Chunks of data, with their lengths, that a thread is going to mark.
+type Later = Vec<(ChunkId, u32)>;
+
+/// A part of a map that a thread walks. It is marked already.
 struct Task {
     id: ChunkId,
     /// 1: a node whose children are leaves. 0: a leaf.
@@ -90,6 +98,10 @@ struct Walk<'a> {
     marked: &'a Marked,
     before: Option<&'a Marked>,
     bad: DamageList,
+    /// What is marked, or waits for it.
+    recent: Recent,
+    /// Chunks of data that wait in one thread at most.
+    batch: usize,
     monitor: &'a dyn Monitor,
     needed: Mutex<HashSet<PackId>>,
     lost: AtomicU64,
@@ -111,11 +123,15 @@ pub fn mark(
     roots: &[Root],
     monitor: &dyn Monitor,
 ) -> Result<Walked> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = threads.min(THREADS);
     let walk = Walk {
         reader: ChunkReader::new(store.clone(), 0),
         marked,
         before,
         bad: store.known_damage(),
+        recent: Recent::new(marked.index.entries()),
+        batch: BATCH.checked_div(threads).unwrap_or(BATCH),
         monitor,
         needed: Mutex::default(),
         lost: AtomicU64::new(0),
@@ -124,11 +140,10 @@ pub fn mark(
         failed: Mutex::new(None),
         stop: AtomicBool::new(false),
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let (send, receive) = sync_channel(WAITING);
     let receive = Mutex::new(receive);
     let walked = std::thread::scope(|scope| {
-        for _ in 0..threads.min(THREADS) {
+        for _ in 0..threads {
             scope.spawn(|| walk.work(&receive));
         }
         let walked = walk.roots(roots, &send);
@@ -168,7 +183,7 @@ impl Walk<'_> {
         send: &SyncSender<Task>,
     ) -> Result<()> {
         self.look_up_from_work()?;
-        if id.is_null() {
+        if id.is_null() || !self.mark_map(&id)? {
             return Ok(());
         }
         if level <= 1 {
@@ -181,9 +196,6 @@ impl Walk<'_> {
             return send
                 .send(task)
                 .map_err(|_| Error::interrupted().context("marking has stopped"));
-        }
-        if !self.mark_map(&id)? {
-            return Ok(());
         }
         let node = self.reader.node(id, level)?;
         let covers = regions_below(level.saturating_sub(1));
@@ -210,41 +222,42 @@ impl Walk<'_> {
     }
 
     fn work(&self, tasks: &Mutex<Receiver<Task>>) {
+        let mut later = Later::new();
         loop {
             let task = tasks.lock().recv();
-            let Ok(task) = task else { return };
+            let Ok(task) = task else { break };
             // After a failure the rest is only taken away, so that nobody waits.
-            if self.stop.load(Ordering::Relaxed) {
-                continue;
+            if !self.stop.load(Ordering::Relaxed) {
+                self.note_failure(self.task(&task, &mut later));
             }
-            if let Err(error) = self.task(&task) {
-                self.failed.lock().get_or_insert(error);
-                self.stop.store(true, Ordering::Relaxed);
-            }
+        }
+        if !self.stop.load(Ordering::Relaxed) {
+            self.note_failure(self.mark_data(&mut later));
         }
     }
 
-    fn task(&self, task: &Task) -> Result<()> {
-        if task.level == 0 {
-            return self.leaf(task.id, task.region, task.shape);
+    fn note_failure(&self, done: Result<()>) {
+        if let Err(error) = done {
+            self.failed.lock().get_or_insert(error);
+            self.stop.store(true, Ordering::Relaxed);
         }
-        if !self.mark_map(&task.id)? {
-            return Ok(());
+    }
+
+    fn task(&self, task: &Task, later: &mut Later) -> Result<()> {
+        if task.level == 0 {
+            return self.leaf(task.id, task.region, task.shape, later);
         }
         let node = self.reader.node(task.id, 1)?;
         for (region, child) in (task.region..).zip(0..FANOUT) {
             let id = node.child(child);
-            if !id.is_null() {
-                self.leaf(id, region, task.shape)?;
+            if !id.is_null() && self.mark_map(&id)? {
+                self.leaf(id, region, task.shape, later)?;
             }
         }
         Ok(())
     }
 
-    fn leaf(&self, id: ChunkId, region: u64, shape: Shape) -> Result<()> {
-        if !self.mark_map(&id)? {
-            return Ok(());
-        }
+    fn leaf(&self, id: ChunkId, region: u64, shape: Shape, later: &mut Later) -> Result<()> {
         self.look_up_from_work()?;
         let leaf = self.reader.leaf(id, shape.region_length(region));
         let leaf = leaf.map_err(|e| {
@@ -253,19 +266,23 @@ impl Walk<'_> {
                 "the map of a disk from byte {start} on cannot be read"
             ))
         })?;
-        let mut marked = 0u64;
         for extent in &leaf.extents {
-            if let Some(chunk) = &extent.chunk {
-                marked = marked.saturating_add(u64::from(self.mark_data(chunk, extent.length)?));
+            if let Some(chunk) = extent.chunk
+                && !self.recent.has(&chunk, extent.length)
+            {
+                self.recent.put(&chunk, extent.length);
+                later.push((chunk, extent.length));
             }
         }
-        self.chunks.fetch_add(marked, Ordering::Relaxed);
+        if later.len() >= self.batch {
+            self.mark_data(later)?;
+        }
         Ok(())
     }
 
     /// Marks a node or leaf; whether it is new, so that what lies below must be walked.
     fn mark_map(&self, id: &ChunkId) -> Result<bool> {
-        if self.before.is_some_and(|before| before.knows(id)) {
+        if self.recent.has(id, MAP) || self.before.is_some_and(|before| before.knows(id)) {
             return Ok(false);
         }
         let (found, failed) = self.marked.index.numbered(id);
@@ -274,20 +291,30 @@ impl Walk<'_> {
             return Err(Error::damaged("a part of a disk's map is not in the store").with_id(id));
         }
         let new = self.mark(id, &found);
+        self.recent.put(id, MAP);
         self.nodes.fetch_add(u64::from(new), Ordering::Relaxed);
         Ok(new)
     }
 
-    fn mark_data(&self, id: &ChunkId, length: u32) -> Result<bool> {
-        let (mut found, failed) = self.marked.index.numbered(id);
-        found.retain(|at| at.place.length == length);
-        if found.is_empty() {
-            // Where it lies may only be unknown: what is not marked then must not be deleted.
-            failed.map_err(|e| e.with_id(id))?;
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            return Ok(false);
+    /// Marks chunks of data, in the order of the index.
+    fn mark_data(&self, later: &mut Later) -> Result<()> {
+        later.sort_unstable();
+        later.dedup();
+        let mut marked = 0u64;
+        for (id, length) in later.drain(..) {
+            self.look_up_from_work()?;
+            let (mut found, failed) = self.marked.index.numbered(&id);
+            found.retain(|at| at.place.length == length);
+            if found.is_empty() {
+                // Where it lies may only be unknown: what is not marked then must not be deleted.
+                failed.map_err(|e| e.with_id(id))?;
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            } else {
+                marked = marked.saturating_add(u64::from(self.mark(&id, &found)));
+            }
         }
-        Ok(self.mark(id, &found))
+        self.chunks.fetch_add(marked, Ordering::Relaxed);
+        Ok(())
     }
 
     fn mark(&self, id: &ChunkId, found: &[Numbered]) -> bool {

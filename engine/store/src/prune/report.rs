@@ -50,7 +50,7 @@ pub struct PruneReport {
     pub rewritten_packs: usize,
     /// Their bytes.
     pub rewritten_bytes: u64,
-    /// Plain bytes of the newest points that lay scattered and were written together, or would be.
+    /// Plain bytes of the newest points that lay scattered and were written together; a rehearsal does not look for them.
     pub gathered_bytes: u64,
     /// Bytes of packs that were written, for these and instead of others.
     pub written_bytes: u64,

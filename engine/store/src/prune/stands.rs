@@ -6,8 +6,8 @@ use crate::layout::{self, SESSIONS};
 use crate::session::{Root, SessionKind, SessionRecord, host_name, publish_lock};
 use crate::store::Store;
 use cairn_base::folder::{optional, read_small};
-use cairn_base::{Error, PackId, PointId, Result, SessionId};
-use std::collections::{HashMap, HashSet};
+use cairn_base::{Error, PackId, Result, SessionId};
+use std::collections::HashSet;
 
 /// A living session that writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +25,9 @@ pub struct Writer {
 /// What points and sessions stand on.
 #[derive(Debug, Default)]
 pub struct Stands {
-    /// The maps of each point, by its id.
-    points: HashMap<PointId, Vec<Root>>,
+    points: usize,
+    /// The maps of all points, by machine and number: what follows each other is much the same.
+    roots: Vec<Root>,
     /// The maps that living sessions stand on.
     sessions: HashSet<Root>,
     /// Who writes, but for ourselves.
@@ -46,8 +47,8 @@ impl Stands {
         let mut stands = Stands::default();
         let _publish = publish_lock(&**store.folder())?;
         let mut problems = catalog::check_walkable(store, &mut |point| {
-            let roots = Root::all_of(&point).collect();
-            stands.points.insert(point.id, roots);
+            stands.points = stands.points.saturating_add(1);
+            stands.roots.extend(Root::all_of(&point));
         })?
         .into_iter();
         if let Some(first) = problems.next() {
@@ -109,21 +110,20 @@ impl Stands {
 
     /// Number of points.
     pub fn points(&self) -> usize {
-        self.points.len()
+        self.points
     }
 
-    /// Every map, once, but for those that `before` has too. The null map is left out.
+    /// Every map, once, but for those that `before` has too, in the order of the points. The null map is left out.
     pub fn roots_since(&self, before: &Stands) -> Vec<Root> {
-        let old: HashSet<Root> = before.all().collect();
-        let new: HashSet<Root> = self.all().filter(|root| !old.contains(root)).collect();
-        let mut new: Vec<Root> = new.into_iter().filter(|r| !r.id().is_null()).collect();
-        new.sort_unstable();
-        new
+        let mut seen: HashSet<Root> = before.all().collect();
+        let new = self
+            .all()
+            .filter(|root| !root.id().is_null() && seen.insert(*root));
+        new.collect()
     }
 
     fn all(&self) -> impl Iterator<Item = Root> + '_ {
-        let points = self.points.values().flatten();
-        points.chain(&self.sessions).copied()
+        self.roots.iter().chain(&self.sessions).copied()
     }
 
     /// Writers that may rely on what was condemned with this generation.

@@ -10,7 +10,7 @@ const REGIONS: usize = 8;
 const BLOCK: usize = 64 << 10;
 const DAYS: usize = 24;
 
-/// A machine of which each day a block of each region changed; every point and what it has. `blocks`: which ones, of each region.
+/// A machine of which each day a block of each region changed; every point and what it has.
 fn days(kit: &Kit, machine: &str, mut bytes: Vec<u8>, seed: usize) -> Vec<(Point, Vec<u8>)> {
     let first = kit.backup(machine, TestDisk::new(bytes.clone()));
     let mut points = vec![(first, bytes.clone())];
@@ -61,15 +61,9 @@ fn the_newest_point_comes_from_few_places_again() {
     let before = newest(&kit, "m");
     assert_eq!((before.used_bytes, before.lost), ((REGIONS * R) as u64, 0));
     assert!(before.seeks > 20 * REGIONS as u64, "{before:?}");
-    let rehearsal = PruneOptions {
-        dry_run: true,
-        ..exact()
-    };
-    let planned = gathered(&kit, rehearsal);
-    assert_eq!(newest(&kit, "m"), before);
     let report = gathered(&kit, exact());
-    assert_eq!(report.gathered_bytes, planned.gathered_bytes);
-    assert!(report.written_bytes > 0 && report.rewritten_packs == 0);
+    assert!(report.gathered_bytes > 0 && report.written_bytes > 0);
+    assert_eq!(report.rewritten_packs, 0);
     let after = newest(&kit, "m");
     assert!(after.seeks <= 4 * REGIONS as u64, "{before:?} {after:?}");
     assert!(after.packs < before.packs, "{before:?} {after:?}");

@@ -22,6 +22,8 @@ mod difference;
 mod doctor;
 #[cfg(test)]
 mod flaky;
+mod frames;
+#[cfg(test)]
 mod gathering;
 #[cfg(test)]
 mod healing;

@@ -4,6 +4,7 @@ use crate::hash::ChunkKind;
 use crate::map::Leaf;
 use crate::map::node::Node;
 use crate::read::{ChunkReader, Wanted};
+use crate::recent::Recent;
 use crate::store::Store;
 use crate::tree::Tree;
 use crate::verify::packs::BadChunks;
@@ -26,6 +27,8 @@ pub(super) struct Rescue<'a> {
     reader: Arc<ChunkReader>,
     missing: &'a HashSet<PackId>,
     bad: &'a BadChunks,
+    /// Chunks that are not lost.
+    whole: Recent,
     /// Of the chunks without a good place, of this length: whether they could be read all the same.
     tried: HashMap<(ChunkId, u32), bool>,
     /// Nodes and leaves that are lost.
@@ -46,6 +49,7 @@ impl<'a> Rescue<'a> {
             reader,
             missing,
             bad,
+            whole: Recent::new(store.index().entries()),
             tried: HashMap::new(),
             lost_maps: HashMap::new(),
             unsure: None,
@@ -96,6 +100,9 @@ impl<'a> Rescue<'a> {
 
     /// Why a chunk of data is lost, and the pack it should lie in; `None` if it is not.
     pub fn lost(&mut self, chunk: ChunkId, length: u32) -> Result<Option<(Option<PackId>, Why)>> {
+        if self.whole.has(&chunk, length) {
+            return Ok(None);
+        }
         let (places, mut why) = match self.store.index().places_to_read(&chunk) {
             Ok(places) => (places, "the chunk is not in the store".to_string()),
             Err(error) => (Vec::new(), error.to_string()),
@@ -113,6 +120,7 @@ impl<'a> Rescue<'a> {
                     None => "the chunk's stored bytes are damaged".to_string(),
                 };
             } else {
+                self.whole.put(&chunk, length);
                 return Ok(None);
             }
         }
