@@ -14,6 +14,7 @@
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
+//! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
 
@@ -31,5 +32,6 @@ mod mount;
 mod points;
 mod prune;
 mod restore;
+mod sessions;
 mod stats;
 mod verify;

@@ -105,8 +105,8 @@ pub mod walk;
 
 pub use affected::{Affected, AffectedKind, AffectedReport};
 pub use cairn_base::{
-    ChunkId, Error, Kind, Monitor, PackId, PointId, ReadAt, Result, Section, Silent, Stage, Time,
-    mapped::install_guard, units,
+    ChunkId, Error, Kind, Monitor, PackId, PointId, ReadAt, Result, Section, SessionId, Silent,
+    Stage, Time, mapped::install_guard, units,
 };
 pub use cairn_disk::{Format, FormatHint};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
@@ -118,6 +118,7 @@ pub use cairn_store::doctor::{
     Checkup, Condition, Contents, Copy as RecordCopy, Finding, Owner, SessionFacts, Severity,
 };
 pub use cairn_store::layout::PointFile;
+pub use cairn_store::store::RemovedSession;
 pub use cairn_store::{
     BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth, Detail,
     DiskRecord, Level, Locality, MachineStats, MachineUsage, Pick, Point, PointName, PointRecord,

@@ -6,11 +6,12 @@ pub use retention::{ForgetPlan, OfMachine, PinnedPoint};
 
 use crate::input::DiskImage;
 use crate::point::PointView;
-use cairn_base::{Folder, LocalFolder, Monitor, Result, SystemClock};
+use cairn_base::{Folder, LocalFolder, Monitor, Result, SessionId, SystemClock};
 use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
 use cairn_store::policy::Policy;
+use cairn_store::store::RemovedSession;
 use cairn_store::{
     BackupOptions, ChunkReader, CutParameters, Locality, Point, PointName, PruneOptions,
     PruneReport, RepairReport, StoreStats, Usage, UsageOptions, VerifyOptions, VerifyReport,
@@ -206,6 +207,14 @@ impl Store {
     /// As [`cairn_store::prune`].
     pub fn prune(&self, options: &PruneOptions, monitor: &dyn Monitor) -> Result<PruneReport> {
         cairn_store::prune(&self.inner, options, monitor)
+    }
+
+    /// Removes the session of a process of another host, on the user's word that it has ended.
+    ///
+    /// # Errors
+    /// As [`cairn_store::Store::remove_session`].
+    pub fn remove_session(&self, id: SessionId) -> Result<RemovedSession> {
+        self.inner.remove_session(id)
     }
 
     /// What state the store in the folder `path` is in, also where it cannot be opened. Changes nothing.

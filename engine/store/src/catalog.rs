@@ -12,6 +12,7 @@ mod moment;
 mod records;
 mod retention;
 mod survey;
+mod walkable;
 
 pub use forget::{
     Accepted, ForgetOptions, Forgotten, accept_gone, forget, pinned, protect, retention_of,
@@ -19,10 +20,11 @@ pub use forget::{
 };
 pub use guard::{Candidate, Guard, Protection, last, spelled as spelled_seconds};
 pub use listing::PointNames;
-pub use missing::{check_walkable, gone};
+pub use missing::gone;
 pub use moment::{Moment, choose_time};
 pub use retention::{MAX_NOTE, Pin, Retention};
 pub use survey::{Survey, immutability};
+pub use walkable::Walkable;
 
 use crate::codec;
 use crate::layout::{self, MACHINE_SCRATCH, PointFile};

@@ -17,7 +17,7 @@ use crate::proof::{ProofSummary, Proofs};
 use crate::session::patient_lock;
 use crate::store::Store;
 use cairn_base::units::to_u64;
-use cairn_base::{Clock, Error, Folder, PackId, Result, SegmentId, Space, Time};
+use cairn_base::{Clock, Error, Folder, PackId, PointId, Result, SegmentId, Space, Time};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -105,9 +105,22 @@ pub fn examine(folder: &Arc<dyn Folder>, clock: &dyn Clock) -> Result<Checkup> {
     match Store::open(folder.clone()) {
         Ok(store) => {
             let store = Arc::new(store);
-            let looked = contents(&store, &listed, quiet, clock, &mut checkup.findings);
+            let mut points = HashSet::new();
+            let looked = contents(
+                &store,
+                &listed,
+                quiet,
+                clock,
+                &mut points,
+                &mut checkup.findings,
+            );
             match looked {
-                Ok(contents) => checkup.contents = Some(contents),
+                Ok(contents) => {
+                    let state = store.state();
+                    let sessions = checkup.sessions.iter_mut();
+                    sessions.for_each(|session| session.note_held(&state, &points));
+                    checkup.contents = Some(contents);
+                }
                 Err(error) => checkup.findings.push(Finding::unreadable(&error)),
             }
         }
@@ -162,6 +175,7 @@ fn contents(
     listed: &files::Listed,
     quiet: bool,
     clock: &dyn Clock,
+    points: &mut HashSet<PointId>,
     findings: &mut Vec<Finding>,
 ) -> Result<Contents> {
     let mut found = Contents {
@@ -173,11 +187,12 @@ fn contents(
     findings.extend(store.warnings().iter().map(Finding::damaged_part));
     each_point(store, None, &mut |point| {
         match point {
-            Ok(_) => found.points = found.points.saturating_add(1),
+            Ok(point) => drop(points.insert(point.id)),
             Err(error) => findings.push(Finding::damaged_part(&error.to_string())),
         }
         ControlFlow::Continue(())
     })?;
+    found.points = to_u64(points.len());
     let policy = Policy::read(&**store.folder()).err();
     findings.extend(policy.iter().map(Finding::damaged_part));
     let (missing, damage) = store.missing_packs()?;

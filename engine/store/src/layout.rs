@@ -1,6 +1,7 @@
 //! Where everything lies in a store's folder.
 
 use cairn_base::{PackId, PointId, SegmentId, SessionId, Time};
+use std::fmt;
 
 /// The three copies of the header.
 pub const HEADERS: [&str; 3] = ["header.0", "header.1", "header.2"];
@@ -51,14 +52,62 @@ pub fn segment(id: SegmentId) -> String {
     format!("{INDEX}/{id}")
 }
 
-/// `sessions/<id>`: the locked file.
-pub fn session(id: SessionId) -> String {
-    format!("{SESSIONS}/{id}")
+/// Stands for a host in the names of its sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostKey(pub [u8; 8]);
+
+impl HostKey {
+    /// The first 8 bytes of BLAKE3 of what tells the host from others.
+    pub fn of(identity: &str) -> HostKey {
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(identity.as_bytes()).as_bytes();
+        HostKey([a, b, c, d, e, f, g, h])
+    }
 }
 
-/// `sessions/<id>.d`: what the session has not published yet.
-pub fn session_folder(id: SessionId) -> String {
-    format!("{SESSIONS}/{id}.d")
+/// What the name of a session's file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionName {
+    /// The session's id.
+    pub id: SessionId,
+    /// Whose it is; `None` in names that do not tell.
+    pub host: Option<HostKey>,
+}
+
+impl fmt::Display for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id)?;
+        match self.host {
+            Some(HostKey(key)) => write!(f, "-{:016x}", u64::from_be_bytes(key)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl SessionName {
+    /// What the name of a session's file or folder says; `None` for other names.
+    pub fn parse(name: &str) -> Option<SessionName> {
+        let name = name.strip_suffix(".d").unwrap_or(name);
+        let (id, host) = match name.split_once('-') {
+            Some((id, host)) => (id, Some(u64::from_str_radix(host, 16).ok()?)),
+            None => (name, None),
+        };
+        let parsed = SessionName {
+            id: SessionId::parse(id).ok()?,
+            host: host.map(|host| HostKey(host.to_be_bytes())),
+        };
+        // Exactly the name we would write.
+        (parsed.to_string() == name).then_some(parsed)
+    }
+
+    /// `sessions/<id>-<host>`: the locked file.
+    pub fn file(&self) -> String {
+        format!("{SESSIONS}/{self}")
+    }
+
+    /// `sessions/<id>-<host>.d`: what the session has not published yet.
+    pub fn folder(&self) -> String {
+        format!("{SESSIONS}/{self}.d")
+    }
 }
 
 /// A machine's folder: the first 16 bytes of BLAKE3 of its name in lower case, so that names are unique without
@@ -185,6 +234,35 @@ mod tests {
             seconds,
             import,
             id: PointId([0xab; 32]),
+        }
+    }
+
+    #[test]
+    fn session_names_there_and_back() {
+        let id = SessionId([0xab; 16]);
+        for host in [None, Some(HostKey([0, 1, 2, 3, 4, 5, 6, 0xff]))] {
+            let name = SessionName { id, host };
+            assert_eq!(SessionName::parse(&name.to_string()), Some(name));
+            assert_eq!(SessionName::parse(&format!("{name}.d")), Some(name));
+            let upper = name.to_string().to_uppercase();
+            let long = format!("{name}0");
+            for bad in ["", "-", "x", &upper, &long, &format!("{name}.d.d")] {
+                assert_eq!(SessionName::parse(bad), None, "{bad}");
+            }
+        }
+        let golden = SessionName {
+            id,
+            host: Some(HostKey::of("web01 0123")),
+        };
+        let id = "ab".repeat(16);
+        assert_eq!(golden.to_string(), format!("{id}-8e06cc163559f593"));
+        for bad in [
+            "-",
+            "-+123456789abcde",
+            "-00010203040506FF",
+            "-0001020304050",
+        ] {
+            assert_eq!(SessionName::parse(&format!("{id}{bad}")), None, "{bad}");
         }
     }
 

@@ -56,7 +56,7 @@ pub use disk::StoredDisk;
 pub use names::PointName;
 pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
 pub use proof::{ProofSummary, Proofs};
-pub use prune::{PruneOptions, PruneReport, prune};
+pub use prune::{PruneOptions, PruneReport, prune, prune_with};
 pub use read::ChunkReader;
 pub use region::{RegionMap, RegionRead, RegionReader, RegionReads};
 pub use repair::{RepairReport, Repaired, rebuild_state, repair};

@@ -17,6 +17,7 @@ mod plan;
 mod report;
 mod reserve;
 mod rewrite;
+mod rounds;
 mod stands;
 
 pub use mark::{Marked, Walked, mark};
@@ -25,27 +26,25 @@ pub use reserve::provide as provide_reserve;
 pub use stands::{Stands, Writer};
 
 use crate::compact::sweep::sweep_replaced;
+use crate::layout::INDEX;
 use crate::publish::{merge_everything, merge_lock, publish_lists_and};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind};
 use crate::state::Condemned;
 use crate::store::Store;
-use cairn_base::{Error, Kind, Monitor, PackId, Result, Stage};
-use examine::{Examined, Examiner, Verdict};
+use cairn_base::{Clock, Error, Kind, Monitor, PackId, Result, SegmentId, SystemClock};
+use examine::{Examiner, Verdict};
 use find::{Found, Settled, condemned_in, find, ids};
 use gather::{Limits, gather};
-use order::Order;
 use plan::Usage;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-/// Chunks of packs that are looked into and written anew in one round: bounds memory, at about 150 bytes each.
-const ROUND: u64 = 400_000;
 /// Packs that are condemned at once.
 const TOGETHER: usize = 4096;
-/// What must be free besides what a round writes, in bytes.
-const SPARE: u64 = 128 << 20;
+/// Packs that are looked into however little time there is: so that one prune after the other gets to the end.
+const AT_LEAST: usize = 64;
 
 /// Gives back the space of what no point and no session needs. Of what is not done when it ends early or is interrupted, nothing is lost: the next one goes on.
 ///
@@ -57,11 +56,30 @@ pub fn prune(
     options: &PruneOptions,
     monitor: &dyn Monitor,
 ) -> Result<PruneReport> {
+    prune_with(store, options, monitor, &SystemClock)
+}
+
+/// As [`prune`], by another clock.
+///
+/// # Errors
+/// As [`prune`].
+pub fn prune_with(
+    store: &Arc<Store>,
+    options: &PruneOptions,
+    monitor: &dyn Monitor,
+    clock: &dyn Clock,
+) -> Result<PruneReport> {
     if options.dry_run {
         return dry_run(store, options, monitor);
     }
     let folder = store.folder().clone();
-    match Pruning::begin(store, options, monitor).and_then(Pruning::run) {
+    let time = Time {
+        clock,
+        begun: clock.ticks(),
+        most: options.max_time,
+    };
+    let begin = |options: &PruneOptions| Pruning::begin(store, options, monitor, time);
+    match begin(options).and_then(Pruning::run) {
         Err(error) if error.kind() == Kind::Full && reserve::release(&*folder)? => {
             monitor.warn(
                 "the disk is full: the reserve of the store is used, and nothing is written anew",
@@ -70,9 +88,9 @@ pub fn prune(
                 max_rewrite: 0,
                 ..options.clone()
             };
-            let report = Pruning::begin(store, &frugal, monitor).and_then(Pruning::run);
+            let report = begin(&frugal).and_then(Pruning::run);
             // If there is no room even now the next one makes it.
-            let _next_time = reserve::provide(&*folder);
+            let _next_time = reserve::provide_again(&*folder);
             report
         }
         report => {
@@ -81,6 +99,21 @@ pub fn prune(
             let _next_time = reserve::provide(&*folder);
             Ok(report)
         }
+    }
+}
+
+/// How long a prune may take.
+#[derive(Clone, Copy)]
+struct Time<'a> {
+    clock: &'a dyn Clock,
+    begun: Duration,
+    most: Option<Duration>,
+}
+
+impl Time<'_> {
+    fn is_over(&self) -> bool {
+        self.most
+            .is_some_and(|most| self.clock.ticks().saturating_sub(self.begun) >= most)
     }
 }
 
@@ -108,8 +141,8 @@ fn dry_run(
 /// A prune under way: it writes, and nobody else merges.
 struct Pruning<'a> {
     store: &'a Arc<Store>,
-    options: &'a PruneOptions,
     monitor: &'a dyn Monitor,
+    time: Time<'a>,
     session: Session,
     found: Found,
     report: PruneReport,
@@ -117,7 +150,8 @@ struct Pruning<'a> {
     /// Condemned packs that nothing needed which was there when this prune began, as they are listed: those that it condemned itself, and those that waited. No
     /// others are deleted, whatever a state that comes back says.
     judged: HashSet<Condemned>,
-    begun: Instant,
+    /// Packs that were looked into.
+    examined: usize,
     _merging: Box<dyn cairn_base::folder::Lock>,
     _permit: crate::store::WriterPermit,
 }
@@ -125,10 +159,10 @@ struct Pruning<'a> {
 impl<'a> Pruning<'a> {
     fn begin(
         store: &'a Arc<Store>,
-        options: &'a PruneOptions,
+        options: &PruneOptions,
         monitor: &'a dyn Monitor,
+        time: Time<'a>,
     ) -> Result<Pruning<'a>> {
-        let begun = Instant::now();
         let permit = store.writer()?;
         for warning in permit.warnings() {
             monitor.warn(warning);
@@ -137,10 +171,20 @@ impl<'a> Pruning<'a> {
             Error::new(Kind::Busy, "another prune, repair or merge of packs runs")
                 .advise("wait until it has finished")
         })?;
+        // Before anything is copied that may fill the disk. Without it a full disk ends the prune.
+        let _if_there_is_room = reserve::provide(&**store.folder());
         let session = Session::begin(store.folder().clone(), SessionKind::Write, &[])?;
         // First of all, because it says whether anything may be deleted.
         let mut found = find(store, options, Some(&session), monitor)?;
-        let gathered = gather(store, &session, &limits(options, begun), monitor)?;
+        let gathered = gather(
+            store,
+            &session,
+            &Limits {
+                bytes: options.max_rewrite,
+                is_over: &|| time.is_over(),
+            },
+            monitor,
+        )?;
         if gathered.written > 0 {
             // What lies together now is not needed where it lay.
             let rest = PruneOptions {
@@ -156,13 +200,13 @@ impl<'a> Pruning<'a> {
                 ..found.report()
             },
             store,
-            options,
             monitor,
+            time,
             session,
             found,
             reader: ChunkReader::new(store.clone(), 0),
             judged: HashSet::new(),
-            begun,
+            examined: 0,
             _merging: merging,
             _permit: permit,
         })
@@ -174,7 +218,7 @@ impl<'a> Pruning<'a> {
         // What was condemned before frees space at once.
         let mut settled = std::mem::take(&mut self.found.settled);
         self.judged.extend(&settled.waiting);
-        self.look_again(&mut settled);
+        self.look_again(&mut settled)?;
         self.settle(settled)?;
         let dead = std::mem::take(&mut self.found.plan.dead);
         for batch in dead.chunks(TOGETHER) {
@@ -182,7 +226,7 @@ impl<'a> Pruning<'a> {
         }
         self.finish_condemned()?;
         self.rewrite_all()?;
-        match self.tidy_index() {
+        match self.tidy_index().and_then(|()| self.sweep_index()) {
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             // Space is given back; the index only takes more than it needs.
             Err(error) => self
@@ -206,17 +250,42 @@ impl<'a> Pruning<'a> {
         Ok(())
     }
 
+    /// Whether there is time for another pack, or fewer than `at_least` were looked into; if not, the report says so.
+    fn has_time(&mut self, at_least: usize) -> bool {
+        if self.examined >= at_least && self.time.is_over() {
+            self.end_early();
+            return false;
+        }
+        self.examined = self.examined.saturating_add(1);
+        true
+    }
+
+    fn end_early(&mut self) {
+        let over = || "its time was over".to_string();
+        self.report.ended_early.get_or_insert_with(over);
+    }
+
+    /// Looks into a pack: into all of it if it is one of the first `at_least`, else as long as there is time.
+    fn examine(&self, usage: &Usage, at_least: usize) -> Verdict {
+        let is_over = || self.examined > at_least && self.time.is_over();
+        let (store, marked) = (self.store, &self.found.marked);
+        Examiner::new(store, marked, &self.reader).examine(&usage.row, &is_over)
+    }
+
     /// Looks into packs of which the index says that nothing needs them, and condemns those of which that is so.
     fn condemn_dead(&mut self, batch: &[Usage]) -> Result<()> {
         let mut condemned = Vec::new();
         for usage in batch {
             self.look_up_from_work()?;
-            let examiner = Examiner::new(self.store, &self.found.marked, &self.reader);
-            match examiner.examine(&usage.row) {
+            if !self.has_time(AT_LEAST) {
+                break;
+            }
+            match self.examine(usage, AT_LEAST) {
                 Verdict::May(examined) if !examined.is_needed() => condemned.push(usage.row.id),
                 // It has become the only good copy of something.
                 Verdict::May(_) => {}
                 Verdict::Stays(why) => self.report.left.push(why),
+                Verdict::Unfinished => self.end_early(),
             }
         }
         self.condemn(&condemned)
@@ -234,95 +303,28 @@ impl<'a> Pruning<'a> {
         })
     }
 
-    /// Packs that were condemned by an earlier prune are looked into once more: of what is needed the other copy may have gone bad since.
-    fn look_again(&mut self, settled: &mut Settled) {
+    /// Packs that were condemned by an earlier prune are looked into once more: of what is needed the other copy may have gone bad since. Those for which there
+    /// is no time stay condemned.
+    fn look_again(&mut self, settled: &mut Settled) -> Result<()> {
         let (mut dead, mut revived) = (Vec::new(), Vec::new());
         for row in std::mem::take(&mut settled.dead) {
-            let Some(usage) = self.found.packs.get(&PackId(row.pack)) else {
+            let Some(usage) = self.found.packs.get(&PackId(row.pack)).copied() else {
                 continue;
             };
-            let examiner = Examiner::new(self.store, &self.found.marked, &self.reader);
-            match examiner.examine(&usage.row) {
+            self.look_up_from_work()?;
+            if !self.has_time(AT_LEAST) {
+                break;
+            }
+            match self.examine(&usage, AT_LEAST) {
                 Verdict::May(examined) if !examined.is_needed() => dead.push(row),
                 Verdict::May(_) => revived.push(row),
                 Verdict::Stays(why) => self.report.left.push(why),
+                Verdict::Unfinished => self.end_early(),
             }
         }
         settled.dead = dead;
         settled.revived.extend(revived);
-    }
-
-    /// Copies what is needed of packs of which little is, a round at a time.
-    fn rewrite_all(&mut self) -> Result<()> {
-        let rewrite = std::mem::take(&mut self.found.plan.rewrite);
-        let total = rewrite.iter().map(|usage| usage.live_bytes);
-        self.monitor
-            .begin(Stage::Rewrite, total.fold(0, u64::saturating_add));
-        let mut rest = &rewrite[..];
-        while !rest.is_empty() {
-            self.look_up_from_work()?;
-            let taken = round(rest, self.room()?);
-            let (now, later) = rest.split_at_checked(taken).unwrap_or((rest, &[]));
-            if let Some(why) = self.reason_to_end(now)? {
-                self.report.ended_early = Some(why);
-                let left = rest.iter().map(Usage::waste).fold(0, u64::saturating_add);
-                self.report.unused_bytes = self.report.unused_bytes.saturating_add(left);
-                break;
-            }
-            self.rewrite_round(now)?;
-            self.finish_condemned()?;
-            rest = later;
-        }
-        self.monitor.finish(Stage::Rewrite);
         Ok(())
-    }
-
-    /// What may be written, in bytes.
-    fn room(&self) -> Result<u64> {
-        let space = self.store.folder().space()?;
-        Ok(space.map_or(u64::MAX, |space| space.free.saturating_sub(SPARE)))
-    }
-
-    /// Why no further round is begun, in a sentence.
-    fn reason_to_end(&self, round: &[Usage]) -> Result<Option<String>> {
-        if self
-            .options
-            .max_time
-            .is_some_and(|most| self.begun.elapsed() >= most)
-        {
-            return Ok(Some("its time was over".to_string()));
-        }
-        let needed = round.iter().map(Usage::live_length);
-        let needed = needed.fold(SPARE, u64::saturating_add);
-        match self.store.folder().space()? {
-            Some(space) if space.free < needed => Ok(Some(format!(
-                "writing packs anew needs {needed} bytes, and {} are free",
-                space.free
-            ))),
-            _ => Ok(None),
-        }
-    }
-
-    fn rewrite_round(&mut self, round: &[Usage]) -> Result<()> {
-        let mut packs: Vec<Examined> = Vec::new();
-        for usage in round {
-            self.look_up_from_work()?;
-            let examiner = Examiner::new(self.store, &self.found.marked, &self.reader);
-            match examiner.examine(&usage.row) {
-                Verdict::May(examined) => packs.push(*examined),
-                Verdict::Stays(why) => self.report.left.push(why),
-            }
-        }
-        let mut order = Order::of(rewrite::needed_chunks(&packs));
-        order.walk(self.store, self.monitor)?;
-        let done = rewrite::rewrite(self.store, &self.session, &packs, &order, self.monitor)?;
-        self.report.left.extend(done.left);
-        self.report.written_bytes = self.report.written_bytes.saturating_add(done.written);
-        let copied = done.copied;
-        self.report.rewritten_packs = self.report.rewritten_packs.saturating_add(copied.len());
-        let bytes = self.found.bytes(&copied);
-        self.report.rewritten_bytes = self.report.rewritten_bytes.saturating_add(bytes);
-        self.condemn(&copied)
     }
 
     /// Lists points and sessions again. What nothing needs and no writer may rely on any more is deleted; what the new ones need lives again.
@@ -330,7 +332,8 @@ impl<'a> Pruning<'a> {
         if self.store.state().condemned.is_empty() {
             return Ok(());
         }
-        let now = Stands::list(self.store, Some(self.session.id()))?;
+        let before = Some(&self.found.stands);
+        let now = Stands::list(self.store, Some(self.session.id()), before)?;
         self.store.refresh()?;
         let roots = now.roots_since(&self.found.stands);
         // Of an index of its own: what was published since is in it.
@@ -377,41 +380,37 @@ impl<'a> Pruning<'a> {
         Ok(())
     }
 
-    /// Rewrites the index if much of it leads to what was deleted.
+    /// Rewrites the index if much of it leads to what was deleted, now or by earlier prunes.
     fn tidy_index(&mut self) -> Result<()> {
         let state = self.store.state();
-        if state.replaced.is_empty() {
+        if state.replaced.is_empty() || self.time.is_over() {
             return Ok(());
         }
-        let replaced: HashSet<PackId> = state.replaced_packs().collect();
-        let usages = self.found.packs.values();
-        let gone = usages.filter(|usage| replaced.contains(&usage.row.id));
-        let gone: u64 = gone.map(|usage| usage.chunks).fold(0, u64::saturating_add);
+        let found = &self.found;
+        let entries = |id: PackId| match found.packs.get(&id) {
+            Some(usage) => usage.chunks,
+            None => found.hidden.get(&id).copied().unwrap_or(0),
+        };
+        let gone = state.replaced_packs().map(entries);
+        let gone = gone.fold(0, u64::saturating_add);
         let all = self.store.index().entries();
         if gone.saturating_mul(4) < all && state.replaced.len() < TOGETHER {
             return Ok(());
         }
-        merge_everything(self.store, &self.session)?;
+        merge_everything(self.store, &self.session)
+    }
+
+    /// Deletes segments that only the older slot of the state lists, and takes packs off the list that no segment names any more: so that nothing is left for the
+    /// next publication, which may be a long time coming.
+    fn sweep_index(&mut self) -> Result<()> {
+        let rows = self.store.state().segments;
+        let listed: HashSet<SegmentId> = rows.iter().map(|row| row.segment()).collect();
+        let names = self.store.folder().list(INDEX)?;
+        let mut ids = names.iter().filter_map(|name| SegmentId::parse(name).ok());
+        if ids.all(|id| listed.contains(&id)) {
+            return Ok(());
+        }
+        publish_lists_and(self.store, &mut |_| {})?;
         sweep_replaced(self.store)
     }
-}
-
-/// How far the newest points are gathered.
-fn limits(options: &PruneOptions, begun: Instant) -> Limits {
-    Limits {
-        bytes: options.max_rewrite,
-        spare: SPARE.saturating_mul(2),
-        until: options.max_time.and_then(|most| begun.checked_add(most)),
-    }
-}
-
-/// How many of these packs make a round for which there is this room.
-fn round(rest: &[Usage], room: u64) -> usize {
-    let (mut chunks, mut bytes) = (0u64, 0u64);
-    let fits = |usage: &&Usage| {
-        chunks = chunks.saturating_add(usage.chunks);
-        bytes = bytes.saturating_add(usage.live_length());
-        chunks <= ROUND && bytes <= room
-    };
-    rest.iter().take_while(fits).count().max(1)
 }

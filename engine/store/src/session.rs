@@ -1,121 +1,57 @@
 //! Sessions: every writer and reader has a file that the kernel keeps locked while it lives, so that nothing it
 //! stands on is deleted, and what a dead one left behind is swept.
 
-use crate::codec::{self, Record};
-use crate::layout::{self, INDEX, PUBLISH_LOCK, SESSIONS};
+mod host;
+mod record;
+mod sweep;
+
+pub use host::{host_identity, host_key, host_name};
+pub use record::{
+    Manifest, Root, SessionKind, SessionRecord, is_elsewhere, read_session, session_names,
+};
+pub(crate) use sweep::{MANIFEST, Swept, sweep_one};
+pub use sweep::{Named, sweep_dead};
+
+use crate::codec;
+use crate::layout::{self, PUBLISH_LOCK, SESSIONS, SessionName};
 use crate::mistake::{self, Mistake};
 use crate::point::Point;
 use crate::state::State;
-use bincode::{Decode, Encode};
-use cairn_base::folder::{Lock, join, optional, publish_bytes, read_small};
+use cairn_base::folder::{Lock, join, publish_bytes};
 use cairn_base::ids::random;
-use cairn_base::{
-    ChunkId, Error, Folder, Kind, LockMode, PackId, PointId, Result, SegmentId, SessionId,
-};
+use cairn_base::{Error, Folder, Kind, LockMode, PackId, PointId, Result, SegmentId, SessionId};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// What a session does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum SessionKind {
-    /// Writes packs, segments and a point.
-    Write,
-    /// Reads points: mount, restore, verify, listing of files.
-    Read,
-}
-
-/// The map of a disk that a session stands on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
-pub struct Root {
-    /// Id of the map's root.
-    pub root: [u8; 32],
-    /// Size of the disk in bytes.
-    pub size: u64,
-}
-
-impl Root {
-    /// The maps of a point's disks.
-    pub fn all_of(point: &Point) -> impl Iterator<Item = Root> + '_ {
-        point.record.disks.iter().map(|disk| Root {
-            root: disk.root,
-            size: disk.size,
-        })
-    }
-
-    /// Id of the map's root.
-    pub fn id(&self) -> ChunkId {
-        ChunkId(self.root)
-    }
-}
+use sweep::remove_session;
 
 /// What a session has to know of a point to stand on it.
 #[derive(Debug, Clone)]
 pub struct Standing {
     id: PointId,
-    path: String,
+    /// The machine's folder, and the name of the point's file in it.
+    place: (String, String),
     roots: Vec<Root>,
 }
 
 impl Standing {
     /// Of this point.
     pub fn of(point: &Point) -> Standing {
-        let home = layout::machine_folder(&point.record.machine);
         Standing {
             id: point.id,
-            path: join(&home, &point.file().name()),
+            place: (
+                layout::machine_folder(&point.record.machine),
+                point.file().name(),
+            ),
             roots: Root::all_of(point).collect(),
         }
     }
 }
 
-/// What a session's file says.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct SessionRecord {
-    /// What it does.
-    pub kind: SessionKind,
-    /// The generation it opened.
-    pub generation: u64,
-    /// The points it stands on.
-    pub points: Vec<[u8; 32]>,
-    /// The maps of these points: what they reach stays, even if the points are forgotten.
-    pub roots: Vec<Root>,
-    /// Packs that it has published: as long as it lives they stay, although no point may reach them yet.
-    pub packs: Vec<[u8; 16]>,
-    /// Process id.
-    pub process: u32,
-    /// Name of the host.
-    pub host: String,
-}
-
-impl Record for SessionRecord {
-    const MAGIC: [u8; 8] = *b"CAIRNSES";
-    const VERSION: u32 = 2;
-    const NAME: &'static str = "session file";
-}
-
-/// What a session is about to make public: lets a later one clear away what a crash left in between.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Manifest {
-    /// Packs that may have been renamed into place already.
-    pub packs: Vec<[u8; 16]>,
-    /// The segment that names them.
-    pub segment: [u8; 16],
-}
-
-impl Record for Manifest {
-    const MAGIC: [u8; 8] = *b"CAIRNMAN";
-    const VERSION: u32 = 1;
-    const NAME: &'static str = "publication manifest";
-}
-
-/// Name of the manifest in the session's folder.
-pub(crate) const MANIFEST: &str = "manifest";
-
 /// A live session. Dropping it removes its file and everything it did not publish.
 pub struct Session {
     folder: Arc<dyn Folder>,
-    id: SessionId,
+    name: SessionName,
     record: Mutex<SessionRecord>,
     lock: Option<Box<dyn Lock>>,
     warning: Option<String>,
@@ -156,20 +92,6 @@ pub(crate) fn patient_lock(folder: &dyn Folder) -> Result<Box<dyn Lock>> {
     ))
 }
 
-/// What tells this host from others: its name, and its machine id where it has one.
-pub fn host_identity() -> String {
-    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    format!("{} {}", host_name(), id.trim())
-}
-
-/// Name of this host, for messages.
-pub fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
-}
-
 impl Session {
     /// Begins a session that stands on `points`, of the generation read under the publish lock. From then on nothing that they reach is
     /// deleted.
@@ -192,23 +114,22 @@ impl Session {
         kind: SessionKind,
         points: &[Standing],
     ) -> Result<Session> {
-        let id = SessionId(random()?);
+        let name = SessionName {
+            id: SessionId(random()?),
+            host: Some(host_key()),
+        };
         let roots = points.iter().flat_map(|point| &point.roots);
         let mut roots: Vec<Root> = roots.copied().collect();
         roots.sort_unstable();
         roots.dedup();
         let mut session = Session {
             record: Mutex::new(SessionRecord {
-                kind,
-                generation: 0,
                 points: points.iter().map(|point| point.id.0).collect(),
                 roots,
-                packs: Vec::new(),
-                process: std::process::id(),
-                host: host_name(),
+                ..SessionRecord::of_this_process(kind)
             }),
             folder,
-            id,
+            name,
             lock: None,
             warning: None,
             before: 0,
@@ -236,17 +157,11 @@ impl Session {
             SessionKind::Write => publish_lock(&*self.folder)?,
             SessionKind::Read => patient_lock(&*self.folder)?,
         };
-        for point in points {
-            match self.folder.size(&point.path) {
-                Err(error) if error.kind() == Kind::NotFound => {
-                    let error = Error::not_found("the recovery point was forgotten meanwhile");
-                    return Ok(Some(error.with_id(point.id).advise("see `cairn points`")));
-                }
-                // That it cannot be looked at now is found out when it is read.
-                _ => {}
-            }
+        if let Some(point) = first_gone(&*self.folder, points) {
+            let error = Error::not_found("the recovery point was forgotten meanwhile");
+            return Ok(Some(error.with_id(point.id).advise("see `cairn points`")));
         }
-        let path = layout::session(self.id);
+        let path = self.name.file();
         let lock = self
             .folder
             .lock(&path, LockMode::Exclusive, false)?
@@ -269,7 +184,7 @@ impl Session {
 
     /// A number of its own.
     pub fn seed(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.id.0;
+        let [a, b, c, d, e, f, g, h, ..] = self.name.id.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
@@ -280,14 +195,14 @@ impl Session {
     pub fn others(&self) -> Result<usize> {
         let names = self.folder.list(SESSIONS)?;
         let process = self.record.lock().process;
-        let ids = names.iter().filter_map(|name| name.strip_suffix(".d"));
-        let is_other = |id: &SessionId| {
-            let bytes = read_small(&*self.folder, &layout::session(*id), codec::MAX_FILE);
-            let record = bytes.and_then(|bytes| codec::open::<SessionRecord>(&bytes));
+        // Only who writes has a folder.
+        let folders = names.iter().filter(|name| name.ends_with(".d"));
+        let is_other = |name: &SessionName| {
+            let record = read_session(&*self.folder, *name);
             matches!(record, Ok(record) if record.process != process)
         };
-        let ids = ids.filter_map(|id| SessionId::parse(id).ok());
-        Ok(ids.filter(is_other).count())
+        let others = folders.filter_map(|name| SessionName::parse(name));
+        Ok(others.filter(is_other).count())
     }
 
     /// Whether the session has a file (a reader on read-only media has none).
@@ -307,7 +222,12 @@ impl Session {
 
     /// Its id.
     pub fn id(&self) -> SessionId {
-        self.id
+        self.name.id
+    }
+
+    /// What its file and its folder are called.
+    pub fn name(&self) -> SessionName {
+        self.name
     }
 
     /// Notes that these packs are about to be listed by a state: they stay as long as the session lives. The caller holds the publish lock.
@@ -325,7 +245,7 @@ impl Session {
 
     /// The folder for what is not published yet.
     pub fn scratch(&self) -> String {
-        layout::session_folder(self.id)
+        self.name.folder()
     }
 
     /// Notes durably what is about to be made public. The caller holds the publish lock.
@@ -366,105 +286,42 @@ impl Drop for Session {
         let none = matches!(self.folder.size(&unfulfilled), Err(e) if e.kind() == Kind::NotFound);
         if self.lock.is_some() && none {
             // Whatever cannot be removed now is swept by the next writer.
-            let _later = remove_session(&*self.folder, self.id);
+            let _later = remove_session(&*self.folder, self.name);
         }
     }
 }
 
-/// Removes a session's folder and then its file.
-fn remove_session(folder: &dyn Folder, id: SessionId) -> Result<()> {
-    let scratch = layout::session_folder(id);
-    if let Some(names) = optional(folder.list(&scratch))? {
-        for name in names {
-            folder.remove(&join(&scratch, &name))?;
-        }
-        folder.remove_folder(&scratch)?;
-    }
-    folder.remove(&layout::session(id))
-}
+/// Points of one machine for which its folder is listed once, instead of asking for each of their files.
+const MANY: usize = 16;
 
-/// Sweeps what dead sessions left: their folders, and packs and segments that were renamed into place but
-/// that no state ever listed. The caller holds the publish lock. One session that cannot be swept does not stop the rest;
-/// the answer says what could not be done.
-///
-/// `named` tells which packs live segments name; `None` if that is not known for sure: then published names are left alone.
-///
-/// # Errors
-/// If the sessions cannot be listed.
-pub fn sweep_dead(
-    folder: &dyn Folder,
-    state: &State,
-    named: Option<&dyn Fn(PackId) -> bool>,
-) -> Result<Vec<String>> {
-    let mut ids: Vec<SessionId> = folder
-        .list(SESSIONS)?
-        .iter()
-        .filter_map(|name| SessionId::parse(name.strip_suffix(".d").unwrap_or(name)).ok())
-        .collect();
-    ids.sort();
-    ids.dedup();
-    let mut warnings = Vec::new();
-    for id in ids {
-        if let Err(error) = sweep_one(folder, state, named, id) {
-            warnings.push(format!(
-                "what the dead session {id} left could not be removed: {error}"
-            ));
-        }
+/// The first of these points that is not there any more. That one cannot be looked at now is found out when it is read.
+fn first_gone<'p>(folder: &dyn Folder, points: &'p [Standing]) -> Option<&'p Standing> {
+    let mut machines: HashMap<&str, Vec<&Standing>> = HashMap::new();
+    for point in points {
+        machines.entry(&point.place.0).or_default().push(point);
     }
-    Ok(warnings)
-}
-
-fn sweep_one(
-    folder: &dyn Folder,
-    state: &State,
-    named: Option<&dyn Fn(PackId) -> bool>,
-    id: SessionId,
-) -> Result<()> {
-    let Some(_lock) = folder.lock(&layout::session(id), LockMode::Exclusive, false)? else {
-        return Ok(());
-    };
-    let manifest = join(&layout::session_folder(id), MANIFEST);
-    if let Some(bytes) = optional(read_small(folder, &manifest, codec::MAX_FILE))? {
-        let Some(named) = named else {
-            return Ok(());
+    for (machine, points) in machines {
+        let names: Option<HashSet<String>> = match points.len() > MANY {
+            true => match folder.list(machine) {
+                Ok(names) => Some(names.into_iter().collect()),
+                Err(error) if error.kind() == Kind::NotFound => Some(HashSet::new()),
+                Err(_) => None,
+            },
+            false => None,
         };
-        match codec::open::<Manifest>(&bytes) {
-            Ok(manifest) => remove_unlisted(folder, state, named, &manifest)?,
-            // One that does not check was not durable, so nothing was renamed after it.
-            Err(error) if error.kind() == Kind::Damaged => {}
-            // A newer program's: it knows what to do with it.
-            Err(_) => return Ok(()),
+        let is_gone = |point: &&&Standing| {
+            let name = &point.place.1;
+            match &names {
+                Some(names) => !names.contains(name),
+                None => {
+                    let found = folder.size(&join(machine, name));
+                    matches!(found, Err(error) if error.kind() == Kind::NotFound)
+                }
+            }
+        };
+        if let Some(gone) = points.iter().find(is_gone) {
+            return Some(gone);
         }
     }
-    remove_session(folder, id)
-}
-
-/// Removes what the manifest names and the state does not.
-fn remove_unlisted(
-    folder: &dyn Folder,
-    state: &State,
-    named: &dyn Fn(PackId) -> bool,
-    manifest: &Manifest,
-) -> Result<()> {
-    if state.segments.iter().any(|row| row.id == manifest.segment) {
-        // Whoever renamed that state into place may have been killed before it was durable.
-        return folder.sync_folder("");
-    }
-    folder.remove(&layout::segment(SegmentId(manifest.segment)))?;
-    let mut homes = BTreeSet::from([INDEX.to_string()]);
-    for pack in manifest.packs.iter().map(|id| PackId(*id)) {
-        if !named(pack) {
-            folder.remove(&layout::pack(pack))?;
-            homes.insert(layout::pack_folder(pack));
-        }
-    }
-    // Durable before the manifest goes: without it nobody would look for what came back.
-    for home in homes {
-        match folder.sync_folder(&home) {
-            // No pack ever got so far.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            other => other?,
-        }
-    }
-    Ok(())
+    None
 }

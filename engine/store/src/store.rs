@@ -5,6 +5,7 @@ mod damage;
 mod found;
 mod healed;
 mod presence;
+mod removal;
 
 use crate::claims::Claims;
 use crate::hash::Keys;
@@ -22,6 +23,7 @@ pub(crate) use found::complete;
 use found::{ATTEMPTS, Found, read_current};
 use parking_lot::RwLock;
 use presence::{Presence, names};
+pub use removal::RemovedSession;
 use std::collections::HashSet;
 use std::sync::Arc;
 

@@ -127,6 +127,9 @@ fn records(seeds: &Seeds) {
             packs: vec![[4; 16]],
             process: 77,
             host: "a host".to_string(),
+            boot: "0b5e7a".to_string(),
+            began: 1_800_000_000,
+            command: "cairn backup".to_string(),
         };
         seeds.put("session", name, &payload(&session));
     }

@@ -1,20 +1,22 @@
 //! `cairn doctor STORE`
 
+use crate::address::open_store;
 use crate::amount::duration;
 use crate::commands::stats::proven;
-use crate::exit::{Answer, Exit, Failure};
+use crate::exit::{Answer, Exit, Failure, warn};
 use crate::output::{self, line};
 use cairn::units::human_bytes;
 use cairn::{
-    Checkup, Condition, Contents, Finding, RecordCopy, SessionFacts, SessionKind, Severity, Store,
+    Checkup, Condition, Contents, Finding, RecordCopy, SessionFacts, SessionId, SessionKind,
+    Severity, Store,
 };
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Explain what state a store is in, and what to run.
 ///
-/// Changes nothing, and reads no packs: `cairn verify` does. Ends with 0 if all is well, 3 if something should be done, 4 if something is
-/// damaged.
+/// Changes nothing, unless it is told to remove a session, and reads no packs: `cairn verify` does. Ends with 0 if all is well, 3 if something should be
+/// done, 4 if something is damaged.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
@@ -22,10 +24,28 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// Remove the session of a process of another host that has ended
+    ///
+    /// Each process that works with a store has a session, so that no prune deletes what it stands on. Whether a process of this host lives, the lock on its
+    /// session tells; locks may not reach here from other hosts, so a session of another one stays until it ends, or until somebody says that it is over.
+    ///
+    /// Look on that host first: the process must not run any more, nor a mount of the store be there that it made. If it lives all the same, the next prune
+    /// may delete what it reads, so that its mount or restore fails, and what its backup relies on, so that the recovery point cannot be read.
+    ///
+    /// A session whose lock is held lives for sure, and is not removed.
+    #[arg(long, value_name = "ID", value_parser = session, conflicts_with = "json")]
+    remove_session: Option<SessionId>,
+}
+
+fn session(text: &str) -> Result<SessionId, String> {
+    SessionId::parse(text).map_err(|error| error.to_string())
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
+    if let Some(id) = args.remove_session {
+        return remove(args, id);
+    }
     let checkup = Store::examine(&args.store)?;
     if args.json {
         output::json(&as_json(&checkup))?;
@@ -38,6 +58,27 @@ pub fn run(args: &Args) -> Answer {
         Some(Severity::Attention) => Exit::Warnings,
         Some(Severity::Damage) => Exit::Damage,
     })
+}
+
+fn remove(args: &Args, id: SessionId) -> Answer {
+    let removed = open_store(&args.store)?.remove_session(id)?;
+    for warning in &removed.warnings {
+        warn(warning);
+    }
+    let whose = removed.record.map(|record| {
+        format!(
+            ": {} by process {} on {} since {}",
+            kind(record.kind),
+            record.process,
+            record.host,
+            record.began()
+        )
+    });
+    line(&format!(
+        "removed session {id}{}",
+        whose.unwrap_or_default()
+    ))?;
+    Ok(Exit::Done)
 }
 
 fn tell(checkup: &Checkup, store: &str) -> Result<(), Failure> {
@@ -131,11 +172,12 @@ fn as_line(session: &SessionFacts) -> String {
     };
     let whose = session.owner.as_ref().map(|owner| {
         format!(
-            ": {} by process {} on {}, {} points",
+            ": {} by process {} on {} since {}, {} points",
             kind(owner.kind),
             owner.process,
             owner.host,
-            owner.points
+            owner.began,
+            owner.points.len()
         )
     });
     format!(
@@ -232,7 +274,13 @@ fn session_json(session: &SessionFacts) -> Value {
         "process": owner.map(|owner| owner.process),
         "host": owner.map(|owner| &owner.host),
         "generation": owner.map(|owner| owner.generation),
-        "points": owner.map(|owner| owner.points),
+        "points": owner.map(|owner| owner.points.len()),
+        "began": owner.map(|owner| owner.began.rfc3339()),
+        "command": owner.map(|owner| &owner.command),
+        "earlier_boot": owner.map(|owner| owner.earlier_boot),
+        "elsewhere": session.elsewhere,
+        "waiting_packs": session.waiting,
+        "forgotten_points": session.forgotten,
         "files": session.files,
         "bytes": session.bytes,
         "publishing": session.publishing,

@@ -28,7 +28,7 @@ pub struct Args {
     /// Copy at most so many bytes out of packs that are partly needed: 10GB
     #[arg(long, value_name = "BYTES", value_parser = amount::bytes_or_none)]
     max_rewrite: Option<u64>,
-    /// Begin nothing new after this time: 90s, 30m, 2h
+    /// Begin nothing new after this time, and publish what was copied by then: 90s, 30m, 2h
     #[arg(long, value_name = "TIME", value_parser = amount::length_of_time)]
     max_time: Option<Duration>,
     /// Print one JSON document
@@ -113,8 +113,15 @@ fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
         ))?;
         for writer in &report.writers {
             line(&format!(
-                "    session {}, process {} on {}",
-                writer.session, writer.process, writer.host
+                "    session {}, process {} on {}{}",
+                writer.session,
+                writer.process,
+                writer.host,
+                if writer.elsewhere {
+                    ": see `cairn doctor` if that host is gone"
+                } else {
+                    ""
+                }
             ))?;
         }
     }
@@ -134,6 +141,7 @@ fn as_json(report: &PruneReport) -> Value {
             "session": writer.session.to_string(),
             "process": writer.process,
             "host": writer.host,
+            "elsewhere": writer.elsewhere,
         })
     });
     json!({

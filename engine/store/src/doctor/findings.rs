@@ -176,23 +176,40 @@ fn is_dead_publisher(session: &SessionFacts) -> bool {
     session.alive == Some(false) && session.publishing
 }
 
-fn judge_session(session: &SessionFacts) -> Option<Finding> {
-    if session.alive != Some(false) {
-        return None;
-    }
-    let whose = match &session.owner {
+/// Whose session it is, in words.
+fn whose(session: &SessionFacts) -> String {
+    match &session.owner {
         Some(owner) => format!(
-            "{} by process {} on {}",
+            "{} by process {} on {} since {}{} (`{}`)",
             match owner.kind {
                 SessionKind::Write => "writing",
                 SessionKind::Read => "reading",
             },
             owner.process,
-            owner.host
+            owner.host,
+            owner.began,
+            if owner.earlier_boot {
+                ", before that was started anew"
+            } else {
+                ""
+            },
+            owner.command
         ),
         None => "whose record cannot be read".to_string(),
-    };
-    let mut what = format!("the session {}, {whose}, is dead", session.id);
+    }
+}
+
+fn judge_session(session: &SessionFacts) -> Option<Finding> {
+    match session.alive {
+        Some(true) => None,
+        _ if session.elsewhere => Some(judge_elsewhere(session)),
+        Some(false) => Some(judge_dead(session)),
+        None => None,
+    }
+}
+
+fn judge_dead(session: &SessionFacts) -> Finding {
+    let mut what = format!("the session {}, {}, is dead", session.id, whose(session));
     if session.files > 0 {
         what.push_str(&format!(
             " and left {} files with {}",
@@ -201,5 +218,28 @@ fn judge_session(session: &SessionFacts) -> Option<Finding> {
         ));
     }
     let advice = "nothing: the next backup clears away what it left";
-    Some(Finding::attention("dead-session", what, advice))
+    Finding::attention("dead-session", what, advice)
+}
+
+/// One of another host of which nobody here knows whether it lives.
+fn judge_elsewhere(session: &SessionFacts) -> Finding {
+    let held = match (session.waiting, session.forgotten) {
+        _ if session.owner.is_none() => "no prune deletes anything".to_string(),
+        (0, 0) => "it holds nothing back now".to_string(),
+        (waiting, 0) => format!("{waiting} packs that nothing needs wait for it"),
+        (0, forgotten) => format!("what {forgotten} forgotten points need stays"),
+        (waiting, forgotten) => format!(
+            "{waiting} packs that nothing needs wait for it, and what {forgotten} forgotten points need stays"
+        ),
+    };
+    let what = format!(
+        "the session {}, {}, is not of this host, so whether it lives cannot be told from here; as long as it is there, {held}",
+        session.id,
+        whose(session)
+    );
+    let advice = format!(
+        "nothing, if its process runs. If you are sure that it has ended: `cairn doctor STORE --remove-session {}`",
+        session.id
+    );
+    Finding::attention("foreign-session", what, &advice)
 }

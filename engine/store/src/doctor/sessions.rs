@@ -1,10 +1,14 @@
 //! Who works with a store now, and who did and died.
 
-use crate::codec;
-use crate::layout::{self, SESSIONS};
-use crate::session::{MANIFEST, SessionKind, SessionRecord};
-use cairn_base::folder::{join, optional, read_small};
-use cairn_base::{Folder, Result, SessionId};
+use crate::layout::SessionName;
+use crate::session::{
+    MANIFEST, SessionKind, SessionRecord, is_elsewhere, read_session, session_names,
+};
+use crate::state::State;
+use cairn_base::folder::{join, optional};
+use cairn_base::units::to_u64;
+use cairn_base::{Folder, PointId, Result, SessionId, Time};
+use std::collections::HashSet;
 
 /// A session, living or dead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +17,14 @@ pub struct SessionFacts {
     pub id: SessionId,
     /// What its record says; none if it cannot be read.
     pub owner: Option<Owner>,
+    /// Whether it is another host's, or of a host that is not known: then its lock may not reach this one.
+    pub elsewhere: bool,
     /// Whether its process lives; none if that cannot be told.
     pub alive: Option<bool>,
+    /// Points it stands on that were forgotten since: what they need stays as long as it is there.
+    pub forgotten: u64,
+    /// Packs that nothing needs and that wait for it.
+    pub waiting: u64,
     /// Files in its folder.
     pub files: u64,
     /// Their length together in bytes.
@@ -34,40 +44,60 @@ pub struct Owner {
     pub host: String,
     /// Generation it opened.
     pub generation: u64,
-    /// How many points it stands on.
-    pub points: usize,
+    /// The points it stands on.
+    pub points: Vec<PointId>,
+    /// When it began.
+    pub began: Time,
+    /// What the process was started as.
+    pub command: String,
+    /// Whether its host, this one, was started anew since.
+    pub earlier_boot: bool,
+}
+
+impl SessionFacts {
+    /// Notes what it holds back, in a store of this state with these points.
+    pub(super) fn note_held(&mut self, state: &State, points: &HashSet<PointId>) {
+        let Some(owner) = &self.owner else { return };
+        let gone = owner.points.iter().filter(|id| !points.contains(id));
+        self.forgotten = to_u64(gone.count());
+        if owner.kind == SessionKind::Write {
+            let rows = state.condemned.iter();
+            let later = rows.filter(|row| owner.generation < row.generation);
+            self.waiting = to_u64(later.count());
+        }
+    }
 }
 
 /// Every session there is. With `quiet` the caller holds the publish lock, so that none begins just now.
 pub(super) fn look(folder: &dyn Folder, quiet: bool) -> Result<Vec<SessionFacts>> {
-    let mut ids: Vec<SessionId> = folder
-        .list(SESSIONS)?
-        .iter()
-        .filter_map(|name| SessionId::parse(name.strip_suffix(".d").unwrap_or(name)).ok())
-        .collect();
-    ids.sort();
-    ids.dedup();
     let mut found = Vec::new();
-    for id in ids {
-        found.extend(one(folder, id, quiet)?);
+    for name in session_names(folder)? {
+        found.extend(one(folder, name, quiet)?);
     }
     Ok(found)
 }
 
 /// `None` if it has ended since it was listed.
-fn one(folder: &dyn Folder, id: SessionId, quiet: bool) -> Result<Option<SessionFacts>> {
-    let path = layout::session(id);
+fn one(folder: &dyn Folder, name: SessionName, quiet: bool) -> Result<Option<SessionFacts>> {
+    let path = name.file();
     let locked = optional(folder.is_locked(&path))?;
+    // A note: after a crash it may hold anything.
+    let record = read_session(folder, name).ok();
+    let elsewhere = is_elsewhere(name, record.as_ref());
+    let tells = quiet && !elsewhere;
     let mut facts = SessionFacts {
-        id,
-        owner: owner(folder, &path),
+        id: name.id,
+        elsewhere,
         // A folder without a file belongs to nobody.
-        alive: (quiet || locked == Some(true)).then_some(locked == Some(true)),
+        alive: (tells || locked == Some(true)).then_some(locked == Some(true)),
+        owner: record.map(|record| owner(record, elsewhere)),
+        forgotten: 0,
+        waiting: 0,
         files: 0,
         bytes: 0,
         publishing: false,
     };
-    let scratch = layout::session_folder(id);
+    let scratch = name.folder();
     let Some(names) = optional(folder.list(&scratch))? else {
         let gone = locked.is_none() || optional(folder.size(&path))?.is_none();
         return Ok((!gone).then_some(facts));
@@ -81,15 +111,15 @@ fn one(folder: &dyn Folder, id: SessionId, quiet: bool) -> Result<Option<Session
     Ok(Some(facts))
 }
 
-fn owner(folder: &dyn Folder, path: &str) -> Option<Owner> {
-    // A note that nothing depends on: after a crash it may hold anything.
-    let bytes = read_small(folder, path, codec::MAX_FILE).ok()?;
-    let record: SessionRecord = codec::open(&bytes).ok()?;
-    Some(Owner {
+fn owner(record: SessionRecord, elsewhere: bool) -> Owner {
+    Owner {
         kind: record.kind,
         process: record.process,
-        host: record.host,
         generation: record.generation,
-        points: record.points.len(),
-    })
+        points: record.points.iter().map(|id| PointId(*id)).collect(),
+        began: record.began(),
+        earlier_boot: !elsewhere && record.is_of_earlier_boot(),
+        host: record.host,
+        command: record.command,
+    }
 }

@@ -35,6 +35,8 @@ pub enum Verdict {
     May(Box<Examined>),
     /// It stays; a sentence says why.
     Stays(String),
+    /// The time was over before all of it was looked at.
+    Unfinished,
 }
 
 /// Looks into packs.
@@ -55,8 +57,8 @@ impl<'a> Examiner<'a> {
     }
 
     /// Reads a pack's table of contents. The pack may go only if the index knows all that is in it, so that nothing needed was overlooked, and if every
-    /// chunk that is needed and is to be had elsewhere was read there and authenticated just now.
-    pub fn examine(&self, row: &PackRow) -> Verdict {
+    /// chunk that is needed and is to be had elsewhere was read there and authenticated just now. Ends when the time `is_over`.
+    pub fn examine(&self, row: &PackRow, is_over: &dyn Fn() -> bool) -> Verdict {
         let folder = &**self.store.folder();
         let path = folder.describe(&layout::pack(row.id));
         let pack = match PackReader::open(folder, self.store.header().store, row.id) {
@@ -68,6 +70,9 @@ impl<'a> Examiner<'a> {
         }
         let mut frames = Vec::new();
         for (frame, chunks) in pack.frames() {
+            if is_over() {
+                return Verdict::Unfinished;
+            }
             let mut used = Vec::new();
             for ((id, place), chunk) in places(row.id, frame.offset, frame, chunks).zip(chunks) {
                 match self.chunk(row, &id, &place) {

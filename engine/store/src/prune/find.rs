@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::state::{Condemned, State};
 use crate::store::Store;
 use cairn_base::{Error, Kind, Monitor, PackId, Result, Stage};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// What a store needs, and what could go.
@@ -23,6 +23,8 @@ pub struct Found {
     pub walked: Walked,
     /// How much of each pack is needed.
     pub packs: BTreeMap<PackId, Usage>,
+    /// How many entries the index has for each pack that is not there any more.
+    pub hidden: HashMap<PackId, u64>,
     /// What is to be done.
     pub plan: Plan,
     /// What becomes of packs that were condemned before.
@@ -78,7 +80,7 @@ pub fn find(
     monitor: &dyn Monitor,
 ) -> Result<Found> {
     let own = own.map(Session::id);
-    let stands = Stands::list(store, own)?;
+    let stands = Stands::list(store, own, None)?;
     // Points before state, the reverse of the write order.
     store.refresh()?;
     if !store.has_all_segments() {
@@ -100,7 +102,7 @@ pub fn find(
     monitor.begin(Stage::Mark, total);
     let walked = mark(store, &marked, None, &roots, monitor)?;
     monitor.finish(Stage::Mark);
-    let packs = usage(&marked)?;
+    let (packs, hidden) = usage(&marked)?;
     let settled = Settled::of(condemned.into_iter(), &stands, &walked.needed);
     let mut exempt: HashSet<PackId> = state.condemned_packs().collect();
     exempt.extend(&stands.packs);
@@ -110,6 +112,7 @@ pub fn find(
         marked,
         walked,
         packs,
+        hidden,
         plan,
         settled,
     })

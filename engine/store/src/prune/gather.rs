@@ -18,7 +18,6 @@ use crate::tree::Tree;
 use cairn_base::{ChunkId, Error, Monitor, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// A region of 4 MiB is scattered if more short reads than this bring it.
 const READS: usize = 16;
@@ -34,14 +33,15 @@ pub struct Gathered {
     pub written: u64,
 }
 
+/// What must stay free on the disk, in bytes.
+const SPARE: u64 = 256 << 20;
+
 /// How far gathering goes.
-pub struct Limits {
+pub struct Limits<'a> {
     /// Plain bytes that are copied at most, about.
     pub bytes: u64,
-    /// What must stay free on the disk, in bytes.
-    pub spare: u64,
-    /// When it ends.
-    pub until: Option<Instant>,
+    /// Whether its time is over.
+    pub is_over: &'a dyn Fn() -> bool,
 }
 
 /// Gathers what the newest points have scattered. A point or a part of one that cannot be read is left as it is.
@@ -51,7 +51,7 @@ pub struct Limits {
 pub fn gather(
     store: &Arc<Store>,
     session: &Session,
-    limits: &Limits,
+    limits: &Limits<'_>,
     monitor: &dyn Monitor,
 ) -> Result<Gathered> {
     let mut work = Work {
@@ -84,7 +84,7 @@ struct Work<'a> {
     packing: Packing<'a>,
     buffer: Vec<u8>,
     found: Gathered,
-    limits: &'a Limits,
+    limits: &'a Limits<'a>,
     monitor: &'a dyn Monitor,
 }
 
@@ -116,15 +116,11 @@ impl Work<'_> {
         if self.monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        let is_over = self
-            .limits
-            .until
-            .is_some_and(|until| Instant::now() >= until);
-        if is_over || self.found.bytes >= self.limits.bytes {
+        if (self.limits.is_over)() || self.found.bytes >= self.limits.bytes {
             return Ok(false);
         }
         let space = self.store.folder().space()?;
-        Ok(space.is_none_or(|space| space.free >= self.limits.spare))
+        Ok(space.is_none_or(|space| space.free >= SPARE))
     }
 
     fn region(&mut self, disk: &mut RegionReader, region: u64, leaf: &Leaf) -> Result<()> {

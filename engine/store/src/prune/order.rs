@@ -43,21 +43,26 @@ impl Order {
         }
     }
 
-    /// Walks the latest point of each machine, in the order of their names. A point or a part of a map that cannot be read is left out: it is only an
-    /// order.
+    /// Walks the latest point of each machine, in the order of their names, until the time `is_over`. A point or a part of a map that cannot be read is left
+    /// out: it is only an order.
     ///
     /// # Errors
-    /// [`Kind::Interrupted`] on request; as the folder reports.
-    pub fn walk(&mut self, store: &Arc<Store>, monitor: &dyn Monitor) -> Result<()> {
+    /// [`Kind::Interrupted`] on request; if the machines cannot be listed.
+    pub fn walk(
+        &mut self,
+        store: &Arc<Store>,
+        monitor: &dyn Monitor,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let reader = Arc::new(ChunkReader::new(store.clone(), 0));
         let (machines, _named_elsewhere) = catalog::machines(store)?;
         for machine in machines {
             let point = match catalog::latest(store, &machine) {
                 Ok(point) => point,
-                Err(error) if error.is_momentary() => return Err(error),
+                Err(error) if error.kind() == Kind::Interrupted => return Err(error),
                 Err(_) => continue,
             };
-            self.point(&reader, &point, monitor)?;
+            self.point(&reader, &point, monitor, is_over)?;
         }
         Ok(())
     }
@@ -67,13 +72,14 @@ impl Order {
         reader: &Arc<ChunkReader>,
         point: &Point,
         monitor: &dyn Monitor,
+        is_over: &dyn Fn() -> bool,
     ) -> Result<()> {
         for disk in &point.record.disks {
             let Ok(tree) = Tree::new(reader.clone(), disk) else {
                 continue;
             };
             let mut region = 0;
-            while region < tree.shape().regions() && self.unplaced > 0 {
+            while region < tree.shape().regions() && self.unplaced > 0 && !is_over() {
                 if monitor.stop_requested() {
                     return Err(Error::interrupted());
                 }

@@ -5,7 +5,7 @@ use crate::index::merge::each_entry;
 use crate::index::packs::PackRows;
 use crate::prune::mark::Marked;
 use cairn_base::{PackId, Result};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How much of a pack is needed. Bytes are plain bytes of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +46,17 @@ impl Usage {
     }
 }
 
-/// Counts for each pack that look-ups answer what of it is needed. Reads the index once, in its order; 80 bytes of memory a pack.
+/// How much of each pack that look-ups answer is needed, and how many entries there are of each that they do not answer.
+pub type Usages = (BTreeMap<PackId, Usage>, HashMap<PackId, u64>);
+
+/// Counts for each pack what of it is needed. Reads the index once, in its order; 80 bytes of memory a pack.
 ///
 /// # Errors
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a part of the index cannot be read: then nothing may be deleted.
-pub fn usage(marked: &Marked) -> Result<BTreeMap<PackId, Usage>> {
+pub fn usage(marked: &Marked) -> Result<Usages> {
     let index = marked.index();
     let mut packs: BTreeMap<PackId, Usage> = BTreeMap::new();
+    let mut hidden: HashMap<PackId, u64> = HashMap::new();
     for (number, segment) in index.segments().iter().enumerate() {
         let mut rows = Vec::new();
         for row in PackRows::new(segment) {
@@ -73,6 +77,8 @@ pub fn usage(marked: &Marked) -> Result<BTreeMap<PackId, Usage>> {
         })?;
         for usage in rows {
             if index.hidden().contains(&usage.row.id) {
+                let entries = hidden.entry(usage.row.id).or_default();
+                *entries = entries.saturating_add(usage.chunks);
                 continue;
             }
             let sum = packs.entry(usage.row.id).or_insert(Usage::of(usage.row));
@@ -82,7 +88,7 @@ pub fn usage(marked: &Marked) -> Result<BTreeMap<PackId, Usage>> {
             sum.live_bytes = sum.live_bytes.saturating_add(usage.live_bytes);
         }
     }
-    Ok(packs)
+    Ok((packs, hidden))
 }
 
 /// What is to be done.

@@ -12,7 +12,7 @@ pub struct PruneOptions {
     pub max_unused: u64,
     /// Bytes of needed data that are copied at most: of newest points that lie scattered first.
     pub max_rewrite: u64,
-    /// After this time nothing new is begun.
+    /// After this time nothing new is begun, and what was copied by then is published. Marking is not cut short.
     pub max_time: Option<Duration>,
 }
 

@@ -8,13 +8,27 @@ use cairn_base::{Folder, Result};
 const LENGTH: u64 = 1 << 20;
 /// It is made only where so much more is free, in bytes.
 const FREE: u64 = 64 << 20;
+/// It is made again where so much more is free, in bytes: the disk is small, or full of other things.
+const FREE_AGAIN: u64 = 4 << 20;
 
 /// Makes the file if it is not there and there is room for it.
 ///
 /// # Errors
 /// As the folder reports; nothing depends on it.
 pub fn provide(folder: &dyn Folder) -> Result<()> {
-    let roomy = folder.space()?.is_some_and(|space| space.free >= FREE);
+    provide_where(folder, FREE)
+}
+
+/// As [`provide`], after it was of use: where there is less room.
+///
+/// # Errors
+/// As [`provide`].
+pub fn provide_again(folder: &dyn Folder) -> Result<()> {
+    provide_where(folder, FREE_AGAIN)
+}
+
+fn provide_where(folder: &dyn Folder, free: u64) -> Result<()> {
+    let roomy = folder.space()?.is_some_and(|space| space.free >= free);
     if !roomy || optional(folder.size(RESERVE))?.is_some() {
         return Ok(());
     }

@@ -28,6 +28,17 @@ pub struct Rewritten {
     pub written: u64,
     /// Why packs stay as they are, in sentences.
     pub left: Vec<String>,
+    /// Whether the time was over before all was copied.
+    pub ended_early: bool,
+}
+
+/// What came of copying something.
+enum Copied {
+    Done,
+    /// It is not what was written.
+    Wrong,
+    /// It cannot be read now, which says nothing of its bytes.
+    Unread(Error),
 }
 
 /// A chunk that is to be copied: from which pack and frame, and which of its chunks.
@@ -40,7 +51,7 @@ struct Item {
 }
 
 /// Copies what is needed of `packs` into new packs and publishes these. When it fails or is interrupted, what was published by then is there twice, and the
-/// next prune finds the old packs emptier.
+/// next prune finds the old packs emptier. So too when the time `is_over`, but that what was copied by then is public.
 ///
 /// # Errors
 /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the folder reports. One pack that cannot be read is left as it is.
@@ -50,17 +61,21 @@ pub fn rewrite(
     packs: &[Examined],
     order: &Order,
     monitor: &dyn Monitor,
+    is_over: &dyn Fn() -> bool,
 ) -> Result<Rewritten> {
-    let mut rewriter = Rewriter::new(store, session, monitor)?;
+    let mut rewriter = Rewriter::new(store, session, monitor, is_over)?;
+    let mut unfinished = HashSet::new();
     for kind in [PackKind::Map, PackKind::Data] {
         let items = items(packs, kind, order);
-        rewriter.copy(packs, kind, &items)?;
+        let left = rewriter.copy(packs, kind, &items)?;
+        unfinished.extend(left.iter().map(|item| item.pack));
     }
     rewriter.done.written = rewriter.packing.finish()?;
-    let failed = &rewriter.failed;
+    rewriter.done.ended_early = !unfinished.is_empty();
+    unfinished.extend(&rewriter.failed);
     let copied = packs.iter().enumerate();
     rewriter.done.copied = copied
-        .filter(|(number, _)| !failed.contains(number))
+        .filter(|(number, _)| !unfinished.contains(number))
         .map(|(_, pack)| pack.id())
         .collect();
     Ok(rewriter.done)
@@ -94,6 +109,7 @@ fn items(packs: &[Examined], kind: PackKind, order: &Order) -> Vec<Item> {
 struct Rewriter<'a> {
     store: &'a Store,
     monitor: &'a dyn Monitor,
+    is_over: &'a dyn Fn() -> bool,
     packing: Packing<'a>,
     decompressor: Decompressor,
     checker: FrameChecker,
@@ -110,10 +126,12 @@ impl<'a> Rewriter<'a> {
         store: &'a Store,
         session: &'a Session,
         monitor: &'a dyn Monitor,
+        is_over: &'a dyn Fn() -> bool,
     ) -> Result<Rewriter<'a>> {
         Ok(Rewriter {
             store,
             monitor,
+            is_over,
             packing: Packing::new(store, session)?,
             decompressor: Decompressor::default(),
             checker: FrameChecker::default(),
@@ -124,11 +142,20 @@ impl<'a> Rewriter<'a> {
         })
     }
 
-    fn copy(&mut self, packs: &[Examined], kind: PackKind, items: &[Item]) -> Result<()> {
+    /// Answers what is left when the time is over.
+    fn copy<'i>(
+        &mut self,
+        packs: &[Examined],
+        kind: PackKind,
+        items: &'i [Item],
+    ) -> Result<&'i [Item]> {
         let mut rest = items;
         while let [item, ..] = rest {
             if self.monitor.stop_requested() {
                 return Err(Error::interrupted());
+            }
+            if (self.is_over)() {
+                break;
             }
             let Some((examined, of)) = frame_of(packs, item) else {
                 break;
@@ -145,43 +172,56 @@ impl<'a> Rewriter<'a> {
             } else {
                 self.chunk(examined, of, item, kind)
             };
-            match copied {
-                Ok(true) => {
+            match copied? {
+                Copied::Done => {
                     let bytes = now.iter().filter_map(|item| chunk_of(packs, item));
                     self.monitor.advance(Stage::Rewrite, bytes.sum());
                 }
-                Ok(false) => self.leave(examined, item.pack),
-                Err(error) => return Err(error),
+                Copied::Wrong => self.leave(
+                    item.pack,
+                    format!(
+                        "the pack {} stays as it is: something in it is not what was written; run `cairn verify --repair`",
+                        examined.id()
+                    ),
+                ),
+                Copied::Unread(error) => self.leave(
+                    item.pack,
+                    format!(
+                        "the pack {} stays as it is: it cannot be read now: {error}",
+                        examined.id()
+                    ),
+                ),
             }
         }
-        self.packing.close(kind)
+        self.packing.close(kind)?;
+        Ok(rest)
     }
 
-    /// Something of a pack is not what it should be: it stays. What of it was copied already is there twice.
-    fn leave(&mut self, examined: &Examined, pack: usize) {
+    /// Something of a pack cannot be copied: it stays. What of it was copied already is there twice.
+    fn leave(&mut self, pack: usize, why: String) {
         if self.failed.insert(pack) {
-            self.done.left.push(format!(
-                "the pack {} stays as it is: something in it is not what was written; run `cairn verify --repair`",
-                examined.id()
-            ));
+            self.done.left.push(why);
         }
     }
 
-    /// Copies a frame of which everything is needed. `false` if it is not what was written.
-    fn as_it_lies(&mut self, examined: &Examined, of: &FrameUse, kind: PackKind) -> Result<bool> {
+    /// Copies a frame of which everything is needed.
+    fn as_it_lies(&mut self, examined: &Examined, of: &FrameUse, kind: PackKind) -> Result<Copied> {
         let chunks: Vec<TocChunk> = of.chunks.iter().map(|(chunk, _)| *chunk).collect();
         let keys = self.store.keys();
-        let found = self
-            .checker
-            .check(keys, &examined.pack, &of.frame, &chunks)?;
+        let found = match self.checker.check(keys, &examined.pack, &of.frame, &chunks) {
+            Ok(found) => found,
+            Err(error) => return Ok(Copied::Unread(error)),
+        };
         for chunk in &found.bad_chunks {
             self.store.note_damaged(chunk, &[examined.id()]);
         }
         let mut stored = Vec::new();
         // Read again: what is written is what the tag says, whatever was read before.
         let read = examined.pack.stored(keys, &of.frame, &mut stored);
-        if !found.is_clean() || unless_lost(read)? != Some(true) {
-            return Ok(false);
+        match unless_lost(read) {
+            Ok(Some(true)) if found.is_clean() => {}
+            Ok(_) => return Ok(Copied::Wrong),
+            Err(error) => return Ok(Copied::Unread(error)),
         }
         let built = BuiltFrame {
             stored,
@@ -191,22 +231,24 @@ impl<'a> Rewriter<'a> {
             chunks: chunks.iter().map(|c| (c.id, c.length)).collect(),
         };
         self.packing.frame(&built, kind)?;
-        Ok(true)
+        Ok(Copied::Done)
     }
 
-    /// Takes one chunk out of its frame. `false` if its bytes cannot be had.
+    /// Takes one chunk out of its frame.
     fn chunk(
         &mut self,
         examined: &Examined,
         of: &FrameUse,
         item: &Item,
         kind: PackKind,
-    ) -> Result<bool> {
+    ) -> Result<Copied> {
         let Some((chunk, _)) = of.chunks.get(item.chunk) else {
-            return Ok(false);
+            return Ok(Copied::Wrong);
         };
         let range = range_in(of, item.chunk);
-        self.unpack(examined, of, (item.pack, item.frame))?;
+        if let Err(error) = self.unpack(examined, of, (item.pack, item.frame)) {
+            return Ok(Copied::Unread(error));
+        }
         let key = (item.pack, item.frame);
         let bytes = self.decoded.get(&key).and_then(|plain| plain.get(range));
         let keys = self.store.keys();
@@ -215,13 +257,13 @@ impl<'a> Rewriter<'a> {
         });
         let Some(bytes) = good else {
             self.store.note_damaged(&chunk.id, &[examined.id()]);
-            return Ok(false);
+            return Ok(Copied::Wrong);
         };
         self.packing.chunk(chunk.id, bytes, kind)?;
-        Ok(true)
+        Ok(Copied::Done)
     }
 
-    /// Sees to it that the frame is decoded, as far as it can be.
+    /// Sees to it that the frame is decoded, as far as it can be. An error if it cannot be read now.
     fn unpack(&mut self, examined: &Examined, of: &FrameUse, key: (usize, usize)) -> Result<()> {
         if self.decoded.contains_key(&key) {
             return Ok(());

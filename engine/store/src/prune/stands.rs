@@ -1,12 +1,11 @@
 //! What must not be deleted: what points and living sessions stand on, listed in one step.
 
-use crate::catalog;
-use crate::codec;
-use crate::layout::{self, SESSIONS};
-use crate::session::{Root, SessionKind, SessionRecord, host_name, publish_lock};
+use crate::catalog::Walkable;
+use crate::layout::SessionName;
+use crate::session::{Root, SessionKind, is_elsewhere, publish_lock, read_session, session_names};
 use crate::store::Store;
-use cairn_base::folder::{optional, read_small};
-use cairn_base::{Error, PackId, Result, SessionId};
+use cairn_base::folder::optional;
+use cairn_base::{Error, Kind, PackId, Result, SessionId};
 use std::collections::HashSet;
 
 /// A living session that writes.
@@ -20,14 +19,15 @@ pub struct Writer {
     pub process: u32,
     /// Name of the host.
     pub host: String,
+    /// Whether that is another host, so that it counts as living until the user says that it does not.
+    pub elsewhere: bool,
 }
 
 /// What points and sessions stand on.
 #[derive(Debug, Default)]
 pub struct Stands {
-    points: usize,
-    /// The maps of all points, by machine and number: what follows each other is much the same.
-    roots: Vec<Root>,
+    /// The points and their maps.
+    points: Walkable,
     /// The maps that living sessions stand on.
     sessions: HashSet<Root>,
     /// Who writes, but for ourselves.
@@ -37,20 +37,21 @@ pub struct Stands {
 }
 
 impl Stands {
-    /// Lists points and sessions under the publish lock. `own` is the session of the caller.
+    /// Lists points and sessions under the publish lock. `own` is the session of the caller. Points are read before it is taken, and those that were there `before`
+    /// not again: under it only those that are new since.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a point, what a machine's points are kept by, or the record of a living session cannot be read, or a
     /// point is gone that nobody has forgotten; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) if one is of a newer version: then nothing may be deleted
     /// (M5).
-    pub fn list(store: &Store, own: Option<SessionId>) -> Result<Stands> {
-        let mut stands = Stands::default();
+    pub fn list(store: &Store, own: Option<SessionId>, before: Option<&Stands>) -> Result<Stands> {
+        let mut stands = Stands {
+            points: before.map_or_else(Walkable::default, |before| before.points.clone()),
+            ..Stands::default()
+        };
+        stands.points.read(store)?;
         let _publish = publish_lock(&**store.folder())?;
-        let mut problems = catalog::check_walkable(store, &mut |point| {
-            stands.points = stands.points.saturating_add(1);
-            stands.roots.extend(Root::all_of(&point));
-        })?
-        .into_iter();
+        let mut problems = stands.points.check(store)?.into_iter();
         if let Some(first) = problems.next() {
             let more = problems.len();
             let first = match more {
@@ -68,40 +69,29 @@ impl Stands {
 
     fn list_sessions(&mut self, store: &Store, own: Option<SessionId>) -> Result<()> {
         let folder = &**store.folder();
-        for name in folder.list(SESSIONS)? {
-            let Ok(id) = SessionId::parse(&name) else {
-                continue;
-            };
-            if Some(id) == own {
-                continue;
-            }
-            let path = layout::session(id);
-            let bytes = match optional(read_small(folder, &path, codec::MAX_FILE)) {
-                Ok(Some(bytes)) => Ok(bytes),
-                Ok(None) => continue,
-                Err(error) => Err(error),
-            };
-            let record = bytes.and_then(|bytes| codec::open::<SessionRecord>(&bytes));
-            let locked = optional(folder.is_locked(&path))?;
+        for name in session_names(folder)?
+            .into_iter()
+            .filter(|name| Some(name.id) != own)
+        {
+            let record = read_session(folder, name);
+            let elsewhere = is_elsewhere(name, record.as_ref().ok());
             // Locks may not reach from one host to another: what belongs to another one lives until somebody says that it does not.
-            let foreign = matches!(&record, Ok(record) if record.host != host_name());
-            match locked {
-                None => continue,
-                Some(false) if !foreign => continue,
-                Some(_) => {}
+            if !elsewhere && optional(folder.is_locked(&name.file()))? != Some(true) {
+                continue;
             }
-            let record = record.map_err(|e| {
-                refuse(e.at_path(folder.describe(&path)))
-                    .context("what a living session stands on cannot be read")
-            })?;
+            if elsewhere && is_gone(store, name)? {
+                continue;
+            }
+            let record = record.map_err(|error| unreadable(store, name, elsewhere, error))?;
             self.sessions.extend(&record.roots);
             self.packs.extend(record.packs.iter().map(|id| PackId(*id)));
             if record.kind == SessionKind::Write {
                 self.writers.push(Writer {
-                    session: id,
+                    session: name.id,
                     generation: record.generation,
                     process: record.process,
                     host: record.host,
+                    elsewhere,
                 });
             }
         }
@@ -110,7 +100,7 @@ impl Stands {
 
     /// Number of points.
     pub fn points(&self) -> usize {
-        self.points
+        self.points.points().count()
     }
 
     /// Every map, once, but for those that `before` has too, in the order of the points. The null map is left out.
@@ -123,7 +113,8 @@ impl Stands {
     }
 
     fn all(&self) -> impl Iterator<Item = Root> + '_ {
-        self.roots.iter().chain(&self.sessions).copied()
+        let points = self.points.points().flat_map(|(_, roots)| roots);
+        points.chain(&self.sessions).copied()
     }
 
     /// Writers that may rely on what was condemned with this generation.
@@ -131,6 +122,34 @@ impl Stands {
         let mut writers = self.writers.iter();
         std::iter::from_fn(move || writers.find(|writer| writer.generation < generation))
     }
+}
+
+/// Whether a session has ended since it was listed. One that has lost its file alone has not: its folder is there.
+fn is_gone(store: &Store, name: SessionName) -> Result<bool> {
+    let folder = &**store.folder();
+    let file = optional(folder.size(&name.file()))?;
+    Ok(file.is_none() && optional(folder.list(&name.folder()))?.is_none())
+}
+
+/// Why nothing is deleted as long as nobody knows what this session stands on.
+fn unreadable(store: &Store, name: SessionName, elsewhere: bool, error: Error) -> Error {
+    let kind = match error.kind() {
+        // It is its folder that says that there is one.
+        Kind::NotFound => Kind::Damaged,
+        kind => kind,
+    };
+    let what = "what a session stands on that may live cannot be read";
+    let refused = Error::new(kind, what)
+        .at_path(store.folder().describe(&name.file()))
+        .with_id(name.id)
+        .caused_by(error);
+    if elsewhere {
+        return refused.advise(format!(
+            "nothing is deleted as long as it is there; `cairn doctor` tells whose it is. If you are sure that its process has ended: `cairn doctor STORE --remove-session {}`",
+            name.id
+        ));
+    }
+    refuse(refused)
 }
 
 fn refuse(error: Error) -> Error {

@@ -59,7 +59,7 @@ pub fn check_clean(store: &Arc<Store>) -> std::result::Result<(), String> {
 pub fn back_up(
     store: &Arc<Store>,
     machine: &str,
-    bytes: &Arc<Vec<u8>>,
+    source: Arc<dyn ReadAt>,
     how: &How,
     base: Option<&Point>,
 ) -> Result<Point> {
@@ -73,9 +73,8 @@ pub fn back_up(
             range: range.clone(),
             zero: false,
         });
-        changes = Some(Arc::new(Changes::new(bytes.len() as u64, ranges)?));
+        changes = Some(Arc::new(Changes::new(source.size(), ranges)?));
     }
-    let source: Arc<dyn ReadAt> = bytes.clone();
     let disk = DiskInput {
         name: "disk0".to_string(),
         source,

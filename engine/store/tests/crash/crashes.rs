@@ -76,7 +76,11 @@ fn mending() {
 
 #[test]
 fn prunes() {
-    nothing_is_lost(&["prune", "backup after a prune that waits"]);
+    nothing_is_lost(&[
+        "prune",
+        "prune that finds what it condemned needed again",
+        "backup after a prune that waits",
+    ]);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use cairn_base::folder::{Lock, NewFile};
 use cairn_base::pages::PreadPages;
 use cairn_base::read_at::check_range;
 use cairn_base::{Error, Folder, Kind, LockMode, Pages, ReadAt, Result};
-use cairn_store::layout;
+use cairn_store::state::State;
+use cairn_store::{codec, layout};
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -47,6 +48,8 @@ struct Inner {
     /// Number of the changing call before which everything stops.
     dies_at: Option<u64>,
     dead: bool,
+    /// Number of the changing call before which the newest slot of the state is lost.
+    loses_at: Option<u64>,
     fault: Option<Fault>,
     faults: u64,
     syncs: u64,
@@ -78,6 +81,17 @@ impl Machine {
     pub fn die_at(&self, at: u64) {
         let mut inner = self.lock();
         inner.dies_at = Some(inner.changes + at);
+    }
+
+    /// The newest slot of the state is lost before the changing call number `at`, counted from now.
+    pub fn lose_slot_at(&self, at: u64) {
+        let mut inner = self.lock();
+        inner.loses_at = Some(inner.changes + at);
+    }
+
+    /// Loses the newest slot of the state, now.
+    pub fn lose_slot(&self) {
+        self.lock().lose_slot();
     }
 
     /// Something fails; calls are counted from now.
@@ -161,6 +175,10 @@ impl Machine {
             self.inner.1.notify_all();
             return Err(Error::new(Kind::Io, "the power is off").at_path(self.describe(path)));
         }
+        if changes && inner.loses_at == Some(number) {
+            inner.loses_at = None;
+            inner.lose_slot();
+        }
         // What was put off is done at the next change after the point is in its place.
         if changes && inner.disk.paths().any(|path| is_point(path)) {
             for (from, to) in std::mem::take(&mut inner.late) {
@@ -186,6 +204,20 @@ impl Machine {
 
     fn missing(&self, path: &str) -> Error {
         Error::not_found("no such file or folder").at_path(self.describe(path))
+    }
+}
+
+impl Inner {
+    fn lose_slot(&mut self) {
+        let slots = layout::STATES.iter().filter_map(|name| {
+            let content = self.disk.content(self.disk.file(name)?);
+            let state: State = codec::open(content).ok()?;
+            Some((state.generation, *name))
+        });
+        if let Some((_, newest)) = slots.max() {
+            self.disk.remove(newest);
+            self.disk.sync_folder("");
+        }
     }
 }
 

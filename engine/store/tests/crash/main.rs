@@ -13,6 +13,7 @@ mod faults;
 #[allow(dead_code, reason = "the tests of the alarm use all of its lies")]
 mod machine;
 mod scenarios;
+mod slots;
 mod world;
 
 /// A number from the environment.

@@ -2,9 +2,9 @@
 
 use crate::machine::Lie;
 use crate::world::{How, World, noise};
-use cairn_base::{Folder, LockMode, Result, Silent};
+use cairn_base::{Folder, LockMode, ReadAt, Result, Silent};
 use cairn_store::{Session, SessionKind, layout, verify};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Something to do, and what was done before.
 pub struct Scenario {
@@ -87,6 +87,11 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "prune",
         before: with_waste,
+        act: |world| world.prune().map(|_| ()),
+    },
+    Scenario {
+        name: "prune that finds what it condemned needed again",
+        before: with_revived,
         act: |world| world.prune().map(|_| ()),
     },
     Scenario {
@@ -303,6 +308,39 @@ fn with_waste(world: &mut World) -> Result<()> {
     world.backup("old", &noise(50_000, 78), &How::default())?;
     world.wasteful = true;
     world.forget("old", &[1, 2])
+}
+
+/// A disk that prunes its store when it is read.
+struct Prunes {
+    bytes: Arc<Vec<u8>>,
+    world: Mutex<Option<World>>,
+}
+
+impl ReadAt for Prunes {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        if let Some(mut world) = self.world.lock().unwrap().take() {
+            assert!(world.prune()?.waiting_packs > 0);
+        }
+        self.bytes.read_exact_at(offset, buffer)
+    }
+}
+
+/// A backup began before a prune, and relies on what that condemned.
+fn with_revived(world: &mut World) -> Result<()> {
+    with_waste(world)?;
+    world.doubled = true;
+    let bytes = Arc::new(forgotten());
+    let source = Prunes {
+        bytes: bytes.clone(),
+        world: Mutex::new(Some(world.clone())),
+    };
+    world.backup_from("again", &bytes, Arc::new(source), &How::default())?;
+    assert!(!world.store()?.state().condemned.is_empty());
+    Ok(())
 }
 
 /// Points of small disks.

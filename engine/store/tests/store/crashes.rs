@@ -1,7 +1,8 @@
 //! What a process that died leaves behind is swept, and nothing else.
 
 use crate::kit::{Kit, R, TestDisk, files_in, noise};
-use cairn_base::{LockMode, SegmentId, Silent};
+use cairn_base::{LockMode, SegmentId, SessionId, Silent};
+use cairn_store::layout::SessionName;
 use cairn_store::pack::{PackKind, PackWriter};
 use cairn_store::{Session, SessionKind, verify};
 use std::sync::Arc;
@@ -12,16 +13,16 @@ fn dead_sessions_are_swept_and_live_ones_are_not() {
     let folder = kit.store.folder().clone();
     let live = Session::begin(folder.clone(), SessionKind::Write, &[]).unwrap();
     let reader = Session::begin(folder.clone(), SessionKind::Read, &[]).unwrap();
-    let dead = "sessions/00112233445566778899aabbccddeeff";
-    std::fs::write(kit.path().join(dead), b"").unwrap();
+    let own = |id: u8| SessionName {
+        id: SessionId([id; 16]),
+        ..live.name()
+    };
+    let dead = own(1).file();
+    std::fs::write(kit.path().join(&dead), b"").unwrap();
     std::fs::create_dir(kit.path().join(format!("{dead}.d"))).unwrap();
     std::fs::write(kit.path().join(format!("{dead}.d/pack")), b"half").unwrap();
     // A folder whose file is gone belongs to nobody either.
-    std::fs::create_dir(
-        kit.path()
-            .join("sessions/ff112233445566778899aabbccddeeff.d"),
-    )
-    .unwrap();
+    std::fs::create_dir(kit.path().join(own(2).folder())).unwrap();
     kit.backup("m", TestDisk::new(noise(R, 1)));
     let mut names: Vec<_> = std::fs::read_dir(kit.path().join("sessions"))
         .unwrap()

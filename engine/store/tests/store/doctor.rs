@@ -2,8 +2,9 @@
 
 use crate::kit::{Kit, TestClock, TestDisk, files, files_in, noise};
 use crate::tidying::{copy_store, open, small_backups};
-use cairn_base::{Folder, Kind, LocalFolder, LockMode, Silent, SystemClock};
+use cairn_base::{Folder, Kind, LocalFolder, LockMode, SessionId, Silent, SystemClock};
 use cairn_store::doctor::{Checkup, Condition, Severity, examine};
+use cairn_store::layout::SessionName;
 use cairn_store::{Session, SessionKind, VerifyOptions, verify_with};
 use std::path::Path;
 use std::sync::Arc;
@@ -252,8 +253,11 @@ fn while_somebody_publishes_nobody_is_called_dead() {
     small_backups(&kit, 1);
     let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(kit.path()));
     let session = Session::begin(folder.clone(), SessionKind::Read, &[]).unwrap();
-    let file = files_in(kit.path(), "sessions").remove(0);
-    let other = format!("sessions/{}", "2".repeat(32));
+    let other = SessionName {
+        id: SessionId([2; 16]),
+        ..session.name()
+    };
+    let (file, other) = (session.name().file(), other.file());
     std::fs::copy(kit.path().join(file), kit.path().join(other)).unwrap();
     let lock = folder
         .lock("locks/publish", LockMode::Exclusive, false)

@@ -2,7 +2,7 @@
 
 use cairn_base::folder::{Lock, NewFile};
 use cairn_base::pages::PreadPages;
-use cairn_base::{Error, Folder, LocalFolder, LockMode, Pages, ReadAt, Result};
+use cairn_base::{Error, Folder, LocalFolder, LockMode, Pages, ReadAt, Result, Space};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +50,7 @@ impl Trouble {
 pub struct FlakyFolder {
     inner: LocalFolder,
     trouble: Arc<Trouble>,
+    free: Option<u64>,
 }
 
 impl FlakyFolder {
@@ -65,6 +66,15 @@ impl FlakyFolder {
                 rule: Mutex::new(Box::new(rule)),
                 is_over: AtomicBool::new(false),
             }),
+            free: None,
+        }
+    }
+
+    /// One that can read all, and says that so many bytes are free.
+    pub fn with_free(path: &Path, free: u64) -> FlakyFolder {
+        FlakyFolder {
+            free: Some(free),
+            ..FlakyFolder::new(path, Why::Sector, |_, _| false)
         }
     }
 
@@ -144,6 +154,11 @@ impl Folder for FlakyFolder {
 
     fn lock(&self, path: &str, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>> {
         self.inner.lock(path, mode, wait)
+    }
+
+    fn space(&self) -> Result<Option<Space>> {
+        let space = |free| Space { free, total: free };
+        Ok(self.free.map(space))
     }
 
     fn describe(&self, path: &str) -> String {

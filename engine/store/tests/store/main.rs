@@ -21,6 +21,8 @@ mod difference;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
 mod flaky;
 mod frames;
 #[cfg(test)]
@@ -50,11 +52,21 @@ mod proofs;
 #[cfg(test)]
 mod pruning;
 #[cfg(test)]
+mod pruning_index;
+#[cfg(test)]
 mod pruning_refused;
+#[cfg(test)]
+mod pruning_rounds;
+#[cfg(test)]
+mod pruning_slots;
+#[cfg(test)]
+mod pruning_time;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod retention;
+#[cfg(test)]
+mod standing;
 #[cfg(test)]
 mod tidying;
 #[cfg(test)]

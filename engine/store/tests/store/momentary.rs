@@ -182,7 +182,7 @@ fn a_new_pack_that_cannot_be_read_back_stops_no_other_one() {
         assert_eq!(count, 2);
         let mut first = None;
         let rule = move |path: &str, range: Range<u64>| {
-            let is_new = path.starts_with("sessions/") && path.len() == 76;
+            let is_new = path.starts_with("sessions/") && path.len() == 93;
             is_new && !range.is_empty() && first.get_or_insert(path.to_string()) == path
         };
         let (folder, store) = flaky(&hurt, why, rule);

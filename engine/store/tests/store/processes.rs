@@ -4,8 +4,9 @@ use crate::kit::{Kit, R, TestDisk, input, noise, open_disk};
 use cairn_base::folder::Lock;
 use cairn_base::read_at::read_vec;
 use cairn_base::{LockMode, Monitor, ReadAt, Result, SessionId, Silent, Stage};
-use cairn_store::session::{SessionKind, SessionRecord};
-use cairn_store::{BackupOptions, DiskInput, backup, codec, layout, verify};
+use cairn_store::layout::{self, SessionName};
+use cairn_store::session::{SessionKind, SessionRecord, host_key};
+use cairn_store::{BackupOptions, DiskInput, backup, codec, verify};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,21 +14,20 @@ use std::time::Duration;
 
 /// What a writing session of another process leaves to be seen.
 fn another_process(kit: &Kit) -> Box<dyn Lock> {
-    let id = SessionId([7; 16]);
+    let name = SessionName {
+        id: SessionId([7; 16]),
+        host: Some(host_key()),
+    };
     let folder = kit.store.folder();
-    let lock = folder.lock(&layout::session(id), LockMode::Exclusive, false);
+    let lock = folder.lock(&name.file(), LockMode::Exclusive, false);
     let lock = lock.unwrap().unwrap();
     let record = SessionRecord {
-        kind: SessionKind::Write,
         generation: 1,
-        points: vec![],
-        roots: vec![],
-        packs: vec![],
         process: std::process::id() + 1,
-        host: "here".to_string(),
+        ..SessionRecord::of_this_process(SessionKind::Write)
     };
     lock.write_note(&codec::seal(&record).unwrap()).unwrap();
-    folder.create_folder(&layout::session_folder(id)).unwrap();
+    folder.create_folder(&name.folder()).unwrap();
     lock
 }
 

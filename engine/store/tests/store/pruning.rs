@@ -211,10 +211,10 @@ fn who_began_before_a_slot_was_lost_is_waited_for() {
 }
 
 /// Prunes in the middle of a backup, when all old points are gone.
-struct PrunesWhileReading<'a> {
-    kit: &'a Kit,
-    bytes: Vec<u8>,
-    forgotten: Point,
+pub struct PrunesWhileReading<'a> {
+    pub kit: &'a Kit,
+    pub bytes: Vec<u8>,
+    pub forgotten: Point,
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_backup_that_relies_on_what_was_condemned_meanwhile_brings_it_back() {
 }
 
 impl PrunesWhileReading<'_> {
-    fn run(self) -> PruneReport {
+    pub fn run(self) -> PruneReport {
         struct Disk {
             bytes: Vec<u8>,
             reads: AtomicUsize,

@@ -3,7 +3,7 @@
 use crate::kit::{Kit, R, TestDisk, files_in, noise};
 use crate::pruning::{disk, exact, file_of, forget, pruned};
 use cairn_base::{Kind, Silent};
-use cairn_store::{Point, Session, SessionKind, layout, prune};
+use cairn_store::{Point, Session, SessionKind, prune};
 
 /// A store with a point that is kept, one of another machine, and something to delete.
 struct Store {
@@ -69,7 +69,7 @@ fn points_and_sessions() {
     // The record of a session that lives.
     let folder = kit.store.folder().clone();
     let session = Session::begin(folder, SessionKind::Read, &[kept]).unwrap();
-    let record = kit.path().join(layout::session(session.id()));
+    let record = kit.path().join(session.name().file());
     let told = std::fs::read(&record).unwrap();
     std::fs::write(&record, &told[..told.len() / 2]).unwrap();
     store.refuses("a session's record", Kind::Damaged);

@@ -5,7 +5,7 @@ use crate::kit::{Kit, TestClock, TestDisk, noise, open_disk};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, PointId, Result, Silent};
 use cairn_store::catalog::{
-    self, ForgetOptions, Forgotten, Pin, Protection, Survey, accept_gone, check_walkable, gone,
+    self, ForgetOptions, Forgotten, Pin, Protection, Survey, Walkable, accept_gone, gone,
 };
 use cairn_store::layout::{self, POLICY};
 use cairn_store::{Point, Store, verify};
@@ -51,7 +51,7 @@ fn there(kit: &Kit, machine: &str) -> Vec<u64> {
 
 /// What keeps anybody from deleting chunks.
 fn problems(kit: &Kit) -> Vec<String> {
-    let problems = check_walkable(&kit.reopen(), &mut |_| {}).unwrap();
+    let problems = Walkable::default().check(&kit.reopen()).unwrap();
     problems.iter().map(ToString::to_string).collect()
 }
 
