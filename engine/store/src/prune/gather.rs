@@ -15,7 +15,7 @@ use crate::region::{RegionMap, RegionReader};
 use crate::session::Session;
 use crate::store::Store;
 use crate::tree::Tree;
-use cairn_base::{ChunkId, Error, Monitor, Result};
+use cairn_base::{ChunkId, Error, Kind, Monitor, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ pub struct Gathered {
 
 /// What must stay free on the disk, in bytes.
 const SPARE: u64 = 256 << 20;
+/// After so many regions (4 GiB) it is asked whether there is time for more.
+const ASKED: u64 = 1 << 10;
 
 /// How far gathering goes.
 pub struct Limits<'a> {
@@ -68,7 +70,7 @@ pub fn gather(
     for machine in machines {
         match catalog::latest(store, &machine) {
             Ok(point) => work.point(&reader, &point)?,
-            Err(error) if error.is_momentary() => return Err(error),
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             Err(_) => {}
         }
     }
@@ -97,14 +99,14 @@ impl Work<'_> {
             let regions = tree.shape().regions();
             let mut disk = RegionReader::new(&tree);
             let mut region = 0;
-            while region < regions && self.goes_on()? {
+            while region < regions && self.goes_on(region)? {
                 region = match disk.map(region) {
                     Ok(RegionMap::ZerosUntil(next)) => next,
                     Ok(RegionMap::Leaf(leaf)) => {
                         self.region(&mut disk, region, &leaf)?;
                         region.saturating_add(1)
                     }
-                    Err(error) if error.is_momentary() => return Err(error),
+                    Err(error) if error.kind() == Kind::Interrupted => return Err(error),
                     Err(_) => region.saturating_add(1),
                 };
             }
@@ -112,15 +114,19 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn goes_on(&self) -> Result<bool> {
+    /// Whether another region may be looked at.
+    fn goes_on(&self, region: u64) -> Result<bool> {
         if self.monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        if (self.limits.is_over)() || self.found.bytes >= self.limits.bytes {
-            return Ok(false);
-        }
+        let asks = region.is_multiple_of(ASKED) && region > 0;
+        Ok(self.found.bytes < self.limits.bytes && !(asks && (self.limits.is_over)()))
+    }
+
+    /// Whether there is time and room to copy one.
+    fn may_copy(&self) -> Result<bool> {
         let space = self.store.folder().space()?;
-        Ok(space.is_none_or(|space| space.free >= SPARE))
+        Ok(!(self.limits.is_over)() && space.is_none_or(|space| space.free >= SPARE))
     }
 
     fn region(&mut self, disk: &mut RegionReader, region: u64, leaf: &Leaf) -> Result<()> {
@@ -132,7 +138,7 @@ impl Work<'_> {
         let mut reads = disk.reads(leaf).reads;
         // What another machine has too stays with it, so that the two do not take it from each other.
         reads.retain(|read| read.length() < SHORT && read.chunks.iter().any(is_first));
-        if reads.len() <= READS {
+        if reads.len() <= READS || !self.may_copy()? {
             return Ok(());
         }
         let wanted = reads.iter().flat_map(|read| &read.chunks);
@@ -149,8 +155,8 @@ impl Work<'_> {
         let out = self.buffer.get_mut(..length).unwrap_or_default();
         match disk.read(region, leaf, &is_wanted, out) {
             Ok(()) => {}
-            Err(error) if error.is_momentary() => return Err(error),
-            // It is damaged: a verification tells.
+            Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+            // It is damaged, or cannot be read now: a verification tells.
             Err(_) => return Ok(()),
         }
         for part in chunks {
