@@ -71,7 +71,7 @@ pub fn get(c: &mut Criterion) {
         b.iter_batched(
             || (made.open(), vec![0; 4 << 20]),
             |(disk, mut buffer)| {
-                let mut reader = RegionReader::new(&disk);
+                let mut reader = RegionReader::new(disk.tree());
                 for region in 0..disk.tree().shape().regions() {
                     let RegionMap::Leaf(leaf) = reader.map(region).unwrap() else {
                         continue;

@@ -121,9 +121,9 @@ pub use cairn_store::layout::PointFile;
 pub use cairn_store::store::RemovedSession;
 pub use cairn_store::{
     BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth, Detail,
-    DiskRecord, Level, MachineStats, MachineUsage, Pick, Point, PointName, PointRecord, PointUsage,
-    ProofSummary, PruneOptions, PruneReport, RepairReport, Repaired, SessionKind, StoreStats,
-    Totals, Usage, UsageOptions, VerifyOptions, VerifyReport, names,
+    DiskRecord, Level, Locality, MachineStats, MachineUsage, Pick, Point, PointName, PointRecord,
+    PointUsage, ProofSummary, PruneOptions, PruneReport, RepairReport, Repaired, SessionKind,
+    StoreStats, Totals, Usage, UsageOptions, VerifyOptions, VerifyReport, names,
 };
 pub use compare::{FileChange, Found, How, Part, changed_files, changed_ranges};
 pub use copy::{CopyReport, copy_out};

@@ -13,8 +13,8 @@ use cairn_store::layout::PointFile;
 use cairn_store::policy::Policy;
 use cairn_store::store::RemovedSession;
 use cairn_store::{
-    BackupOptions, ChunkReader, CutParameters, Point, PointName, PruneOptions, PruneReport,
-    RepairReport, StoreStats, Usage, UsageOptions, VerifyOptions, VerifyReport,
+    BackupOptions, ChunkReader, CutParameters, Locality, Point, PointName, PruneOptions,
+    PruneReport, RepairReport, StoreStats, Usage, UsageOptions, VerifyOptions, VerifyReport,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -264,5 +264,14 @@ impl Store {
     /// there; [`Kind::Interrupted`](crate::Kind::Interrupted) on request; as the operating system reports.
     pub fn usage(&self, options: &UsageOptions, monitor: &dyn Monitor) -> Result<Usage> {
         cairn_store::usage(&self.inner, options, monitor)
+    }
+
+    /// How scattered a point lies in the packs, as it would be restored now: its map is walked, and each of its chunks looked up.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound) if it was forgotten meanwhile; [`Kind::Damaged`](crate::Kind::Damaged) if a part of its map is lost;
+    /// [`Kind::Interrupted`](crate::Kind::Interrupted) on request; as the operating system reports.
+    pub fn locality(&self, point: &Point, monitor: &dyn Monitor) -> Result<Locality> {
+        cairn_store::locality(&self.inner, point, monitor)
     }
 }

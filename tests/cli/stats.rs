@@ -67,6 +67,38 @@ fn machines_are_told_from_their_records() {
 }
 
 #[test]
+fn how_scattered_the_newest_points_lie_is_told() {
+    let bench = Bench::new();
+    three_points(&bench);
+    let stats = bench.expect(0, &["stats", "store", "--json"]).json();
+    assert_eq!(stats["locality"], Value::Null);
+    let command = ["stats", "store", "--locality", "--json"];
+    let stats = bench.expect(0, &command).json();
+    let [alpha, b] = [&stats["locality"][0], &stats["locality"][1]];
+    assert_eq!(
+        (&alpha["machine"], &b["machine"]),
+        (&"alpha".into(), &"b <& c".into())
+    );
+    // Its first 2 MiB lie in the pack of the second backup; the other machine has them there, too, and the rest in its own.
+    assert_eq!(number(alpha, "packs"), 2);
+    assert_eq!(number(alpha, "used_bytes"), 8 * MIB);
+    assert_eq!(number(alpha, "lost_places"), 0);
+    let seeks = number(alpha, "seeks");
+    assert!((2..=6).contains(&seeks), "{alpha}");
+    let per_gib = alpha["seeks_per_gib"].as_f64().unwrap();
+    assert!((per_gib - seeks as f64 * 128.0).abs() < 0.1, "{alpha}");
+    // Noise does not compress; what is read with it is little.
+    let read = number(alpha, "read_bytes");
+    assert!((8 * MIB - 200_000..10 * MIB).contains(&read), "{alpha}");
+    let one = ["stats", "store", "--locality", "--machine", "ALPHA"];
+    let text = bench.expect(0, &one).text();
+    assert!(
+        text.contains("seeks/GiB") && !text.contains("b <& c"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_points_need_adds_up() {
     let bench = Bench::new();
     three_points(&bench);

@@ -50,7 +50,7 @@ impl<'a> Plan<'a> {
             size: shape.size(),
             queue: Mutex::new(VecDeque::new()),
             ahead: Mutex::new(Ahead {
-                reader: RegionReader::new(disk),
+                reader: RegionReader::new(disk.tree()),
                 next: 0,
                 found,
             }),

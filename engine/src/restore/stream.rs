@@ -40,7 +40,7 @@ pub(super) fn stream_disk(
                 let (back, buffers) = sync_channel::<Vec<u8>>(AHEAD + 2);
                 let stop = &stop;
                 scope.spawn(move || {
-                    let mut reader = RegionReader::new(stored);
+                    let mut reader = RegionReader::new(stored.tree());
                     let mut region = to_u64(lane);
                     while region < shape.regions() && !stop.load(Ordering::Relaxed) {
                         let length = usize::try_from(shape.region_length(region)).unwrap_or(0);

@@ -90,7 +90,7 @@ impl Work<'_> {
     }
 
     fn worker(&self) -> Result<()> {
-        let mut reader = RegionReader::new(self.stored);
+        let mut reader = RegionReader::new(self.stored.tree());
         let mut buffer = AlignedBuffer::new(usize::try_from(REGION).unwrap_or(0));
         while !self.stop.load(Ordering::Relaxed) {
             if self.monitor.stop_requested() {

@@ -4,6 +4,7 @@ use crate::hash::ChunkKind;
 use crate::index::Place;
 use crate::map::{Leaf, Part, REGION};
 use crate::read::Wanted;
+use crate::region::RegionReader;
 use crate::tree::{Spot, Tree};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
@@ -18,12 +19,18 @@ pub struct StoredDisk {
     tree: Tree,
     /// Where the last read ended: a read that begins there is part of a sequential one.
     last_end: AtomicU64,
+    /// Bytes that were read one after the other up to there.
+    run: AtomicU64,
+    /// The system knows of the regions before this one that they are read soon.
+    announced: AtomicU64,
 }
 
 /// A read of this many bytes reads frames to their end: what follows is probably wanted next.
 const LARGE: u64 = 64 << 10;
 /// So does a read that begins this close to where one ended.
 const NEAR: u64 = 1 << 20;
+/// Who has read so much in one piece goes on: what comes next may lie in many packs, and is asked for ahead.
+const LONG: u64 = 1 << 20;
 
 /// How a disk is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,8 @@ impl StoredDisk {
         StoredDisk {
             tree,
             last_end: AtomicU64::new(u64::MAX),
+            run: AtomicU64::new(0),
+            announced: AtomicU64::new(0),
         }
     }
 
@@ -52,6 +61,24 @@ impl StoredDisk {
         match self.tree.locate(region)? {
             Spot::Leaf(id) => self.tree.leaf(region, id).map(Some),
             Spot::HoleUntil(_) => Ok(None),
+        }
+    }
+
+    /// A long read in one piece is in `region`: the system is told of this region and the next one, each once.
+    fn announce(&self, region: u64) {
+        let end = region.saturating_add(2).min(self.tree.shape().regions());
+        let known = self.announced.swap(end, Ordering::Relaxed);
+        // It may have begun anew elsewhere.
+        let from = if known > end {
+            region
+        } else {
+            known.max(region)
+        };
+        for region in from..end {
+            // What fails is told when it is read.
+            if let Ok(Some(leaf)) = self.leaf_at(region) {
+                RegionReader::new(&self.tree).will_need(&leaf);
+            }
         }
     }
 
@@ -233,6 +260,12 @@ impl ReadAt for StoredDisk {
         } else {
             How::Random
         };
+        let length = to_u64(buffer.len());
+        if last_end.abs_diff(offset) > NEAR {
+            self.run.store(length, Ordering::Relaxed);
+        } else if self.run.fetch_add(length, Ordering::Relaxed) >= LONG {
+            self.announce(offset / REGION);
+        }
         let mut offset = offset;
         let mut rest = buffer;
         while !rest.is_empty() {

@@ -58,11 +58,12 @@ pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
 pub use proof::{ProofSummary, Proofs};
 pub use prune::{PruneOptions, PruneReport, prune, prune_with};
 pub use read::ChunkReader;
-pub use region::{RegionMap, RegionReader};
+pub use region::{RegionMap, RegionRead, RegionReader, RegionReads};
 pub use repair::{RepairReport, Repaired, rebuild_state, repair};
 pub use session::{Session, SessionKind};
 pub use stats::{
-    MachineStats, MachineUsage, PointUsage, StoreStats, Totals, Usage, UsageOptions, stats, usage,
+    Locality, MachineStats, MachineUsage, PointUsage, StoreStats, Totals, Usage, UsageOptions,
+    locality, stats, usage,
 };
 pub use store::Store;
 pub use tree::Tree;

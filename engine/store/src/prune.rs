@@ -1,6 +1,6 @@
 //! Pruning: space that no recovery point needs is given back, while everything else goes on.
 //!
-//! 1. Points and living sessions are listed in one step, and all that they reach is marked.
+//! 1. Points and living sessions are listed in one step, and all that they reach is marked. What of the newest points lies scattered is written together once more.
 //! 2. Packs that nothing needs are condemned: from then on nobody new relies on them. Of packs of which little is needed that is copied first.
 //! 3. When every writer that began before has ended, points and sessions are listed again. What the new ones reach is taken off the list.
 //! 4. The rest is deleted. If there are such writers still, the next prune does that.
@@ -9,8 +9,10 @@
 
 mod examine;
 mod find;
+mod gather;
 mod mark;
 mod order;
+mod packing;
 mod plan;
 mod report;
 mod reserve;
@@ -34,6 +36,7 @@ use crate::store::Store;
 use cairn_base::{Clock, Error, Kind, Monitor, PackId, Result, SegmentId, SystemClock};
 use examine::{Examiner, Verdict};
 use find::{Found, Settled, condemned_in, find, ids};
+use gather::{Limits, gather};
 use plan::Usage;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -158,6 +161,7 @@ fn look(store: &Arc<Store>, options: &PruneOptions, monitor: &dyn Monitor) -> Re
 /// A prune under way: it writes, and nobody else merges.
 struct Pruning<'a> {
     store: &'a Arc<Store>,
+    options: PruneOptions,
     monitor: &'a dyn Monitor,
     time: Time<'a>,
     session: Session,
@@ -191,9 +195,11 @@ impl<'a> Pruning<'a> {
         // Before anything is copied that may fill the disk. Without it a full disk ends the prune.
         let _if_there_is_room = reserve::provide(&**store.folder());
         let session = Session::begin(store.folder().clone(), SessionKind::Write, &[])?;
+        // First of all, because it says whether anything may be deleted.
         let found = find(store, options, Some(&session), monitor)?;
         Ok(Pruning {
             report: found.report(),
+            options: options.clone(),
             store,
             monitor,
             time,
@@ -210,17 +216,9 @@ impl<'a> Pruning<'a> {
     fn run(mut self) -> Result<PruneReport> {
         self.report.rewritten_packs = 0;
         self.report.rewritten_bytes = 0;
-        // What one that was interrupted took off the index frees space at once, and what was condemned before.
-        sweep_replaced(self.store)?;
-        let mut settled = std::mem::take(&mut self.found.settled);
-        self.judged.extend(&settled.waiting);
-        self.look_again(&mut settled)?;
-        self.settle(settled)?;
-        let dead = std::mem::take(&mut self.found.plan.dead);
-        for batch in dead.chunks(TOGETHER) {
-            self.condemn_dead(batch)?;
-        }
-        self.finish_condemned()?;
+        // First what frees space, then what takes it.
+        self.give_back()?;
+        self.gather()?;
         self.rewrite_all()?;
         match self.tidy_index().and_then(|()| self.sweep_index()) {
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
@@ -241,6 +239,48 @@ impl<'a> Pruning<'a> {
         self.report.waiting_bytes = self.found.bytes(&waiting);
         self.report.writers.clone_from(&self.found.stands.writers);
         Ok(self.report)
+    }
+
+    /// Deletes what was condemned before, and condemns what nothing needs.
+    fn give_back(&mut self) -> Result<()> {
+        // What one that was interrupted took off the index goes at once, and what was condemned before.
+        sweep_replaced(self.store)?;
+        let mut settled = std::mem::take(&mut self.found.settled);
+        self.judged.extend(&settled.waiting);
+        self.look_again(&mut settled)?;
+        self.settle(settled)?;
+        let dead = std::mem::take(&mut self.found.plan.dead);
+        for batch in dead.chunks(TOGETHER) {
+            self.condemn_dead(batch)?;
+        }
+        self.finish_condemned()
+    }
+
+    /// Writes together what the newest points have scattered, and finds out anew what could go.
+    fn gather(&mut self) -> Result<()> {
+        let time = self.time;
+        let limits = Limits {
+            bytes: self.options.max_rewrite,
+            is_over: &|| time.is_over(),
+        };
+        let gathered = gather(self.store, &self.session, &limits, self.monitor)?;
+        if gathered.written == 0 {
+            return Ok(());
+        }
+        // What lies together now is not needed where it lay.
+        let rest = PruneOptions {
+            max_rewrite: self.options.max_rewrite.saturating_sub(gathered.bytes),
+            ..self.options.clone()
+        };
+        self.found = find(self.store, &rest, Some(&self.session), self.monitor)?;
+        let now = self.found.report();
+        let report = &mut self.report;
+        report.gathered_bytes = gathered.bytes;
+        report.written_bytes = gathered.written;
+        report.dead_packs = report.dead_packs.saturating_add(now.dead_packs);
+        report.dead_bytes = report.dead_bytes.saturating_add(now.dead_bytes);
+        report.unused_bytes = now.unused_bytes;
+        self.give_back()
     }
 
     fn look_up_from_work(&self) -> Result<()> {

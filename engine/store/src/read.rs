@@ -402,7 +402,7 @@ impl ChunkReader {
             plain.resize(size(end.min(place.stored)), 0);
             return file.read_exact_at(offset, plain);
         }
-        self.decode(file, place, &mut |decompressor, stored| {
+        self.unpack(file, place, &mut |decompressor, stored| {
             decompressor.decompress(stored, size(end), plain)
         })
     }
@@ -414,13 +414,13 @@ impl ChunkReader {
         place: &Place,
         plain: &mut Vec<u8>,
     ) -> Result<()> {
-        self.decode(file, place, &mut |decompressor, stored| {
+        self.unpack(file, place, &mut |decompressor, stored| {
             decompressor.decompress_all(stored, plain)
         })
     }
 
     /// Reads a compressed frame, and hands its stored bytes on to be decoded.
-    fn decode(
+    fn unpack(
         &self,
         file: &dyn ReadAt,
         place: &Place,

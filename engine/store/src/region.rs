@@ -1,6 +1,8 @@
 //! Reading whole regions of a stored disk, once: few large reads, frames decoded where their bytes belong, nothing kept.
+//!
+//! A region that was written to day after day lies in many packs, and in each of them in one place. So it is read in the order of the packs: each frame is
+//! decoded once, and frames that follow each other are one read, wherever in the region their chunks belong.
 
-use crate::disk::StoredDisk;
 use crate::frame::Decompressor;
 use crate::hash::ChunkKind;
 use crate::index::Place;
@@ -10,6 +12,7 @@ use crate::read::Wanted;
 use crate::tree::{Spot, Tree};
 use cairn_base::units::to_u64;
 use cairn_base::{AlignedBuffer, ChunkId, Error, PackId, Result};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,6 +22,8 @@ const RUN: u64 = 512 << 10;
 const BLOCK: u64 = 4096;
 /// Shorter reads go through the page cache, and are announced.
 const SHORT: u64 = 128 << 10;
+/// What lies between two frames and is not wanted is read with them if it is at most so much: that is cheaper than a second read.
+const GAP: u64 = 128 << 10;
 
 /// Reads regions of one disk; one per thread, it keeps what it decodes with.
 pub struct RegionReader {
@@ -38,9 +43,54 @@ pub enum RegionMap {
     ZerosUntil(u64),
 }
 
+/// What is read of the packs for a region.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RegionReads {
+    /// The reads, in their order.
+    pub reads: Vec<RegionRead>,
+    /// Chunks of which the index knows no place.
+    pub lost: u64,
+}
+
+/// One read of a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionRead {
+    /// The pack.
+    pub pack: PackId,
+    /// What is read of it, in bytes.
+    pub range: Range<u64>,
+    /// The chunks that it brings, by their numbers in the leaf.
+    pub chunks: Vec<usize>,
+}
+
+impl RegionRead {
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
+}
+
+impl RegionReads {
+    /// Adds the next read. What goes on where the one before ended, or nearly, is no new one.
+    fn add(&mut self, read: RegionRead) {
+        if let Some(last) = self.reads.last_mut()
+            && last.pack == read.pack
+            && let Some(gap) = read.range.start.checked_sub(last.range.end)
+            && gap <= GAP
+        {
+            last.range.end = read.range.end;
+            last.chunks.extend(read.chunks);
+        } else {
+            self.reads.push(read);
+        }
+    }
+}
+
 /// A chunk that is wanted.
 struct Piece {
     id: ChunkId,
+    /// Its number in the leaf.
+    number: usize,
     part: Part,
     /// Where it is looked for first.
     place: Option<Place>,
@@ -61,17 +111,18 @@ impl Group {
         start..start.saturating_add(u64::from(self.place.stored))
     }
 
-    /// Whether this frame lies right behind `before` in the same pack.
+    /// Whether this frame lies right behind `before` in the same pack, or nearly.
     fn follows(&self, before: &Group) -> bool {
-        self.place.pack == before.place.pack && self.stored().start == before.stored().end
+        let gap = self.stored().start.checked_sub(before.stored().end);
+        self.place.pack == before.place.pack && gap.is_some_and(|gap| gap <= GAP)
     }
 }
 
 impl RegionReader {
-    /// A reader of `disk`.
-    pub fn new(disk: &StoredDisk) -> RegionReader {
+    /// A reader of the disk with this map.
+    pub fn new(tree: &Tree) -> RegionReader {
         RegionReader {
-            tree: disk.tree().clone(),
+            tree: tree.clone(),
             decompressor: Decompressor::default(),
             stored: AlignedBuffer::new(0),
             plain: Vec::new(),
@@ -191,11 +242,48 @@ impl RegionReader {
             last = near.copied().or(last);
             pieces.push(Piece {
                 id,
+                number,
                 part,
                 place: near.copied(),
             });
         }
+        by_place(&mut pieces);
         pieces
+    }
+
+    /// Tells the system that a region is read soon, wherever in the packs it lies.
+    pub fn will_need(&self, leaf: &Leaf) {
+        for read in self.reads(leaf).reads {
+            // What cannot be opened is told when it is read.
+            if let Ok(pack) = self.tree.reader().pack(read.pack) {
+                pack.will_need(read.range);
+            }
+        }
+    }
+
+    /// What whoever reads this region reads of the packs.
+    pub fn reads(&self, leaf: &Leaf) -> RegionReads {
+        let pieces = self.look_up(leaf, &|_| true);
+        let groups = groups(&pieces);
+        let mut found = RegionReads::default();
+        let mut rest = &groups[..];
+        while !rest.is_empty() {
+            let (run, later) = rest.split_at(run_length(rest));
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                let of = run
+                    .iter()
+                    .filter_map(|group| pieces.get(group.pieces.clone()));
+                found.add(RegionRead {
+                    pack: first.place.pack,
+                    range: first.stored().start..last.stored().end,
+                    chunks: of.flatten().map(|piece| piece.number).collect(),
+                });
+            }
+            rest = later;
+        }
+        let lost = pieces.iter().filter(|piece| piece.place.is_none()).count();
+        found.lost = to_u64(lost);
+        found
     }
 
     /// Tells the system which short pieces are read next, so that a store that is not in memory is read ahead.
@@ -317,17 +405,31 @@ impl RegionReader {
 }
 
 fn same_frame(a: &Place, b: &Place) -> bool {
-    (a.pack, a.offset) == (b.pack, b.offset) && b.at >= a.at.saturating_add(a.length)
+    (a.pack, a.offset) == (b.pack, b.offset)
 }
 
-/// Puts pieces that follow each other and lie in one frame together.
+/// Puts pieces into the order in which they lie: packs as they are met, each from its start to its end. What has no place comes last.
+fn by_place(pieces: &mut [Piece]) {
+    let mut packs: HashMap<PackId, usize> = HashMap::new();
+    for place in pieces.iter().filter_map(|piece| piece.place) {
+        let met = packs.len();
+        packs.entry(place.pack).or_insert(met);
+    }
+    pieces.sort_by_key(|piece| {
+        let place = piece.place.map(|place| {
+            let met = packs.get(&place.pack).copied().unwrap_or(usize::MAX);
+            (met, place.offset, place.at)
+        });
+        (place.is_none(), place)
+    });
+}
+
+/// Puts pieces that lie in one frame together.
 fn groups(pieces: &[Piece]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut last: Option<Place> = None;
     for (number, piece) in pieces.iter().enumerate() {
         let Some(place) = piece.place else {
-            // Between pieces that were found there may be one that was not: a group is without gaps.
-            last = None;
             continue;
         };
         let after = number.saturating_add(1);
@@ -335,7 +437,7 @@ fn groups(pieces: &[Piece]) -> Vec<Group> {
         match groups.last_mut() {
             Some(group) if last.is_some_and(|last| same_frame(&last, &place)) => {
                 group.pieces.end = after;
-                group.end = end;
+                group.end = end.max(group.end);
             }
             _ => groups.push(Group {
                 pieces: number..after,

@@ -1,9 +1,12 @@
-//! What a store holds, in numbers: cheaply, from records and the index; and exactly, by walking the maps of all points ([`usage`](mod@usage)).
+//! What a store holds, in numbers: cheaply, from records and the index; exactly, by walking the maps of all points ([`usage`](mod@usage)); and how scattered
+//! single points lie ([`locality`](mod@locality)).
 
 mod growth;
+mod locality;
 mod usage;
 
 pub use growth::MachineStats;
+pub use locality::{Locality, locality};
 pub use usage::{MachineUsage, PointUsage, Totals, Usage, UsageOptions, usage};
 
 use crate::catalog::each_point;

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Args {
     /// The store
     store: PathBuf,
-    /// Only say what would be done
+    /// Only say what would be done, but for what would be written together because it lies scattered
     #[arg(long)]
     dry_run: bool,
     /// How much that nothing needs may stay, as a share of what is needed; packs are written anew until it is less
@@ -71,6 +71,12 @@ fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
         human_bytes(report.live_bytes),
         report.packs
     ))?;
+    if report.gathered_bytes > 0 {
+        line(&format!(
+            "wrote {} of the newest points together that lay scattered",
+            human_bytes(report.gathered_bytes)
+        ))?;
+    }
     if dry_run {
         line(&format!(
             "would condemn {} packs with {} that nothing needs, and write {} packs with {} anew",
@@ -145,6 +151,7 @@ fn as_json(report: &PruneReport) -> Value {
         "lost_chunks": report.lost,
         "packs": report.packs,
         "live_bytes": report.live_bytes,
+        "gathered_bytes": report.gathered_bytes,
         "dead_packs": report.dead_packs,
         "dead_bytes": report.dead_bytes,
         "rewritten_packs": report.rewritten_packs,

@@ -1,5 +1,6 @@
 //! `cairn stats STORE`
 
+mod locality;
 mod needs;
 
 use crate::address::open_store;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 ///
 /// With --points the maps of all points are walked: then it is told what each point and each machine needs in the packs, what of that nobody else needs, the ratios of deduplication and
 /// compression, and what no point needs any more.
+///
+/// With --locality the newest point of each machine is walked: how many packs a restore touches and how often it goes to another place, for each GiB.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
@@ -30,6 +33,9 @@ pub struct Args {
     /// Tell what each point needs: walks the maps of all points
     #[arg(long)]
     points: bool,
+    /// Tell how scattered the newest point of each machine lies in the packs
+    #[arg(long)]
+    locality: bool,
     /// Tell what forgetting these points, all together, would free; with --points what each one alone would free stands under `unique`
     #[arg(long, value_name = "POINT", num_args = 1..)]
     forget_frees: Vec<String>,
@@ -69,8 +75,15 @@ pub fn run(args: &Args) -> Answer {
     } else {
         None
     };
+    let scattered = match args.locality {
+        true => Some(locality::find(args, &store)?),
+        false => None,
+    };
     if args.json {
         let mut document = as_json(&stats);
+        if let (Some(scattered), Some(fields)) = (&scattered, document.as_object_mut()) {
+            fields.insert("locality".to_string(), scattered.as_json());
+        }
         if let (Some(needs), Some(fields)) = (&needs, document.as_object_mut()) {
             fields.extend(needs.as_json());
         }
@@ -79,6 +92,9 @@ pub fn run(args: &Args) -> Answer {
         output::write(as_text(&stats).as_bytes())?;
         if let Some(needs) = &needs {
             output::write(needs.as_text().as_bytes())?;
+        }
+        if let Some(scattered) = &scattered {
+            output::write(scattered.as_text().as_bytes())?;
         }
     }
     if let Some(lost) = &stats.proofs_lost {

@@ -10,7 +10,7 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// How much that nothing needs may stay, in thousandths of what is needed: packs are written anew until it is less.
     pub max_unused: u64,
-    /// Bytes of needed data that are copied at most.
+    /// Bytes of needed data that are copied at most: of newest points that lie scattered first.
     pub max_rewrite: u64,
     /// After this time nothing new is begun, and what was copied by then is published. Marking is not cut short.
     pub max_time: Option<Duration>,
@@ -50,7 +50,9 @@ pub struct PruneReport {
     pub rewritten_packs: usize,
     /// Their bytes.
     pub rewritten_bytes: u64,
-    /// Bytes of packs that were written instead.
+    /// Plain bytes of the newest points that lay scattered and were written together; a rehearsal does not look for them.
+    pub gathered_bytes: u64,
+    /// Bytes of packs that were written, for these and instead of others.
     pub written_bytes: u64,
     /// What nothing needs and stays in packs that are mostly needed.
     pub unused_bytes: u64,

@@ -3,15 +3,12 @@
 //! A frame of which everything is needed and wanted together is copied as it lies; of others the chunks are decoded, and packed into new frames.
 //! Everything is checked against its id on the way, and the new packs are read back.
 
-use crate::backup::region::build_frame;
-use crate::contents::places;
-use crate::frame::{BuiltFrame, Compressor, Decompressor, MAX_FRAME};
-use crate::index::Entry;
+use crate::frame::{BuiltFrame, Decompressor};
 use crate::pack::check::chunk_with_prefix;
-use crate::pack::{FrameChecker, PackKind, PackReader, PackWriter, SealedPack, TocChunk, TocFrame};
+use crate::pack::{FrameChecker, PackKind, TocChunk};
 use crate::prune::examine::{Examined, FrameUse};
 use crate::prune::order::Order;
-use crate::publish::publish;
+use crate::prune::packing::Packing;
 use crate::session::Session;
 use crate::store::Store;
 use cairn_base::error::unless_lost;
@@ -19,12 +16,8 @@ use cairn_base::{ChunkId, Error, Monitor, PackId, Result, Stage};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-/// Packs that are published together: what an interruption loses at most.
-const TOGETHER: usize = 8;
 /// Decoded frames that are kept, because their chunks are wanted one after the other.
 const FRAMES: usize = 64;
-/// zstd level of new frames: that of a backup.
-const LEVEL: i32 = 3;
 
 /// What was written anew.
 #[derive(Debug, Default)]
@@ -77,7 +70,7 @@ pub fn rewrite(
         let left = rewriter.copy(packs, kind, &items)?;
         unfinished.extend(left.iter().map(|item| item.pack));
     }
-    rewriter.publish()?;
+    rewriter.done.written = rewriter.packing.finish()?;
     rewriter.done.ended_early = !unfinished.is_empty();
     unfinished.extend(&rewriter.failed);
     let copied = packs.iter().enumerate();
@@ -113,26 +106,13 @@ fn items(packs: &[Examined], kind: PackKind, order: &Order) -> Vec<Item> {
     items
 }
 
-/// Chunks that become one frame.
-#[derive(Default)]
-struct Open {
-    bytes: Vec<u8>,
-    chunks: Vec<(ChunkId, u32)>,
-    ends: Vec<usize>,
-}
-
 struct Rewriter<'a> {
     store: &'a Store,
-    session: &'a Session,
     monitor: &'a dyn Monitor,
     is_over: &'a dyn Fn() -> bool,
-    compressor: Compressor,
+    packing: Packing<'a>,
     decompressor: Decompressor,
     checker: FrameChecker,
-    writer: Option<PackWriter>,
-    open: Open,
-    sealed: Vec<SealedPack>,
-    entries: Vec<Entry>,
     /// Decoded frames by pack and frame, and the order in which they were decoded.
     decoded: HashMap<(usize, usize), Vec<u8>>,
     recent: Vec<(usize, usize)>,
@@ -150,16 +130,11 @@ impl<'a> Rewriter<'a> {
     ) -> Result<Rewriter<'a>> {
         Ok(Rewriter {
             store,
-            session,
             monitor,
             is_over,
-            compressor: Compressor::new(LEVEL)?,
+            packing: Packing::new(store, session)?,
             decompressor: Decompressor::default(),
             checker: FrameChecker::default(),
-            writer: None,
-            open: Open::default(),
-            sealed: Vec::new(),
-            entries: Vec::new(),
             decoded: HashMap::new(),
             recent: Vec::new(),
             failed: HashSet::new(),
@@ -218,8 +193,7 @@ impl<'a> Rewriter<'a> {
                 ),
             }
         }
-        self.close_frame(kind)?;
-        self.close_pack()?;
+        self.packing.close(kind)?;
         Ok(rest)
     }
 
@@ -249,7 +223,6 @@ impl<'a> Rewriter<'a> {
             Ok(_) => return Ok(Copied::Wrong),
             Err(error) => return Ok(Copied::Unread(error)),
         }
-        self.close_frame(kind)?;
         let built = BuiltFrame {
             stored,
             plain: of.frame.plain,
@@ -257,7 +230,7 @@ impl<'a> Rewriter<'a> {
             tag: of.frame.tag,
             chunks: chunks.iter().map(|c| (c.id, c.length)).collect(),
         };
-        self.append(&built, kind)?;
+        self.packing.frame(&built, kind)?;
         Ok(Copied::Done)
     }
 
@@ -273,9 +246,6 @@ impl<'a> Rewriter<'a> {
             return Ok(Copied::Wrong);
         };
         let range = range_in(of, item.chunk);
-        if self.open.bytes.len() + range.len() > MAX_FRAME {
-            self.close_frame(kind)?;
-        }
         if let Err(error) = self.unpack(examined, of, (item.pack, item.frame)) {
             return Ok(Copied::Unread(error));
         }
@@ -289,9 +259,7 @@ impl<'a> Rewriter<'a> {
             self.store.note_damaged(&chunk.id, &[examined.id()]);
             return Ok(Copied::Wrong);
         };
-        self.open.bytes.extend_from_slice(bytes);
-        self.open.ends.push(self.open.bytes.len());
-        self.open.chunks.push((chunk.id, chunk.length));
+        self.packing.chunk(chunk.id, bytes, kind)?;
         Ok(Copied::Done)
     }
 
@@ -326,99 +294,6 @@ impl<'a> Rewriter<'a> {
         self.decoded.insert(key, plain);
         self.recent.push(key);
         Ok(())
-    }
-
-    fn close_frame(&mut self, kind: PackKind) -> Result<()> {
-        let open = std::mem::take(&mut self.open);
-        if open.chunks.is_empty() {
-            return Ok(());
-        }
-        let mut start = 0;
-        let mut parts = Vec::new();
-        for end in &open.ends {
-            parts.push(open.bytes.get(start..*end).unwrap_or_default());
-            start = *end;
-        }
-        let keys = self.store.keys();
-        let length = open.bytes.len();
-        let built = build_frame(keys, &mut self.compressor, &parts, open.chunks, length)?;
-        self.append(&built, kind)
-    }
-
-    fn append(&mut self, built: &BuiltFrame, kind: PackKind) -> Result<()> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => PackWriter::create(
-                &**self.store.folder(),
-                &self.session.scratch(),
-                self.store.header(),
-                kind,
-            )?,
-        };
-        let placed = writer.append(built)?;
-        let frame = TocFrame {
-            offset: placed.offset,
-            stored: u32::try_from(built.stored.len()).unwrap_or(u32::MAX),
-            plain: built.plain,
-            raw: u32::try_from(built.raw_length).unwrap_or(u32::MAX),
-            chunks: u32::try_from(built.chunks.len()).unwrap_or(u32::MAX),
-            tag: built.tag,
-        };
-        let chunks = built.chunks.iter();
-        let chunks: Vec<TocChunk> = chunks
-            .map(|(id, length)| TocChunk {
-                id: *id,
-                length: *length,
-            })
-            .collect();
-        let number = u32::try_from(self.sealed.len()).unwrap_or(u32::MAX);
-        let placed = places(placed.pack, placed.offset, &frame, &chunks);
-        self.entries
-            .extend(placed.map(|(id, place)| Entry::new(id.prefix(), number, &place)));
-        let full = writer.is_full();
-        self.writer = Some(writer);
-        if full { self.close_pack() } else { Ok(()) }
-    }
-
-    fn close_pack(&mut self) -> Result<()> {
-        let Some(writer) = self.writer.take() else {
-            return Ok(());
-        };
-        let sealed = writer.seal()?;
-        let folder = &**self.store.folder();
-        let store = self.store.header().store;
-        let copy = PackReader::open_at(folder, store, sealed.id, &sealed.path)?;
-        for (frame, chunks) in copy.frames() {
-            let mut found = self
-                .checker
-                .check(self.store.keys(), &copy, frame, chunks)?;
-            if !found.is_clean() {
-                // A read that fails is told as that; what is wrong twice is wrong.
-                copy.stored(self.store.keys(), frame, &mut Vec::new())?;
-                found = self
-                    .checker
-                    .check(self.store.keys(), &copy, frame, chunks)?;
-            }
-            if !found.is_clean() {
-                return Err(
-                    Error::damaged("a pack is not what was just written into it")
-                        .at_path(folder.describe(&sealed.path))
-                        .advise("check the disk of the store"),
-                );
-            }
-        }
-        self.done.written = self.done.written.saturating_add(sealed.length);
-        self.sealed.push(sealed);
-        if self.sealed.len() >= TOGETHER {
-            self.publish()?;
-        }
-        Ok(())
-    }
-
-    fn publish(&mut self) -> Result<()> {
-        let packs = std::mem::take(&mut self.sealed);
-        let entries = std::mem::take(&mut self.entries);
-        publish(self.store, self.session, &packs, entries)
     }
 }
 

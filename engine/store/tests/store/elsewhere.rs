@@ -100,10 +100,10 @@ fn what_this_kernel_started_under_another_name_is_here() {
     };
     assert!(!in_a_container.boot.is_empty());
     put(&kit, name, &in_a_container);
-    forget(&kit, &[&point]);
     let folder = kit.store.folder().clone();
     let alive = folder.lock(&name.file(), LockMode::Exclusive, false);
     let alive = alive.unwrap().unwrap();
+    forget(&kit, &[&point]);
     assert_eq!(pruned(&kit).deleted_packs, 0);
     assert!(is_there(&kit, name));
     drop(alive);

@@ -26,6 +26,8 @@ mod elsewhere;
 mod flaky;
 mod frames;
 #[cfg(test)]
+mod gathering;
+#[cfg(test)]
 mod healing;
 #[cfg(test)]
 mod index;
