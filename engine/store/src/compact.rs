@@ -7,6 +7,7 @@
 
 mod choose;
 mod copy;
+pub mod litter;
 pub mod sweep;
 
 use crate::pack::FrameChecker;

@@ -11,6 +11,7 @@ pub use findings::{Finding, Severity};
 pub use sessions::{Owner, SessionFacts};
 
 use crate::catalog::each_point;
+use crate::compact::litter::temporary;
 use crate::header::Header;
 use crate::policy::Policy;
 use crate::proof::{ProofSummary, Proofs};
@@ -158,7 +159,7 @@ fn look_around(folder: &dyn Folder, checkup: &mut Checkup) -> bool {
         Err(error) => note(error),
     }
     if quiet {
-        match files::temporary(folder) {
+        match temporary(folder) {
             Ok(found) => checkup.temporary = found,
             Err(error) => note(error),
         }

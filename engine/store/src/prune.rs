@@ -25,12 +25,13 @@ pub use report::{PruneOptions, PruneReport};
 pub use reserve::provide as provide_reserve;
 pub use stands::{Stands, Writer};
 
+use crate::compact::litter::sweep_litter;
 use crate::compact::sweep::sweep_replaced;
 use crate::layout::INDEX;
 use crate::publish::{merge_everything, merge_lock, publish_lists_and};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind};
-use crate::state::Condemned;
+use crate::state::{Condemned, State};
 use crate::store::Store;
 use cairn_base::{Clock, Error, Kind, Monitor, PackId, Result, SegmentId, SystemClock};
 use examine::{Examiner, Verdict};
@@ -43,6 +44,8 @@ use std::time::Duration;
 
 /// Packs that are condemned at once.
 const TOGETHER: usize = 4096;
+/// How often a rehearsal looks again at what others deleted meanwhile.
+const ATTEMPTS: usize = 5;
 /// Packs that are looked into however little time there is: so that one prune after the other gets to the end.
 const AT_LEAST: usize = 64;
 
@@ -122,7 +125,7 @@ fn dry_run(
     options: &PruneOptions,
     monitor: &dyn Monitor,
 ) -> Result<PruneReport> {
-    let found = find(store, options, None, monitor)?;
+    let found = look(store, options, monitor)?;
     let mut report = found.report();
     report.deleted_packs = found.settled.dead.len();
     report.deleted_bytes = found.bytes(&ids(&found.settled.dead));
@@ -136,6 +139,23 @@ fn dry_run(
     report.revived_packs = found.settled.revived.len();
     report.writers.clone_from(&found.stands.writers);
     Ok(report)
+}
+
+/// Finds out what could go. Nothing keeps another prune from deleting what was listed here and forgotten since; then it looks again.
+fn look(store: &Arc<Store>, options: &PruneOptions, monitor: &dyn Monitor) -> Result<Found> {
+    let generation = || Ok::<u64, Error>(State::read(&**store.folder())?.0.generation);
+    for _ in 1..ATTEMPTS {
+        let before = generation()?;
+        let found = find(store, options, None, monitor);
+        let misses_something = match &found {
+            Ok(found) => found.walked.lost > 0,
+            Err(error) => error.kind() == Kind::Damaged,
+        };
+        if !misses_something || generation()? == before {
+            return found;
+        }
+    }
+    find(store, options, None, monitor)
 }
 
 /// A prune under way: it writes, and nobody else merges.
@@ -209,6 +229,10 @@ impl<'a> Pruning<'a> {
                 .push(format!("the index stays as it is: {error}")),
             Ok(()) => {}
         }
+        if let Err(error) = sweep_litter(&**self.store.folder()) {
+            let why = format!("what killed processes left could not be removed: {error}");
+            self.report.left.push(why);
+        }
         let state = self.store.state();
         let waiting: Vec<PackId> = state.condemned_packs().collect();
         self.report.waiting_packs = waiting.len();
@@ -219,6 +243,8 @@ impl<'a> Pruning<'a> {
 
     /// Deletes what was condemned before, and condemns what nothing needs.
     fn give_back(&mut self) -> Result<()> {
+        // What one that was interrupted took off the index goes at once, and what was condemned before.
+        sweep_replaced(self.store)?;
         let mut settled = std::mem::take(&mut self.found.settled);
         self.judged.extend(&settled.waiting);
         self.look_again(&mut settled)?;

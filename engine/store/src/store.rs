@@ -241,14 +241,14 @@ impl Store {
             let _publish = publish_lock(&*self.folder)?;
             self.header.heal(&*self.folder)?;
             let healed = self.heal_state()?;
-            let (state, lost_slot) = State::read(&*self.folder)?;
+            let (_, lost_slot) = State::read(&*self.folder)?;
             // Read anew whatever the generation: what was read without the lock may have been half of two publications.
             self.reload()?;
             let index = self.index();
             let named = |id: PackId| names(index.segments(), id);
             // Where something is lost, what nothing lists may yet be needed.
             let certain = lost_slot.is_none() && self.current.read().lost.is_empty();
-            warnings = sweep_dead(&*self.folder, &state, certain.then_some(&named))?;
+            warnings = sweep_dead(&*self.folder, certain.then_some(&named))?;
             // What a lost slot listed may be lost with it: until all is read again nothing is taken for granted.
             self.current.write().doubtful |= healed.is_some();
             warnings.extend(healed);

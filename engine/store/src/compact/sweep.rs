@@ -7,8 +7,9 @@ use crate::publish::sweep_segments;
 use crate::session::publish_lock;
 use crate::state::State;
 use crate::store::Store;
+use cairn_base::folder::optional;
 use cairn_base::{Folder, Kind, PackId, Result, SegmentId};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Sees to it that both slots of the state list every replaced pack, so that the loss of either loses nothing, then deletes
 /// their files; and takes those off the list that are deleted and that no segment names any more. Nothing is deleted
@@ -28,8 +29,23 @@ pub fn sweep_replaced(store: &Store) -> Result<()> {
             gone.insert(id);
         }
     }
-    let settled = settle(store, &unnamed(store, gone.clone())?)?;
-    for id in settled.into_iter().filter(|id| !gone.contains(id)) {
+    let unnamed = unnamed(store, gone.clone())?;
+    // Nobody looks for those any more: they must not come back. Whoever removed them may have been killed before that was durable.
+    let homes: BTreeSet<String> = unnamed
+        .packs
+        .iter()
+        .map(|id| layout::pack_folder(*id))
+        .collect();
+    for home in &homes {
+        optional(folder.sync_folder(home))?;
+    }
+    let mut settled = settle(store, &unnamed)?;
+    settled.retain(|id| !gone.contains(id));
+    if !settled.is_empty() {
+        // Whoever renamed the newest state into place may have been killed before it was durable.
+        folder.sync_folder("")?;
+    }
+    for id in settled {
         folder.remove(&layout::pack(id))?;
         folder.sync_folder(&layout::pack_folder(id))?;
     }

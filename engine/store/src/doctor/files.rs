@@ -4,7 +4,7 @@ use crate::codec::{self, Record};
 use crate::doctor::Checkup;
 use crate::doctor::findings::Finding;
 use crate::header::Header;
-use crate::layout::{self, INDEX, LOCKS, MACHINE_SCRATCH, PACKS, POINTS, STATES};
+use crate::layout::{self, INDEX, PACKS, STATES};
 use crate::state::State;
 use crate::store::Store;
 use cairn_base::folder::{join, optional, read_small};
@@ -158,35 +158,4 @@ pub(super) fn orphans(store: &Store, listed: &Listed) -> Result<Orphans> {
         }
     }
     Ok((packs, segments))
-}
-
-/// Files that are being written under a lock that nobody holds. The caller holds the publish lock.
-pub(super) fn temporary(folder: &dyn Folder) -> Result<Vec<String>> {
-    let mut found: Vec<String> = folder
-        .list(LOCKS)?
-        .iter()
-        .filter(|name| name.ends_with(".new"))
-        .map(|name| join(LOCKS, name))
-        .collect();
-    for machine in folder.list(POINTS)? {
-        let home = join(POINTS, &machine);
-        let names = match folder.list(&home) {
-            Ok(names) => names,
-            // Not a folder, or gone by now: the catalog says what is wrong there.
-            Err(_) => continue,
-        };
-        if names.iter().any(|name| name == MACHINE_SCRATCH) {
-            let lock = join(&home, layout::MACHINE_LOCK);
-            if optional(folder.is_locked(&lock))? != Some(true) {
-                found.push(join(&home, MACHINE_SCRATCH));
-            }
-        }
-        // Written under the publish lock, which we hold.
-        let scratch = layout::MACHINE_RETENTION_SCRATCH;
-        if names.iter().any(|name| name == scratch) {
-            found.push(join(&home, scratch));
-        }
-    }
-    found.sort();
-    Ok(found)
 }

@@ -37,8 +37,8 @@ pub struct Stands {
 }
 
 impl Stands {
-    /// Lists points and sessions under the publish lock. `own` is the session of the caller. Points are read before it is taken, and those that were there `before`
-    /// not again: under it only those that are new since.
+    /// Lists points and sessions under the publish lock. `own` is the session of the caller, if it is going to delete something: then what is not there is gone for
+    /// good. Points are read before the lock is taken, and those that were there `before` not again: under it only those that are new since.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a point, what a machine's points are kept by, or the record of a living session cannot be read, or a
@@ -51,6 +51,10 @@ impl Stands {
         };
         stands.points.read(store)?;
         let _publish = publish_lock(&**store.folder())?;
+        if own.is_some() {
+            // A point that a process removed which was killed then may come back as long as that is not durable.
+            crate::catalog::make_durable(store)?;
+        }
         let mut problems = stands.points.check(store)?.into_iter();
         if let Some(first) = problems.next() {
             let more = problems.len();

@@ -32,7 +32,7 @@ pub type Named<'a> = Option<&'a dyn Fn(PackId) -> bool>;
 ///
 /// # Errors
 /// If the sessions cannot be listed.
-pub fn sweep_dead(folder: &dyn Folder, state: &State, named: Named<'_>) -> Result<Vec<String>> {
+pub fn sweep_dead(folder: &dyn Folder, named: Named<'_>) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for name in session_names(folder)? {
         // Without a record the name decides: the lock of a folder without a file would make one.
@@ -40,7 +40,7 @@ pub fn sweep_dead(folder: &dyn Folder, state: &State, named: Named<'_>) -> Resul
         if is_elsewhere(name, record.as_ref()) {
             continue;
         }
-        if let Err(error) = sweep_one(folder, state, named, name) {
+        if let Err(error) = sweep_one(folder, named, name) {
             warnings.push(format!(
                 "what the dead session {} left could not be removed: {error}",
                 name.id
@@ -66,12 +66,7 @@ pub enum Swept {
 ///
 /// # Errors
 /// As the folder reports.
-pub(crate) fn sweep_one(
-    folder: &dyn Folder,
-    state: &State,
-    named: Named<'_>,
-    name: SessionName,
-) -> Result<Swept> {
+pub(crate) fn sweep_one(folder: &dyn Folder, named: Named<'_>, name: SessionName) -> Result<Swept> {
     let Some(_lock) = folder.lock(&name.file(), LockMode::Exclusive, false)? else {
         return Ok(Swept::Alive);
     };
@@ -81,7 +76,8 @@ pub(crate) fn sweep_one(
             return Ok(Swept::Kept);
         };
         match codec::open::<Manifest>(&bytes) {
-            Ok(manifest) => remove_unlisted(folder, state, named, &manifest)?,
+            Ok(manifest) if remove_unlisted(folder, named, &manifest)? => {}
+            Ok(_) => return Ok(Swept::Kept),
             // One that does not check was not durable, so nothing was renamed after it.
             Err(error) if error.kind() == Kind::Damaged => {}
             // A newer program's: it knows what to do with it.
@@ -92,18 +88,23 @@ pub(crate) fn sweep_one(
     Ok(Swept::Gone)
 }
 
-/// Removes what the manifest names and the state does not.
+/// Removes what the manifest names and neither slot of the state does; `false` if a slot is lost, so that this is not known.
 fn remove_unlisted(
     folder: &dyn Folder,
-    state: &State,
     named: &dyn Fn(PackId) -> bool,
     manifest: &Manifest,
-) -> Result<()> {
-    if state.segments.iter().any(|row| row.id == manifest.segment) {
-        // Whoever renamed that state into place may have been killed before it was durable.
-        return folder.sync_folder("");
+) -> Result<bool> {
+    let segment = SegmentId(manifest.segment);
+    let Some(listed) = State::listed(folder)? else {
+        return Ok(false);
+    };
+    // Whoever renamed the newest state into place may have been killed before it was durable.
+    folder.sync_folder("")?;
+    // It was public. If it was merged since, the older slot still leads to it, until the next publication.
+    if listed.contains(&segment) {
+        return Ok(true);
     }
-    folder.remove(&layout::segment(SegmentId(manifest.segment)))?;
+    folder.remove(&layout::segment(segment))?;
     let mut homes = BTreeSet::from([INDEX.to_string()]);
     for pack in manifest.packs.iter().map(|id| PackId(*id)) {
         if !named(pack) {
@@ -119,5 +120,5 @@ fn remove_unlisted(
             other => other?,
         }
     }
-    Ok(())
+    Ok(true)
 }

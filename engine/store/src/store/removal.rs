@@ -45,12 +45,12 @@ impl Store {
         let permit = self.writer()?;
         let warnings = permit.warnings().to_vec();
         let _publish = publish_lock(folder)?;
-        let (state, lost_slot) = State::read(folder)?;
+        let (_, lost_slot) = State::read(folder)?;
         self.refresh()?;
         let index = self.index();
         let named = |id: PackId| names(index.segments(), id);
         let certain = lost_slot.is_none() && self.has_all_segments();
-        match sweep_one(folder, &state, certain.then_some(&named), name)? {
+        match sweep_one(folder, certain.then_some(&named), name)? {
             Swept::Gone => Ok(RemovedSession { record, warnings }),
             Swept::Alive => Err(lives()),
             Swept::Kept => Err(Error::damaged(

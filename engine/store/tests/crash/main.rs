@@ -10,6 +10,7 @@ mod crashes;
 mod disk;
 mod dying;
 mod faults;
+mod leftovers;
 #[allow(dead_code, reason = "the tests of the alarm use all of its lies")]
 mod machine;
 mod scenarios;

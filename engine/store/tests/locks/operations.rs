@@ -1,15 +1,17 @@
 //! What can be done with a store, and how it may end while something else is done.
 
-use crate::world::{Known, Ticking, back_up, create, open, read};
+use crate::world::{DOOMED, Known, Ticking, back_up, create, open, read};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Folder, Kind, LocalFolder, ReadAt, Silent};
-use cairn_store::catalog::{all_points, latest, machines};
+use cairn_store::catalog::{
+    self, ForgetOptions, Pin, Protection, Survey, all_points, latest, machines, set_pin,
+};
 use cairn_store::compact::tidy_up;
 use cairn_store::doctor::{Finding, Severity, examine};
 use cairn_store::publish::merge_segments;
 use cairn_store::{
     ChunkReader, Depth, PruneOptions, Session, SessionKind, Store, StoredDisk, Tree, VerifyOptions,
-    prune, repair, stats, verify_with,
+    layout, prune, repair, stats, verify_with,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +39,10 @@ pub enum Operation {
     VerifyRepair,
     Repair,
     Prune,
+    /// Of one point of a machine of its own, and in vain of another one that is pinned.
+    Forget,
+    /// Pins the point that is forgotten next, and lets go of it.
+    Pin,
     Doctor,
     Points,
     Stats,
@@ -47,13 +53,19 @@ pub enum Operation {
 pub struct Around<'a> {
     /// What was reported before.
     pub known: &'a [Known],
+    /// Points that may be forgotten meanwhile, but for the last one.
+    pub doomed: &'a [Known],
+    /// Whether they are.
+    pub forgets: bool,
+    /// How often it was done before.
+    pub times: usize,
     /// Whether another backup of the same machine may run.
     pub busy: bool,
     /// Whether packs are damaged, within their parity, so that a repair has something to do.
     pub hurt: bool,
 }
 
-pub const ALL: [Operation; 17] = [
+pub const ALL: [Operation; 19] = [
     Operation::Init,
     Operation::BackUpM,
     Operation::BackUpN,
@@ -68,6 +80,8 @@ pub const ALL: [Operation; 17] = [
     Operation::VerifyRepair,
     Operation::Repair,
     Operation::Prune,
+    Operation::Forget,
+    Operation::Pin,
     Operation::Doctor,
     Operation::Points,
     Operation::Stats,
@@ -98,7 +112,9 @@ impl Operation {
         shared: Option<&Arc<Store>>,
         around: Around<'_>,
     ) -> Option<Known> {
-        let Around { known, busy, hurt } = around;
+        let Around {
+            known, busy, hurt, ..
+        } = around;
         let store = || shared.cloned().unwrap_or_else(|| open(path).unwrap());
         if let Some(machine) = self.machine() {
             let import = self == Operation::Import;
@@ -118,7 +134,10 @@ impl Operation {
                 let error = create(path).map(|_| ()).unwrap_err();
                 assert_eq!(error.kind(), Kind::Exists);
             }
-            Operation::Read => read_known(&store(), known),
+            Operation::Read => {
+                read_known(&store(), known);
+                read_doomed(&store(), &around);
+            }
             Operation::ReadLatest => read_latest(&store(), known),
             Operation::Merge => merge(&store(), hurt),
             Operation::VerifyQuick => assert!(look(&store(), Depth::Quick) || hurt),
@@ -133,6 +152,8 @@ impl Operation {
             }
             Operation::Repair => mend(&store()),
             Operation::Prune => give_back(&store()),
+            Operation::Forget => forget(&store(), &around),
+            Operation::Pin => pin(&store(), &around),
             Operation::Doctor => examine_all(path, hurt),
             Operation::Points => {
                 let store = store();
@@ -172,6 +193,49 @@ fn read_known(store: &Arc<Store>, known: &[Known]) {
     let session = Session::begin(folder, SessionKind::Read, &points).unwrap();
     assert!(session.is_registered(), "{:?}", session.warning());
     known.iter().for_each(|point| read(store, point).unwrap());
+}
+
+/// Whoever has a point open reads on, whether it is forgotten meanwhile or not.
+fn read_doomed(store: &Arc<Store>, around: &Around<'_>) {
+    for point in around.doomed {
+        match Session::begin(store.folder().clone(), SessionKind::Read, &[&point.0]) {
+            Ok(_session) => read(store, point).unwrap(),
+            Err(error) => assert!(around.forgets && error.kind() == Kind::NotFound, "{error}"),
+        }
+    }
+}
+
+/// Forgets the next of the doomed points, if nobody pins it just now, and not the last one.
+fn forget(store: &Arc<Store>, around: &Around<'_>) {
+    let [.., (pinned, _)] = around.doomed else {
+        panic!("nobody is doomed");
+    };
+    let (point, _) = &around.doomed[around.times];
+    let permit = store.writer().unwrap();
+    let survey = Survey::of(store, &layout::machine_folder(DOOMED)).unwrap();
+    let wanted = [point.id, pinned.id].into_iter().collect();
+    let options = ForgetOptions::default();
+    let done = catalog::forget(store, &permit, &survey, &wanted, &options, &Ticking).unwrap();
+    assert!(done.forgotten.iter().all(|file| file.id == point.id));
+    let mut kept = done.kept.iter();
+    assert!(kept.any(|(file, _)| file.id == pinned.id), "{done:?}");
+    let mut reasons = done.kept.iter().flat_map(|(_, reasons)| reasons);
+    assert!(
+        reasons.all(|why| *why == Protection::Pinned(None)),
+        "{done:?}"
+    );
+}
+
+fn pin(store: &Arc<Store>, around: &Around<'_>) {
+    let (point, _) = &around.doomed[around.times];
+    let home = layout::machine_folder(DOOMED);
+    for pin in [Some(Pin::default()), None] {
+        let permit = store.writer().unwrap();
+        match set_pin(store, &permit, &home, point.id, pin) {
+            Ok(_) => {}
+            Err(error) => assert!(around.forgets && error.kind() == Kind::NotFound, "{error}"),
+        }
+    }
 }
 
 /// Whether nothing is wrong.

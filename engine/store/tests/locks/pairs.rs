@@ -28,7 +28,7 @@ fn at_once(
             let start = &start;
             scope.spawn(move || {
                 start.wait();
-                let once = |_| operation.run(path, shared, around);
+                let once = |times| operation.run(path, shared, Around { times, ..around });
                 (0..TIMES).filter_map(once).collect::<Vec<Known>>()
             })
         });
@@ -43,6 +43,7 @@ fn at_once(
 struct Before {
     path: PathBuf,
     known: Vec<Known>,
+    doomed: Vec<Known>,
 }
 
 /// Does the pair at once, in a copy of the store of `before`, and checks what became of it.
@@ -54,6 +55,9 @@ fn one_pair(before: &Before, path: &Path, pair: [Operation; 2], is_shared: bool,
     let shared = is_shared.then(|| open(path).unwrap());
     let around = Around {
         known: &before.known,
+        doomed: &before.doomed,
+        forgets: pair.contains(&Operation::Forget),
+        times: 0,
         busy: pair[0].machine() == pair[1].machine(),
         hurt: is_hurt,
     };
@@ -72,7 +76,13 @@ fn one_pair(before: &Before, path: &Path, pair: [Operation; 2], is_shared: bool,
         let report = repair(&open(path).unwrap(), &Silent).unwrap();
         assert_eq!(report.left, [] as [String; 0]);
     }
-    check(path, &[&before.known[..], &made].concat());
+    let left = check(path, &[&before.known[..], &made].concat(), &before.doomed);
+    // The last one is pinned. Others may be for a moment, when somebody wants to forget them.
+    let (last, others) = left.split_last().unwrap();
+    assert!(*last);
+    if !pair.contains(&Operation::Pin) || !around.forgets {
+        assert!(others.iter().all(|there| *there != around.forgets));
+    }
     drop(shared);
     std::fs::remove_dir_all(path).unwrap();
 }
@@ -81,8 +91,12 @@ fn every_pair(is_shared: bool) {
     let temporary = tempfile::tempdir().unwrap();
     let before = [0, 25].map(|parity| {
         let path = temporary.path().join(format!("before-{parity}"));
-        let known = past(&path, parity);
-        Before { path, known }
+        let (known, doomed) = past(&path, parity, TIMES + 1);
+        Before {
+            path,
+            known,
+            doomed,
+        }
     });
     let path = temporary.path().join("store");
     let mut count = 0;
@@ -140,6 +154,6 @@ fn of_many_that_make_a_store_one_does() {
         assert_eq!(count, 1, "one makes the store, the others find it");
         let store = open(&path).unwrap();
         assert_eq!(store.warnings(), [] as [String; 0]);
-        check(&path, &[]);
+        check(&path, &[], &[]);
     }
 }

@@ -2,7 +2,7 @@
 
 use cairn_base::read_at::read_vec;
 use cairn_base::{Clock, Folder, LocalFolder, ReadAt, Result, Silent, Time};
-use cairn_store::catalog::all_points;
+use cairn_store::catalog::{Pin, all_points, set_pin};
 use cairn_store::{
     BackupOptions, ChunkReader, CutParameters, DiskInput, ImageFacts, Point, Store, StoredDisk,
     Tree, backup, layout, verify,
@@ -93,8 +93,12 @@ pub fn read(store: &Arc<Store>, (point, bytes): &Known) -> Result<()> {
     Ok(())
 }
 
-/// A store with points of two machines, and so many small packs that the next backup merges them.
-pub fn past(path: &Path, parity: u32) -> Vec<Known> {
+/// The machine whose points are forgotten.
+pub const DOOMED: &str = "doomed";
+
+/// A store with points of two machines, and so many small packs that the next backup merges them; and `doomed` points of another
+/// machine, of which the last is pinned.
+pub fn past(path: &Path, parity: u32, doomed: usize) -> (Vec<Known>, Vec<Known>) {
     fs::create_dir_all(path).unwrap();
     create_with(path, parity).unwrap();
     let store = open(path).unwrap();
@@ -104,8 +108,16 @@ pub fn past(path: &Path, parity: u32) -> Vec<Known> {
         let machine = if number % 2 == 0 { "m" } else { "n" };
         known.push(back_up(&store, machine, false).unwrap());
     }
+    let doomed: Vec<_> = (0..doomed)
+        .map(|_| back_up(&store, DOOMED, false).unwrap())
+        .collect();
     drop(merging);
-    known
+    if let Some((last, _)) = doomed.last() {
+        let permit = store.writer().unwrap();
+        let home = layout::machine_folder(DOOMED);
+        assert!(set_pin(&store, &permit, &home, last.id, Some(Pin::default())).unwrap());
+    }
+    (known, doomed)
 }
 
 /// Copies a store as it is.
@@ -137,12 +149,19 @@ pub fn hurt(path: &Path) {
     }
 }
 
-/// Nothing that was reported is lost, everything checks, and when the next writer has been there nothing lies about.
-pub fn check(path: &Path, known: &[Known]) {
+/// Nothing that was reported is lost but what was `doomed`, everything checks, and when the next writer has been there nothing lies about.
+/// Answers which of the doomed points are there.
+pub fn check(path: &Path, known: &[Known], doomed: &[Known]) -> Vec<bool> {
     let store = open(path).unwrap();
     let listing = all_points(&store).unwrap();
     assert!(listing.damaged.is_empty(), "{:?}", listing.damaged);
-    let listed: BTreeSet<_> = listing.points.iter().map(|point| point.id.0).collect();
+    let mut listed: BTreeSet<_> = listing.points.iter().map(|point| point.id.0).collect();
+    let spared: Vec<bool> = doomed
+        .iter()
+        .map(|(point, _)| listed.remove(&point.id.0))
+        .collect();
+    let there = doomed.iter().zip(&spared).filter(|(_, spared)| **spared);
+    there.for_each(|(point, _)| read(&store, point).unwrap());
     let expected: BTreeSet<_> = known.iter().map(|(point, _)| point.id.0).collect();
     assert_eq!(listed, expected, "the points listed are those reported");
     known.iter().for_each(|point| read(&store, point).unwrap());
@@ -175,4 +194,5 @@ pub fn check(path: &Path, known: &[Known]) {
         .filter(|pack| !replaced.contains(*pack))
         .collect();
     assert!(orphans.is_empty(), "packs that nobody knows: {orphans:?}");
+    spared
 }
