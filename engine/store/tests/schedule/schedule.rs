@@ -14,11 +14,16 @@ use std::sync::{Arc, Mutex};
 
 /// Processes that may be within each other.
 const PROCESSES: usize = 3;
-/// Who stands on points, and what others do between its calls so that it shows whether they heed it.
-const STANDS: [Operation; 3] = [Operation::BackUp, Operation::BackUp, Operation::Read];
+/// What stands on points, and about how many calls it has; and what others do between these so that it shows whether they heed it.
+const STANDS: [(Operation, usize); 6] = [
+    (Operation::BackUp, 100),
+    (Operation::BackUp, 100),
+    (Operation::BackUp, 100),
+    (Operation::BackUp, 100),
+    (Operation::Read, 30),
+    (Operation::Hold, 20),
+];
 const UNDER_IT: [Operation; 3] = [Operation::Forget, Operation::Prune, Operation::Prune];
-/// A backup has about so many calls from its first to its commit.
-const CALLS: usize = 100;
 
 /// A machine, the processes on it, and what is known.
 pub struct Schedule {
@@ -126,11 +131,11 @@ impl Schedule {
     }
 
     /// Others take away what a process may stand on, at some moment.
-    fn under(self: &Arc<Self>, busy: &[usize], dice: &mut Dice) -> VecDeque<Beside> {
-        let mut most = CALLS;
+    fn under(self: &Arc<Self>, busy: &[usize], calls: usize, dice: &mut Dice) -> VecDeque<Beside> {
+        let mut most = calls;
         let acts = UNDER_IT.into_iter().map(|operation| {
             let after = dice.below(most) as u64;
-            most = CALLS / 10;
+            most = 1 + calls / 8;
             self.beside(after, operation, busy.to_vec(), Dice::new(dice.next()))
         });
         acts.collect()
@@ -158,9 +163,10 @@ impl Schedule {
         let process = self.actor(number).process.clone();
         let mut inside = busy;
         inside.push(number);
-        if depth == 0 && dice.below(3) == 0 {
-            operation = STANDS[dice.below(STANDS.len())];
-            process.beside(self.under(&inside, dice));
+        if depth == 0 && dice.below(5) < 2 {
+            let calls;
+            (operation, calls) = STANDS[dice.below(STANDS.len())];
+            process.beside(self.under(&inside, calls, dice));
         } else if inside.len() < PROCESSES && dice.below(3) > 0 {
             process.beside(self.some(&inside, dice));
         }
@@ -171,6 +177,9 @@ impl Schedule {
             self.machine().die_at(magnitude(dice, 7));
         }
         self.act(number, depth, operation, dice);
+        if operation == Operation::Hold {
+            self.act(number, depth, Operation::ReadHeld, dice);
+        }
         process.beside(VecDeque::new());
         process.spare();
         self.revive(number);
