@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A region of 4 MiB is scattered if more short reads than this bring it.
-const READS: usize = 16;
+const READS: usize = 8;
 /// Shorter reads are short, in bytes of packs.
 const SHORT: u64 = 256 << 10;
 
