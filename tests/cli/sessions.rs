@@ -1,6 +1,8 @@
 //! Sessions of other hosts: they hold back what they stand on, until the user says that they are over.
 
 use super::bench::{Bench, Running, eventually};
+use cairn_store::codec;
+use cairn_store::session::SessionRecord;
 use std::fs;
 use std::path::PathBuf;
 
@@ -27,7 +29,15 @@ fn stopped_elsewhere(bench: &Bench) -> (Running, PathBuf, String) {
         id = Some(number.to_string());
     }
     let id = id.unwrap();
-    (backup, sessions.join(format!("{id}-0123456789abcdef")), id)
+    let file = sessions.join(format!("{id}-0123456789abcdef"));
+    // What this very run of the kernel has started is here, whatever its host is called.
+    let record: SessionRecord = codec::open(&fs::read(&file).unwrap()).unwrap();
+    let record = SessionRecord {
+        boot: "another".to_string(),
+        ..record
+    };
+    fs::write(&file, codec::seal(&record).unwrap()).unwrap();
+    (backup, file, id)
 }
 
 #[test]

@@ -345,16 +345,6 @@ fn folders_by_name(store: &Store) -> Result<Vec<String>> {
     Ok(named.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Makes durable which points are there and which are not, whoever published or removed them. The caller holds the publish lock.
-///
-/// # Errors
-/// As the folder reports.
-pub fn make_durable(store: &Store) -> Result<()> {
-    let folder = &**store.folder();
-    let folders = listing::machine_folders(folder)?;
-    folders.iter().try_for_each(|path| folder.sync_folder(path))
-}
-
 /// The lock under which one backup of a machine runs.
 ///
 /// # Errors

@@ -168,11 +168,12 @@ struct Pruning<'a> {
     found: Found,
     report: PruneReport,
     reader: ChunkReader,
-    /// Condemned packs that nothing needed which was there when this prune began, as they are listed: those that it condemned itself, and those that waited. No
-    /// others are deleted, whatever a state that comes back says.
+    /// Packs that this prune condemned itself, as they are listed. No others are deleted without being looked into first, whatever a state that comes back says.
     judged: HashSet<Condemned>,
     /// Packs that were looked into.
     examined: usize,
+    /// Bytes of needed data that were to be copied out of packs that were written anew.
+    copied: u64,
     _merging: Box<dyn cairn_base::folder::Lock>,
     _permit: crate::store::WriterPermit,
 }
@@ -208,6 +209,7 @@ impl<'a> Pruning<'a> {
             reader: ChunkReader::new(store.clone(), 0),
             judged: HashSet::new(),
             examined: 0,
+            copied: 0,
             _merging: merging,
             _permit: permit,
         })
@@ -218,8 +220,10 @@ impl<'a> Pruning<'a> {
         self.report.rewritten_bytes = 0;
         // First what frees space, then what takes it.
         self.give_back()?;
-        self.gather()?;
         self.rewrite_all()?;
+        if self.options.gather {
+            self.gather()?;
+        }
         match self.tidy_index().and_then(|()| self.sweep_index()) {
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
             // Space is given back; the index only takes more than it needs.
@@ -246,7 +250,10 @@ impl<'a> Pruning<'a> {
         // What one that was interrupted took off the index goes at once, and what was condemned before.
         sweep_replaced(self.store)?;
         let mut settled = std::mem::take(&mut self.found.settled);
-        self.judged.extend(&settled.waiting);
+        // Whatever is found of them now: they are deleted here or not at all.
+        for row in &settled.dead {
+            self.judged.remove(row);
+        }
         self.look_again(&mut settled)?;
         self.settle(settled)?;
         let dead = std::mem::take(&mut self.found.plan.dead);
@@ -256,30 +263,37 @@ impl<'a> Pruning<'a> {
         self.finish_condemned()
     }
 
-    /// Writes together what the newest points have scattered, and finds out anew what could go.
+    /// Writes together what the newest points have scattered, with what rewriting left of time and bytes; and finds out anew what could go.
     fn gather(&mut self) -> Result<()> {
+        if !self.store.state().condemned.is_empty() {
+            let why = "nothing was gathered: packs that could make room for it wait until writers have ended";
+            let ended = &mut self.report.ended_early;
+            ended.get_or_insert_with(|| why.to_string());
+            return Ok(());
+        }
         let time = self.time;
         let limits = Limits {
-            bytes: self.options.max_rewrite,
+            bytes: self.options.max_rewrite.saturating_sub(self.copied),
             is_over: &|| time.is_over(),
         };
         let gathered = gather(self.store, &self.session, &limits, self.monitor)?;
+        self.report.gathered_bytes = gathered.bytes;
+        self.report.gathered_written_bytes = gathered.written;
+        if let Some(why) = gathered.ended_early {
+            self.report.ended_early.get_or_insert(why);
+        }
         if gathered.written == 0 {
             return Ok(());
         }
-        // What lies together now is not needed where it lay.
-        let rest = PruneOptions {
-            max_rewrite: self.options.max_rewrite.saturating_sub(gathered.bytes),
-            ..self.options.clone()
-        };
-        self.found = find(self.store, &rest, Some(&self.session), self.monitor)?;
+        // What lies together now is not needed where it lay. What that leaves in packs that are mostly needed the next prune looks at.
+        let found = find(self.store, &self.options, Some(&self.session), self.monitor)?;
+        self.found = found;
         let now = self.found.report();
         let report = &mut self.report;
-        report.gathered_bytes = gathered.bytes;
-        report.written_bytes = gathered.written;
         report.dead_packs = report.dead_packs.saturating_add(now.dead_packs);
         report.dead_bytes = report.dead_bytes.saturating_add(now.dead_bytes);
-        report.unused_bytes = now.unused_bytes;
+        let unused = self.found.plan.rewrite.iter().map(Usage::waste);
+        report.unused_bytes = unused.fold(now.unused_bytes, u64::saturating_add);
         self.give_back()
     }
 

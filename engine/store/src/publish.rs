@@ -1,7 +1,7 @@
 //! Making packs and their segment public, in the write order: packs, segment, state. And merging segments afterwards.
 
 use crate::index::merge::merge;
-use crate::index::policy::merge_count;
+use crate::index::policy::{MAX_SEGMENTS, merge_count};
 use crate::index::write::WrittenSegment;
 use crate::index::{Entry, PackRow, Segment, write_segment};
 use crate::layout::{self, INDEX, LOCKS, PACKS};
@@ -269,6 +269,17 @@ pub fn merge_segments(store: &Store, session: &Session, limit: u64) -> Result<()
         return Ok(());
     };
     merge_newest(store, session, &|sizes| merge_count(sizes, limit))
+}
+
+/// As [`merge_segments`], where there are more than [`MAX_SEGMENTS`]. The caller holds the merge lock.
+///
+/// # Errors
+/// As [`merge_segments`].
+pub fn merge_many(store: &Store, session: &Session) -> Result<()> {
+    if store.index().segments().len() <= MAX_SEGMENTS {
+        return Ok(());
+    }
+    merge_newest(store, session, &|sizes| merge_count(sizes, u64::MAX))
 }
 
 /// Merges all segments, also if there is only one, so that what they say of replaced packs is left out. The caller holds the merge lock.

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Args {
     /// The store
     store: PathBuf,
-    /// Only say what would be done, but for what would be written together because it lies scattered
+    /// Only say what would be done (but for --gather)
     #[arg(long)]
     dry_run: bool,
     /// How much that nothing needs may stay, as a share of what is needed; packs are written anew until it is less
@@ -28,6 +28,10 @@ pub struct Args {
     /// Copy at most so many bytes out of packs that are partly needed: 10GB
     #[arg(long, value_name = "BYTES", value_parser = amount::bytes_or_none)]
     max_rewrite: Option<u64>,
+    /// Write together what days have scattered of each machine's newest point, so that it restores as fast as a new one. Worth it now and then, where `cairn stats
+    /// --locality` shows many seeks: it copies, and takes a look at all of the newest points
+    #[arg(long)]
+    gather: bool,
     /// Begin nothing new after this time, and publish what was copied by then: 90s, 30m, 2h
     #[arg(long, value_name = "TIME", value_parser = amount::length_of_time)]
     max_time: Option<Duration>,
@@ -44,6 +48,7 @@ pub fn run(args: &Args) -> Answer {
         // Millionths to thousandths.
         max_unused: u64::from(args.max_unused / 1000),
         max_rewrite: args.max_rewrite.unwrap_or(u64::MAX),
+        gather: args.gather,
         max_time: args.max_time,
     };
     let report = store.prune(&options, &Progress::default())?;
@@ -61,7 +66,11 @@ pub fn run(args: &Args) -> Answer {
     } else {
         tell(&report, args.dry_run)?;
     }
-    Ok(Exit::Done)
+    Ok(if report.lost > 0 {
+        Exit::Damage
+    } else {
+        Exit::Done
+    })
 }
 
 fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
@@ -73,8 +82,9 @@ fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
     ))?;
     if report.gathered_bytes > 0 {
         line(&format!(
-            "wrote {} of the newest points together that lay scattered",
-            human_bytes(report.gathered_bytes)
+            "wrote {} of the newest points together that lay scattered, as {}",
+            human_bytes(report.gathered_bytes),
+            human_bytes(report.gathered_written_bytes)
         ))?;
     }
     if dry_run {
@@ -105,26 +115,7 @@ fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
             report.revived_packs
         ))?;
     }
-    if report.waiting_packs > 0 {
-        line(&format!(
-            "{} packs with {} go with the next prune, when these have ended:",
-            report.waiting_packs,
-            human_bytes(report.waiting_bytes)
-        ))?;
-        for writer in &report.writers {
-            line(&format!(
-                "    session {}, process {} on {}{}",
-                writer.session,
-                writer.process,
-                writer.host,
-                if writer.elsewhere {
-                    ": see `cairn doctor` if that host is gone"
-                } else {
-                    ""
-                }
-            ))?;
-        }
-    }
+    tell_waiting(report)?;
     line(&format!(
         "{} that nothing needs stay in packs that are mostly needed",
         human_bytes(report.unused_bytes)
@@ -133,6 +124,32 @@ fn tell(report: &PruneReport, dry_run: bool) -> Result<(), Failure> {
         Some(why) => line(&format!("ended early: {why}")),
         None => Ok(()),
     }
+}
+
+/// Which packs wait for whom.
+fn tell_waiting(report: &PruneReport) -> Result<(), Failure> {
+    if report.waiting_packs == 0 {
+        return Ok(());
+    }
+    line(&format!(
+        "{} packs with {} go with the next prune, when these have ended:",
+        report.waiting_packs,
+        human_bytes(report.waiting_bytes)
+    ))?;
+    for writer in &report.writers {
+        line(&format!(
+            "    session {}, process {} on {}{}",
+            writer.session,
+            writer.process,
+            writer.host,
+            if writer.elsewhere {
+                ": see `cairn doctor` if that host is gone"
+            } else {
+                ""
+            }
+        ))?;
+    }
+    Ok(())
 }
 
 fn as_json(report: &PruneReport) -> Value {
@@ -152,6 +169,7 @@ fn as_json(report: &PruneReport) -> Value {
         "packs": report.packs,
         "live_bytes": report.live_bytes,
         "gathered_bytes": report.gathered_bytes,
+        "gathered_written_bytes": report.gathered_written_bytes,
         "dead_packs": report.dead_packs,
         "dead_bytes": report.dead_bytes,
         "rewritten_packs": report.rewritten_packs,

@@ -21,17 +21,24 @@ struct Known {
 #[derive(Debug, Clone, Default)]
 pub struct Walkable {
     machines: BTreeMap<String, BTreeMap<PointFile, Known>>,
+    /// Of each machine the points that were there when its folder was last made durable: what was gone by then is gone for good.
+    durable: BTreeMap<String, BTreeSet<PointFile>>,
 }
 
 impl Walkable {
     /// Reads the points that are not known yet: what takes long, to be done before the publish lock is taken. What cannot be read is left to
     /// [`check`](Walkable::check), and told there.
     ///
+    /// `for_good`: what is not there is made durable, whoever removed it.
+    ///
     /// # Errors
-    /// If the machines cannot be listed.
-    pub fn read(&mut self, store: &Store) -> Result<()> {
+    /// If the machines cannot be listed; as the folder reports.
+    pub fn read(&mut self, store: &Store, for_good: bool) -> Result<()> {
         for path in listing::machine_folders(&**store.folder())? {
             if let Ok(names) = listing::list(store, &path) {
+                if for_good {
+                    self.make_durable(store, &path, &names)?;
+                }
                 let _told_later = self.learn(store, &path, &names);
             }
         }
@@ -44,7 +51,7 @@ impl Walkable {
     ///
     /// # Errors
     /// As the folder reports.
-    pub fn check(&mut self, store: &Store) -> Result<Vec<Error>> {
+    pub fn check(&mut self, store: &Store, for_good: bool) -> Result<Vec<Error>> {
         let folder = &**store.folder();
         let mut problems = Vec::new();
         for name in folder.list(POINTS)? {
@@ -67,6 +74,9 @@ impl Walkable {
                     continue;
                 }
             };
+            if for_good {
+                self.make_durable(store, path, &names)?;
+            }
             problems.extend(names.damaged.iter().cloned());
             let retention = match retention::read(folder, path, &names) {
                 Ok(retention) => Some(retention),
@@ -85,6 +95,18 @@ impl Walkable {
             problems.extend(gone.into_iter().map(Error::damaged));
         }
         Ok(problems)
+    }
+
+    /// Sees to it that the points of a machine that are not among these are gone for good: a process that removed one may have been killed before that was
+    /// durable. Quick where none is gone since the last time.
+    fn make_durable(&mut self, store: &Store, path: &str, names: &PointNames) -> Result<()> {
+        let there: BTreeSet<PointFile> = names.points.iter().copied().collect();
+        let before = self.durable.get(path);
+        if before.is_none_or(|before| !before.is_subset(&there)) {
+            store.folder().sync_folder(path)?;
+        }
+        self.durable.insert(path.to_string(), there);
+        Ok(())
     }
 
     /// Makes these the points of a machine: reads those that are not known. Answers why some cannot be read.

@@ -157,10 +157,11 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Of heads with the same key the newest, so that of several places of a chunk the one that was written last stays the first to be found.
 fn least(heads: &[Head<'_>]) -> Option<usize> {
     let mut least: Option<(usize, u128)> = None;
     for (at, head) in heads.iter().enumerate() {
-        if least.is_none_or(|(_, key)| head.key < key) {
+        if least.is_none_or(|(_, key)| head.key <= key) {
             least = Some((at, head.key));
         }
     }

@@ -123,7 +123,11 @@ impl<'a> Examiner<'a> {
         let mut now = now
             .iter()
             .filter(|place| place.length == length && place.pack != row.id);
-        if now.any(|place| self.is_good(row.kind, id, place)) {
+        if let Some(good) = now.find(|place| self.is_good(row.kind, id, place)) {
+            // From now on that is the one that is needed: its pack may be looked into next, and must not rely on this one in its turn.
+            for at in found.iter().filter(|at| at.place == *good) {
+                self.marked.set(at);
+            }
             return Ok(Some(false));
         }
         // From now on this is the one that is needed.
@@ -153,6 +157,15 @@ impl Examined {
     /// Its id.
     pub fn id(&self) -> PackId {
         self.row.id
+    }
+
+    /// Bytes of its chunks that are needed.
+    pub fn needed_bytes(&self) -> u64 {
+        let chunks = self.frames.iter().flat_map(|frame| &frame.chunks);
+        chunks
+            .filter(|(_, live)| *live)
+            .map(|(chunk, _)| u64::from(chunk.length))
+            .fold(0, u64::saturating_add)
     }
 
     /// Whether anything of it is needed.

@@ -2,7 +2,7 @@
 //!
 //! A disk that is backed up every day lies where its days lie: a region of it in dozens of packs. Such regions are found by the reads that they take, and of
 //! each the chunks that come in short reads are copied, as a restore would read them. Points name chunks and not places, so nothing else changes; marking
-//! takes the newest place of a chunk, and the old ones are what nothing needs.
+//! takes the place of a chunk that was written last, and the old ones are what nothing needs.
 
 use crate::catalog;
 use crate::map::{Leaf, REGION};
@@ -20,21 +20,24 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A region of 4 MiB is scattered if more short reads than this bring it.
-const READS: usize = 16;
+const READS: usize = 8;
 /// Shorter reads are short, in bytes of packs.
 const SHORT: u64 = 256 << 10;
 
 /// What was gathered.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Gathered {
     /// Plain bytes of chunks that were copied.
     pub bytes: u64,
     /// Bytes of the new packs.
     pub written: u64,
+    /// Why it ended early, if it did.
+    pub ended_early: Option<String>,
 }
 
-/// What must stay free on the disk, in bytes.
+/// What must stay free on the disk: this many bytes, or this share of all there are. Backups come at night.
 const SPARE: u64 = 256 << 20;
+const SPARE_SHARE: u64 = 64;
 /// After so many regions (4 GiB) it is asked whether there is time for more.
 const ASKED: u64 = 1 << 10;
 
@@ -68,6 +71,9 @@ pub fn gather(
     let reader = Arc::new(ChunkReader::new(store.clone(), 0));
     let (machines, _named_elsewhere) = catalog::machines(store)?;
     for machine in machines {
+        if work.found.ended_early.is_some() {
+            break;
+        }
         match catalog::latest(store, &machine) {
             Ok(point) => work.point(&reader, &point)?,
             Err(error) if error.kind() == Kind::Interrupted => return Err(error),
@@ -115,18 +121,36 @@ impl Work<'_> {
     }
 
     /// Whether another region may be looked at.
-    fn goes_on(&self, region: u64) -> Result<bool> {
+    fn goes_on(&mut self, region: u64) -> Result<bool> {
         if self.monitor.stop_requested() {
             return Err(Error::interrupted());
         }
-        let asks = region.is_multiple_of(ASKED) && region > 0;
-        Ok(self.found.bytes < self.limits.bytes && !(asks && (self.limits.is_over)()))
+        if self.found.bytes >= self.limits.bytes {
+            self.end("the bytes that may be copied were used up");
+        }
+        if region.is_multiple_of(ASKED) && region > 0 && (self.limits.is_over)() {
+            self.end("its time was over");
+        }
+        Ok(self.found.ended_early.is_none())
     }
 
     /// Whether there is time and room to copy one.
-    fn may_copy(&self) -> Result<bool> {
+    fn may_copy(&mut self) -> Result<bool> {
+        if (self.limits.is_over)() {
+            self.end("its time was over");
+        }
         let space = self.store.folder().space()?;
-        Ok(!(self.limits.is_over)() && space.is_none_or(|space| space.free >= SPARE))
+        let spare = |total: u64| SPARE.max(total.checked_div(SPARE_SHARE).unwrap_or(0));
+        if space.is_some_and(|space| space.free < spare(space.total)) {
+            self.end("the disk has too little room to gather more");
+        }
+        Ok(self.found.ended_early.is_none())
+    }
+
+    fn end(&mut self, why: &str) {
+        self.found
+            .ended_early
+            .get_or_insert_with(|| why.to_string());
     }
 
     fn region(&mut self, disk: &mut RegionReader, region: u64, leaf: &Leaf) -> Result<()> {

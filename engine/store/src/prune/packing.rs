@@ -5,7 +5,7 @@ use crate::contents::places;
 use crate::frame::{BuiltFrame, Compressor, MAX_FRAME};
 use crate::index::Entry;
 use crate::pack::{FrameChecker, PackKind, PackReader, PackWriter, SealedPack, TocChunk, TocFrame};
-use crate::publish::publish;
+use crate::publish::{merge_many, publish};
 use crate::session::Session;
 use crate::store::Store;
 use cairn_base::{ChunkId, Error, Result};
@@ -187,6 +187,8 @@ impl<'a> Packing<'a> {
     fn publish(&mut self) -> Result<()> {
         let packs = std::mem::take(&mut self.sealed);
         let entries = std::mem::take(&mut self.entries);
-        publish(self.store, self.session, &packs, entries)
+        publish(self.store, self.session, &packs, entries)?;
+        // Nobody else can: a prune holds the merge lock, and publishes for hours where much is copied.
+        merge_many(self.store, self.session)
     }
 }

@@ -10,8 +10,10 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// How much that nothing needs may stay, in thousandths of what is needed: packs are written anew until it is less.
     pub max_unused: u64,
-    /// Bytes of needed data that are copied at most: of newest points that lie scattered first.
+    /// Bytes of needed data that are copied at most.
     pub max_rewrite: u64,
+    /// Write together what the newest points have scattered, when that was done which frees space.
+    pub gather: bool,
     /// After this time nothing new is begun, and what was copied by then is published. Marking is not cut short.
     pub max_time: Option<Duration>,
 }
@@ -22,6 +24,7 @@ impl Default for PruneOptions {
             dry_run: false,
             max_unused: 50,
             max_rewrite: u64::MAX,
+            gather: false,
             max_time: None,
         }
     }
@@ -52,7 +55,9 @@ pub struct PruneReport {
     pub rewritten_bytes: u64,
     /// Plain bytes of the newest points that lay scattered and were written together; a rehearsal does not look for them.
     pub gathered_bytes: u64,
-    /// Bytes of packs that were written, for these and instead of others.
+    /// Bytes of the packs that were written for these.
+    pub gathered_written_bytes: u64,
+    /// Bytes of packs that were written instead of others.
     pub written_bytes: u64,
     /// What nothing needs and stays in packs that are mostly needed.
     pub unused_bytes: u64,

@@ -90,6 +90,8 @@ impl Pruning<'_> {
         self.report.left.extend(done.left);
         self.report.written_bytes = self.report.written_bytes.saturating_add(done.written);
         let copied = done.copied;
+        let bytes = packs.iter().map(|pack| pack.needed_bytes());
+        self.copied = bytes.fold(self.copied, u64::saturating_add);
         self.report.rewritten_packs = self.report.rewritten_packs.saturating_add(copied.len());
         let bytes = self.found.bytes(&copied);
         self.report.rewritten_bytes = self.report.rewritten_bytes.saturating_add(bytes);

@@ -49,13 +49,9 @@ impl Stands {
             points: before.map_or_else(Walkable::default, |before| before.points.clone()),
             ..Stands::default()
         };
-        stands.points.read(store)?;
+        stands.points.read(store, own.is_some())?;
         let _publish = publish_lock(&**store.folder())?;
-        if own.is_some() {
-            // A point that a process removed which was killed then may come back as long as that is not durable.
-            crate::catalog::make_durable(store)?;
-        }
-        let mut problems = stands.points.check(store)?.into_iter();
+        let mut problems = stands.points.check(store, own.is_some())?.into_iter();
         if let Some(first) = problems.next() {
             let more = problems.len();
             let first = match more {

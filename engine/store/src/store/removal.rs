@@ -57,7 +57,7 @@ impl Store {
                 "the session published when it ended, and what of that is public cannot be told",
             )
             .with_id(id)
-            .advise("run `cairn verify STORE --repair` first")),
+            .advise("run `cairn verify STORE --repair` first; if a newer version of cairn wrote it, use that one")),
         }
     }
 }

@@ -245,6 +245,7 @@ impl Actor {
             dry_run: dice.below(6) == 0,
             max_unused: [0, 0, 50, 500][dice.below(4)],
             max_rewrite: [u64::MAX, u64::MAX, 0, 60_000][dice.below(4)],
+            gather: dice.below(3) == 0,
             max_time: None,
         };
         let report = match prune(store, &options, &Silent) {

@@ -3,7 +3,11 @@
 use crate::kit::{Kit, R, TestDisk, noise};
 use crate::pruning::exact;
 use cairn_base::Silent;
-use cairn_store::{Locality, Point, PruneOptions, PruneReport, catalog, locality, prune, verify};
+use cairn_store::publish::{merge_everything, merge_lock};
+use cairn_store::{
+    Locality, Point, PruneOptions, PruneReport, Session, SessionKind, catalog, locality, prune,
+    verify,
+};
 use std::sync::Arc;
 
 const REGIONS: usize = 8;
@@ -41,6 +45,7 @@ fn newest(kit: &Kit, machine: &str) -> Locality {
 fn gathered(kit: &Kit, options: PruneOptions) -> PruneReport {
     let options = PruneOptions {
         max_unused: 1_000_000,
+        gather: true,
         ..options
     };
     prune(&kit.reopen(), &options, &Silent).unwrap()
@@ -62,7 +67,7 @@ fn the_newest_point_comes_from_few_places_again() {
     assert_eq!((before.used_bytes, before.lost), ((REGIONS * R) as u64, 0));
     assert!(before.seeks > 20 * REGIONS as u64, "{before:?}");
     let report = gathered(&kit, exact());
-    assert!(report.gathered_bytes > 0 && report.written_bytes > 0);
+    assert!(report.gathered_bytes > 0 && report.gathered_written_bytes > 0);
     assert_eq!(report.rewritten_packs, 0);
     let after = newest(&kit, "m");
     assert!(after.seeks <= 4 * REGIONS as u64, "{before:?} {after:?}");
@@ -70,7 +75,11 @@ fn the_newest_point_comes_from_few_places_again() {
     assert!(after.read_bytes < before.read_bytes);
     all_is_there(&kit, &points);
     // What lay where it was is not needed there any more; and there is nothing left to gather.
-    let again = prune(&kit.reopen(), &exact(), &Silent).unwrap();
+    let again = PruneOptions {
+        gather: true,
+        ..exact()
+    };
+    let again = prune(&kit.reopen(), &again, &Silent).unwrap();
     assert_eq!(again.gathered_bytes, 0);
     assert!(again.rewritten_packs + again.deleted_packs > 0);
     assert!(newest(&kit, "m").seeks <= after.seeks);
@@ -112,5 +121,24 @@ fn gathering_is_bounded_by_what_may_be_copied() {
     let second = gathered(&kit, exact()).gathered_bytes;
     assert!(second > first, "{first} {second}");
     assert!(newest(&kit, "m").seeks < before.seeks / 4);
+    all_is_there(&kit, &points);
+}
+
+#[test]
+fn what_was_gathered_stays_so_when_segments_are_merged() {
+    let kit = Kit::new();
+    let points = days(&kit, "m", noise(REGIONS * R, 5), 1);
+    assert!(gathered(&kit, exact()).gathered_bytes > 0);
+    let after = newest(&kit, "m");
+    let store = kit.reopen();
+    {
+        let _permit = store.writer().unwrap();
+        let _merging = merge_lock(&**store.folder()).unwrap().unwrap();
+        let session = Session::begin(store.folder().clone(), SessionKind::Write, &[]).unwrap();
+        merge_everything(&store, &session).unwrap();
+    }
+    assert_eq!(store.index().segments().len(), 1);
+    assert_eq!(newest(&kit, "m"), after);
+    assert_eq!(gathered(&kit, exact()).gathered_bytes, 0);
     all_is_there(&kit, &points);
 }

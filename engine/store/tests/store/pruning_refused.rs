@@ -3,7 +3,9 @@
 use crate::kit::{Kit, R, TestDisk, files_in, noise};
 use crate::pruning::{disk, exact, file_of, forget, pruned};
 use cairn_base::{Kind, Silent};
-use cairn_store::{Point, Session, SessionKind, prune};
+use cairn_store::pack::PackKind;
+use cairn_store::{Point, Session, SessionKind, layout, prune, verify};
+use std::path::PathBuf;
 
 /// A store with a point that is kept, one of another machine, and something to delete.
 struct Store {
@@ -143,4 +145,59 @@ fn a_pack_that_cannot_be_read_stays() {
     assert_eq!(report.left.len(), new.len(), "{:?}", report.left);
     assert!(new.iter().all(|file| kit.path().join(file).exists()));
     assert_eq!(kit.read(&kept).unwrap(), disk(1));
+}
+
+/// Stores the same bytes once more, in a pack of their own: the packs that have them are away meanwhile. Answers the pack.
+fn stored_again(kit: &Kit, machine: &str, bytes: &[u8], others: &[PathBuf]) -> PathBuf {
+    let kept: Vec<Vec<u8>> = others
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    for path in others {
+        std::fs::remove_file(path).unwrap();
+    }
+    kit.backup(machine, TestDisk::new(bytes.to_vec()));
+    for (path, kept) in others.iter().zip(kept) {
+        std::fs::write(path, kept).unwrap();
+    }
+    std::fs::remove_file(kit.path().join("damage")).ok();
+    let packs = kit.reopen().live_packs();
+    let data = packs.iter().filter(|row| row.kind == PackKind::Data);
+    let mut paths = data.map(|row| kit.path().join(layout::pack(row.id)));
+    paths.find(|path| !others.contains(path)).unwrap()
+}
+
+#[test]
+fn of_three_copies_two_do_not_go_on_the_word_of_each_other() {
+    let kit = Kit::new();
+    let bytes = noise(R, 3);
+    let mut copies = Vec::new();
+    for machine in ["m", "n", "o"] {
+        copies.push(stored_again(&kit, machine, &bytes, &copies));
+    }
+    // The one that is found first is the one that was written last.
+    let mut bad = std::fs::read(&copies[2]).unwrap();
+    let middle = bad.len() / 2;
+    bad[middle] ^= 0x40;
+    std::fs::write(&copies[2], &bad).unwrap();
+    let report = pruned(&kit);
+    assert!(copies[..2].iter().any(|path| path.exists()), "{report:?}");
+    // Now it is known which one is bad: what is good goes into one pack.
+    pruned(&kit);
+    pruned(&kit);
+    assert_eq!(
+        kit.reopen()
+            .live_packs()
+            .iter()
+            .filter(|row| row.kind == PackKind::Data)
+            .count(),
+        1
+    );
+    for point in cairn_store::catalog::all_points(&kit.reopen())
+        .unwrap()
+        .points
+    {
+        assert_eq!(kit.read(&point).unwrap(), bytes);
+    }
+    assert!(verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
 }

@@ -51,7 +51,7 @@ fn there(kit: &Kit, machine: &str) -> Vec<u64> {
 
 /// What keeps anybody from deleting chunks.
 fn problems(kit: &Kit) -> Vec<String> {
-    let problems = Walkable::default().check(&kit.reopen()).unwrap();
+    let problems = Walkable::default().check(&kit.reopen(), false).unwrap();
     problems.iter().map(ToString::to_string).collect()
 }
 
