@@ -14,6 +14,7 @@
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
+//! - `schedule`: everything at once by chance, some of it killed
 //! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
@@ -32,6 +33,7 @@ mod mount;
 mod points;
 mod prune;
 mod restore;
+mod schedule;
 mod sessions;
 mod stats;
 mod verify;

@@ -4,10 +4,10 @@
 //! AGAINST_SEED=N    other moments (default 1); a failure prints it
 //! AGAINST_ROUNDS=N  so many rounds of all pairs (default 1)
 
-use super::bench::{Answer, Bench, Running, text};
+use super::bench::{Answer, Bench, Running, text, time_of};
 use super::mount::{Mounted, have_fuse};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -17,22 +17,27 @@ use std::time::Duration;
 /// No command here takes longer, on a common machine; so a moment before this mostly meets it.
 const MOMENTS: u64 = 60_000;
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(super) fn number(name: &str, otherwise: u64) -> u64 {
     let text = std::env::var(name).ok();
     text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 /// A small generator of numbers: xorshift.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
     fn new() -> Dice {
-        let seed = number("AGAINST_SEED", 1);
-        println!("AGAINST_SEED={seed}");
+        Dice::of("AGAINST_SEED")
+    }
+
+    /// Of the seed in the environment, which is printed.
+    pub(super) fn of(name: &str) -> Dice {
+        let seed = number(name, 1);
+        println!("{name}={seed}");
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -40,7 +45,7 @@ impl Dice {
     }
 
     /// Waits for a moment.
-    fn pause(&mut self, microseconds: u64) {
+    pub(super) fn pause(&mut self, microseconds: u64) {
         std::thread::sleep(Duration::from_micros(self.below(microseconds)));
     }
 }
@@ -59,17 +64,24 @@ enum Act {
     Init,
     Repair,
     Doctor,
+    /// All points but the last of a machine that nobody else looks at.
+    Forget,
+    Pin,
+    Prune,
 }
 
-const VICTIMS: [Act; 6] = [
+const VICTIMS: [Act; 9] = [
     Act::BackUp("m"),
     Act::BackUp("new"),
     Act::Restore,
     Act::Verify,
     Act::Cat,
     Act::Repair,
+    Act::Forget,
+    Act::Pin,
+    Act::Prune,
 ];
-const OTHERS: [Act; 11] = [
+const OTHERS: [Act; 14] = [
     Act::BackUp("m"),
     Act::BackUp("n"),
     Act::Restore,
@@ -81,12 +93,15 @@ const OTHERS: [Act; 11] = [
     Act::Cat,
     Act::Repair,
     Act::Doctor,
+    Act::Forget,
+    Act::Pin,
+    Act::Prune,
 ];
 
 /// How it was while a command ran.
 #[derive(Clone, Copy)]
 struct Beside {
-    /// Whether the other one backed up the same machine.
+    /// Whether the other one did the same, to the same machine.
     busy: bool,
     /// Whether a pack was damaged, within its parity.
     hurt: bool,
@@ -101,6 +116,12 @@ struct World {
     reported: HashMap<String, String>,
     /// Images of backups that never said how they ended, by machine.
     unsaid: Vec<(String, String)>,
+    /// Points that somebody wanted to forget, and their images: they are whole or gone.
+    doomed: HashMap<String, String>,
+    /// Points that somebody said to have forgotten.
+    gone: HashSet<String>,
+    /// The newest point of the machine of which points are forgotten.
+    last: Option<String>,
 }
 
 impl World {
@@ -111,6 +132,9 @@ impl World {
             images: 0,
             reported: HashMap::new(),
             unsaid: Vec::new(),
+            doomed: HashMap::new(),
+            gone: HashSet::new(),
+            last: None,
         };
         // Enough of them that small packs are merged while others run.
         for number in 0..10 {
@@ -138,7 +162,25 @@ impl World {
         self.reported.insert(id, image);
     }
 
+    /// Makes a point after which the one before may be forgotten.
+    fn doom(&mut self) {
+        let image = self.image();
+        let time = time_of(&image);
+        let arguments = ["--json", "--machine", "doomed", "--time", &time, &image];
+        let arguments = [&["backup", "store"], &arguments[..]].concat();
+        let made = self.bench.expect(0, &arguments).json();
+        self.note(&made, image);
+        let id = made["point"].as_str().unwrap().to_string();
+        if let Some(before) = self.last.replace(id) {
+            let image = self.reported.remove(&before).unwrap();
+            self.doomed.insert(before, image);
+        }
+    }
+
     fn start(&mut self, act: Act) -> (Running, Option<String>) {
+        if act == Act::Forget {
+            self.doom();
+        }
         let is_backup = matches!(act, Act::BackUp(_));
         let image = if is_backup {
             self.image()
@@ -158,6 +200,9 @@ impl World {
             Act::Init => vec!["init", "store"],
             Act::Repair => vec!["verify", "store", "--repair"],
             Act::Doctor => vec!["doctor", "store"],
+            Act::Forget => vec!["forget", "store", "--machine", "doomed", "--keep-last", "1"],
+            Act::Pin => vec!["pin", "store", "m@latest"],
+            Act::Prune => vec!["prune", "store", "--max-unused", "0%"],
         };
         let output = if is_backup {
             Stdio::piped()
@@ -184,12 +229,18 @@ impl World {
                 Act::Repair if beside.hurt => &[0, 4, 5],
                 Act::Verify | Act::VerifyQuick | Act::Doctor if beside.hurt => &[0, 4],
                 Act::Restore | Act::Cat | Act::Ls if beside.hurt => &[0, 3],
+                Act::Prune if beside.hurt => &[0, 3, 4, 5],
+                // Others merge.
+                Act::Prune => &[0, 5],
                 // A backup that was killed is told of.
                 Act::Doctor => &[0, 3],
                 _ => &[0],
             };
             let is_expected = code.is_some_and(|code| expected.contains(&code));
             assert!(is_expected, "{act:?}: {code:?}, {}", answer.stderr);
+            if act == Act::Forget && !beside.busy {
+                self.gone.extend(self.doomed.drain().map(|(id, _)| id));
+            }
             return;
         };
         if beside.busy && code == Some(5) {
@@ -257,11 +308,14 @@ impl World {
                 "{id} is gone"
             );
         }
+        let mut ids = listed.iter().map(|point| point["point"].as_str().unwrap());
+        let back = ids.find(|id| self.gone.contains(*id));
+        assert_eq!(back, None, "what was forgotten is listed");
         for point in listed.iter().rev().take(points) {
             let id = point["point"].as_str().unwrap();
             let out = self.bench.expect(0, &["restore", "store", id, "--to", "-"]);
             let is = |image: &String| fs::read(self.bench.path(image)).unwrap() == out.stdout;
-            match self.reported.get(id) {
+            match self.reported.get(id).or(self.doomed.get(id)) {
                 Some(image) => assert!(is(image), "{id} has wrong bytes"),
                 // Published, and killed before it could say so.
                 None => {

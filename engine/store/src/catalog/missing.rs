@@ -31,6 +31,8 @@ pub fn gone(store: &Store, points: &[Point]) -> Result<Vec<String>> {
         let Ok(names) = listing::list(store, &path) else {
             continue;
         };
+        // And after them: whoever forgets all points of a machine takes its name away first.
+        let named = named && machine::read_name(&**store.folder(), &path).is_ok();
         let told = told.remove(&path).unwrap_or_default();
         // After the list: what was forgotten since is recorded by now. A record that cannot be read is told by whoever lists the points.
         let retention = retention::read(&**store.folder(), &path, &names).ok();

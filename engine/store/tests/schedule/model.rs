@@ -79,6 +79,8 @@ pub struct Model {
     /// What was backed up by somebody who has not said how it ended, by machine.
     pub unsaid: Vec<(String, Arc<Vec<u8>>)>,
     seeds: u64,
+    /// The machine that somebody backed up, or opened a point of, last.
+    latest: Option<&'static str>,
 }
 
 /// A disk to back up: what of it differs from the point that it is a later state of, if anybody knows.
@@ -98,20 +100,30 @@ impl Model {
         let there = self.points.iter_mut().filter(|known| !known.forgotten);
         let mut there: Vec<_> = there.collect();
         let number = dice.below(there.len());
-        (number < there.len()).then(|| there.swap_remove(number))
+        let known = (number < there.len()).then(|| there.swap_remove(number))?;
+        let machine = &known.point.record.machine;
+        self.latest = MACHINES.into_iter().find(|name| name == machine);
+        Some(known)
     }
 
-    /// A disk of a machine: a new one, one that the machine had before, or one of that with changes.
+    /// A machine; often the one that somebody is busy with.
+    pub fn machine(&self, dice: &mut Dice) -> &'static str {
+        let any = MACHINES[dice.below(MACHINES.len())];
+        self.latest.filter(|_| dice.toss()).unwrap_or(any)
+    }
+
+    /// A disk of a machine: a new one, one that the machine had before, forgotten or not, or one of that with changes.
     pub fn next(&mut self, dice: &mut Dice) -> Next {
         let machine = MACHINES[dice.below(MACHINES.len() * 3).min(MACHINES.len() * 3 - 3) / 3];
+        self.latest = Some(machine);
         let before = self
             .points
             .iter()
-            .filter(|known| known.is_sure() && known.point.record.machine == machine);
+            .filter(|known| known.point.record.machine == machine);
         let before: Vec<_> = before
-            .map(|known| (known.point.clone(), known.bytes.clone()))
+            .map(|known| (known.point.clone(), known.bytes.clone(), known.is_sure()))
             .collect();
-        let Some((point, bytes)) = before.get(dice.below(before.len())) else {
+        let Some((point, bytes, sure)) = before.get(dice.below(before.len())) else {
             let bytes = Arc::new(self.disk(machine, dice));
             return Next {
                 machine,
@@ -138,7 +150,7 @@ impl Model {
                 base: None,
             };
         }
-        let base = dice.toss().then(|| (point.clone(), changed));
+        let base = (*sure && dice.toss()).then(|| (point.clone(), changed));
         Next {
             machine,
             bytes: Arc::new(bytes),

@@ -2,7 +2,7 @@
 
 use crate::acts::{back_up, read};
 use crate::disk::Dice;
-use crate::model::{Known, MACHINES, Model};
+use crate::model::{Known, Model};
 use crate::process::Process;
 use crate::world::{How, Ticking};
 use cairn_base::{Error, Folder, Kind, PointId, Silent};
@@ -41,10 +41,10 @@ pub enum Operation {
 use Operation::*;
 
 /// As often as each stands here.
-const OFTEN: [Operation; 27] = [
+const OFTEN: [Operation; 30] = [
     BackUp, BackUp, BackUp, BackUp, BackUp, BackUp, BackUp, BackUp, Forget, Forget, Forget, Forget,
-    Forget, Pin, Prune, Prune, Prune, Prune, Read, Hold, ReadHeld, ReadHeld, Verify, Merge, Repair,
-    List, Count,
+    Forget, Pin, Prune, Prune, Prune, Prune, Read, Hold, Hold, Hold, ReadHeld, ReadHeld, ReadHeld,
+    Verify, Merge, Repair, List, Count,
 ];
 
 pub fn any(dice: &mut Dice) -> Operation {
@@ -333,7 +333,7 @@ fn back_up_one(
 }
 
 fn forget(store: &Arc<Store>, model: &Mutex<Model>, dice: &mut Dice) -> Outcome {
-    let machine = MACHINES[dice.below(MACHINES.len())];
+    let machine = model.lock().unwrap().machine(dice);
     let options = ForgetOptions {
         allow_empty: dice.below(4) == 0,
         ..ForgetOptions::default()

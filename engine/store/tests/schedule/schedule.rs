@@ -3,7 +3,7 @@
 use crate::disk::{Dice, End};
 use crate::machine::{Lie, Machine};
 use crate::model::Model;
-use crate::operations::{Actor, Crowd, any};
+use crate::operations::{Actor, Crowd, Operation, any};
 use crate::process::{Beside, Process};
 use crate::quiet;
 use crate::world::Ticking;
@@ -14,6 +14,16 @@ use std::sync::{Arc, Mutex};
 
 /// Processes that may be within each other.
 const PROCESSES: usize = 3;
+/// What stands on points, and about how many calls it has; and what others do between these so that it shows whether they heed it.
+const STANDS: [(Operation, usize); 6] = [
+    (Operation::BackUp, 100),
+    (Operation::BackUp, 100),
+    (Operation::BackUp, 100),
+    (Operation::BackUp, 100),
+    (Operation::Read, 30),
+    (Operation::Hold, 20),
+];
+const UNDER_IT: [Operation; 3] = [Operation::Forget, Operation::Prune, Operation::Prune];
 
 /// A machine, the processes on it, and what is known.
 pub struct Schedule {
@@ -82,9 +92,8 @@ impl Schedule {
     }
 
     /// Lets a process do something once, and notes what is wrong.
-    fn act(&self, number: usize, depth: usize, dice: &mut Dice) {
+    fn act(&self, number: usize, depth: usize, operation: Operation, dice: &mut Dice) {
         let actor = self.actor(number);
-        let operation = any(dice);
         let space = "  ".repeat(depth);
         self.note(format!("{space}{number} {operation:?}"));
         let outcome = actor.act(operation, &self.model, &self.crowd, dice);
@@ -111,25 +120,55 @@ impl Schedule {
         }
     }
 
+    /// What others do between the calls of a process, by chance.
+    fn some(self: &Arc<Self>, busy: &[usize], dice: &mut Dice) -> VecDeque<Beside> {
+        let acts = (0..1 + dice.below(3)).map(|_| {
+            let mut dice = Dice::new(dice.next());
+            let (after, operation) = (magnitude(&mut dice, 9), any(&mut dice));
+            self.beside(after, operation, busy.to_vec(), dice)
+        });
+        acts.collect()
+    }
+
+    /// Others take away what a process may stand on, at some moment.
+    fn under(self: &Arc<Self>, busy: &[usize], calls: usize, dice: &mut Dice) -> VecDeque<Beside> {
+        let mut most = calls;
+        let acts = UNDER_IT.into_iter().map(|operation| {
+            let after = dice.below(most) as u64;
+            most = 1 + calls / 8;
+            self.beside(after, operation, busy.to_vec(), Dice::new(dice.next()))
+        });
+        acts.collect()
+    }
+
+    fn beside(
+        self: &Arc<Self>,
+        after: u64,
+        operation: Operation,
+        busy: Vec<usize>,
+        mut dice: Dice,
+    ) -> Beside {
+        let schedule = self.clone();
+        Beside {
+            after,
+            act: Box::new(move || schedule.step(busy, operation, &mut dice)),
+        }
+    }
+
     /// Lets a process do something, with others between its calls; one of them, or the machine, may die on the way.
-    fn step(self: &Arc<Self>, busy: Vec<usize>, dice: &mut Dice) {
+    fn step(self: &Arc<Self>, busy: Vec<usize>, mut operation: Operation, dice: &mut Dice) {
         let free: Vec<usize> = (0..PROCESSES).filter(|at| !busy.contains(at)).collect();
         let number = free[dice.below(free.len())];
         let depth = busy.len();
         let process = self.actor(number).process.clone();
         let mut inside = busy;
         inside.push(number);
-        if inside.len() < PROCESSES && dice.below(3) > 0 {
-            let mut acts = VecDeque::new();
-            for _ in 0..1 + dice.below(3) {
-                let (schedule, inside) = (self.clone(), inside.clone());
-                let mut dice = Dice::new(dice.next());
-                acts.push_back(Beside {
-                    after: magnitude(&mut dice, 9),
-                    act: Box::new(move || schedule.step(inside, &mut dice)),
-                });
-            }
-            process.beside(acts);
+        if depth == 0 && dice.below(5) < 2 {
+            let calls;
+            (operation, calls) = STANDS[dice.below(STANDS.len())];
+            process.beside(self.under(&inside, calls, dice));
+        } else if inside.len() < PROCESSES && dice.below(3) > 0 {
+            process.beside(self.some(&inside, dice));
         }
         if dice.below(8) == 0 {
             process.die_at(magnitude(dice, 7));
@@ -137,7 +176,10 @@ impl Schedule {
         if dice.below(30) == 0 {
             self.machine().die_at(magnitude(dice, 7));
         }
-        self.act(number, depth, dice);
+        self.act(number, depth, operation, dice);
+        if operation == Operation::Hold {
+            self.act(number, depth, Operation::ReadHeld, dice);
+        }
         process.beside(VecDeque::new());
         process.spare();
         self.revive(number);
@@ -146,7 +188,7 @@ impl Schedule {
     /// Some steps, one after the other, until the power fails.
     pub fn one_within_the_other(self: &Arc<Self>, dice: &mut Dice) {
         for _ in 0..3 + dice.below(8) {
-            self.step(Vec::new(), dice);
+            self.step(Vec::new(), any(dice), dice);
             if self.machine().is_dead() || !self.wrong.lock().unwrap().is_empty() {
                 break;
             }
@@ -167,7 +209,8 @@ impl Schedule {
                 let mut dice = Dice::new(dice.next());
                 scope.spawn(move || {
                     for _ in 0..4 {
-                        self.act(thread / 2, thread, &mut dice);
+                        let operation = any(&mut dice);
+                        self.act(thread / 2, thread, operation, &mut dice);
                     }
                 });
             }

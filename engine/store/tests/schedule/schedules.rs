@@ -44,7 +44,7 @@ fn run(what: &str, count: u64, round: impl Fn(&Arc<Schedule>, &mut Dice)) {
 
 #[test]
 fn one_within_the_other() {
-    run("one within the other", 60, |schedule, dice| {
+    run("one within the other", 150, |schedule, dice| {
         schedule.one_within_the_other(dice);
     });
 }
