@@ -137,8 +137,12 @@ pub fn decide(points: &[Candidate], rules: &Rules, guard: &Guard, zone: &Zone) -
             verdict.reasons.push(Reason::Within(period));
         }
     }
-    if let Some(latest) = latest.filter(|_| !guard.allow_empty) {
-        let found = verdicts.iter_mut().find(|verdict| verdict.point == *latest);
+    if !guard.allow_empty {
+        let goes = |verdict: &&Verdict| verdict.reasons.is_empty();
+        // Where none can be read one of them stays all the same, as the store has it.
+        let spared = latest.or_else(|| last(verdicts.iter().filter(goes).map(|v| &v.point)));
+        let spared = spared.map(|point| point.file);
+        let found = verdicts.iter_mut().find(|v| Some(v.point.file) == spared);
         if let Some(verdict) = found.filter(|verdict| verdict.reasons.is_empty()) {
             verdict.reasons.push(Reason::Protected(Protection::Last));
         }

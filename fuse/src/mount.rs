@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How much the kernel reads ahead, where it lets us say so, in KiB.
-const READ_AHEAD: u32 = 1024;
+/// How much the kernel reads ahead, where it lets us say so, in KiB: eight requests of 1 MiB, so that one reader keeps several threads decoding.
+const READ_AHEAD: u32 = 8192;
 /// How often a stop flag is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the session may take to end once nothing is mounted.

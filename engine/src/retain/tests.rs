@@ -363,6 +363,29 @@ fn more(rules: Rules, by: [u64; 6], longer: u32) -> Rules {
     }
 }
 
+#[test]
+fn of_points_that_cannot_be_read_one_stays() {
+    let guard = Guard {
+        now: 1_792_800_000,
+        damaged: true,
+        ..Guard::default()
+    };
+    let unreadable = |number| Candidate {
+        readable: false,
+        ..point(number, 1_704_067_200)
+    };
+    let points: Vec<Candidate> = (1..4).map(unreadable).collect();
+    let utc = Zone::named("UTC").unwrap();
+    let verdicts = decide(&points, &Rules::default(), &guard, &utc);
+    assert_eq!(kept(&verdicts), [3]);
+    let empty = Guard {
+        allow_empty: true,
+        ..guard
+    };
+    let verdicts = decide(&points, &Rules::default(), &empty, &utc);
+    assert_eq!(kept(&verdicts), [0; 0]);
+}
+
 proptest! {
     #[test]
     fn what_was_kept_is_kept_again(points in any_points(), rules in any_rules(), guard in any_guard(), zone in zones()) {
