@@ -2,10 +2,11 @@
 
 use crate::kit::{Kit, R, TestDisk, files_in, noise};
 use crate::pruning::{disk, exact, file_of, forget, pruned};
-use cairn_base::{Kind, Silent};
+use cairn_base::{Kind, Monitor, Silent, Stage};
 use cairn_store::pack::PackKind;
 use cairn_store::{Point, Session, SessionKind, layout, prune, verify};
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 /// A store with a point that is kept, one of another machine, and something to delete.
 struct Store {
@@ -200,4 +201,35 @@ fn of_three_copies_two_do_not_go_on_the_word_of_each_other() {
         assert_eq!(kit.read(&point).unwrap(), bytes);
     }
     assert!(verify(&kit.reopen(), false, &Silent).unwrap().is_clean());
+}
+
+/// Ends a writer when all is marked.
+struct Ends(Mutex<Option<Session>>);
+
+impl Monitor for Ends {
+    fn finish(&self, stage: Stage) {
+        if stage == Stage::Mark {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+}
+
+#[test]
+fn what_waits_when_a_prune_begins_is_not_deleted_without_a_look() {
+    let kit = Kit::new();
+    let gone = kit.backup("m", TestDisk::new(disk(1)));
+    kit.backup("n", TestDisk::new(noise(R, 10)));
+    let writer = Session::begin(kit.store.folder().clone(), SessionKind::Write, &[]).unwrap();
+    forget(&kit, &[&gone]);
+    let waiting = pruned(&kit).waiting_packs;
+    assert!(waiting > 0);
+    // The writer ends after it was decided what is looked into.
+    let ends = Ends(Mutex::new(Some(writer)));
+    let report = prune(&kit.reopen(), &exact(), &ends).unwrap();
+    assert_eq!(
+        (report.deleted_packs, report.waiting_packs),
+        (0, waiting),
+        "{report:?}"
+    );
+    assert_eq!(pruned(&kit).deleted_packs, waiting);
 }
