@@ -1,5 +1,6 @@
 //! The kernel's requests, brought to the tree and back. Nothing is decided here but what the kernel may keep.
 
+use crate::awake::Awake;
 use crate::failure::{Failure, Result};
 use crate::stat::Stat;
 use crate::tree::{Content, Folder, Found, Listed, Tree};
@@ -39,6 +40,7 @@ const SEEK_HOLE: i32 = 4;
 pub struct Adapter {
     shared: Arc<Shared>,
     workers: Workers,
+    awake: Awake,
 }
 
 struct Shared {
@@ -57,10 +59,12 @@ impl Adapter {
                 folders: Handles::default(),
             }),
             workers: Workers::new(loops),
+            awake: Awake::new(),
         }
     }
 
     fn serve(&self, job: impl FnOnce(&Shared) + Send + 'static) {
+        self.awake.asked();
         let shared = self.shared.clone();
         self.workers.run(move || job(&shared));
     }
@@ -170,7 +174,6 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
         ];
         for flag in wanted {

@@ -9,6 +9,7 @@
 //! - [`catalog`]: machines and points as they are now, and the points that are open
 //! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
 //! - [`tree`]: the whole file system, without a kernel
+//! - [`awake`]: processors that do not sleep between two requests
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
 //! - [`device`], [`mount`]: mounting and unmounting
 #![cfg_attr(
@@ -21,6 +22,7 @@
 )]
 
 pub mod adapter;
+pub mod awake;
 pub mod catalog;
 pub mod device;
 pub mod extents;
