@@ -3,6 +3,7 @@
 //! Every operation takes inode numbers and finds what it needs anew, so that no table of visited files is kept.
 
 mod content;
+mod disks;
 mod folder;
 mod space;
 mod xattr;
@@ -25,8 +26,6 @@ pub const MAY_WRITE: u32 = 2;
 /// What `access` asks for: to run a file or to enter a folder.
 pub const MAY_EXECUTE: u32 = 1;
 
-/// Mode of `disks/<disk>.raw`: it holds every file of the guest, whatever their own modes say.
-const RAW_MODE: u32 = 0o400;
 const ERROR_MODE: u32 = 0o444;
 
 /// The answer to a look-up.
@@ -180,13 +179,8 @@ impl Tree {
                 Ok(Stat::folder(inode, self.time(point)).for_good())
             }
             Node::Unreadable(point, ..) => folder(self.time(point)),
-            Node::Raw(point, position) => {
-                let open = self.open_point(point)?;
-                let size = open.disk(*position)?.size();
-                let mut stat = Stat::made(inode, EntryKind::File, RAW_MODE, size, self.time(point));
-                stat.attributes.allocated = open.allocated(*position);
-                Ok(stat.for_good())
-            }
+            Node::Raw(point, disk) => self.disk_stat(inode, point, *disk, None),
+            Node::View(point, disk, format) => self.disk_stat(inode, point, *disk, Some(*format)),
             Node::Entry(entry) => {
                 let open = self.volume(&entry.tree)?;
                 Stat::of_entry(inode, open.volume.attributes(entry.id())?)
@@ -306,11 +300,7 @@ impl Tree {
                 }
                 _ => None,
             }),
-            Node::Disks(point) => {
-                let disk = name.strip_suffix(".raw");
-                let position = disk.and_then(|disk| self.position(point, disk).transpose());
-                Ok(position.transpose()?.map(|at| Node::Raw(point.clone(), at)))
-            }
+            Node::Disks(point) => self.disk_called(point, name),
             Node::Files(point) => {
                 let position = self.position(point, name)?;
                 Ok(position.map(|at| Node::DiskFiles(point.clone(), at)))

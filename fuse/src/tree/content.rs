@@ -4,7 +4,7 @@ use crate::catalog::OpenPoint;
 use crate::extents;
 use crate::failure::{Failure, Result};
 use crate::node::Node;
-use crate::tree::Tree;
+use crate::tree::{Tree, disks};
 use cairn::{EntryKind, ReadAt};
 use std::sync::Arc;
 
@@ -70,10 +70,14 @@ impl Tree {
     pub fn open(&self, inode: u64) -> Result<Content> {
         let node = self.node(inode)?;
         match &node {
-            Node::Raw(point, disk) => {
+            Node::Raw(point, disk) | Node::View(point, disk, _) => {
+                let format = match &node {
+                    Node::View(.., format) => Some(*format),
+                    _ => None,
+                };
                 let open = self.open_point(point)?;
                 Ok(Content {
-                    reader: open.disk(*disk)?.disk().clone(),
+                    reader: disks::bytes_of(open.disk(*disk)?, format)?,
                     lasting: true,
                     _point: Some(open),
                 })
