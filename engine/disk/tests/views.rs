@@ -132,7 +132,7 @@ fn sample(folder: &Path, size: u64) -> PathBuf {
 #[test]
 fn others_read_what_is_shown() {
     let work = tempfile::tempdir().unwrap();
-    for size in [512, 1000, (33 << 20) + 512 * 7, 5 << 30] {
+    for size in [512, 1000, (17 << 20) + 512 * 7, 5 << 30] {
         let raw = sample(work.path(), size);
         let disk: Arc<dyn ReadAt> = open(&raw).unwrap();
         for (format, sector_size) in [
@@ -142,29 +142,20 @@ fn others_read_what_is_shown() {
         ] {
             let image = work.path().join(format!("image.{}", format.extension()));
             write_out(&*shown(disk.clone(), format, sector_size), &image);
+            // The raw disk as it is shown: with whole sectors.
             let rounded = size.next_multiple_of(u64::from(sector_size));
-            let padded = work.path().join("padded.raw");
-            run(Command::new("cp")
-                .arg("--sparse=always")
-                .args([&raw, &padded]));
-            File::options()
-                .write(true)
-                .open(&padded)
-                .unwrap()
-                .set_len(rounded)
-                .unwrap();
-            check_same(
-                &*open(&image).unwrap(),
-                &*open(&padded).unwrap(),
-                "read back",
-            );
+            let file = File::options().write(true).open(&raw).unwrap();
+            file.set_len(rounded).unwrap();
+            // QEMU reads no VHDX of other sectors.
             if sector_size == 512 {
-                check_with_qemu(&padded, &image, format, rounded);
+                check_with_qemu(&raw, &image, format, rounded);
             }
-            // What it shows has no holes: small disks are enough.
+            // What libvhdi shows has no holes: small disks are enough.
             if size < 1 << 30 {
-                check_with_libvhdi(&padded, &image, rounded, sector_size);
+                check_same(&*open(&image).unwrap(), &*open(&raw).unwrap(), "read back");
+                check_with_libvhdi(&raw, &image, rounded, sector_size);
             }
+            file.set_len(size).unwrap();
             std::fs::remove_file(image).unwrap();
         }
     }
@@ -215,7 +206,7 @@ fn the_largest_vhd_is_read_by_others() {
     check_with_qemu(&raw, &image, ViewFormat::Vhd, size);
 }
 
-/// Every disk that others made, shown as both, is read back the same; a few by others too, `VIEWS_ALL=1`: all of them.
+/// Disks that others made, shown as both, are read back the same; a few by others too. With `VIEWS_ALL=1` it is all of them, by all.
 #[test]
 fn real_disks_are_shown() {
     let Some(folder) = foreign_images() else {
@@ -229,7 +220,9 @@ fn real_disks_are_shown() {
         .collect();
     images.sort();
     let mut seen = 0;
-    for (number, image) in images.iter().enumerate() {
+    // By their numbers, so that all kinds are among them.
+    let chosen = images.iter().enumerate();
+    for (number, image) in chosen.filter(|(number, _)| all || number % 4 == 0) {
         let work = tempfile::tempdir().unwrap();
         let Ok(disk) = open(&unpack(image, work.path())) else {
             continue;
@@ -259,5 +252,5 @@ fn real_disks_are_shown() {
         }
     }
     println!("COUNTED: {seen} views of real disks");
-    assert!(seen > 150, "{seen}");
+    assert!(seen > if all { 150 } else { 40 }, "{seen}");
 }
