@@ -57,9 +57,12 @@ fn check_with_qemu(raw: &Path, image: &Path, format: ViewFormat, size: u64) {
         // Of a VHD it has nothing to check.
         run(qemu_img().args(["check", "-q", "-f", name]).arg(image));
     }
-    run(qemu_img()
-        .args(["compare", "-q", "-f", "raw", "-F", name])
-        .args([raw, image]));
+    // It knows nothing of the holes of a VHDX, and would read them all.
+    if format == ViewFormat::Vhd || size < 1 << 30 {
+        run(qemu_img()
+            .args(["compare", "-q", "-f", "raw", "-F", name])
+            .args([raw, image]));
+    }
     let info = run(qemu_img()
         .args(["info", "--output=json", "-f", name])
         .arg(image));
