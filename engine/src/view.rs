@@ -2,7 +2,7 @@
 //! an image on this machine.
 
 use cairn_base::{ReadAt, Result, Time};
-use cairn_disk::{ViewFormat, ViewOptions, VirtualDisk};
+use cairn_disk::{Guid, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -63,13 +63,20 @@ impl DiskView {
         let warnings = image.warnings().to_vec();
         let identity = image.identity();
         let id = identity.disk_id.unwrap_or_default();
-        let time = identity.file.map(|stamp| stamp.modified);
+        let file = identity.file.map(|stamp| (stamp.size, stamp.modified));
+        let (size, time) = file.unwrap_or_default();
+        let stamp = [
+            size.to_le_bytes(),
+            time.seconds.to_le_bytes(),
+            u64::from(time.nanos).to_le_bytes(),
+        ]
+        .concat();
         let full = path.canonicalize();
         let full = full.as_deref().unwrap_or(path).as_os_str();
         // A raw file does not know its sectors: let the partition table tell.
         let sector_size = (image.format() != cairn_disk::Format::Raw).then(|| image.sector_size());
         let mut view = DiskView::new("disk0", image, sector_size)
-            .of_origin(&[&id.0, full.as_encoded_bytes()], time.unwrap_or_default());
+            .of_origin(&[&id.0, &stamp, full.as_encoded_bytes()], time);
         view.warnings = warnings;
         Ok(view)
     }
@@ -116,6 +123,17 @@ impl DiskView {
         };
         let image = cairn_disk::view(self.disk.clone(), format, &options)?;
         Ok(made.get_or_init(|| image).clone())
+    }
+
+    /// What tells this disk from all others, as far as it is known where it comes from.
+    pub fn origin(&self) -> [u8; 32] {
+        let (seed, _) = &self.origin;
+        let mut id = [0; 32];
+        let halves = ["first half of an origin", "second half of an origin"];
+        for (half, purpose) in id.chunks_exact_mut(16).zip(halves) {
+            half.copy_from_slice(&Guid::from_seed(purpose, seed).0);
+        }
+        id
     }
 
     /// Bytes of a logical sector: 512, unless it is known better.

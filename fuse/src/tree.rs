@@ -6,6 +6,7 @@ mod content;
 mod disks;
 mod folder;
 mod space;
+mod writing;
 mod xattr;
 
 pub use content::Content;
@@ -17,6 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::inode::{IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
 use crate::node::{self, EntryRef, Node, PointRef, name_hash};
 use crate::stat::Stat;
+use crate::writable::Overlays;
 use cairn::{DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -44,6 +46,8 @@ pub enum Found {
 pub struct Tree {
     slots: Slots,
     source: Source,
+    /// Disks can be written to.
+    overlays: Option<Arc<Overlays>>,
     /// When it was mounted: the time of what has no other.
     born: Time,
 }
@@ -76,6 +80,7 @@ impl Tree {
         Tree {
             slots: Slots::default(),
             source,
+            overlays: None,
             born: Time::from_seconds(seconds),
         }
     }
@@ -141,13 +146,13 @@ impl Tree {
         }
     }
 
-    /// Whether `access` is granted beside what the modes say: nothing can be written, and a file without any bit to
-    /// execute it cannot be executed.
+    /// Whether `access` is granted beside what the modes say: nothing can be written but disks where the mount allows it, and a
+    /// file without any bit to execute it cannot be executed.
     ///
     /// # Errors
     /// [`Failure::ReadOnly`], [`Failure::NotPermitted`].
     pub fn access(&self, inode: u64, wanted: u32) -> Result<()> {
-        if wanted & MAY_WRITE != 0 {
+        if wanted & MAY_WRITE != 0 && !self.is_writable(&self.node(inode)?) {
             return Err(Failure::ReadOnly);
         }
         if wanted & MAY_EXECUTE != 0 {

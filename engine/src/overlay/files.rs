@@ -30,6 +30,13 @@ pub struct OverlayBase {
     pub disk: String,
 }
 
+impl OverlayBase {
+    /// Whether an overlay of it is kept in `folder`, or what one left there.
+    pub fn is_in(&self, folder: &Path) -> bool {
+        file_name(self).is_ok_and(|name| folder.join(format!("{name}.map")).exists())
+    }
+}
+
 /// The files of an overlay.
 pub(super) struct Files {
     pub(super) id: [u8; 16],

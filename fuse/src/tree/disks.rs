@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 /// Mode of what is in `disks`: it holds every file of the guest, whatever their own modes say.
 const DISK_MODE: u32 = 0o400;
+/// That of a disk that can be written to.
+const WRITABLE_MODE: u32 = 0o600;
 
 impl Tree {
     /// What is in `disks`: no more is found out than the names of the disks, their sizes and sectors.
@@ -55,7 +57,11 @@ impl Tree {
     ) -> Result<Stat> {
         let open = self.open_point(point)?;
         let size = bytes_of(open.disk(position)?, format)?.size();
-        let mut stat = Stat::made(inode, EntryKind::File, DISK_MODE, size, self.time(point));
+        let mode = match (&self.overlays, format) {
+            (Some(_), None) => WRITABLE_MODE,
+            _ => DISK_MODE,
+        };
+        let mut stat = Stat::made(inode, EntryKind::File, mode, size, self.time(point));
         stat.attributes.allocated = open.allocated(position).min(size);
         Ok(stat.for_good())
     }
