@@ -4,6 +4,7 @@ mod convert;
 mod handles;
 mod refused;
 
+use crate::awake::Awake;
 use crate::failure::{Failure, Result};
 use crate::stat::Stat;
 use crate::tree::{Content, Folder, Found, Listed, Tree};
@@ -38,6 +39,7 @@ const SEEK_HOLE: i32 = 4;
 pub struct Adapter {
     shared: Arc<Shared>,
     workers: Workers,
+    awake: Awake,
 }
 
 struct Shared {
@@ -56,10 +58,12 @@ impl Adapter {
                 folders: Handles::default(),
             }),
             workers: Workers::new(loops),
+            awake: Awake::new(),
         }
     }
 
     fn serve(&self, job: impl FnOnce(&Shared) + Send + 'static) {
+        self.awake.asked();
         let shared = self.shared.clone();
         self.workers.run(move || job(&shared));
     }
@@ -77,7 +81,6 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
         ];
         for flag in wanted {

@@ -10,6 +10,7 @@
 //! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
 //! - [`writable`]: disks that can be written to, each in a private overlay
 //! - [`tree`]: the whole file system, without a kernel
+//! - [`awake`]: processors that do not sleep between two requests
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
 //! - [`device`], [`mount`]: mounting and unmounting
 #![cfg_attr(
@@ -22,6 +23,7 @@
 )]
 
 pub mod adapter;
+pub mod awake;
 pub mod catalog;
 pub mod device;
 pub mod extents;
