@@ -185,7 +185,10 @@ mod tests {
     fn ranges_of_sizes() {
         assert_eq!(sizes("+10MiB"), Ok((Some(10 << 20), None)));
         assert_eq!(sizes("-1.5KB"), Ok((None, Some(1500))));
-        assert_eq!(sizes("1MB..2GB"), Ok((Some(1_000_000), Some(2_000_000_000))));
+        assert_eq!(
+            sizes("1MB..2GB"),
+            Ok((Some(1_000_000), Some(2_000_000_000)))
+        );
         assert_eq!(sizes("0"), Ok((Some(0), Some(0))));
         for text in ["", "+", "..", "1..", "x", "--1", "1..2..3"] {
             assert!(sizes(text).is_err(), "{text}");

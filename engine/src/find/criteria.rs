@@ -42,8 +42,12 @@ impl Criteria {
         (self.kinds.is_empty() || self.kinds.contains(&attributes.kind))
             && self.newer.is_none_or(|time| attributes.modified >= time)
             && self.older.is_none_or(|time| attributes.modified < time)
-            && self.at_least.is_none_or(|size| is_file && attributes.size >= size)
-            && self.at_most.is_none_or(|size| is_file && attributes.size <= size)
+            && self
+                .at_least
+                .is_none_or(|size| is_file && attributes.size >= size)
+            && self
+                .at_most
+                .is_none_or(|size| is_file && attributes.size <= size)
     }
 
     /// Whether anything below the folder of this path (without the first slash) can be meant.

@@ -115,7 +115,8 @@ impl Part {
             Part::Any | Part::One => true,
             Part::Is(own) => own == &character || ignore_case && fold(*own) == fold(character),
             Part::Set(other, ranges) => {
-                let within = |one: u32| ranges.iter().any(|(from, to)| (*from..=*to).contains(&one));
+                let within =
+                    |one: u32| ranges.iter().any(|(from, to)| (*from..=*to).contains(&one));
                 let found = within(character)
                     || ignore_case && (within(fold(character)) || within(raise(character)));
                 found != *other
@@ -172,7 +173,9 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, name: &[u8]) -> bool {
-        Glob::parse(pattern.as_bytes()).unwrap().matches(name, false)
+        Glob::parse(pattern.as_bytes())
+            .unwrap()
+            .matches(name, false)
     }
 
     #[test]

@@ -234,7 +234,10 @@ impl Search<'_> {
         };
         let path = disk.name().as_bytes();
         let before = state.point.take();
-        let changes = match before.as_ref().map(|old| changes(old, (&point, at), self.monitor)) {
+        let changes = match before
+            .as_ref()
+            .map(|old| changes(old, (&point, at), self.monitor))
+        {
             Some(Err(error)) if error.kind() == Kind::Interrupted => return Err(error),
             // Then nothing is known to be the same.
             Some(Err(_)) | None => None,
@@ -341,7 +344,11 @@ impl Search<'_> {
         if error.kind() == Kind::Interrupted {
             return Err(error);
         }
-        Ok((self.sink)(FindEvent::Problem(Some(stand.file), path, error)))
+        Ok((self.sink)(FindEvent::Problem(
+            Some(stand.file),
+            path,
+            error,
+        )))
     }
 
     fn problems(&mut self, stand: &Stand, all: Vec<(Vec<u8>, Error)>) -> ControlFlow<()> {
@@ -353,7 +360,10 @@ impl Search<'_> {
     /// Tells what was found.
     fn tell(&mut self, stands: &[Stand]) -> Result<()> {
         let Search { disks, sink, .. } = self;
-        for volume in disks.values_mut().flat_map(|disk| disk.volumes.values_mut()) {
+        for volume in disks
+            .values_mut()
+            .flat_map(|disk| disk.volumes.values_mut())
+        {
             let mut reader = volume.versions.read()?;
             while let Some(version) = reader.next()? {
                 let row = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);

@@ -44,8 +44,12 @@ const KINDS: [EntryKind; 7] = [
 ];
 
 fn failed(error: std::io::Error) -> Error {
-    Error::io("cannot keep what was found", Path::new("a temporary file"), error)
-        .advise("name another folder in TMPDIR, or look for less")
+    Error::io(
+        "cannot keep what was found",
+        Path::new("a temporary file"),
+        error,
+    )
+    .advise("name another folder in TMPDIR, or look for less")
 }
 
 /// Versions in the order of paths, those of one path from old to new.
@@ -203,7 +207,10 @@ mod tests {
         for count in [0u64, 3, 200_000] {
             let of = |n: u64| Version {
                 path: format!("disk0/p1/{n:08}").into_bytes(),
-                id: EntryId { tree: n, number: !n },
+                id: EntryId {
+                    tree: n,
+                    number: !n,
+                },
                 kind: KINDS[usize::try_from(n % 7).unwrap()],
                 size: n << 40,
                 modified: (-5 - n.cast_signed(), 999_999_999),

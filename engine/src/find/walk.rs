@@ -95,7 +95,11 @@ impl<'v> Walk<'v> {
         if self.levels.len() >= MAX_DEPTH {
             return Err(Error::damaged("folders are nested too deeply"));
         }
-        if self.levels.iter().any(|level| level.names.folder() == folder) {
+        if self
+            .levels
+            .iter()
+            .any(|level| level.names.folder() == folder)
+        {
             return Err(Error::damaged("the folder lies in itself"));
         }
         let held: usize = self.levels.iter().map(|level| level.names.held()).sum();

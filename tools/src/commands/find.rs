@@ -204,7 +204,10 @@ impl Shown<'_> {
                     Some(point) => {
                         let path = String::from_utf8_lossy(&path).into_owned();
                         let shown = path.escape_debug();
-                        format!("{}: {error}", address(machine, point.time(), &shown.to_string()))
+                        format!(
+                            "{}: {error}",
+                            address(machine, point.time(), &shown.to_string())
+                        )
                     }
                     None => format!("{machine}: {error}"),
                 };
@@ -246,9 +249,7 @@ fn address(machine: &str, time: Time, path: &str) -> String {
 fn as_json(machine: &str, version: &FileVersion) -> Value {
     let (path, hex) = output::name_json(&version.path);
     let text = String::from_utf8_lossy(&version.path);
-    let point = |file: &cairn::PointFile| {
-        json!({"point": file.id.to_string(), "time": file.time().rfc3339()})
-    };
+    let point = |file: &cairn::PointFile| json!({"point": file.id.to_string(), "time": file.time().rfc3339()});
     let mut value = json!({
         "machine": machine,
         "path": path,
