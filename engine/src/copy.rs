@@ -23,6 +23,7 @@ mod tar;
 mod tree;
 mod zip;
 
+pub use folder::UNFINISHED;
 pub use report::CopyReport;
 pub use tree::bytes_below;
 

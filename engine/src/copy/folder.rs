@@ -22,6 +22,9 @@ const MAX_LINKED: usize = 1 << 18;
 /// Files that wait to be read back.
 const MAX_UNREAD: usize = 4096;
 
+/// Lies in a folder that was named as long as its copy is not complete.
+pub const UNFINISHED: &str = ".cairn-copy-unfinished";
+
 /// An entry for one of the threads.
 pub struct Job {
     folder: Arc<Folder>,
@@ -164,6 +167,8 @@ pub struct ToFolder<'s, 'a> {
     current: Option<(Arc<Vec<u8>>, Arc<Folder>)>,
     /// Folders that get their attributes when everything in them is there, for filling them changes their times, and their permissions may forbid it.
     later: Vec<(Vec<u8>, Item)>,
+    /// Folders at the top with the mark that they are not complete.
+    marked: Vec<Vec<u8>>,
     /// Whether what is taken now is at the top.
     top: bool,
 }
@@ -178,6 +183,7 @@ impl<'s, 'a> ToFolder<'s, 'a> {
             tops: HashSet::new(),
             current: None,
             later: Vec::new(),
+            marked: Vec::new(),
             top: false,
         }
     }
@@ -299,6 +305,11 @@ impl<'s, 'a> ToFolder<'s, 'a> {
         self.tops.clear();
         self.current = None;
         self.read_back()?;
+        for path in self.marked.drain(..) {
+            if let Ok(folder) = self.shared.root.walk(&path) {
+                folder.remove(UNFINISHED.as_bytes());
+            }
+        }
         while let Some((path, item)) = self.later.pop() {
             let shared = self.shared;
             match shared.root.walk(&path) {
@@ -348,9 +359,14 @@ impl Takes for ToFolder<'_, '_> {
             self.read_back()?;
         }
         if item.attributes.kind == EntryKind::Folder {
-            let made = self.folder(within, name, item);
+            let made = self.folder(within, name, item)?;
+            if let Some(path) = made.as_ref().filter(|_| self.top) {
+                // It may be there, from the copy with which this one goes on.
+                drop(shared.root.walk(path)?.create(UNFINISHED.as_bytes()));
+                self.marked.push(path.clone());
+            }
             self.top = false;
-            return made;
+            return Ok(made);
         }
         let (within, folder) = self.open(within)?;
         if let Some(identity) = item.identity() {

@@ -119,6 +119,7 @@ impl<'a> Tar<'a> {
         let link = member.first.unwrap_or(member.target);
         let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
         if !is_text(&path) || !is_text(link) {
+            // GNU tar says that it does not know this, and goes on; for others it makes the difference.
             records.add(b"hdrcharset", b"BINARY");
         }
         let regions = match member.content {
@@ -252,9 +253,6 @@ fn attributes(header: &mut Header, records: &mut Records, member: &Member<'_>, s
     }
     records.time("atime", known.accessed);
     records.time("ctime", known.changed);
-    if let Some(created) = known.created {
-        records.time("LIBARCHIVE.creationtime", created);
-    }
     let kind: &[u8; 1] = match known.kind {
         _ if member.first.is_some() => b"1",
         EntryKind::Symlink => b"2",

@@ -4,6 +4,7 @@ use super::Args;
 use crate::address::Address;
 use crate::exit::Failure;
 use crate::output;
+use cairn::copy::UNFINISHED;
 use cairn::{Error, Kind, PointView};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -48,7 +49,9 @@ impl Place {
             dest,
         };
         let one = addresses.len() == 1 && args.from_file.is_none() && !args.parents && !archive;
-        if one && place.dest.is_dir() {
+        // What goes on may have made the folder itself.
+        let goes_on = args.resume && place.dest.join(UNFINISHED).symlink_metadata().is_ok();
+        if one && place.dest.is_dir() && !goes_on {
             place.into = addresses.first().map(|a| a.last_name().to_vec());
         } else if one {
             let missing = || Error::invalid("the target has no name");
