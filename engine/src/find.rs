@@ -4,10 +4,12 @@
 //! - [`glob`]: patterns of names
 //! - [`walk`]: one volume, folder by folder
 //! - [`versions`]: what was found so far, in bounded memory
+//! - [`merge`]: what is found in a volume, and what was found before
 //! - [`search`]: the points one after the other
 
 mod criteria;
 mod glob;
+mod merge;
 mod search;
 mod versions;
 mod walk;

@@ -400,10 +400,8 @@ impl Takes for ToFolder<'_, '_> {
 
 impl Copier for ToFolder<'_, '_> {
     fn add(&mut self, volume: &Arc<dyn Volume>, id: EntryId, path: &[u8]) -> Result<()> {
-        let (within, name) = match path.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (&b""[..], path),
-        };
+        let at = path.iter().rposition(|byte| *byte == b'/');
+        let (within, name) = path.split_at(at.map_or(0, |at| at + 1));
         // Targets may not care for case.
         let known = String::from_utf8_lossy(path).to_lowercase().into_bytes();
         if !self.tops.insert(known) || self.tops.len() > MAX_UNREAD {

@@ -72,7 +72,7 @@ mod tests {
         let of = |patterns: &[&str]| Criteria {
             paths: patterns
                 .iter()
-                .map(|pattern| Glob::parse(pattern.as_bytes()).unwrap())
+                .map(|pattern| Glob::new(pattern.as_bytes()).unwrap())
                 .collect(),
             ..Criteria::default()
         };

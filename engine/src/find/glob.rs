@@ -28,7 +28,7 @@ impl Glob {
     ///
     /// # Errors
     /// [`Kind::Invalid`](cairn_base::Kind::Invalid) if a `[` has no end, or nothing follows a `\`.
-    pub fn parse(pattern: &[u8]) -> Result<Glob> {
+    pub fn new(pattern: &[u8]) -> Result<Glob> {
         let bad = |why: &str| {
             let pattern = String::from_utf8_lossy(pattern).into_owned();
             Error::invalid(format!("the pattern `{pattern}` {why}"))
@@ -173,9 +173,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, name: &[u8]) -> bool {
-        Glob::parse(pattern.as_bytes())
-            .unwrap()
-            .matches(name, false)
+        Glob::new(pattern.as_bytes()).unwrap().matches(name, false)
     }
 
     #[test]
@@ -208,7 +206,7 @@ mod tests {
             assert!(!matches(pattern, name.as_bytes()), "{pattern} {name}");
         }
         for bad in ["[", "[a", "[]", "a\\"] {
-            assert!(Glob::parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Glob::new(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 
@@ -216,10 +214,10 @@ mod tests {
     fn bytes_that_are_no_text_and_case() {
         assert!(matches("a?b", b"a\xffb"));
         assert!(matches("a*", b"a\xff\xfe"));
-        let bytes = Glob::parse(b"x\xff*").unwrap();
+        let bytes = Glob::new(b"x\xff*").unwrap();
         assert!(bytes.matches(b"x\xffy", false) && !bytes.matches(b"x\xfey", false));
         assert_eq!(bytes.beginning(), b"x\xff");
-        let glob = Glob::parse("GRÜ[A-Z]E*".as_bytes()).unwrap();
+        let glob = Glob::new("GRÜ[A-Z]E*".as_bytes()).unwrap();
         assert!(glob.matches("grüse.txt".as_bytes(), true));
         assert!(!glob.matches("grüse.txt".as_bytes(), false));
         assert_eq!(glob.beginning(), "GRÜ".as_bytes());

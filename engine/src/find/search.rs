@@ -3,16 +3,15 @@
 use crate::compare::changed_list;
 use crate::compare::content::{Place, Places};
 use crate::find::criteria::Criteria;
-use crate::find::versions::{Version, Versions, Writer, order};
-use crate::find::walk::Walk;
+use crate::find::merge::Merge;
+use crate::find::versions::{Versions, Writer};
 use crate::point::PointView;
 use crate::store::Store;
 use crate::view::{DiskView, VolumeView};
 use cairn_base::{Error, Kind, Monitor, PointId, Result, Stage, Time};
-use cairn_guest::{Attributes, DirEntry, EntryKind, Volume};
+use cairn_guest::EntryKind;
 use cairn_store::layout::PointFile;
 use cairn_store::{Changes, DiskRecord, Point};
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -445,130 +444,4 @@ fn is_same(old: &VolumeView, new: &VolumeView, changes: Option<&Changes>) -> boo
     let place = new.start()..new.start().saturating_add(new.size());
     (old.start(), old.size()) == (new.start(), new.size())
         && changes.is_some_and(|changes| changes.within(place).next().is_none())
-}
-
-/// What was found before, and what is found now.
-struct Merge<'a> {
-    criteria: &'a Criteria,
-    monitor: &'a dyn Monitor,
-    volume: &'a dyn Volume,
-    places: Option<Places<'a>>,
-    /// The number of this stand of the volume.
-    row: u32,
-    writer: Writer,
-    problems: Vec<(Vec<u8>, Error)>,
-}
-
-/// Problems told of one stand of a volume; one that is damaged all over need not fill the memory.
-const MAX_PROBLEMS: usize = 1000;
-
-impl Merge<'_> {
-    fn run(&mut self, path: Vec<u8>, old: &mut Versions) -> Result<()> {
-        let mut old = old.read()?;
-        let mut walk = Walk::new(self.volume, path);
-        let folds = self.criteria.ignore_case || self.volume.info().ignores_case;
-        loop {
-            if self.monitor.stop_requested() {
-                return Err(Error::interrupted());
-            }
-            let entry = match walk.next() {
-                Ok(Some(entry)) => entry,
-                Ok(None) => break,
-                Err(error) => {
-                    self.problem(walk.path(), error)?;
-                    continue;
-                }
-            };
-            let path = walk.path();
-            if self.criteria.fits_name(path, folds) {
-                match self.volume.attributes(entry.id) {
-                    Ok(attributes) if self.criteria.fits(&attributes) => {
-                        self.found(path, &entry, &attributes, &mut old)?;
-                    }
-                    Ok(_) => {}
-                    Err(error) => self.problem(path, error)?,
-                }
-            }
-            if entry.kind == EntryKind::Folder && !self.criteria.may_be_below(path, folds) {
-                walk.pass_over();
-            }
-        }
-        while let Some(version) = old.next()? {
-            self.writer.add(&version)?;
-        }
-        Ok(())
-    }
-
-    fn found(
-        &mut self,
-        path: &[u8],
-        entry: &DirEntry,
-        attributes: &Attributes,
-        old: &mut crate::find::versions::Reader<'_>,
-    ) -> Result<()> {
-        let mut version = Version {
-            path: path.to_vec(),
-            id: entry.id,
-            kind: attributes.kind,
-            size: attributes.size,
-            modified: (attributes.modified.seconds, attributes.modified.nanos),
-            stands: (self.row, self.row),
-        };
-        while let Some(known) = old.peek() {
-            match order(&known.path, path) {
-                Ordering::Greater => break,
-                Ordering::Equal if self.goes_on(known, &version)? => {
-                    version.stands.0 = known.stands.0;
-                    old.next()?;
-                }
-                _ => {
-                    if let Some(known) = old.next()? {
-                        self.writer.add(&known)?;
-                    }
-                }
-            }
-        }
-        self.writer.add(&version)
-    }
-
-    /// Whether a version that was found before is this one.
-    fn goes_on(&mut self, old: &Version, new: &Version) -> Result<bool> {
-        let (Some(places), true) = (&self.places, old.stands.1.saturating_add(1) == self.row)
-        else {
-            return Ok(false);
-        };
-        if old.kind != new.kind {
-            return Ok(false);
-        }
-        let unchanged = (old.size, old.modified) == (new.size, new.modified);
-        let same = match new.kind {
-            EntryKind::Folder => Ok(true),
-            EntryKind::File if unchanged => places.same_content([old.id, new.id], new.size),
-            EntryKind::Symlink if unchanged => self.same_target(places, old, new),
-            _ => Ok(unchanged),
-        };
-        match same {
-            Err(error) => {
-                // It cannot be said; it counts as another version.
-                self.problem(&new.path, error)?;
-                Ok(false)
-            }
-            same => same,
-        }
-    }
-
-    fn same_target(&self, places: &Places<'_>, old: &Version, new: &Version) -> Result<bool> {
-        let before = places.old.volume.read_link(old.id)?;
-        Ok(before == self.volume.read_link(new.id)?)
-    }
-
-    fn problem(&mut self, path: &[u8], error: Error) -> Result<()> {
-        if error.kind() == Kind::Interrupted {
-            return Err(error);
-        }
-        if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push((path.to_vec(), error));
-        }
-        Ok(())
-    }
 }

@@ -9,7 +9,8 @@ use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
 use cairn::{
-    Criteria, EntryKind, Error, FileVersion, FindEvent, Glob, PointId, Store, Time, find_files,
+    Criteria, EntryKind, Error, FileVersion, FindEvent, Glob, Kind, PointId, Store, Time,
+    find_files,
 };
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -105,7 +106,7 @@ pub fn run(args: &Args) -> Answer {
 
 fn criteria(args: &Args) -> Result<Criteria, Failure> {
     let globs = |patterns: &[OsString]| -> Result<Vec<Glob>, Error> {
-        let parsed = patterns.iter().map(|text| Glob::parse(text.as_bytes()));
+        let parsed = patterns.iter().map(|text| Glob::new(text.as_bytes()));
         parsed.collect()
     };
     let (at_least, at_most) = args.size.unwrap_or_default();
@@ -160,8 +161,12 @@ fn machines(
         let (machine, point) = match machine {
             Some(machine) => (machine, None),
             None => {
-                let point = store.find_point(name).map_err(|error| {
-                    error.context(format!("`{name}` is neither a machine nor a point"))
+                let point = store.find_point(name).map_err(|error| match error.kind() {
+                    Kind::Invalid if !name.contains('@') => {
+                        let what = format!("`{name}` is neither a machine nor a point");
+                        Error::not_found(what).advise("see `cairn points`")
+                    }
+                    _ => error,
                 })?;
                 (point.record.machine, Some(point.id))
             }
