@@ -97,6 +97,8 @@ pub mod copy;
 pub mod find;
 pub mod input;
 pub mod jobs;
+pub mod nbd;
+pub mod overlay;
 pub mod point;
 pub mod restore;
 pub mod retain;
@@ -109,7 +111,7 @@ pub use cairn_base::{
     ChunkId, Error, Kind, Monitor, PackId, PointId, ReadAt, Result, Section, SessionId, Silent,
     Stage, Time, mapped::install_guard, units,
 };
-pub use cairn_disk::{Format, FormatHint};
+pub use cairn_disk::{Format, FormatHint, ViewFormat};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,
@@ -133,6 +135,8 @@ pub use copy::{
 pub use find::{Criteria, FileVersion, FindEvent, Glob, find_files};
 pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};
+pub use nbd::{NbdEnded, NbdExport, NbdServer};
+pub use overlay::{Overlay, OverlayBase};
 pub use point::PointView;
 pub use restore::{ImageFormat, RestoreOptions, Restored, restore};
 pub use retain::{Calendar, Period, Reason, Rules, Verdict, Zone};

@@ -101,7 +101,11 @@ fn a_stream_has_many_paths_and_ends_where_its_reader_does() {
     let (one, two) = (at("small/100"), at("links"));
     let stream = bench.expect(0, &["copy", "store", &one, &two, "--format", "tar", "-"]);
     fs::write(bench.path("b.tar"), &stream.stdout).unwrap();
-    assert!(stream.stderr.contains("2 files, 1 folders, 2 links"), "{}", stream.stderr);
+    assert!(
+        stream.stderr.contains("2 files, 1 folders, 2 links"),
+        "{}",
+        stream.stderr
+    );
     let names = tool("tar", &["-tf", text(&bench.path("b.tar"))]);
     let mut names: Vec<&str> = names.lines().collect();
     names.sort_unstable();

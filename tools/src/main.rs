@@ -46,6 +46,8 @@ enum Command {
     Find(commands::find::Args),
     /// Copy files or folders out of a point
     Copy(commands::copy::Args),
+    /// Serve disks of a point or an image to hypervisors and tools
+    Serve(commands::serve::Args),
     /// Restore whole disks of a point
     Restore(commands::restore::Args),
     /// Check that every point can be restored
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Cat(args) => commands::cat::run(&args),
         Command::Find(args) => commands::find::run(&args),
         Command::Copy(args) => commands::copy::run(&args),
+        Command::Serve(args) => commands::serve::run(&args),
         Command::Restore(args) => commands::restore::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Prune(args) => commands::prune::run(&args),

@@ -35,6 +35,9 @@ pub struct Job {
     replace: bool,
 }
 
+/// A file that is to be read back: its folder, its name, and what it must be.
+type Unread = (Arc<Vec<u8>>, Vec<u8>, Hash);
+
 /// What the threads have in common.
 pub struct Shared<'a> {
     /// Makes entries.
@@ -45,8 +48,8 @@ pub struct Shared<'a> {
     pub path: PathBuf,
     /// What was copied.
     pub report: Mutex<CopyReport>,
-    /// Files that are to be read back: folder, name, hash.
-    unread: Mutex<Vec<(Arc<Vec<u8>>, Vec<u8>, Hash)>>,
+    /// Files that are to be read back.
+    unread: Mutex<Vec<Unread>>,
     /// What makes it useless to go on.
     fatal: Mutex<Option<Error>>,
     /// Jobs that were handed out and are not done.

@@ -17,14 +17,14 @@ const IN_MEMORY: usize = 8 << 20;
 const LARGE: u32 = u32::MAX;
 /// Version 4.5, the first with sizes of 64 bits; made by Unix.
 const NEEDS: u16 = 45;
-const MADE_BY: u16 = 3 << 8 | NEEDS;
+const MADE_BY: u16 = (3 << 8) | NEEDS;
 /// Sizes and checksum stand behind the content.
 const BEHIND: u16 = 1 << 3;
 const UTF8: u16 = 1 << 11;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 /// Content that is read at once where holes are passed over.
-const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// A zip archive.
 pub struct Zip<'a> {
@@ -204,7 +204,7 @@ impl<'a> Zip<'a> {
         put16(&mut bytes, &[MADE_BY, NEEDS, flags, method, time, date]);
         put32(&mut bytes, &[facts.crc, packed, size]);
         put16(&mut bytes, &[length(path), length(&extra), 0, 0, 0]);
-        put32(&mut bytes, &[(kind | mode) << 16 | dos, offset]);
+        put32(&mut bytes, &[((kind | mode) << 16) | dos, offset]);
         bytes.extend_from_slice(path);
         bytes.extend_from_slice(&extra);
         self.members += 1;
@@ -316,10 +316,10 @@ fn dos_time(time: Time) -> (u16, u16) {
     };
     let part = |number: i16| u16::try_from(number).unwrap_or(0);
     let small = |number: i8| part(i16::from(number));
-    let day = small(stamp.day()) | small(stamp.month()) << 5;
+    let day = small(stamp.day()) | (small(stamp.month()) << 5);
     (
-        small(stamp.second()) / 2 | small(stamp.minute()) << 5 | small(stamp.hour()) << 11,
-        day | part(stamp.year()).saturating_sub(1980) << 9,
+        (small(stamp.second()) / 2) | (small(stamp.minute()) << 5) | (small(stamp.hour()) << 11),
+        day | (part(stamp.year()).saturating_sub(1980) << 9),
     )
 }
 
@@ -348,11 +348,14 @@ mod tests {
         let of = |text: &str| Time::parse(text).unwrap();
         // 2026-11-20T02:03:04Z
         let (time, date) = dos_time(of("2026-11-20T02:03:04Z"));
-        assert_eq!((time, date), (2 << 11 | 3 << 5 | 2, 46 << 9 | 11 << 5 | 20));
-        assert_eq!(dos_time(of("1960-01-01T00:00:00Z")), (0, 1 << 5 | 1));
+        assert_eq!(
+            (time, date),
+            ((2 << 11) | (3 << 5) | 2, (46 << 9) | (11 << 5) | 20)
+        );
+        assert_eq!(dos_time(of("1960-01-01T00:00:00Z")), (0, (1 << 5) | 1));
         assert_eq!(
             dos_time(of("2200-01-01T00:00:00Z")).1,
-            127 << 9 | 12 << 5 | 31
+            (127 << 9) | (12 << 5) | 31
         );
         assert_eq!(windows_time(of("1601-01-01T00:00:01Z")), Some(10_000_000));
         assert_eq!(windows_time(of("1600-01-01T00:00:00Z")), None);

@@ -154,7 +154,7 @@ impl Writer {
             version.size,
             version.modified.0.cast_unsigned(),
             u64::from(version.modified.1),
-            u64::from(first) << 32 | u64::from(last),
+            (u64::from(first) << 32) | u64::from(last),
         ] {
             self.memory.extend_from_slice(&number.to_le_bytes());
         }
