@@ -1,10 +1,11 @@
 //! What is different between two recovery points: ranges of their disks, and files of their guests.
 
-mod content;
+pub(crate) mod content;
 mod files;
-mod names;
+pub(crate) mod names;
 mod walk;
 
+pub(crate) use files::changed_list;
 pub use files::{FileChange, FileSink, Found, How, Part, changed_files};
 
 use crate::point::PointView;

@@ -94,6 +94,7 @@
 pub mod affected;
 pub mod compare;
 pub mod copy;
+pub mod find;
 pub mod input;
 pub mod jobs;
 pub mod nbd;
@@ -128,7 +129,10 @@ pub use cairn_store::{
     StoreStats, Totals, Usage, UsageOptions, VerifyOptions, VerifyReport, names,
 };
 pub use compare::{FileChange, Found, How, Part, changed_files, changed_ranges};
-pub use copy::{CopyReport, copy_out};
+pub use copy::{
+    ArchiveFormat, Copier, CopyOptions, CopyReport, CopyTarget, OnConflict, copy_files, copy_out,
+};
+pub use find::{Criteria, FileVersion, FindEvent, Glob, find_files};
 pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};
 pub use nbd::{NbdEnded, NbdExport, NbdServer};
