@@ -3,6 +3,7 @@
 //! - `against`: every command beside every other, killed at any moment
 //! - `archive`: copies as tar and zip
 //! - `bench`: a folder with a store, images, and what runs on them
+//! - `boot`: a machine that starts from its recovery point
 //! - `browse`: ls, cat, copy
 //! - `changed`: backups that read no more than what changed
 //! - `conflicts`: what is in the way of a copy
@@ -19,6 +20,7 @@
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
 //! - `schedule`: everything at once by chance, some of it killed
+//! - `serve`: disks over NBD
 //! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
@@ -26,6 +28,7 @@
 mod against;
 mod archive;
 mod bench;
+mod boot;
 mod browse;
 mod changed;
 mod conflicts;
@@ -42,6 +45,7 @@ mod points;
 mod prune;
 mod restore;
 mod schedule;
+mod serve;
 mod sessions;
 mod stats;
 mod verify;

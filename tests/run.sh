@@ -7,6 +7,8 @@
 #
 #   CAIRN_TEST_MINUTES   when to give up (default 60)
 #   CAIRN_TEST_INSTALL   `no` installs nothing
+#   CAIRN_BOOT_IMAGE     a raw image of a Linux machine, its root on the second partition: it is started from a recovery point, which
+#                        needs qemu-system-x86 (of the same release as qemu-utils) and takes a minute or more
 set -euo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,7 +30,7 @@ needed=(
     "cc build-essential" "git git" "mke2fs e2fsprogs" "debugfs e2fsprogs" "mkntfs ntfs-3g" "ntfs-3g ntfs-3g"
     "qemu-img qemu-utils" "qemu-io qemu-utils" "fusermount3 fuse3" "zstd zstd" "mcopy mtools" "mkfs.vfat dosfstools"
     "sgdisk gdisk" "sfdisk fdisk" "setfattr attr" "setfacl acl" "losetup mount" "umount mount" "openssl openssl"
-    "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip"
+    "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
 )
 
 missing_packages() {
