@@ -12,6 +12,7 @@
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
 //! - [`disks`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
+//! - [`overlays`]: what was written over a disk
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
     clippy::unwrap_used,
@@ -27,6 +28,7 @@ pub mod guests;
 pub mod maps;
 pub mod memory;
 pub mod operations;
+pub mod overlays;
 pub mod packs;
 pub mod parity;
 pub mod pieces;
@@ -67,5 +69,6 @@ pub const TARGETS: &[Target] = &[
     ("partitions", guests::partitions),
     ("ntfs", guests::ntfs),
     ("ext", guests::ext),
+    ("overlay", overlays::map),
     ("operations", operations::operations),
 ];

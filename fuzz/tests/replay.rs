@@ -167,5 +167,6 @@ replays! {
     partitions: 1000,
     ntfs: 600,
     ext: 2000,
+    overlay: 500,
     operations: 60,
 }

@@ -14,5 +14,6 @@ pub mod points;
 pub mod protect;
 pub mod prune;
 pub mod restore;
+pub mod serve;
 pub mod stats;
 pub mod verify;

@@ -44,6 +44,8 @@ enum Command {
     Cat(commands::cat::Args),
     /// Copy files or folders out of a point
     Copy(commands::copy::Args),
+    /// Serve disks of a point or an image to hypervisors and tools
+    Serve(commands::serve::Args),
     /// Restore whole disks of a point
     Restore(commands::restore::Args),
     /// Check that every point can be restored
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Ls(args) => commands::ls::run(&args),
         Command::Cat(args) => commands::cat::run(&args),
         Command::Copy(args) => commands::copy::run(&args),
+        Command::Serve(args) => commands::serve::run(&args),
         Command::Restore(args) => commands::restore::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Prune(args) => commands::prune::run(&args),

@@ -6,10 +6,11 @@ use super::scratch::{Scratch, ScratchFile};
 use cairn_base::ids::random;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, Result, View};
+use cairn_store::Point;
 use cairn_store::hash::checksum;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,34 @@ pub struct OverlayBase {
 }
 
 impl OverlayBase {
+    /// A disk of a recovery point.
+    pub fn of_point(point: &Point, disk: &str) -> OverlayBase {
+        OverlayBase {
+            id: point.id.0,
+            disk: disk.to_string(),
+        }
+    }
+
+    /// A disk image as it is now: one that was changed is another one.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn of_image(path: &Path, disk: &str) -> Result<OverlayBase> {
+        let failed = |e| Error::io("cannot look at the image", path, e);
+        let path = path.canonicalize().map_err(failed)?;
+        let found = std::fs::metadata(&path).map_err(failed)?;
+        let mut facts = path.as_os_str().as_encoded_bytes().to_vec();
+        facts.extend(found.len().to_le_bytes());
+        facts.extend(found.mtime().to_le_bytes());
+        facts.extend(u32::try_from(found.mtime_nsec()).unwrap_or(0).to_le_bytes());
+        let mut id = [0; 32];
+        id[..16].copy_from_slice(&checksum(&facts));
+        Ok(OverlayBase {
+            id,
+            disk: disk.to_string(),
+        })
+    }
+
     /// Whether an overlay of it is kept in `folder`, or what one left there.
     pub fn is_in(&self, folder: &Path) -> bool {
         file_name(self).is_ok_and(|name| folder.join(format!("{name}.map")).exists())

@@ -30,6 +30,7 @@ pub fn write(seeds: &Seeds) {
     maps(seeds);
     segments(seeds);
     texts(seeds);
+    overlay(seeds);
     for (name, seed) in [
         ("a", 1u64),
         ("b", 2),
@@ -46,6 +47,21 @@ pub fn write(seeds: &Seeds) {
         seeds.put("operations", name, &bytes);
     }
     seeds.put("operations", "plain", &plain_run());
+}
+
+/// The map of an overlay that was written to, trimmed and flushed, more than once.
+fn overlay(seeds: &Seeds) {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, of) = cairn_fuzz::overlays::base();
+    let overlay = cairn::Overlay::kept(base, folder.path(), &of).unwrap();
+    let map = folder.path().join("0505050505050505-disk0.map");
+    seeds.put("overlay", "new", &std::fs::read(&map).unwrap());
+    for at in [0, 100_000] {
+        overlay.write_at(at, &[7; 10_000]).unwrap();
+        overlay.trim(at + 40_000..at + 80_000).unwrap();
+        overlay.flush().unwrap();
+    }
+    seeds.put("overlay", "written", &std::fs::read(&map).unwrap());
 }
 
 /// One machine: a disk, backups in every way, and looks at them.

@@ -89,12 +89,13 @@ impl Image {
             return Ok(());
         }
         let width = match self.entries {
-            Entries::Vhd => 4u64,
+            Entries::Vhd => 4,
             Entries::Vhdx { .. } => 8,
         };
         let entry = |at: u64| {
-            let from = at.saturating_sub(self.table.start);
-            from.checked_div(width).unwrap_or(0)
+            at.saturating_sub(self.table.start)
+                .checked_div(width)
+                .unwrap_or(0)
         };
         let (mut from, last) = (entry(wanted.start), entry(wanted.end.saturating_sub(1)));
         while from <= last {
