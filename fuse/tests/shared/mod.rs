@@ -9,6 +9,7 @@
 
 pub mod asked;
 pub mod mounted;
+pub mod writable;
 
 use cairn::{BackupOptions, DiskImage, Point, Silent, Store, Time};
 use std::fs::{self, File};
