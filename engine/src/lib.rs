@@ -128,7 +128,10 @@ pub use cairn_store::{
     PointUsage, ProofSummary, PruneOptions, PruneReport, RepairReport, Repaired, SessionKind,
     StoreStats, Totals, Usage, UsageOptions, VerifyOptions, VerifyReport, names,
 };
-pub use compare::{FileChange, Found, How, Part, changed_files, changed_ranges};
+pub use compare::{
+    FileChange, Found, How, Part, VolumeOf, changed_files, changed_ranges, same_content,
+    same_volume,
+};
 pub use copy::{
     ArchiveFormat, Copier, CopyOptions, CopyReport, CopyTarget, OnConflict, copy_files, copy_out,
 };

@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, one JSON document with `--json`; progress and messages go to standard error.
 
+mod account;
 mod address;
 mod amount;
 mod changes;

@@ -9,6 +9,7 @@
 
 pub mod asked;
 pub mod mounted;
+pub mod odd;
 pub mod writable;
 
 use cairn::{BackupOptions, DiskImage, Point, Silent, Store, Time};
@@ -44,7 +45,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
