@@ -15,6 +15,7 @@
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
 //! - `schedule`: everything at once by chance, some of it killed
+//! - `serve`: disks over NBD, and a machine that boots from one
 //! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
@@ -34,6 +35,7 @@ mod points;
 mod prune;
 mod restore;
 mod schedule;
+mod serve;
 mod sessions;
 mod stats;
 mod verify;

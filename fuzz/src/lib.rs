@@ -12,7 +12,7 @@
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
 //! - [`disks`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
-//! - [`overlays`]: what was written over a disk
+//! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
     clippy::unwrap_used,
@@ -35,6 +35,7 @@ pub mod pieces;
 pub mod records;
 pub mod retention;
 pub mod segments;
+pub mod servers;
 
 /// A target: its name, which is also that of its folder of seeds, and what it does.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
@@ -70,5 +71,6 @@ pub const TARGETS: &[Target] = &[
     ("ntfs", guests::ntfs),
     ("ext", guests::ext),
     ("overlay", overlays::map),
+    ("nbd", servers::nbd),
     ("operations", operations::operations),
 ];

@@ -168,5 +168,6 @@ replays! {
     ntfs: 600,
     ext: 2000,
     overlay: 500,
+    nbd: 1500,
     operations: 60,
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small file system in memory, unmounted at the end.
-struct Small(PathBuf);
+pub(super) struct Small(PathBuf);
 
 impl Small {
     /// `None`, said as skipped, where mounting is not allowed.
-    fn of(path: PathBuf, size: &str) -> Option<Small> {
+    pub(super) fn of(path: PathBuf, size: &str) -> Option<Small> {
         fs::create_dir(&path).unwrap();
         let options = format!("size={size}");
         let mounted = Command::new("mount")
