@@ -5,7 +5,7 @@
 # is installed already is left as it is. Without them the tests that need them say so, and are counted as skipped.
 # The last line is `N passed, M failed, K skipped`; the exit code is 0 only if nothing failed.
 #
-#   CAIRN_TEST_MINUTES   when to give up (default 20)
+#   CAIRN_TEST_MINUTES   when to give up (default 60)
 #   CAIRN_TEST_INSTALL   `no` installs nothing
 set -euo pipefail
 exec </dev/null
@@ -21,14 +21,14 @@ trap 'rm -rf "$scratch"' EXIT
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null || true; exit 130' INT TERM
 touch "$scratch"/{times,skipped,failures,counted}
 mkfifo "$scratch/pipe"
-deadline=$((${CAIRN_TEST_MINUTES:-20} * 60))
+deadline=$((${CAIRN_TEST_MINUTES:-60} * 60))
 
 # A command that shows whether the package is there, and the package.
 needed=(
     "cc build-essential" "git git" "mke2fs e2fsprogs" "debugfs e2fsprogs" "mkntfs ntfs-3g" "ntfs-3g ntfs-3g"
     "qemu-img qemu-utils" "qemu-io qemu-utils" "fusermount3 fuse3" "zstd zstd" "mcopy mtools" "mkfs.vfat dosfstools"
     "sgdisk gdisk" "sfdisk fdisk" "setfattr attr" "setfacl acl" "losetup mount" "umount mount" "openssl openssl"
-    "fls sleuthkit" "nbdcopy libnbd-bin"
+    "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "nbdcopy libnbd-bin"
 )
 
 missing_packages() {

@@ -47,7 +47,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Zeros are written in pieces of so many bytes.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Ranges that become zeros without being written are taken in pieces that end at multiples of this, so that memory for the map stays bounded.
 const AT_ONCE: u64 = 4 << 30;
 

@@ -29,7 +29,9 @@ impl PointView {
             let raw = record.image.format == cairn_disk::Format::Raw.to_string();
             let sector = record.image.sector_size;
             let sector_size = (!raw && sector > 0).then_some(sector);
-            disks.push(Arc::new(DiskView::new(&*record.name, disk, sector_size)));
+            let view = DiskView::new(&*record.name, disk, sector_size);
+            let view = view.of_origin(&[&point.id.0, record.name.as_bytes()], point.time());
+            disks.push(Arc::new(view));
         }
         Ok(PointView {
             point: point.clone(),

@@ -1,8 +1,8 @@
 //! What a disk shows: its bytes, its partitions, and the volumes on them. The same for a disk of a recovery point and for
 //! an image on this machine.
 
-use cairn_base::{ReadAt, Result};
-use cairn_disk::VirtualDisk;
+use cairn_base::{ReadAt, Result, Time};
+use cairn_disk::{Guid, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -14,6 +14,10 @@ pub struct DiskView {
     sector_size: Option<u32>,
     warnings: Vec<String>,
     volumes: OnceLock<Result<Vec<Arc<VolumeView>>>>,
+    /// What ids of images of it are made from, and when they were made.
+    origin: (Vec<u8>, Time),
+    /// As VHD and as VHDX.
+    images: [OnceLock<Arc<dyn ReadAt>>; 2],
 }
 
 /// A partition that holds a file system, or something that could not be read as one.
@@ -32,13 +36,22 @@ impl DiskView {
         disk: Arc<dyn ReadAt>,
         sector_size: Option<u32>,
     ) -> DiskView {
+        let name = name.into();
         DiskView {
-            name: name.into(),
+            origin: (name.clone().into_bytes(), Time::default()),
+            name,
             disk,
             sector_size,
             warnings: Vec::new(),
             volumes: OnceLock::new(),
+            images: Default::default(),
         }
+    }
+
+    /// The same, known to be of a certain origin, by which it is told from all others, and of a certain time.
+    pub(crate) fn of_origin(mut self, parts: &[&[u8]], time: Time) -> DiskView {
+        self.origin = (parts.concat(), time);
+        self
     }
 
     /// A view of a disk image of this machine, called `disk0`: nothing is stored.
@@ -48,9 +61,22 @@ impl DiskView {
     pub fn open_image(path: &Path) -> Result<DiskView> {
         let image = cairn_disk::open(path)?;
         let warnings = image.warnings().to_vec();
+        let identity = image.identity();
+        let id = identity.disk_id.unwrap_or_default();
+        let file = identity.file.map(|stamp| (stamp.size, stamp.modified));
+        let (size, time) = file.unwrap_or_default();
+        let stamp = [
+            size.to_le_bytes(),
+            time.seconds.to_le_bytes(),
+            u64::from(time.nanos).to_le_bytes(),
+        ]
+        .concat();
+        let full = path.canonicalize();
+        let full = full.as_deref().unwrap_or(path).as_os_str();
         // A raw file does not know its sectors: let the partition table tell.
         let sector_size = (image.format() != cairn_disk::Format::Raw).then(|| image.sector_size());
-        let mut view = DiskView::new("disk0", image, sector_size);
+        let mut view = DiskView::new("disk0", image, sector_size)
+            .of_origin(&[&id.0, &stamp, full.as_encoded_bytes()], time);
         view.warnings = warnings;
         Ok(view)
     }
@@ -68,6 +94,51 @@ impl DiskView {
     /// The whole disk's bytes; holes show in its extents.
     pub fn disk(&self) -> &Arc<dyn ReadAt> {
         &self.disk
+    }
+
+    /// Whether it can be shown as an image of this format: its size and its sectors decide.
+    pub fn can_show(&self, format: ViewFormat) -> bool {
+        format.takes(self.size(), self.sectors())
+    }
+
+    /// The disk as an image that is made as it is read, see [`cairn_disk::view()`]: for programs that know such images and not raw
+    /// disks. Its ids follow from the point and the disk's name, so that it is always the same file.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) if it cannot be shown so.
+    pub fn show_as(&self, format: ViewFormat) -> Result<Arc<dyn ReadAt>> {
+        let [vhd, vhdx] = &self.images;
+        let made = match format {
+            ViewFormat::Vhd => vhd,
+            ViewFormat::Vhdx => vhdx,
+        };
+        if let Some(made) = made.get() {
+            return Ok(made.clone());
+        }
+        let (seed, time) = &self.origin;
+        let options = ViewOptions {
+            sector_size: self.sectors(),
+            seed,
+            time: *time,
+        };
+        let image = cairn_disk::view(self.disk.clone(), format, &options)?;
+        Ok(made.get_or_init(|| image).clone())
+    }
+
+    /// What tells this disk from all others, as far as it is known where it comes from.
+    pub fn origin(&self) -> [u8; 32] {
+        let (seed, _) = &self.origin;
+        let mut id = [0; 32];
+        let halves = ["first half of an origin", "second half of an origin"];
+        for (half, purpose) in id.chunks_exact_mut(16).zip(halves) {
+            half.copy_from_slice(&Guid::from_seed(purpose, seed).0);
+        }
+        id
+    }
+
+    /// Bytes of a logical sector: 512, unless it is known better.
+    fn sectors(&self) -> u32 {
+        self.sector_size.unwrap_or(512)
     }
 
     /// What a user should know although the disk can be read.

@@ -1,34 +1,34 @@
 //! The kernel's requests, brought to the tree and back. Nothing is decided here but what the kernel may keep.
 
+mod convert;
+mod handles;
+mod refused;
+
+use crate::awake::Awake;
 use crate::failure::{Failure, Result};
 use crate::stat::Stat;
 use crate::tree::{Content, Folder, Found, Listed, Tree};
 use crate::workers::Workers;
 use cairn::{EntryKind, Time};
+use convert::{LASTING, attributes, errno, file_type, ttl};
 use fuser::{
-    AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr,
-    Request,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use parking_lot::RwLock;
+use handles::Handles;
+use refused::refused;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// How long the kernel may keep what never changes: longer than anything stays in its caches.
-const LASTING: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long it may keep what can change: listings, `latest`, errors.
-const FLEETING: Duration = Duration::from_secs(1);
 /// Requests that the kernel may have under way of its own accord, such as reading ahead.
 const BACKGROUND: u16 = 128;
-/// Unit of `st_blksize`.
-const BLOCK: u32 = 4096;
 /// Longest read answered at once; the kernel asks for 1 MiB at most.
 const LONGEST_READ: usize = 16 << 20;
 
@@ -39,6 +39,7 @@ const SEEK_HOLE: i32 = 4;
 pub struct Adapter {
     shared: Arc<Shared>,
     workers: Workers,
+    awake: Awake,
 }
 
 struct Shared {
@@ -57,110 +58,20 @@ impl Adapter {
                 folders: Handles::default(),
             }),
             workers: Workers::new(loops),
+            awake: Awake::new(),
         }
     }
 
     fn serve(&self, job: impl FnOnce(&Shared) + Send + 'static) {
+        self.awake.asked();
         let shared = self.shared.clone();
         self.workers.run(move || job(&shared));
-    }
-}
-
-/// What is open, by the number that the kernel was given for it. As many as the kernel has open.
-struct Handles<T> {
-    open: RwLock<HashMap<u64, Arc<T>>>,
-    next: AtomicU64,
-}
-
-impl<T> Default for Handles<T> {
-    fn default() -> Handles<T> {
-        Handles {
-            open: RwLock::new(HashMap::new()),
-            next: AtomicU64::new(1),
-        }
-    }
-}
-
-impl<T> Handles<T> {
-    fn add(&self, what: T) -> FileHandle {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.write().insert(number, Arc::new(what));
-        FileHandle(number)
-    }
-
-    fn get(&self, handle: FileHandle) -> Result<Arc<T>> {
-        self.open
-            .read()
-            .get(&handle.0)
-            .cloned()
-            .ok_or(Failure::Stale)
-    }
-
-    fn remove(&self, handle: FileHandle) {
-        let closed = self.open.write().remove(&handle.0);
-        // Closing may take a while: not under the lock.
-        drop(closed);
     }
 }
 
 thread_local! {
     /// What a read is answered from: one buffer a thread, as large as the largest read it served.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-fn errno(failure: &Failure) -> Errno {
-    Errno::from_i32(failure.errno())
-}
-
-fn ttl(stat: &Stat) -> Duration {
-    if stat.lasting { LASTING } else { FLEETING }
-}
-
-fn file_type(kind: EntryKind) -> FileType {
-    match kind {
-        EntryKind::File => FileType::RegularFile,
-        EntryKind::Folder => FileType::Directory,
-        EntryKind::Symlink => FileType::Symlink,
-        EntryKind::CharDevice => FileType::CharDevice,
-        EntryKind::BlockDevice => FileType::BlockDevice,
-        EntryKind::Fifo => FileType::NamedPipe,
-        EntryKind::Socket => FileType::Socket,
-    }
-}
-
-/// Times before 1970 count down in whole seconds and up in nanoseconds, as the guest's do.
-pub(crate) fn system_time(time: Time) -> SystemTime {
-    let epoch = SystemTime::UNIX_EPOCH;
-    let seconds = Duration::from_secs(time.seconds.unsigned_abs());
-    let whole = if time.seconds < 0 {
-        epoch.checked_sub(seconds)
-    } else {
-        epoch.checked_add(seconds)
-    };
-    whole
-        .and_then(|whole| whole.checked_add(Duration::from_nanos(time.nanos.into())))
-        .unwrap_or(epoch)
-}
-
-fn attributes(stat: &Stat) -> FileAttr {
-    let of = &stat.attributes;
-    FileAttr {
-        ino: INodeNo(stat.inode),
-        size: of.size,
-        blocks: stat.blocks(),
-        atime: system_time(of.accessed),
-        mtime: system_time(of.modified),
-        ctime: system_time(of.changed),
-        crtime: system_time(of.created.unwrap_or(of.changed)),
-        kind: file_type(of.kind),
-        perm: u16::try_from(of.mode & 0o7777).unwrap_or(0),
-        nlink: stat.links(),
-        uid: of.uid,
-        gid: of.gid,
-        rdev: stat.device(),
-        blksize: BLOCK,
-        flags: 0,
-    }
 }
 
 impl Filesystem for Adapter {
@@ -170,7 +81,6 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
         ];
         for flag in wanted {
@@ -209,17 +119,21 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.serve(move |shared| match shared.tree.open(inode.0) {
-            Ok(content) => {
-                let mut flags = FopenFlags::FOPEN_NOFLUSH;
-                if content.lasting() {
-                    flags |= FopenFlags::FOPEN_KEEP_CACHE;
+    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let to_write = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        self.serve(
+            move |shared| match shared.tree.open_for(inode.0, to_write) {
+                Ok(content) => {
+                    let mut flags = FopenFlags::FOPEN_NOFLUSH;
+                    // What is written goes through the kernel, and so through what it keeps.
+                    if content.lasting() {
+                        flags |= FopenFlags::FOPEN_KEEP_CACHE;
+                    }
+                    reply.opened(shared.files.add(content), flags);
                 }
-                reply.opened(shared.files.add(content), flags);
-            }
-            Err(failure) => reply.error(errno(&failure)),
-        });
+                Err(failure) => reply.error(errno(&failure)),
+            },
+        );
     }
 
     fn read(
@@ -295,6 +209,95 @@ impl Filesystem for Adapter {
                 Err(failure) => reply.error(errno(&failure)),
             }
         });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let data = data.to_vec();
+        self.serve(move |shared| {
+            let written = || shared.files.get(handle)?.write(offset, &data);
+            match written() {
+                Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(0)),
+                Err(failure) => reply.error(errno(&failure)),
+            }
+        });
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.serve(move |shared| {
+            let end = offset.saturating_add(length);
+            let done = || shared.files.get(handle)?.zero(offset..end, mode);
+            match done() {
+                Ok(()) => reply.ok(),
+                Err(failure) => reply.error(errno(&failure)),
+            }
+        });
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.serve(move |shared| {
+            let done = || shared.files.get(handle)?.flush();
+            match done() {
+                Ok(()) => reply.ok(),
+                Err(failure) => reply.error(errno(&failure)),
+            }
+        });
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        size: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        self.serve(move |shared| match shared.tree.set_size(inode.0, size) {
+            Ok(stat) => reply.attr(&ttl(&stat), &attributes(&stat)),
+            Err(failure) => reply.error(errno(&failure)),
+        });
+    }
+
+    refused! {
+        mknod(INodeNo, &OsStr, u32, u32, u32) ReplyEntry;
+        mkdir(INodeNo, &OsStr, u32, u32) ReplyEntry;
+        unlink(INodeNo, &OsStr) ReplyEmpty;
+        rmdir(INodeNo, &OsStr) ReplyEmpty;
+        symlink(INodeNo, &OsStr, &Path) ReplyEntry;
+        rename(INodeNo, &OsStr, INodeNo, &OsStr, RenameFlags) ReplyEmpty;
+        link(INodeNo, INodeNo, &OsStr) ReplyEntry;
+        create(INodeNo, &OsStr, u32, u32, i32) ReplyCreate;
+        setxattr(INodeNo, &OsStr, &[u8], i32, u32) ReplyEmpty;
+        removexattr(INodeNo, &OsStr) ReplyEmpty;
     }
 
     fn opendir(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -457,6 +460,3 @@ fn answer(value: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
         },
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -44,11 +44,11 @@ pub enum Detached {
 /// # Errors
 /// [`Kind::NotFound`] without the folder, FUSE or the helper, each with advice; [`Kind::Denied`], [`Kind::Busy`], and
 /// as the operating system reports.
-pub fn mount(path: &Path, allow_other: bool) -> Result<(OwnedFd, Place)> {
+pub fn mount(path: &Path, allow_other: bool, writable: bool) -> Result<(OwnedFd, Place)> {
     let path = folder(path)?;
-    let device = match mount_directly(&path, allow_other)? {
+    let device = match mount_directly(&path, allow_other, writable)? {
         Some(device) => device,
-        None => mount_by_helper(&path, allow_other)?,
+        None => mount_by_helper(&path, allow_other, writable)?,
     };
     let number = topmost(&path);
     Ok((device, Place { path, number }))
@@ -80,7 +80,7 @@ fn open_device() -> rustix::io::Result<OwnedFd> {
 }
 
 /// None if this process may not mount.
-fn mount_directly(path: &Path, allow_other: bool) -> Result<Option<OwnedFd>> {
+fn mount_directly(path: &Path, allow_other: bool, writable: bool) -> Result<Option<OwnedFd>> {
     let device = match open_device() {
         Ok(device) => device,
         Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
@@ -107,7 +107,8 @@ fn mount_directly(path: &Path, allow_other: bool) -> Result<Option<OwnedFd>> {
         data.push_str(",allow_other,default_permissions");
     }
     let data = CString::new(data).map_err(|_| Error::invalid("a NUL byte in the mount options"))?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    flags.set(MountFlags::RDONLY, !writable);
     match rustix::mount::mount(NAME, path, format!("fuse.{NAME}"), flags, &*data) {
         Ok(()) => Ok(Some(device)),
         Err(Errno::PERM) => Ok(None),
@@ -120,8 +121,9 @@ fn mount_directly(path: &Path, allow_other: bool) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn mount_by_helper(path: &Path, allow_other: bool) -> Result<OwnedFd> {
-    let mut options = format!("ro,nosuid,nodev,fsname={NAME},subtype={NAME}");
+fn mount_by_helper(path: &Path, allow_other: bool, writable: bool) -> Result<OwnedFd> {
+    let how = if writable { "rw" } else { "ro" };
+    let mut options = format!("{how},nosuid,nodev,fsname={NAME},subtype={NAME}");
     if allow_other {
         options.push_str(",allow_other,default_permissions");
     }

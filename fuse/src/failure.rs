@@ -27,6 +27,10 @@ pub enum Failure {
     SmallBuffer,
     /// There is no data, or no hole, at or behind the offset.
     BeyondEnd,
+    /// A disk has the size it has.
+    FixedSize,
+    /// Nothing can be written beyond the end of a disk.
+    BeyondDisk,
     /// The request makes no sense here.
     Invalid,
 }
@@ -54,6 +58,8 @@ impl Failure {
             Failure::TooLong => Errno::TOOBIG,
             Failure::SmallBuffer => Errno::RANGE,
             Failure::BeyondEnd => Errno::NXIO,
+            Failure::FixedSize => Errno::PERM,
+            Failure::BeyondDisk => Errno::FBIG,
             Failure::Invalid => Errno::INVAL,
         };
         errno.raw_os_error()

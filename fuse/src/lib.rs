@@ -8,7 +8,9 @@
 //! - [`node`]: what there is: machines, points, disks, volumes, entries of guests
 //! - [`catalog`]: machines and points as they are now, and the points that are open
 //! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
+//! - [`writable`]: disks that can be written to, each in a private overlay
 //! - [`tree`]: the whole file system, without a kernel
+//! - [`awake`]: processors that do not sleep between two requests
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
 //! - [`device`], [`mount`]: mounting and unmounting
 #![cfg_attr(
@@ -21,6 +23,7 @@
 )]
 
 pub mod adapter;
+pub mod awake;
 pub mod catalog;
 pub mod device;
 pub mod extents;
@@ -31,8 +34,10 @@ pub mod node;
 pub mod stat;
 pub mod tree;
 pub mod workers;
+pub mod writable;
 
 pub use failure::Failure;
 pub use mount::{MountOptions, Mounted, Unmounted, mount_image, mount_store};
 pub use stat::Stat;
 pub use tree::Tree;
+pub use writable::Scratch;

@@ -2,7 +2,9 @@
 
 use crate::adapter::Adapter;
 use crate::device::{self, Detached, Place};
+use crate::failure::Failure;
 use crate::tree::Tree;
+use crate::writable::{Overlays, Scratch};
 use cairn::{DiskView, Error, Kind, Result, Store};
 use fuser::{Config, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
@@ -27,6 +29,8 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Threads that listen to the kernel; 0 chooses: twice the processors, at least 8.
     pub threads: usize,
+    /// Raw disks can be written to, each in a private overlay there. Everything else stays as it is.
+    pub writable: Option<Scratch>,
 }
 
 impl MountOptions {
@@ -51,6 +55,7 @@ pub enum Unmounted {
 /// A mounted file system. Dropping it unmounts it.
 pub struct Mounted {
     place: Place,
+    overlays: Option<Arc<Overlays>>,
     ended: Arc<Ended>,
 }
 
@@ -76,7 +81,14 @@ pub fn mount_image(view: DiskView, mountpoint: &Path, options: &MountOptions) ->
     mount(Tree::of_image(view), mountpoint, options)
 }
 
-fn mount(tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
+fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
+    let overlays = match options.writable.clone() {
+        Some(scratch) => Some(Arc::new(Overlays::new(scratch)?)),
+        None => None,
+    };
+    if let Some(overlays) = &overlays {
+        tree = tree.with_overlays(overlays.clone());
+    }
     let loops = options.loops();
     let mut config = Config::default();
     config.n_threads = Some(loops);
@@ -86,7 +98,7 @@ fn mount(tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mounte
     } else {
         SessionACL::Owner
     };
-    let (fuse, place) = device::mount(mountpoint, options.allow_other)?;
+    let (fuse, place) = device::mount(mountpoint, options.allow_other, overlays.is_some())?;
     let failed = |what: &'static str, error: std::io::Error| {
         // Nothing answers: whoever looks at it would hang.
         let _ = device::unmount(&place, true);
@@ -108,7 +120,11 @@ fn mount(tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mounte
         })
         .map_err(|error| failed("cannot start a thread", error))?;
     device::set_read_ahead(&place, READ_AHEAD);
-    Ok(Mounted { place, ended })
+    Ok(Mounted {
+        place,
+        overlays,
+        ended,
+    })
 }
 
 impl Mounted {
@@ -168,6 +184,20 @@ impl Mounted {
             Unmounted::Cleanly
         } else {
             Unmounted::StillInUse
+        })
+    }
+
+    /// Makes durable what was written to disks, where it is kept: for the end, when nobody is left to be told.
+    ///
+    /// # Errors
+    /// What the overlays report.
+    pub fn flush(&self) -> Result<()> {
+        let Some(overlays) = &self.overlays else {
+            return Ok(());
+        };
+        overlays.flush().map_err(|failure| match failure {
+            Failure::Engine(error) => error,
+            other => Error::new(Kind::Io, other.to_string()),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::inode::{self, Hash, IMAGE_SLOT, Owner, PointKey, ROOT_SLOT, Slots, TreeKey};
-use cairn::{EntryId, Error, Kind};
+use cairn::{EntryId, Error, Kind, ViewFormat};
 use std::sync::Arc;
 
 /// Where the kind stands in the number of a node that the mount itself makes.
@@ -64,6 +64,8 @@ pub enum Node {
     Disks(PointRef),
     /// `disks/<disk>.raw`
     Raw(PointRef, u16),
+    /// `disks/<disk>.vhd`, `disks/<disk>.vhdx`
+    View(PointRef, u16, ViewFormat),
     /// `files`
     Files(PointRef),
     /// `files/<disk>`
@@ -149,6 +151,9 @@ impl Node {
             Node::PointError(point) => own(point.slot, kind::ERROR, 0),
             Node::Disks(point) => own(point.slot, kind::DISKS, 0),
             Node::Raw(point, disk) => own(point.slot, kind::RAW, place(*disk, 0)),
+            Node::View(point, disk, format) => {
+                own(point.slot, kind::RAW, place(*disk, number_of(*format)))
+            }
             Node::Files(point) => own(point.slot, kind::FILES, 0),
             Node::DiskFiles(point, disk) => own(point.slot, kind::DISK_FILES, place(*disk, 0)),
             Node::PartitionsError(point, disk) => {
@@ -215,6 +220,21 @@ fn place(disk: u16, partition: u32) -> u64 {
     ((u64::from(disk) & DISK_MASK) << DISK_SHIFT) | (u64::from(partition) & PARTITION_MASK)
 }
 
+/// What tells the forms of a disk apart, where a partition's number stands elsewhere; 0 is the raw disk.
+fn number_of(format: ViewFormat) -> u32 {
+    match format {
+        ViewFormat::Vhd => 1,
+        ViewFormat::Vhdx => 2,
+    }
+}
+
+fn format_of(number: u32) -> Result<ViewFormat> {
+    let known = ViewFormat::ALL
+        .into_iter()
+        .find(|format| number_of(*format) == number);
+    known.ok_or(Failure::Stale)
+}
+
 fn in_point(point: PointRef, kind: u64, rest: u64) -> Result<Node> {
     let disk = u16::try_from((rest >> DISK_SHIFT) & DISK_MASK).map_err(|_| Failure::Stale)?;
     let partition = u32::try_from(rest & PARTITION_MASK).map_err(|_| Failure::Stale)?;
@@ -222,7 +242,8 @@ fn in_point(point: PointRef, kind: u64, rest: u64) -> Result<Node> {
         kind::SELF => Node::Point(point),
         kind::ERROR => Node::PointError(point),
         kind::DISKS => Node::Disks(point),
-        kind::RAW => Node::Raw(point, disk),
+        kind::RAW if partition == 0 => Node::Raw(point, disk),
+        kind::RAW => Node::View(point, disk, format_of(partition)?),
         kind::FILES => Node::Files(point),
         kind::DISK_FILES => Node::DiskFiles(point, disk),
         kind::PARTITIONS_ERROR => Node::PartitionsError(point, disk),

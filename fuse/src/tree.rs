@@ -3,8 +3,10 @@
 //! Every operation takes inode numbers and finds what it needs anew, so that no table of visited files is kept.
 
 mod content;
+mod disks;
 mod folder;
 mod space;
+mod writing;
 mod xattr;
 
 pub use content::Content;
@@ -16,6 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::inode::{IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
 use crate::node::{self, EntryRef, Node, PointRef, name_hash};
 use crate::stat::Stat;
+use crate::writable::Overlays;
 use cairn::{DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,8 +28,6 @@ pub const MAY_WRITE: u32 = 2;
 /// What `access` asks for: to run a file or to enter a folder.
 pub const MAY_EXECUTE: u32 = 1;
 
-/// Mode of `disks/<disk>.raw`: it holds every file of the guest, whatever their own modes say.
-const RAW_MODE: u32 = 0o400;
 const ERROR_MODE: u32 = 0o444;
 
 /// The answer to a look-up.
@@ -45,6 +46,8 @@ pub enum Found {
 pub struct Tree {
     slots: Slots,
     source: Source,
+    /// Disks can be written to.
+    overlays: Option<Arc<Overlays>>,
     /// When it was mounted: the time of what has no other.
     born: Time,
 }
@@ -77,6 +80,7 @@ impl Tree {
         Tree {
             slots: Slots::default(),
             source,
+            overlays: None,
             born: Time::from_seconds(seconds),
         }
     }
@@ -142,13 +146,13 @@ impl Tree {
         }
     }
 
-    /// Whether `access` is granted beside what the modes say: nothing can be written, and a file without any bit to
-    /// execute it cannot be executed.
+    /// Whether `access` is granted beside what the modes say: nothing can be written but disks where the mount allows it, and a
+    /// file without any bit to execute it cannot be executed.
     ///
     /// # Errors
     /// [`Failure::ReadOnly`], [`Failure::NotPermitted`].
     pub fn access(&self, inode: u64, wanted: u32) -> Result<()> {
-        if wanted & MAY_WRITE != 0 {
+        if wanted & MAY_WRITE != 0 && !self.is_writable(&self.node(inode)?) {
             return Err(Failure::ReadOnly);
         }
         if wanted & MAY_EXECUTE != 0 {
@@ -180,13 +184,8 @@ impl Tree {
                 Ok(Stat::folder(inode, self.time(point)).for_good())
             }
             Node::Unreadable(point, ..) => folder(self.time(point)),
-            Node::Raw(point, position) => {
-                let open = self.open_point(point)?;
-                let size = open.disk(*position)?.size();
-                let mut stat = Stat::made(inode, EntryKind::File, RAW_MODE, size, self.time(point));
-                stat.attributes.allocated = open.allocated(*position);
-                Ok(stat.for_good())
-            }
+            Node::Raw(point, disk) => self.disk_stat(inode, point, *disk, None),
+            Node::View(point, disk, format) => self.disk_stat(inode, point, *disk, Some(*format)),
             Node::Entry(entry) => {
                 let open = self.volume(&entry.tree)?;
                 Stat::of_entry(inode, open.volume.attributes(entry.id())?)
@@ -306,11 +305,7 @@ impl Tree {
                 }
                 _ => None,
             }),
-            Node::Disks(point) => {
-                let disk = name.strip_suffix(".raw");
-                let position = disk.and_then(|disk| self.position(point, disk).transpose());
-                Ok(position.transpose()?.map(|at| Node::Raw(point.clone(), at)))
-            }
+            Node::Disks(point) => self.disk_called(point, name),
             Node::Files(point) => {
                 let position = self.position(point, name)?;
                 Ok(position.map(|at| Node::DiskFiles(point.clone(), at)))

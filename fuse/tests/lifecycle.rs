@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
-/// **[read-only]** Nothing can be written: the mount is `ro`, `nosuid` and `nodev`, and `access` refuses writing with
+/// **[read-only]** Unless it is mounted writable nothing can be written: the mount is `ro`, `nosuid` and `nodev`, and `access` refuses writing with
 /// EROFS.
 #[test]
 fn nothing_can_be_written() {

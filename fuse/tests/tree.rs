@@ -31,7 +31,10 @@ fn a_store_shows_machines_points_disks_and_files() {
         ["2026-11-19T02-00-00Z", "2026-11-20T02-00-00Z", "latest"]
     );
     assert_eq!(names(&tree, LATEST), ["disks", "files"]);
-    assert_eq!(names(&tree, &format!("{LATEST}/disks")), ["disk0.raw"]);
+    assert_eq!(
+        names(&tree, &format!("{LATEST}/disks")),
+        ["disk0.raw", "disk0.vhd", "disk0.vhdx"]
+    );
     assert_eq!(names(&tree, &format!("{LATEST}/files")), ["disk0"]);
     let hostname = format!("{LATEST}/files/disk0/p1/etc/hostname");
     assert_eq!(content(&tree, &hostname), b"web01\n");
@@ -53,7 +56,8 @@ fn a_store_shows_machines_points_disks_and_files() {
 fn an_image_shows_its_disk_straight_away() {
     let tree = image();
     assert_eq!(names(&tree, ""), ["disks", "files"]);
-    assert_eq!(names(&tree, "disks"), ["disk0.raw"]);
+    let disks = ["disk0.raw", "disk0.vhd", "disk0.vhdx"];
+    assert_eq!(names(&tree, "disks"), disks);
     assert_eq!(content(&tree, "files/disk0/p1/etc/hostname"), b"web01\n");
     assert!(content(&tree, "disks/disk0.raw") == fs::read(&fixture().disk).unwrap());
 }
@@ -147,7 +151,10 @@ fn what_cannot_be_read_is_explained_beside_an_empty_folder() {
     assert_eq!(names(&tree, "files/disk0"), ["partitions.error"]);
     let said = String::from_utf8(content(&tree, "files/disk0/partitions.error")).unwrap();
     assert!(said.contains("the disk is broken"), "{said}");
-    assert_eq!(names(&tree, "disks"), ["disk0.raw"]);
+    assert_eq!(
+        names(&tree, "disks"),
+        ["disk0.raw", "disk0.vhd", "disk0.vhdx"]
+    );
 }
 
 /// **[damaged-point]** A point whose record cannot be read is listed by its time like any other; in it `point.error` says what is wrong. A file whose name is
@@ -306,5 +313,8 @@ fn a_point_that_cannot_be_opened_says_why() {
         fs::write(state, bytes).unwrap();
     }
     assert_eq!(names(&tree, LATEST), ["disks", "files"]);
-    assert_eq!(names(&tree, &format!("{LATEST}/disks")), ["disk0.raw"]);
+    assert_eq!(
+        names(&tree, &format!("{LATEST}/disks")),
+        ["disk0.raw", "disk0.vhd", "disk0.vhdx"]
+    );
 }

@@ -20,7 +20,7 @@ pub fn base() -> (Arc<dyn ReadAt>, OverlayBase) {
 
 /// The checksum of everything before it, in a block of 4,096 bytes.
 fn seal(block: &mut [u8]) {
-    if let Some((bytes, [sum @ ..])) = block.split_at_mut_checked(4080)
+    if let Some((bytes, sum)) = block.split_at_mut_checked(4080)
         && sum.len() == 16
     {
         sum.copy_from_slice(&hash(bytes).as_bytes()[..16]);

@@ -3,6 +3,7 @@
 use super::bench::{Bench, Running, eventually, text};
 use super::browse::filled;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,11 +15,16 @@ pub(super) struct Mounted {
 
 impl Mounted {
     pub(super) fn new(bench: &Bench, source: &str) -> Mounted {
+        Mounted::with(bench, source, &[])
+    }
+
+    /// Mounted with more options.
+    pub(super) fn with(bench: &Bench, source: &str, options: &[&str]) -> Mounted {
         let folder = bench.path("mnt");
         if !folder.exists() {
             fs::create_dir(&folder).unwrap();
         }
-        let process = bench.start(&["mount", source, text(&folder)]);
+        let process = bench.start(&[&["mount", source, text(&folder)], options].concat());
         let mut mounted = Mounted { folder, process };
         eventually("it is mounted", || {
             assert!(
@@ -145,4 +151,51 @@ fn what_cannot_be_mounted_is_refused() {
     assert!(refused.stderr.contains("no store"), "{}", refused.stderr);
     bench.expect(1, &["mount", "nowhere", "mnt"]);
     bench.expect(1, &["mount", "store", "no-folder"]);
+}
+
+/// A point's disk is written to: for this mount only, or for the next one too.
+#[test]
+fn disks_are_written_to_for_once_or_for_good() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    bench.backup("web01", &["disk.raw"]);
+    let original = fs::read(bench.path("disk.raw")).unwrap();
+    let scratch = bench.path("scratch");
+    let here =
+        |options: &[&'static str]| [&["--writable", "--scratch", "scratch"], options].concat();
+    for (options, byte, found) in [
+        (here(&[]), 1, original[0]),
+        (here(&["--keep"]), 2, original[0]),
+        (here(&["--keep"]), 3, 2),
+        (here(&[]), 4, original[0]),
+        (vec!["--writable"], 5, original[0]),
+        (here(&["--keep"]), 6, 3),
+    ] {
+        let mut mounted = Mounted::with(&bench, "store", &options);
+        let path = mounted.folder.join("web01/latest/disks/disk0.raw");
+        let mut shown = fs::read(&path).unwrap();
+        assert_eq!(shown[0], found, "{options:?}");
+        shown[0] = original[0];
+        assert!(shown == original);
+        let disk = fs::File::options().write(true).open(&path).unwrap();
+        disk.write_all_at(&[byte], 0).unwrap();
+        drop(disk);
+        assert_eq!(fs::read(&path).unwrap()[0], byte);
+        mounted.process.signal("INT");
+        mounted.has_ended();
+        let left = fs::read_dir(&scratch).map_or(0, |files| files.count());
+        assert_eq!(left > 0, byte > 1, "{options:?}");
+    }
+    // What makes no sense is refused before anything is mounted.
+    for options in [
+        &["--scratch", "scratch"][..],
+        &["--writable", "--keep"],
+        &["--keep"],
+    ] {
+        let arguments = [&["mount", "store", text(&scratch)], options].concat();
+        bench.expect(2, &arguments);
+    }
 }

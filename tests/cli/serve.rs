@@ -20,7 +20,7 @@ impl Served {
     pub(super) fn new(bench: &Bench, arguments: &[&str]) -> Served {
         let socket = bench.path("socket");
         let all = [&["serve", "nbd"], arguments, &["--socket", text(&socket)]].concat();
-        Served::start(bench, &all, socket)
+        Served::start(bench, &all, socket.clone())
     }
 
     fn start(bench: &Bench, arguments: &[&str], socket: PathBuf) -> Served {

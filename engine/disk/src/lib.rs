@@ -6,6 +6,7 @@
 //! - [`vhd`]: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0
 //! - [`vhdx`]: Microsoft's \[MS-VHDX\]
 //! - [`write`]: raw, VHD and VHDX images from the content of a disk
+//! - [`view`]: a disk as a VHD or VHDX that is made as it is read
 //!
 //! Everything read is taken as hostile: lengths are bounded before anything is allocated, walks are bounded, and a
 //! block that lies where it cannot lie is refused when it is read, so that the rest of the disk stays readable.
@@ -30,6 +31,7 @@ pub mod detect;
 pub mod disk;
 mod foreign;
 pub mod guid;
+mod layout;
 mod place;
 pub mod raw;
 mod runs;
@@ -37,10 +39,12 @@ pub mod source;
 mod table;
 pub mod vhd;
 pub mod vhdx;
+pub mod view;
 pub mod write;
 
 pub use detect::{FormatHint, detect, open, open_as, open_bytes};
 pub use disk::{FileStamp, Format, Identity, VirtualDisk};
 pub use guid::Guid;
 pub use source::FileSource;
+pub use view::{ViewFormat, ViewOptions, view};
 pub use write::{DiskWriter, Written};

@@ -15,6 +15,7 @@ pub mod footer;
 
 mod blocks;
 mod disk;
+pub(crate) mod made;
 
 pub use disk::{VhdDynamic, VhdFixed, find_footer, open};
 

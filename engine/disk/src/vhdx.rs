@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod region;
 
 mod disk;
+pub(crate) mod made;
 
 pub use disk::{Vhdx, open};
 

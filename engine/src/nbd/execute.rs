@@ -235,7 +235,11 @@ impl<'a, W: Write> Executor<'a, W> {
         if !self.agreed.structured || !in_chunks {
             return self.simple(request, number, &[]);
         }
-        let text = why.get(..why.floor_char_boundary(1000)).unwrap_or_default();
+        // Of up to 1,000 bytes, and no torn character.
+        let end = (0..=1000.min(why.len()))
+            .rev()
+            .find(|at| why.is_char_boundary(*at));
+        let text = why.get(..end.unwrap_or(0)).unwrap_or_default();
         let length = u16::try_from(text.len()).unwrap_or(0).to_be_bytes();
         let (number, offset) = (number.to_be_bytes(), offset.to_be_bytes());
         if request.command == Command::Read && request.length > 0 {

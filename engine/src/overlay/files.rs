@@ -59,6 +59,11 @@ impl OverlayBase {
             disk: disk.to_string(),
         })
     }
+
+    /// Whether an overlay of it is kept in `folder`, or what one left there.
+    pub fn is_in(&self, folder: &Path) -> bool {
+        file_name(self).is_ok_and(|name| folder.join(format!("{name}.map")).exists())
+    }
 }
 
 /// The files of an overlay.

@@ -551,7 +551,8 @@ fn a_huge_disk_takes_memory_and_files_as_it_is_used() {
     assert_eq!(read_vec(&overlay, PART - 4, 8).unwrap(), b"\0across\0");
     assert_eq!(read_vec(&overlay, (64 << 40) - 4, 4).unwrap(), b"\0end");
     let extents = overlay.data_extents(PART - 10_000..PART + 10_000).unwrap();
-    assert_eq!(extents, [PART - 4096..PART + 4096]);
+    assert_eq!(extents.len(), 1);
+    assert_eq!(extents[0], PART - 4096..PART + 4096);
     assert!(overlay.scratch_bytes() < 1 << 20);
 }
 

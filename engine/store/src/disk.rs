@@ -88,7 +88,6 @@ impl StoredDisk {
             .parts()
             .skip_while(|part| part.end() <= range.start)
             .peekable();
-        let mut plain = Vec::new();
         let mut ahead = None;
         while let Some(part) = walk.peek().copied() {
             if part.start >= range.end {
@@ -109,7 +108,7 @@ impl StoredDisk {
             let group = self.group(&mut walk, &range, how, &mut ahead);
             let filled = match &group[..] {
                 [] => Err(Error::damaged("no place of a chunk is known")),
-                group => self.fill_group(group, &range, out, &mut plain),
+                group => self.fill_group(group, &range, out),
             };
             if filled.is_err() {
                 // The quick way failed: take the careful one, which tries every place and re-reads the state.
@@ -169,14 +168,41 @@ impl StoredDisk {
         group: &[(Part, Place)],
         range: &Range<usize>,
         out: &mut [u8],
-        plain: &mut Vec<u8>,
     ) -> Result<()> {
         let reader = self.tree.reader();
         let Some((_, last)) = group.last() else {
             return Ok(());
         };
-        reader.frame(last, last.at.saturating_add(last.length), plain)?;
-        let mut good: Vec<(ChunkId, Range<usize>)> = Vec::new();
+        let end = last.at.saturating_add(last.length);
+        let wanted: u64 = group.iter().map(|(_, place)| u64::from(place.length)).sum();
+        // What is most of what was decoded is kept as it is; of less, copies are kept, and the memory is used again.
+        if wanted.saturating_mul(2) >= u64::from(end) {
+            let mut plain = Vec::new();
+            reader.frame(last, end, &mut plain)?;
+            let good = self.check_group(group, range, &plain, out)?;
+            reader.keep_frame(plain, good);
+        } else {
+            let mut buffer = reader.borrow();
+            let short = || Error::damaged("a frame is longer than any can be");
+            let length = usize::try_from(end).unwrap_or(usize::MAX);
+            let plain = buffer.get_mut(..length).ok_or_else(short)?;
+            reader.frame_into(last, plain)?;
+            let good = self.check_group(group, range, plain, out)?;
+            reader.keep_copies(plain, good);
+            reader.give_back(buffer);
+        }
+        Ok(())
+    }
+
+    /// Authenticates the chunks of a group, whose frame begins with `plain`, and copies what is wanted of them. Answers where they lie.
+    fn check_group(
+        &self,
+        group: &[(Part, Place)],
+        range: &Range<usize>,
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<Vec<(ChunkId, Range<usize>)>> {
+        let mut good = Vec::with_capacity(group.len());
         for (part, place) in group {
             let Some(id) = part.extent.chunk else {
                 continue;
@@ -184,12 +210,13 @@ impl StoredDisk {
             let start = usize::try_from(place.at).unwrap_or(usize::MAX);
             let within = start..start.saturating_add(part.length());
             let bytes = plain.get(within.clone()).unwrap_or_default();
-            reader.authenticate(ChunkKind::Data, id, place, bytes)?;
+            self.tree
+                .reader()
+                .authenticate(ChunkKind::Data, id, place, bytes)?;
             copy_part(part, range, out, Some(bytes))?;
             good.push((id, within));
         }
-        reader.keep_frame(std::mem::take(plain), good);
-        Ok(())
+        Ok(good)
     }
 
     /// Each chunk of a group on its own; `first` is taken alone where there is no group.

@@ -7,8 +7,8 @@ use crate::cut::MAX_CHUNK;
 use cairn_base::{ChunkId, Error, Result};
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd::zstd_safe::{
-    CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, compress_bound,
-    get_error_name, get_frame_content_size,
+    CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, WriteBuf,
+    compress_bound, get_error_name, get_frame_content_size,
 };
 
 /// Most plain bytes in a frame.
@@ -142,9 +142,18 @@ impl Decompressor {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the frame does not hold that many.
     pub fn decompress(&mut self, stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<()> {
-        // Not longer than it may be, before it is allocated.
-        out.resize(length.min(MAX_FRAME.saturating_add(1)), 0);
-        self.decompress_into(stored, out)
+        if out.len() >= length {
+            out.truncate(length);
+            return self.decompress_into(stored, out);
+        }
+        check_length(length)?;
+        // Into memory that was not cleared before: that takes as long as a third of the decoding.
+        out.clear();
+        out.reserve_exact(length);
+        let mut output = OutBuffer::around(out);
+        self.decode(stored, length, &mut output)?;
+        out.truncate(length);
+        Ok(())
     }
 
     /// All plain bytes of a compressed frame, into `out`.
@@ -167,23 +176,28 @@ impl Decompressor {
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the frame does not hold that many; then `out` holds anything.
     pub fn decompress_into(&mut self, stored: &[u8], out: &mut [u8]) -> Result<()> {
         let length = out.len();
-        if length > MAX_FRAME {
-            return Err(Error::damaged(format!(
-                "{length} bytes asked for from a frame of at most {MAX_FRAME}"
-            )));
-        }
+        check_length(length)?;
+        // As long as what is wanted, so that zstd stops there.
+        self.decode(stored, length, &mut OutBuffer::around(out))
+    }
+
+    /// Decodes until there are `length` bytes in `output`, which has room for them.
+    fn decode<T: WriteBuf + ?Sized>(
+        &mut self,
+        stored: &[u8],
+        length: usize,
+        output: &mut OutBuffer<'_, T>,
+    ) -> Result<()> {
         let failed = |code| zstd_error("a frame cannot be decompressed", code);
         self.context
             .reset(ResetDirective::SessionOnly)
             .map_err(failed)?;
-        // As long as what is wanted, so that zstd stops there.
-        let mut output = OutBuffer::around(out);
         let mut input = InBuffer::around(stored);
         while output.pos() < length {
             let before = (output.pos(), input.pos());
             let hint = self
                 .context
-                .decompress_stream(&mut output, &mut input)
+                .decompress_stream(output, &mut input)
                 .map_err(failed)?;
             let stuck = (output.pos(), input.pos()) == before;
             if output.pos() < length && (hint == 0 || stuck) {
@@ -195,6 +209,16 @@ impl Decompressor {
         }
         Ok(())
     }
+}
+
+/// Before it is allocated, and decoded.
+fn check_length(length: usize) -> Result<()> {
+    if length > MAX_FRAME {
+        return Err(Error::damaged(format!(
+            "{length} bytes asked for from a frame of at most {MAX_FRAME}"
+        )));
+    }
+    Ok(())
 }
 
 fn zstd_error(what: &'static str, code: usize) -> Error {

@@ -2,6 +2,7 @@
 
 mod frames;
 mod healed;
+mod kept;
 
 use crate::cache::Cache;
 use crate::frame::Decompressor;
@@ -12,9 +13,11 @@ use crate::map::Leaf;
 use crate::map::node::Node;
 use crate::mistake::{self, Mistake};
 use crate::store::Store;
+use cairn_base::units::to_u64;
 use cairn_base::{ChunkId, Error, Kind, PackId, ReadAt, Result};
 use frames::MapFrames;
 use healed::HealedPacks;
+use kept::Buffers;
 use parking_lot::Mutex;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -85,6 +88,7 @@ pub struct ChunkReader {
     nodes: Cache<ChunkId, Node>,
     leaves: Cache<ChunkId, Leaf>,
     tools: Mutex<Vec<Tools>>,
+    buffers: Buffers,
 }
 
 /// What one thread decodes with; kept, because both are costly to make.
@@ -131,6 +135,7 @@ impl ChunkReader {
             nodes: Cache::new(MAP_CACHE / 2),
             leaves: Cache::new(MAP_CACHE / 2),
             tools: Mutex::new(Vec::new()),
+            buffers: Buffers::default(),
         }
     }
 
@@ -162,26 +167,6 @@ impl ChunkReader {
         self.chunks
             .insert(wanted.id, Arc::new(plain.clone()), weight);
         Ok(plain)
-    }
-
-    /// Keeps authenticated chunks of one decoded frame, without copying them if they are most of it.
-    pub fn keep_frame(&self, frame: Vec<u8>, chunks: Vec<(ChunkId, Range<usize>)>) {
-        let wanted: usize = chunks.iter().map(|(_, within)| within.len()).sum();
-        if wanted * 2 < frame.len() {
-            for (id, within) in chunks {
-                let bytes = frame.get(within).unwrap_or_default().to_vec();
-                let weight = bytes.len() + OVERHEAD;
-                self.chunks.insert(id, Arc::new(bytes.into()), weight);
-            }
-            return;
-        }
-        let weight = frame.len() / chunks.len().max(1) + OVERHEAD;
-        let frame = Arc::new(frame);
-        for (id, within) in chunks {
-            let frame = frame.clone();
-            self.chunks
-                .insert(id, Arc::new(Plain { frame, within }), weight);
-        }
     }
 
     /// A node of a map.
@@ -384,6 +369,26 @@ impl ChunkReader {
         result.map_err(|e| self.at_place(place, e))
     }
 
+    /// As [`frame`](ChunkReader::frame), into `plain`: as many bytes as it is long.
+    ///
+    /// # Errors
+    /// As [`frame`](ChunkReader::frame).
+    pub fn frame_into(&self, place: &Place, plain: &mut [u8]) -> Result<()> {
+        let read = self.pack(place.pack).and_then(|file| {
+            if place.plain {
+                let offset = offset_in(&*file, place)?;
+                if to_u64(plain.len()) > u64::from(place.stored) {
+                    return Err(Error::damaged("a frame is shorter than its index says"));
+                }
+                return file.read_exact_at(offset, plain);
+            }
+            self.unpack(&*file, place, &mut |decompressor, stored| {
+                decompressor.decompress_into(stored, plain)
+            })
+        });
+        read.map_err(|e| self.at_place(place, e))
+    }
+
     fn at_place(&self, place: &Place, error: Error) -> Error {
         let path = self.store.folder().describe(&layout::pack(place.pack));
         error.at_path(path).at_offset(u64::from(place.offset))
@@ -429,10 +434,16 @@ impl ChunkReader {
         let offset = offset_in(file, place)?;
         let mut tools = self.tools.lock().pop().unwrap_or_default();
         let length = usize::try_from(place.stored).unwrap_or(usize::MAX);
-        tools.stored.resize(length, 0);
-        let result = file
-            .read_exact_at(offset, &mut tools.stored)
-            .and_then(|()| how(&mut tools.decompressor, &tools.stored));
+        // It only ever grows, because what is added is cleared first.
+        if tools.stored.len() < length {
+            tools.stored.resize(length, 0);
+        }
+        let result = match tools.stored.get_mut(..length) {
+            Some(stored) => file
+                .read_exact_at(offset, stored)
+                .and_then(|()| how(&mut tools.decompressor, stored)),
+            None => Ok(()),
+        };
         self.tools.lock().push(tools);
         result
     }

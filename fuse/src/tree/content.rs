@@ -4,13 +4,16 @@ use crate::catalog::OpenPoint;
 use crate::extents;
 use crate::failure::{Failure, Result};
 use crate::node::Node;
-use crate::tree::Tree;
+use crate::tree::{Tree, disks};
+use crate::writable::WritableDisk;
 use cairn::{EntryKind, ReadAt};
 use std::sync::Arc;
 
 /// An open file. Shared by threads; reading it looks nothing up any more.
 pub struct Content {
     reader: Arc<dyn ReadAt>,
+    /// What is read, where it can be written to as well.
+    pub(super) writer: Option<Arc<WritableDisk>>,
     lasting: bool,
     /// Keeps the point open while the file is, even when the catalog closes it.
     _point: Option<Arc<OpenPoint>>,
@@ -72,8 +75,25 @@ impl Tree {
         match &node {
             Node::Raw(point, disk) => {
                 let open = self.open_point(point)?;
+                let writer = match &self.overlays {
+                    Some(overlays) => Some(overlays.disk(point, *disk, &open)?),
+                    None => None,
+                };
                 Ok(Content {
-                    reader: open.disk(*disk)?.disk().clone(),
+                    reader: match &writer {
+                        Some(writer) => writer.clone(),
+                        None => disks::bytes_of(open.disk(*disk)?, None)?,
+                    },
+                    writer,
+                    lasting: true,
+                    _point: Some(open),
+                })
+            }
+            Node::View(point, disk, format) => {
+                let open = self.open_point(point)?;
+                Ok(Content {
+                    reader: disks::bytes_of(open.disk(*disk)?, Some(*format))?,
+                    writer: None,
                     lasting: true,
                     _point: Some(open),
                 })
@@ -87,6 +107,7 @@ impl Tree {
                 }
                 Ok(Content {
                     reader: open.volume.open(entry.id())?,
+                    writer: None,
                     lasting: true,
                     _point: Some(open.point),
                 })
@@ -97,6 +118,7 @@ impl Tree {
             | Node::PartitionsError(..)
             | Node::VolumeError(..) => Ok(Content {
                 reader: Arc::new(self.error_text(&node)?.into_bytes()),
+                writer: None,
                 lasting: false,
                 _point: None,
             }),

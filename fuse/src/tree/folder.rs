@@ -288,15 +288,11 @@ impl Tree {
                     names.push(("point.error".to_string(), Node::PointError(point.clone())));
                 }
             }
-            Node::Disks(point) | Node::Files(point) => {
-                let raw = matches!(folder, Node::Disks(_));
+            Node::Disks(point) => names = self.disk_files(point)?,
+            Node::Files(point) => {
                 for (position, disk) in self.open_point(point)?.disks().iter().enumerate() {
                     let at = node::disk_position(position)?;
-                    names.push(if raw {
-                        (format!("{}.raw", disk.name()), Node::Raw(point.clone(), at))
-                    } else {
-                        (disk.name().to_string(), Node::DiskFiles(point.clone(), at))
-                    });
+                    names.push((disk.name().to_string(), Node::DiskFiles(point.clone(), at)));
                 }
             }
             Node::DiskFiles(point, disk) => self.partitions(point, *disk, &mut names)?,
@@ -352,7 +348,8 @@ fn kind_of(node: &Node) -> EntryKind {
         | Node::PointError(_)
         | Node::PartitionsError(..)
         | Node::VolumeError(..)
-        | Node::Raw(..) => EntryKind::File,
+        | Node::Raw(..)
+        | Node::View(..) => EntryKind::File,
         // Only ever a volume's root here.
         Node::Entry(_) => EntryKind::Folder,
     }

@@ -50,9 +50,9 @@ impl Tree {
             }
             node => {
                 let bytes = match &node {
-                    Node::Raw(point, disk) | Node::DiskFiles(point, disk) => {
-                        self.open_point(point)?.disk(*disk)?.size()
-                    }
+                    Node::Raw(point, disk)
+                    | Node::View(point, disk, _)
+                    | Node::DiskFiles(point, disk) => self.open_point(point)?.disk(*disk)?.size(),
                     _ => 0,
                 };
                 Ok(Space {

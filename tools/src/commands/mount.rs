@@ -4,7 +4,7 @@ use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure, warn};
 use crate::signals;
 use cairn::{DiskView, Error, Kind, Store};
-use cairn_fuse::{MountOptions, Unmounted, mount_image, mount_store};
+use cairn_fuse::{MountOptions, Scratch, Unmounted, mount_image, mount_store};
 use std::path::PathBuf;
 
 /// Mount a store or a disk image as files; Ctrl-C or umount ends it.
@@ -19,12 +19,25 @@ pub struct Args {
     /// Let other users look too, within the permissions that the guests' files have
     #[arg(long)]
     allow_other: bool,
+    /// Disks (`disks/*.raw`) can be written to: what is written goes to scratch files, and is gone at the end
+    #[arg(long)]
+    writable: bool,
+    /// Where the scratch files lie (without it: TMPDIR, or /var/tmp)
+    #[arg(long, value_name = "DIR", requires = "writable")]
+    scratch: Option<PathBuf>,
+    /// What was written stays in the scratch folder, for the next mount with it
+    #[arg(long, requires = "scratch")]
+    keep: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let options = MountOptions {
         allow_other: args.allow_other,
+        writable: args.writable.then(|| Scratch {
+            folder: args.scratch.clone(),
+            keep: args.keep,
+        }),
         ..MountOptions::default()
     };
     let mounted = if Store::is_store(&args.source) {
@@ -47,7 +60,9 @@ pub fn run(args: &Args) -> Answer {
         args.mountpoint.display()
     );
     let is_gone = mounted.wait_or(&signals::stop_flag())?;
-    if !is_gone && mounted.unmount()? == Unmounted::StillInUse {
+    let still_in_use = !is_gone && mounted.unmount()? == Unmounted::StillInUse;
+    mounted.flush()?;
+    if still_in_use {
         eprintln!(
             "cairn: warning: files of the mount are still in use: their users get errors now"
         );

@@ -3,26 +3,13 @@
 use super::covered::Covered;
 use super::target::{Target, is_zero};
 use crate::align::{round_up, to_usize};
+use crate::layout::Layout;
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// How blocks lie in the file.
-pub(super) struct Layout {
-    /// Bytes of the virtual disk.
-    pub(super) disk_size: u64,
-    /// Bytes of a block.
-    pub(super) block_size: u64,
-    /// What stands right in front of each block's data.
-    pub(super) prefix: Vec<u8>,
-    /// A block's data begin at a multiple of this.
-    pub(super) alignment: u64,
-    /// Where the first block may begin.
-    pub(super) start: u64,
-}
 
 /// The blocks of an image that is being written, by many threads at once.
 pub(super) struct Blocks {

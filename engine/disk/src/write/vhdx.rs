@@ -1,25 +1,17 @@
 //! Dynamic VHDXs.
 
-use super::blocks::{Blocks, Layout};
+use super::blocks::Blocks;
 use super::target::Target;
 use super::{DiskWriter, Written};
-use crate::align::{div_up, round_up, to_usize};
+use crate::align::to_usize;
 use crate::guid::Guid;
-use crate::vhdx::header::{self, Header};
-use crate::vhdx::metadata::Metadata;
-use crate::vhdx::region::{self, Regions};
-use crate::vhdx::{ALIGNMENT, MAX_SIZE, SIGNATURE, bat};
+use crate::vhdx::bat;
+use crate::vhdx::made::{Ids, Made};
+use cairn_base::Result;
 use cairn_base::ids::random;
-use cairn_base::units::{GIB, TIB};
-use cairn_base::{Error, Result};
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-
-/// The log, the metadata, then the block table, each behind the other from 1 MiB on.
-const LOG: u64 = ALIGNMENT;
-const METADATA: u64 = 2 * ALIGNMENT;
-const BAT: u64 = 3 * ALIGNMENT;
 
 /// How a VHDX is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +38,8 @@ impl Default for VhdxOptions {
 /// Writes a dynamic VHDX.
 pub struct VhdxWriter {
     blocks: Blocks,
-    metadata: Metadata,
-    regions: Regions,
-    /// File write id and data write id.
-    ids: [Guid; 2],
+    made: Made,
+    ids: Ids,
 }
 
 impl VhdxWriter {
@@ -85,90 +75,34 @@ impl VhdxWriter {
         options: VhdxOptions,
         may_hold_data: bool,
     ) -> Result<VhdxWriter> {
-        let sector_size = options.sector_size;
-        if sector_size != 512 && sector_size != 4096 {
-            return Err(Error::invalid(format!(
-                "a VHDX has no sectors of {sector_size} bytes"
-            )));
-        }
-        let disk_size = match round_up(size, u64::from(sector_size)) {
-            Some(size) if size <= MAX_SIZE => size,
-            _ => {
-                return Err(Error::unsupported(format!(
-                    "a VHDX has at most 64 TiB, and the disk has {size} bytes"
-                ))
-                .advise("write it as raw"));
-            }
-        };
-        let block_size = options.block_size.unwrap_or(default_block_size(disk_size));
-        if !block_size.is_power_of_two() || !(1 << 20..=256 << 20).contains(&block_size) {
-            return Err(Error::invalid(format!(
-                "a VHDX has no blocks of {block_size} bytes"
-            )));
-        }
-        let count = div_up(disk_size, u64::from(block_size)).unwrap_or(0);
-        let entries = bat::entries(count, bat::chunk_ratio(block_size, sector_size));
-        let table = round_up(entries.saturating_mul(8).max(1), ALIGNMENT).unwrap_or(ALIGNMENT);
-        let regions = Regions {
-            bat: BAT..BAT.saturating_add(table),
-            metadata: METADATA..BAT,
-        };
-        let layout = Layout {
-            disk_size,
-            block_size: u64::from(block_size),
-            prefix: Vec::new(),
-            alignment: ALIGNMENT,
-            start: regions.bat.end,
-        };
-        let metadata = Metadata {
-            block_size,
-            leave_allocated: false,
-            disk_size,
-            disk_id: match options.disk_id {
+        let made = Made::new(size, options.sector_size, options.block_size)?;
+        let ids = Ids {
+            disk: match options.disk_id {
                 Some(id) => id,
                 None => Guid(random()?),
             },
-            logical_sector: sector_size,
-            physical_sector: 4096,
-            parent: None,
+            file_write: Guid(random()?),
+            data_write: Guid(random()?),
         };
         Ok(VhdxWriter {
-            blocks: Blocks::new(target()?, layout, may_hold_data)?,
-            metadata,
-            regions,
-            ids: [Guid(random()?), Guid(random()?)],
+            blocks: Blocks::new(target()?, made.layout(), may_hold_data)?,
+            made,
+            ids,
         })
     }
 }
 
 /// The block table, in which `places` says where each block's data lie.
-fn block_table(metadata: &Metadata, regions: &Regions, places: &[u64]) -> Result<Vec<u8>> {
-    let ratio = bat::chunk_ratio(metadata.block_size, metadata.logical_sector);
-    let length = regions.bat.end.saturating_sub(regions.bat.start);
+fn block_table(made: &Made, places: &[u64]) -> Result<Vec<u8>> {
+    let (_, length) = made.table();
     let mut table = vec![0; to_usize(length)?];
     let (entries, _) = table.as_chunks_mut::<8>();
     for (block, &place) in (0u64..).zip(places) {
-        // A block that is not there has the entry 0, as have the sector bitmaps of a disk without a parent.
-        if place != 0
-            && let Some(entry) = entries.get_mut(to_usize(bat::index(block, ratio))?)
-        {
-            *entry = bat::present(place).to_le_bytes();
+        if let Some(entry) = entries.get_mut(to_usize(bat::index(block, made.ratio()))?) {
+            *entry = Made::entry((place != 0).then_some(place));
         }
     }
     Ok(table)
-}
-
-/// Larger blocks for larger disks, as other programs choose them: the block table stays below 16 MiB.
-fn default_block_size(disk_size: u64) -> u32 {
-    if disk_size > 32 * TIB {
-        64 << 20
-    } else if disk_size > 100 * GIB {
-        32 << 20
-    } else if disk_size > GIB {
-        16 << 20
-    } else {
-        8 << 20
-    }
 }
 
 impl DiskWriter for VhdxWriter {
@@ -197,35 +131,15 @@ impl DiskWriter for VhdxWriter {
     }
 
     fn finish(self: Box<Self>) -> Result<Written> {
-        let [file_write_id, data_write_id] = self.ids;
         let done = self.blocks.finish()?;
         let target = done.target;
-        let table = block_table(&self.metadata, &self.regions, &done.places)?;
-        target.write(self.regions.bat.start, &table)?;
-        target.write(self.regions.metadata.start, &self.metadata.encode())?;
-        let table = self.regions.encode();
-        for offset in region::OFFSETS {
-            target.write(offset, &table)?;
+        let (table_offset, _) = self.made.table();
+        target.write(table_offset, &block_table(&self.made, &done.places)?)?;
+        for (offset, bytes) in self.made.rest(&self.ids) {
+            target.write(offset, &bytes)?;
         }
-        for (sequence, offset) in (1..).zip(header::OFFSETS) {
-            let header = Header {
-                sequence,
-                file_write_id,
-                data_write_id,
-                log_id: Guid::NIL,
-                log_version: 0,
-                log_length: u32::try_from(METADATA.saturating_sub(LOG)).unwrap_or(0),
-                log_offset: LOG,
-            };
-            target.write(offset, &header.encode())?;
-        }
-        let creator: Vec<u8> = concat!("Cairn ", env!("CARGO_PKG_VERSION"))
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes)
-            .collect();
-        target.write(0, &[SIGNATURE, &creator[..]].concat())?;
         Ok(Written {
-            disk_size: self.metadata.disk_size,
+            disk_size: self.made.disk_size(),
             file_size: done.end,
             data_bytes: done.data_bytes,
             sync: target.sync()?,

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Mounts for real: reads through them, beside the kernel's own loop mount of the same image. By root.
+
+    benches/compare/mount.py IMAGE [--cairn BINARY]... [--partition 2] [--folder usr/share] [--rounds 3] [--files 100000] [--read 8] [--work /var/tmp/cairn-mount]
+
+IMAGE is a raw disk image, PARTITION one of its ext4 file systems, FOLDER one of its folders. Several binaries take turns within one run, which is what their ratio can be
+believed from. In each round, the store's packs (or the image) in the page cache, and nothing else: `tar` of the folder through `files/`; the same from the loop mount;
+the disk from its start to its end; 10,000 reads of 4 KiB anywhere in its data, cold; and as many in 32 MiB that cairn has in its cache and the kernel has not.
+Once for each binary: FILES files in one folder, listed with and without attributes, beside the loop mount; and READ GiB of the disk, over and over, and the private memory after it.
+Prints one line for each result: the median, and all of them.
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+from measure import MIB, Mount, at_random, extents
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image")
+    parser.add_argument("--cairn", action="append")
+    parser.add_argument("--partition", type=int, default=2)
+    parser.add_argument("--folder", default="usr/share")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--read", type=float, default=8)
+    parser.add_argument("--work", default="/var/tmp/cairn-mount")
+    return parser.parse_args()
+
+
+ASKED = arguments()
+BINARIES = ASKED.cairn or ["target/release/cairn"]
+STORE = os.path.join(ASKED.work, "store")
+MNT = os.path.join(ASKED.work, "mnt")
+LOOP = os.path.join(ASKED.work, "loop")
+RESULTS = {}
+
+
+def run(*command, **more):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr.decode()}")
+    return done.stdout.decode()
+
+
+def note(who, what, value, unit):
+    RESULTS.setdefault((what, unit), {}).setdefault(who, []).append(value)
+
+
+def warm(paths):
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            buffer = bytearray(MIB)
+            while file.readinto(buffer):
+                pass
+
+
+def warm_image(path):
+    fd = os.open(path, os.O_RDONLY)
+    for start, end in extents(path):
+        while start < end:
+            start += len(os.pread(fd, min(8 * MIB, end - start), start))
+    os.close(fd)
+
+
+def packs():
+    return [os.path.join(at, name) for at, _, names in os.walk(os.path.join(STORE, "packs")) for name in names]
+
+
+def offset_of(image, partition):
+    table = json.loads(run("sfdisk", "-J", image))["partitiontable"]
+    found = [part for part in table["partitions"] if part["node"].endswith(str(partition))]
+    return found[0]["start"] * table.get("sectorsize", 512)
+
+
+class LoopMount:
+    """The kernel's own driver on the image, read-only, its journal left alone."""
+
+    def __init__(self, image, offset):
+        self.device = run("losetup", "--find", "--show", "--read-only", "--offset", str(offset), image).strip()
+        run("mount", "-o", "ro,noload", self.device, LOOP)
+
+    def end(self):
+        run("umount", LOOP)
+        run("losetup", "--detach", self.device)
+
+
+def seconds(*command):
+    started = time.perf_counter()
+    run(*command)
+    return time.perf_counter() - started
+
+
+def tar(folder):
+    # Through a pipe: tar itself reads nothing if it sees that nobody keeps it.
+    return seconds("sh", "-c", 'tar cf - -C "$1" . | cat > /dev/null', "sh", folder)
+
+
+def sequential(fd, ranges, most=None):
+    buffer, done, started = bytearray(MIB), 0, time.perf_counter()
+    for start, end in ranges:
+        while start < end and (most is None or done < most):
+            got = os.preadv(fd, [memoryview(buffer)[: min(MIB, end - start)]], start)
+            if got == 0:
+                sys.exit("the file is shorter than the disk")
+            start, done = start + got, done + got
+    return done, time.perf_counter() - started
+
+
+def one_round(binary, ranges, blocks, number):
+    inside = f"m/latest/files/disk0/p{ASKED.partition}"
+    disk = os.path.join(MNT, "m/latest/disks/disk0.raw")
+    warm(packs())
+    mounted = Mount(binary, STORE, MNT, inside)
+    note(binary, f"tar of {ASKED.folder}", tar(os.path.join(MNT, inside, ASKED.folder)), "s")
+    mounted.end()
+
+    mounted = Mount(binary, STORE, MNT, "m/latest/disks")
+    fd = os.open(disk, os.O_RDONLY)
+    done, took = sequential(fd, ranges)
+    os.close(fd)
+    mounted.end()
+    note(binary, "the disk from start to end", done / took / 1e9, "GB/s")
+
+    mounted = Mount(binary, STORE, MNT, "m/latest/disks")
+    fd = os.open(disk, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    chance = random.Random(number)
+    note(binary, "random 4 KiB, cold", at_random(fd, [chance.choice(blocks) for _ in range(10_000)]), "/s")
+    near = blocks[len(blocks) // 2 : len(blocks) // 2 + 32 * 256]
+    for at in near:
+        os.pread(fd, 4096, at)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    chance.shuffle(near)
+    note(binary, "random 4 KiB, warm", at_random(fd, near), "/s")
+    os.close(fd)
+    mounted.end()
+
+
+def loop_round(offset):
+    warm_image(ASKED.image)
+    mounted = LoopMount(ASKED.image, offset)
+    note("loop mount", f"tar of {ASKED.folder}", tar(os.path.join(LOOP, ASKED.folder)), "s")
+    mounted.end()
+
+
+def many_files(image):
+    """One folder of many files: made without mounting anything."""
+    source = os.path.join(ASKED.work, "source")
+    os.makedirs(os.path.join(source, "many"))
+    for number in range(ASKED.files):
+        with open(os.path.join(source, "many", f"report of branch {number}.txt"), "wb"):
+            pass
+    run("truncate", "-s", str(64 * MIB + ASKED.files * 2048), image)
+    run("mke2fs", "-q", "-t", "ext4", "-N", str(ASKED.files + 1000), "-d", source, image)
+    shutil.rmtree(source)
+
+
+def listings(image):
+    def both(who, folder):
+        note(who, f"{ASKED.files} names", seconds("ls", "-U", folder), "s")
+
+    def long(who, folder):
+        note(who, f"{ASKED.files} names with attributes", seconds("ls", "-lU", folder), "s")
+
+    for _ in range(ASKED.rounds):
+        for binary in BINARIES:
+            for measure in both, long:
+                warm_image(image)
+                mounted = Mount(binary, image, MNT, "files/disk0/p0")
+                measure(binary, os.path.join(MNT, "files/disk0/p0/many"))
+                mounted.end()
+        for measure in both, long:
+            mounted = LoopMount(image, 0)
+            measure("loop mount", os.path.join(LOOP, "many"))
+            mounted.end()
+
+
+def memory(binary, ranges):
+    mounted = Mount(binary, STORE, MNT, "m/latest/disks")
+    fd = os.open(os.path.join(MNT, "m/latest/disks/disk0.raw"), os.O_RDONLY)
+    left = int(ASKED.read * 1024 * MIB)
+    while left > 0:
+        done, _ = sequential(fd, ranges, left)
+        left -= done
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    note(binary, f"private memory after reading {ASKED.read:g} GiB", mounted.end() / MIB, "MiB")
+
+
+def main():
+    if os.geteuid() != 0:
+        sys.exit("the loop mounts need root")
+    if os.path.exists(ASKED.work):
+        sys.exit(f"{ASKED.work} is there already")
+    for folder in ASKED.work, MNT, LOOP:
+        os.makedirs(folder)
+    try:
+        run(BINARIES[0], "init", STORE)
+        run(BINARIES[0], "backup", STORE, "--machine", "m", ASKED.image)
+        ranges = extents(ASKED.image)
+        blocks = [at for start, end in ranges for at in range(-(-start // 4096) * 4096, end - 4095, 4096)]
+        offset = offset_of(ASKED.image, ASKED.partition)
+        for number in range(ASKED.rounds):
+            for binary in BINARIES:
+                one_round(binary, ranges, blocks, number)
+            loop_round(offset)
+        if ASKED.files:
+            image = os.path.join(ASKED.work, "many.raw")
+            many_files(image)
+            listings(image)
+        for binary in BINARIES if ASKED.read else []:
+            memory(binary, ranges)
+        for (what, unit), of in RESULTS.items():
+            for who, values in of.items():
+                ordered = sorted(values)
+                shown = " ".join(f"{value:.4g}" for value in values)
+                print(f"{what}: {who}: {ordered[len(ordered) // 2]:.4g} {unit} ({shown})")
+    finally:
+        for folder in MNT, LOOP:
+            if os.path.ismount(folder):
+                subprocess.run(["umount", "--lazy", folder], check=False)
+        shutil.rmtree(ASKED.work)
+
+
+main()
