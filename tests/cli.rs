@@ -2,6 +2,7 @@
 //!
 //! - `against`: every command beside every other, killed at any moment
 //! - `bench`: a folder with a store, images, and what runs on them
+//! - `boot`: a machine that starts from its recovery point
 //! - `browse`: ls, cat, copy
 //! - `changed`: backups that read no more than what changed
 //! - `crash`: killed, interrupted, and two at once
@@ -15,13 +16,14 @@
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
 //! - `schedule`: everything at once by chance, some of it killed
-//! - `serve`: disks over NBD, and a machine that boots from one
+//! - `serve`: disks over NBD
 //! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
 //! - `verify`: all ways of verifying, and the doctor
 
 mod against;
 mod bench;
+mod boot;
 mod browse;
 mod changed;
 mod crash;

@@ -7,6 +7,8 @@
 #
 #   CAIRN_TEST_MINUTES   when to give up (default 60)
 #   CAIRN_TEST_INSTALL   `no` installs nothing
+#   CAIRN_BOOT_IMAGE     a raw image of a Linux machine, its root on the second partition: it is started from a recovery point, which
+#                        needs qemu-system-x86 (of the same release as qemu-utils) and takes a minute or more
 set -euo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -23,6 +23,8 @@ mod export;
 mod handshake;
 mod listen;
 mod protocol;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 pub use export::NbdExport;

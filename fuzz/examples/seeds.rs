@@ -10,6 +10,8 @@
 mod disks;
 #[path = "seeds/store.rs"]
 mod store;
+#[path = "seeds/writable.rs"]
+mod writable;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,4 +33,5 @@ fn main() {
     let seeds = Seeds(std::env::args_os().nth(1).map_or(beside, PathBuf::from));
     store::write(&seeds);
     disks::write(&seeds);
+    writable::write(&seeds);
 }
