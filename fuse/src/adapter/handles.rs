@@ -43,3 +43,20 @@ impl<T> Handles<T> {
         drop(closed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_forgotten_when_closed() {
+        let handles = Handles::default();
+        let one = handles.add("one");
+        let two = handles.add("two");
+        assert_eq!(*handles.get(one).unwrap(), "one");
+        handles.remove(one);
+        assert!(matches!(handles.get(one), Err(Failure::Stale)));
+        assert_eq!(*handles.get(two).unwrap(), "two");
+        assert_eq!(handles.open.read().len(), 1);
+    }
+}

@@ -120,7 +120,7 @@ fn default_socket() -> PathBuf {
 
 /// What is served.
 enum Source<'a> {
-    Point(PointView),
+    Point(Box<PointView>),
     Image(Arc<DiskView>, &'a Path),
 }
 
@@ -128,7 +128,7 @@ impl<'a> Source<'a> {
     fn open(args: &'a NbdArgs) -> Result<Source<'a>, Failure> {
         if let Some(point) = &args.point {
             let store = open_store(&args.source)?;
-            return Ok(Source::Point(open_named(&store, point)?));
+            return Ok(Source::Point(Box::new(open_named(&store, point)?)));
         }
         if Store::is_store(&args.source) {
             return Err(Error::invalid("which point of the store?")
