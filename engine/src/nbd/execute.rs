@@ -18,6 +18,8 @@ pub(super) const PIECE: u64 = 1 << 20;
 const MIN_HOLE: u64 = 4096;
 /// What one answer about holes looks at, in bytes of the disk: the client asks again for more.
 const MAX_STATUS: u64 = 1 << 30;
+/// Of that, what is looked at first for one that tells the first part only.
+const FIRST_STATUS: u64 = 4 << 20;
 /// What it tells at most: data and holes in turn.
 const MAX_DESCRIPTORS: usize = 1 << 16;
 /// Failures that are told of one connection.
@@ -198,21 +200,34 @@ impl<'a, W: Write> Executor<'a, W> {
     }
 
     fn block_status(&self, request: &Request) -> io::Result<()> {
-        let range = request.range();
-        let range = range.start..range.end.min(range.start.saturating_add(MAX_STATUS));
-        let extents = match self.export().disk.data_extents(range.clone()) {
-            Ok(extents) => extents,
+        let one = request.flags & flag::REQ_ONE != 0;
+        let parts = match self.parts(&request.range(), one) {
+            Ok(parts) => parts,
             Err(error) => return self.fail(request, error.into()),
         };
-        let one = request.flags & flag::REQ_ONE != 0;
         let limit = if one { 1 } else { MAX_DESCRIPTORS };
         let mut bytes = ALLOCATION_ID.to_be_bytes().to_vec();
-        for (part, is_data) in alternating(&range, extents).into_iter().take(limit) {
+        for (part, is_data) in parts.into_iter().take(limit) {
             let length = u32::try_from(part.end - part.start).unwrap_or(u32::MAX);
             bytes.extend(length.to_be_bytes());
             bytes.extend(if is_data { 0 } else { HOLE_AND_ZERO }.to_be_bytes());
         }
         self.chunk(request, chunk::DONE, chunk::BLOCK_STATUS, &[&bytes])
+    }
+
+    /// Data and holes from the start of `range` on, as far as one answer goes. For the first of them alone no more is looked at than need be:
+    /// who asks one by one would otherwise have all of it looked at each time.
+    fn parts(&self, range: &Range<u64>, one: bool) -> Result<Vec<(Range<u64>, bool)>, Error> {
+        let end = range.end.min(range.start.saturating_add(MAX_STATUS));
+        let mut window = if one { FIRST_STATUS } else { MAX_STATUS };
+        loop {
+            let part = range.start..end.min(range.start.saturating_add(window));
+            let parts = alternating(&part, self.export().disk.data_extents(part.clone())?);
+            if parts.len() > 1 || part.end == end {
+                return Ok(parts);
+            }
+            window = window.saturating_mul(4);
+        }
     }
 
     fn fail(&self, request: &Request, refusal: Refusal) -> io::Result<()> {

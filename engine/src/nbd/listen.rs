@@ -84,6 +84,7 @@ impl Listener {
 
     /// How clients name the export `name`.
     pub(super) fn uri(&self, name: &str) -> String {
+        let name = escaped(Path::new(name));
         match self {
             Listener::Unix(_, file) => format!("nbd+unix:///{name}?socket={}", escaped(&file.path)),
             Listener::Tcp(_, address) => format!("nbd://{address}/{name}"),

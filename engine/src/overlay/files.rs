@@ -215,10 +215,13 @@ fn make(
         data.push(Arc::new(ScratchFile::new(file, &path)));
     }
     map.write(0, &map_header(id, base, size)?)?;
-    let made_durable = map
-        .file
-        .sync_all()
-        .and_then(|()| File::open(folder)?.sync_all());
+    // The folder may be new as well.
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let folders = [Some(&*folder), folder.parent()];
+    let made_durable = map.file.sync_all().and_then(|()| {
+        let mut folders = folders.into_iter().flatten();
+        folders.try_for_each(|folder| File::open(folder)?.sync_all())
+    });
     made_durable.map_err(|e| Error::io("cannot make the overlay durable", &map.path, e))?;
     Ok(Files {
         id,
