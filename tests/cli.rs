@@ -1,13 +1,17 @@
 //! The contract of the command line, kept by running it on small disks that the tests make themselves.
 //!
 //! - `against`: every command beside every other, killed at any moment
+//! - `archive`: copies as tar and zip
 //! - `bench`: a folder with a store, images, and what runs on them
 //! - `boot`: a machine that starts from its recovery point
 //! - `browse`: ls, cat, copy
 //! - `changed`: backups that read no more than what changed
+//! - `conflicts`: what is in the way of a copy
+//! - `copy`: many paths in one job
 //! - `crash`: killed, interrupted, and two at once
 //! - `damage`: what is broken is named, with its exit code
 //! - `diff`: what differs between two points
+//! - `find`: files in all points
 //! - `forget`: points kept and forgotten by rules, pins, immutability
 //! - `full`: disks that are full
 //! - `images`: names and formats of disk images
@@ -22,13 +26,17 @@
 //! - `verify`: all ways of verifying, and the doctor
 
 mod against;
+mod archive;
 mod bench;
 mod boot;
 mod browse;
 mod changed;
+mod conflicts;
+mod copy;
 mod crash;
 mod damage;
 mod diff;
+mod find;
 mod forget;
 mod full;
 mod images;

@@ -30,8 +30,11 @@ needed=(
     "cc build-essential" "git git" "mke2fs e2fsprogs" "debugfs e2fsprogs" "mkntfs ntfs-3g" "ntfs-3g ntfs-3g"
     "qemu-img qemu-utils" "qemu-io qemu-utils" "fusermount3 fuse3" "zstd zstd" "mcopy mtools" "mkfs.vfat dosfstools"
     "sgdisk gdisk" "sfdisk fdisk" "setfattr attr" "setfacl acl" "losetup mount" "umount mount" "openssl openssl"
-    "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "nbdcopy libnbd-bin"
+    "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
+    "findmnt util-linux" "perl perl-base"
 )
+# The package starts a file server for everybody, unless services are kept from starting, as they are in images of containers.
+[ ! -x /usr/sbin/policy-rc.d ] || needed+=("smbd samba" "smbclient smbclient")
 
 missing_packages() {
     local pair

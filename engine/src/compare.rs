@@ -1,11 +1,14 @@
 //! What is different between two recovery points: ranges of their disks, and files of their guests.
 
-mod content;
+pub(crate) mod content;
 mod files;
-mod names;
+pub(crate) mod names;
+mod same;
 mod walk;
 
+pub(crate) use files::changed_list;
 pub use files::{FileChange, FileSink, Found, How, Part, changed_files};
+pub use same::{VolumeOf, same_content, same_volume};
 
 use crate::point::PointView;
 use cairn_base::{Error, Monitor, Result};

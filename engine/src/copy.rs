@@ -1,290 +1,192 @@
-//! Copying files and folders out of a volume.
+//! Copying files and folders out of recovery points: into a folder, or as a tar or zip stream.
+//!
+//! - [`item`]: an entry of a guest, with everything that belongs to it
+//! - [`tree`]: an entry and everything below it
+//! - [`content`]: bytes of files, without holes
+//! - [`place`]: folders of the target, in which no link is followed
+//! - [`make`]: one entry, whole or not at all
+//! - [`dress`]: owner, permissions, attributes, times
+//! - [`folder`]: a folder as the target, filled by several threads
+//! - [`archive`]: a stream as the target
+//! - [`tar`], [`zip`]: the forms of archives
+//! - [`report`]: what was copied, and what was not
 
-use cairn_base::ids::random;
-use cairn_base::units::to_u64;
+mod archive;
+mod content;
+mod dress;
+mod folder;
+mod item;
+mod make;
+mod place;
+mod report;
+mod tar;
+mod tree;
+mod zip;
+
+pub use folder::UNFINISHED;
+pub use report::CopyReport;
+pub use tree::bytes_below;
+
+use archive::{Archive, ToArchive};
 use cairn_base::{Error, Kind, Monitor, Result, Stage};
-use cairn_guest::{Attributes, EntryId, EntryKind, Volume};
-use rustix::fs::{AtFlags, Timespec, Timestamps};
-use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
-use std::ops::ControlFlow;
+use cairn_guest::{EntryId, Volume};
+use folder::{QUEUE, Shared, ToFolder};
+use parking_lot::Mutex;
+use place::Folder;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
-/// Deepest folder copied; a file system with a loop is not followed for ever.
-const MAX_DEPTH: usize = 4096;
-/// Bytes read at once.
-const BLOCK: usize = 1 << 20;
-
-/// What was copied, and what was not.
-#[derive(Debug, Default)]
-pub struct CopyReport {
-    /// Files copied.
-    pub files: u64,
-    /// Folders made.
-    pub folders: u64,
-    /// Symbolic links made.
-    pub links: u64,
-    /// Bytes of files.
-    pub bytes: u64,
-    /// What could not be copied, or not with everything that belongs to it. The rest was.
-    pub failed: Vec<Error>,
+/// What happens when something of the name is at the target already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// It is named as a failure, and everything else is copied.
+    #[default]
+    Fail,
+    /// What is there stays; folders are filled.
+    Skip,
+    /// What is there is replaced when the new one is whole; folders are filled, and never replaced.
+    Overwrite,
+    /// The new one gets a number: `report (2).odt`.
+    Rename,
 }
 
-/// Copies the entry `id` and everything below it to `target`, which must not be there unless `force` is given and it is a file.
-/// Content, holes, permission bits and times are kept, owners too if the process may set them. Symbolic links are
-/// copied, not followed. One bad entry does not stop the rest: it is named in the report.
+/// How to copy.
+#[derive(Debug, Clone, Default)]
+pub struct CopyOptions {
+    /// What happens when something is there already.
+    pub on_conflict: OnConflict,
+    /// Files that are named themselves replace files that are there; what lies in folders that are named does not.
+    pub force: bool,
+    /// Goes on with a copy that was broken off: what is there and the same, by its bytes, counts as done.
+    pub resume: bool,
+    /// Files are read back from the disk, and compared with what was written. Of archives: files are read before they begin, so that what cannot be read is left out.
+    pub verify: bool,
+    /// Bytes that are expected, for progress; 0 if that is not known.
+    pub total: u64,
+}
+
+/// Forms of archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// POSIX pax, with GNU's sparse files; everything a Linux guest has is kept.
+    Tar,
+    /// Zip with 64-bit sizes and Unix permissions: no owners' names, devices, extended attributes or hard links.
+    Zip,
+}
+
+/// Where to.
+pub enum CopyTarget<'a> {
+    /// Into this folder, which is there.
+    Folder(&'a Path),
+    /// As an archive.
+    Archive(ArchiveFormat, &'a mut (dyn Write + Send)),
+}
+
+/// Takes what is to be copied.
+pub trait Copier {
+    /// Copies the entry and everything below it to `path` below the target: names divided by `/`. Folders above it are made. One bad entry does not
+    /// stop the rest: it is named in the report.
+    ///
+    /// # Errors
+    /// [`Kind::Interrupted`] on request; [`Kind::Full`] if the target is; as the operating system reports of the target as a whole.
+    fn add(&mut self, volume: &Arc<dyn Volume>, id: EntryId, path: &[u8]) -> Result<()>;
+
+    /// Everything that was added is done: points and volumes may be closed. Hard links to what was added before become files of their own from here on.
+    ///
+    /// # Errors
+    /// As [`add`](Copier::add).
+    fn settle(&mut self) -> Result<()>;
+
+    /// That was all.
+    ///
+    /// # Errors
+    /// As [`add`](Copier::add).
+    fn end(&mut self) -> Result<()>;
+}
+
+/// Copies what `feed` adds. Content, holes, permissions, times and extended attributes are kept, owners too if the process may set them, and several names of one
+/// file stay that. Symbolic links are copied, not followed. A file has its name only when it is whole, with everything; in the end all of it lies on the disk.
 ///
 /// # Errors
-/// [`Kind::Exists`] if the target is there; [`Kind::Interrupted`] on request.
+/// As [`Copier::add`] and as `feed`; what could not be copied is in the report. Whatever was copied stays.
+pub fn copy_files(
+    target: CopyTarget<'_>,
+    options: &CopyOptions,
+    monitor: &dyn Monitor,
+    feed: &mut dyn FnMut(&mut dyn Copier) -> Result<()>,
+) -> Result<CopyReport> {
+    monitor.begin(Stage::Copy, options.total);
+    let report = match target {
+        CopyTarget::Folder(path) => to_folder(path, options, monitor, feed)?,
+        CopyTarget::Archive(format, out) => {
+            let mut to = ToArchive::new(Archive::new(format, out), options, monitor);
+            feed(&mut to)?;
+            to.end()?;
+            to.report
+        }
+    };
+    monitor.finish(Stage::Copy);
+    Ok(report)
+}
+
+fn to_folder(
+    path: &Path,
+    options: &CopyOptions,
+    monitor: &dyn Monitor,
+    feed: &mut dyn FnMut(&mut dyn Copier) -> Result<()>,
+) -> Result<CopyReport> {
+    let root = Folder::open(path)?;
+    if options.resume {
+        root.sweep()?;
+    }
+    let maker = make::Maker {
+        options,
+        monitor,
+        dress: dress::Dress::new(),
+    };
+    let shared = Shared::new(maker, root, path.to_path_buf());
+    let threads = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
+    let (jobs, waiting) = sync_channel(QUEUE);
+    let waiting = Mutex::new(waiting);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| shared.work(&waiting));
+        }
+        let mut to = ToFolder::new(&shared, jobs);
+        feed(&mut to)?;
+        to.end()
+    })?;
+    Ok(shared.report.into_inner())
+}
+
+/// Copies the entry `id` and everything below it to `target`, which must not be there unless `force` is given and it is a file. As [`copy_files`].
+///
+/// # Errors
+/// [`Kind::Exists`] if the target is there; as [`copy_files`].
 pub fn copy_out(
-    volume: &dyn Volume,
+    volume: &Arc<dyn Volume>,
     id: EntryId,
     target: &Path,
     force: bool,
     monitor: &dyn Monitor,
 ) -> Result<CopyReport> {
-    monitor.begin(Stage::Copy, 0);
-    let mut copier = Copier {
-        volume,
-        monitor,
-        report: CopyReport::default(),
-        later: Vec::new(),
-        owner: rustix::process::geteuid().is_root(),
+    let name = target
+        .file_name()
+        .ok_or_else(|| Error::new(Kind::Exists, "the target is there").at_path(target))?;
+    let within = target.parent().filter(|path| !path.as_os_str().is_empty());
+    let options = CopyOptions {
+        force,
+        ..CopyOptions::default()
     };
-    let mut waiting = vec![(id, target.to_path_buf(), 0usize)];
-    let mut first = true;
-    while let Some((id, path, depth)) = waiting.pop() {
-        if monitor.stop_requested() {
-            return Err(Error::interrupted());
-        }
-        let result = copier.entry(id, &path, depth, force && first, &mut waiting);
-        if let Err(error) = result {
-            if error.kind() == Kind::Interrupted || (first && error.kind() == Kind::Exists) {
-                return Err(error);
-            }
-            copier
-                .report
-                .failed
-                .push(error.context(format!("{} was not copied", path.display())));
-        }
-        first = false;
-    }
-    // Folders get their times and permissions last, innermost first: filling them would change both.
-    while let Some((path, attributes)) = copier.later.pop() {
-        if let Err(error) = copier.dress(&path, &attributes) {
-            copier.report.failed.push(error);
-        }
-    }
-    monitor.finish(Stage::Copy);
-    Ok(copier.report)
-}
-
-struct Copier<'a> {
-    volume: &'a dyn Volume,
-    monitor: &'a dyn Monitor,
-    report: CopyReport,
-    later: Vec<(PathBuf, Attributes)>,
-    owner: bool,
-}
-
-impl Copier<'_> {
-    fn entry(
-        &mut self,
-        id: EntryId,
-        path: &Path,
-        depth: usize,
-        force: bool,
-        waiting: &mut Vec<(EntryId, PathBuf, usize)>,
-    ) -> Result<()> {
-        let attributes = self.volume.attributes(id)?;
-        match attributes.kind {
-            EntryKind::Folder => {
-                if depth >= MAX_DEPTH {
-                    return Err(Error::damaged("folders are nested too deeply"));
-                }
-                self.folder(id, path, depth, waiting)?;
-                self.xattrs(id, path);
-                self.later.push((path.to_path_buf(), attributes));
-                self.report.folders += 1;
-            }
-            EntryKind::File => {
-                self.file(id, path, force)?;
-                self.streams(id, path);
-                self.xattrs(id, path);
-                self.dress(path, &attributes)?;
-                self.report.files += 1;
-            }
-            EntryKind::Symlink => {
-                let link = self.volume.read_link(id)?;
-                std::os::unix::fs::symlink(OsStr::from_bytes(&link), path)
-                    .map_err(|e| Error::io("cannot make the link", path, e))?;
-                self.dress(path, &attributes)?;
-                self.report.links += 1;
-            }
-            EntryKind::CharDevice
-            | EntryKind::BlockDevice
-            | EntryKind::Fifo
-            | EntryKind::Socket => {
-                return Err(Error::unsupported(
-                    "device nodes, pipes and sockets are not copied",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn folder(
-        &mut self,
-        id: EntryId,
-        path: &Path,
-        depth: usize,
-        waiting: &mut Vec<(EntryId, PathBuf, usize)>,
-    ) -> Result<()> {
-        // A folder that is there already is refused: it might be a link that leads elsewhere.
-        std::fs::create_dir(path).map_err(|e| Error::io("cannot make the folder", path, e))?;
-        let start = waiting.len();
-        let read = self.volume.read_dir(id, 0, &mut |entry| {
-            waiting.push((
-                entry.id,
-                path.join(OsStr::from_bytes(&entry.name)),
-                depth + 1,
-            ));
-            ControlFlow::Continue(())
-        });
-        // Taken from the end: reversed, so that the order is the folder's own.
-        if let Some(new) = waiting.get_mut(start..) {
-            new.reverse();
-        }
-        if let Err(error) = read {
-            let what = format!("{} was copied in part", path.display());
-            self.report.failed.push(error.context(what));
-        }
-        Ok(())
-    }
-
-    fn file(&mut self, id: EntryId, path: &Path, force: bool) -> Result<()> {
-        let source = self.volume.open(id)?;
-        // What is replaced stays until the new file is whole.
-        let beside = force
-            .then(|| -> Result<PathBuf> {
-                let random = u64::from_le_bytes(random()?);
-                Ok(path.with_file_name(format!(".cairn-{random:016x}.partial")))
-            })
-            .transpose()?;
-        let made = beside.as_deref().unwrap_or(path);
-        let failed = |e| Error::io("cannot write the file", made, e);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(made)
-            .map_err(|e| {
-                Error::io("cannot make the file", made, e)
-                    .advise("choose another target, or say --force")
-            })?;
-        let copied = self
-            .content(&*source, &file, made)
-            .and_then(|()| file.set_len(source.size()).map_err(failed))
-            .and_then(|()| match &beside {
-                Some(made) => std::fs::rename(made, path).map_err(failed),
-                None => Ok(()),
-            });
-        if copied.is_err() {
-            // A half file must not pass for a whole one.
-            let _gone = std::fs::remove_file(made);
-        }
-        copied
-    }
-
-    fn content(&mut self, source: &dyn cairn_base::ReadAt, file: &File, path: &Path) -> Result<()> {
-        let mut buffer = vec![0; BLOCK];
-        let mut start = 0u64;
-        // Extents are asked for step by step, so that a huge fragmented file needs no huge list.
-        const STEP: u64 = 1 << 30;
-        while start < source.size() {
-            let end = start.saturating_add(STEP).min(source.size());
-            for extent in source.data_extents(start..end)? {
-                let mut at = extent.start;
-                while at < extent.end {
-                    if self.monitor.stop_requested() {
-                        return Err(Error::interrupted());
-                    }
-                    let length = usize::try_from(extent.end - at).unwrap_or(BLOCK).min(BLOCK);
-                    let part = buffer.get_mut(..length).unwrap_or_default();
-                    source.read_exact_at(at, part)?;
-                    file.write_all_at(part, at)
-                        .map_err(|e| Error::io("cannot write the file", path, e))?;
-                    at += to_u64(length);
-                    self.report.bytes += to_u64(length);
-                    self.monitor.advance(Stage::Copy, to_u64(length));
-                }
-            }
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// Named streams have no place on this side; they are named, not dropped in silence.
-    fn streams(&mut self, id: EntryId, path: &Path) {
-        match self.volume.streams(id) {
-            Ok(streams) => {
-                for stream in streams {
-                    self.report.failed.push(Error::unsupported(format!(
-                        "the stream `{}` of {} was not copied: {} bytes",
-                        String::from_utf8_lossy(&stream.name),
-                        path.display(),
-                        stream.size
-                    )));
-                }
-            }
-            Err(error) => self.report.failed.push(error),
-        }
-    }
-
-    /// Extended attributes and ACLs. What this side does not take is named.
-    fn xattrs(&mut self, id: EntryId, path: &Path) {
-        let attributes = match self.volume.xattrs(id) {
-            Ok(attributes) => attributes,
-            Err(error) => {
-                let what = format!("the extended attributes of {} are lost", path.display());
-                return self.report.failed.push(error.context(what));
-            }
-        };
-        for (name, value) in attributes {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            let flags = rustix::fs::XattrFlags::empty();
-            if let Err(error) = rustix::fs::lsetxattr(path, name.as_str(), &value, flags) {
-                let what = format!("cannot set the extended attribute {name}");
-                self.report.failed.push(Error::io(what, path, error.into()));
-            }
-        }
-    }
-
-    /// Owner, permission bits and times.
-    fn dress(&self, path: &Path, attributes: &Attributes) -> Result<()> {
-        let failed = |what, e: std::io::Error| Error::io(what, path, e);
-        // Windows file systems have no owners and modes of this kind: the copy gets those of whoever copies.
-        let unix = !self.volume.info().ignores_case;
-        if unix && self.owner {
-            std::os::unix::fs::lchown(path, Some(attributes.uid), Some(attributes.gid))
-                .map_err(|e| failed("cannot set the owner", e))?;
-        }
-        if unix && attributes.kind != EntryKind::Symlink {
-            let mode = std::fs::Permissions::from_mode(attributes.mode & 0o7777);
-            std::fs::set_permissions(path, mode)
-                .map_err(|e| failed("cannot set the permissions", e))?;
-        }
-        let spec = |time: cairn_base::Time| Timespec {
-            tv_sec: time.seconds,
-            tv_nsec: i64::from(time.nanos),
-        };
-        let times = Timestamps {
-            last_access: spec(attributes.accessed),
-            last_modification: spec(attributes.modified),
-        };
-        rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| failed("cannot set the times", e.into()))
+    let to = CopyTarget::Folder(within.unwrap_or(Path::new(".")));
+    let report = copy_files(to, &options, monitor, &mut |copier| {
+        copier.add(volume, id, name.as_bytes())
+    })?;
+    match report.failed.first() {
+        Some(error) if report.copied() == 0 && error.kind() == Kind::Exists => Err(error.clone()),
+        _ => Ok(report),
     }
 }

@@ -94,6 +94,7 @@
 pub mod affected;
 pub mod compare;
 pub mod copy;
+pub mod find;
 pub mod input;
 pub mod jobs;
 pub mod nbd;
@@ -127,8 +128,14 @@ pub use cairn_store::{
     PointUsage, ProofSummary, PruneOptions, PruneReport, RepairReport, Repaired, SessionKind,
     StoreStats, Totals, Usage, UsageOptions, VerifyOptions, VerifyReport, names,
 };
-pub use compare::{FileChange, Found, How, Part, changed_files, changed_ranges};
-pub use copy::{CopyReport, copy_out};
+pub use compare::{
+    FileChange, Found, How, Part, VolumeOf, changed_files, changed_ranges, same_content,
+    same_volume,
+};
+pub use copy::{
+    ArchiveFormat, Copier, CopyOptions, CopyReport, CopyTarget, OnConflict, copy_files, copy_out,
+};
+pub use find::{Criteria, FileVersion, FindEvent, Glob, find_files};
 pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};
 pub use nbd::{NbdEnded, NbdExport, NbdServer};

@@ -3,6 +3,7 @@
 use crate::view::DiskView;
 use cairn_base::Result;
 use cairn_store::{ChunkReader, Point, Session, SessionKind, StoredDisk, Tree};
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// A recovery point, open for reading. While it lives, nothing it stands on is deleted.
@@ -10,7 +11,8 @@ pub struct PointView {
     point: Point,
     disks: Vec<Arc<DiskView>>,
     stored: Vec<Arc<StoredDisk>>,
-    session: Session,
+    warning: Option<String>,
+    session: Mutex<Option<Session>>,
 }
 
 impl PointView {
@@ -37,13 +39,20 @@ impl PointView {
             point: point.clone(),
             disks,
             stored,
-            session,
+            warning: session.warning().map(str::to_string),
+            session: Mutex::new(Some(session)),
         })
     }
 
     /// What a user should know although the point can be read.
     pub fn warning(&self) -> Option<&str> {
-        self.session.warning()
+        self.warning.as_deref()
+    }
+
+    /// Ends the session: for a process that is about to end while others of its threads still read. From now on nothing keeps the point from being deleted.
+    pub fn leave(&self) {
+        let session = self.session.lock().take();
+        drop(session);
     }
 
     /// What the point says.

@@ -7,6 +7,9 @@ use cairn_guest::{Detected, Volume, probe};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+/// What is recognised by these names holds no files of its own.
+const NO_FILES: &[&str] = &["Linux swap"];
+
 /// A disk and what is on it. Shared by threads; partitions and volumes are looked at when they are first asked for.
 pub struct DiskView {
     name: String,
@@ -213,6 +216,12 @@ impl VolumeView {
             Ok(detected) => detected.name(),
             Err(_) => "unreadable",
         }
+    }
+
+    /// Whether it is known to hold nothing that has files: swap space, say. What is encrypted, and file systems that are not read, may have some.
+    pub fn holds_no_files(&self) -> bool {
+        matches!(&self.found.detected, Ok(Detected::Other(name)) if NO_FILES.contains(name))
+            || matches!(&self.found.detected, Ok(Detected::Empty))
     }
 
     /// Its file system, opened once.

@@ -3,7 +3,7 @@
 
 use cairn::{
     BackupOptions, DiskImage, EntryKind, FileChange, Found, How, Part, PointView, Silent, Store,
-    changed_files,
+    VolumeOf, VolumeView, changed_files, same_content, same_volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -396,4 +396,58 @@ fn what_cannot_be_read_is_named_and_the_rest_is_compared() {
     assert!(problems[0].starts_with("disk0/p0/d2: "), "{problems:?}");
     let expected = [("d3/f3".to_string(), How::Removed, EntryKind::File)];
     assert_eq!(sorted(&changes), expected);
+}
+
+/// Asked for one by one, files are as the comparison of all says: also one that was written anew with the same bytes, elsewhere on the disk.
+#[test]
+fn single_files_are_the_same_or_not() {
+    if !have(&["mke2fs", "debugfs"]) {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let image = filled(temp.path());
+    let store = Store::create(&temp.path().join("store")).unwrap();
+    let old = backup(&store, "m", &image);
+    let tree = tree(&temp.path().join("tree"));
+    let new = temp.path().join("new");
+    let mut bytes = tree["d1/f7"].clone();
+    bytes[100] ^= 1;
+    fs::write(&new, bytes).unwrap();
+    let moved = temp.path().join("tree/d2/f8");
+    let commands = [
+        "rm /d1/f7".to_string(),
+        format!("write {} /d1/f7", text(&new)),
+        "rm /d2/f8".to_string(),
+        format!("write {} /d2/f8", text(&moved)),
+    ];
+    debugfs(&image, &commands);
+    let new = backup(&store, "m", &image);
+    let all = contents(&compare(&old, &new).0);
+    let changed = BTreeSet::from([("d1/f7".to_string(), How::Changed)]);
+    assert_eq!(all, changed);
+    let volumes = [&old, &new].map(|point| point.disks()[0].volume(0).unwrap().unwrap().clone());
+    fn place<'a>(point: &'a PointView, volume: &'a VolumeView) -> VolumeOf<'a> {
+        VolumeOf {
+            point,
+            disk: 0,
+            volume,
+        }
+    }
+    let places = [place(&old, &volumes[0]), place(&new, &volumes[1])];
+    assert!(same_volume(places[0], places[0]).unwrap());
+    assert!(!same_volume(places[0], places[1]).unwrap());
+    let mut seen = 0;
+    for name in tree.keys().filter(|name| !name.ends_with(['/', '@'])) {
+        let ids = [0, 1].map(|at: usize| {
+            let files = volumes[at].open().unwrap();
+            cairn::walk::resolve(&*files, name.as_bytes()).unwrap()
+        });
+        let same = same_content(places[0], places[1], ids, &Silent).unwrap();
+        assert_eq!(same, *name != "d1/f7", "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 60);
+    // Folders are never the same, and a file is no folder.
+    let root = volumes[0].open().unwrap().root();
+    assert!(!same_content(places[0], places[0], [root, root], &Silent).unwrap());
 }

@@ -38,6 +38,8 @@ const SEEK_HOLE: i32 = 4;
 /// The tree, served to the kernel.
 pub struct Adapter {
     shared: Arc<Shared>,
+    /// The kernel heeds access control lists.
+    lists: bool,
     workers: Workers,
     awake: Awake,
 }
@@ -49,8 +51,8 @@ struct Shared {
 }
 
 impl Adapter {
-    /// For so many event loops.
-    pub fn new(tree: Arc<Tree>, loops: usize) -> Adapter {
+    /// For so many event loops; with `lists` the kernel decides by access control lists too.
+    pub fn new(tree: Arc<Tree>, loops: usize, lists: bool) -> Adapter {
         Adapter {
             shared: Arc::new(Shared {
                 tree,
@@ -58,6 +60,7 @@ impl Adapter {
                 folders: Handles::default(),
             }),
             workers: Workers::new(loops),
+            lists,
             awake: Awake::new(),
         }
     }
@@ -82,10 +85,14 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_EXPORT_SUPPORT,
         ];
         for flag in wanted {
             // An older kernel does without.
             let _ = config.add_capabilities(flag);
+        }
+        if self.lists {
+            let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
         }
         let _ = config.set_max_background(BACKGROUND);
         Ok(())
@@ -94,7 +101,10 @@ impl Filesystem for Adapter {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
         self.serve(move |shared| match shared.tree.lookup(parent.0, &name) {
-            Ok(Found::Node(stat)) => reply.entry(&ttl(&stat), &attributes(&stat), Generation(0)),
+            Ok(Found::Node(stat)) => {
+                let generation = shared.generation(stat.inode);
+                reply.entry(&ttl(&stat), &attributes(&stat), generation);
+            }
             // The number 0 means that there is nothing, and that this may be remembered.
             Ok(Found::Nothing { lasting: true }) => {
                 let nothing = Stat::made(0, EntryKind::File, 0, 0, Time::default());
@@ -364,7 +374,8 @@ impl Filesystem for Adapter {
                 };
                 let name = OsStr::from_bytes(&listed.name);
                 let inode = INodeNo(listed.inode);
-                reply.add(inode, listed.offset, name, &keep, &stat, Generation(0))
+                let generation = shared.generation(listed.inode);
+                reply.add(inode, listed.offset, name, &keep, &stat, generation)
             });
             match read {
                 // Names before a damage are told; whoever asks for more gets the error.
@@ -423,6 +434,10 @@ impl Filesystem for Adapter {
 }
 
 impl Shared {
+    fn generation(&self, inode: u64) -> Generation {
+        Generation(self.tree.generation(inode))
+    }
+
     /// Reads on in an open folder. `add` says whether the name had no room any more. If there was a name before an
     /// error, the error comes with the next call.
     fn read_folder(

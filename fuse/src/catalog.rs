@@ -4,12 +4,12 @@
 //! is read: each machine and each point has its own.
 
 use crate::extents;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::inode::PointKey;
-use cairn::{DiskView, Error, Kind, PointFile, PointId, PointView, Store, names};
+use cairn::{DiskView, Error, Kind, Point, PointFile, PointId, PointView, Store, names};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a listing is believed.
@@ -54,7 +54,7 @@ pub struct OpenPoint {
     disks: Vec<Arc<DiskView>>,
     allocated: Vec<OnceLock<u64>>,
     /// Keeps what the disks stand on from being deleted.
-    _view: Option<PointView>,
+    view: Option<PointView>,
 }
 
 impl OpenPoint {
@@ -62,7 +62,7 @@ impl OpenPoint {
         OpenPoint {
             disks: view.disks().to_vec(),
             allocated: view.disks().iter().map(|_| OnceLock::new()).collect(),
-            _view: Some(view),
+            view: Some(view),
         }
     }
 
@@ -71,8 +71,13 @@ impl OpenPoint {
         OpenPoint {
             disks: vec![Arc::new(disk)],
             allocated: vec![OnceLock::new()],
-            _view: None,
+            view: None,
         }
+    }
+
+    /// The point; none for an image.
+    pub fn view(&self) -> Option<&PointView> {
+        self.view.as_ref()
     }
 
     /// Its disks, in order.
@@ -111,6 +116,8 @@ pub struct Catalog {
     machines: Mutex<Option<Dated<Machines>>>,
     points: Mutex<HashMap<String, Cell<Dated<Points>>>>,
     open: Mutex<OpenPoints>,
+    /// All points that are open, for whomever.
+    alive: Mutex<Vec<Weak<OpenPoint>>>,
 }
 
 #[derive(Default)]
@@ -127,6 +134,7 @@ impl Catalog {
             machines: Mutex::new(None),
             points: Mutex::new(HashMap::new()),
             open: Mutex::new(OpenPoints::default()),
+            alive: Mutex::default(),
         }
     }
 
@@ -205,7 +213,7 @@ impl Catalog {
     /// A point, opened if it is not.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] if it was forgotten; as [`Store::open_point`].
+    /// [`Failure::Gone`] if it was forgotten; as [`Store::open_point`].
     pub fn open(&self, key: &PointKey) -> Result<Arc<OpenPoint>> {
         let cell = self.open_cell(key.id);
         let mut held = cell.lock();
@@ -213,10 +221,51 @@ impl Catalog {
             return Ok(open.clone());
         }
         let file = self.file(key)?;
-        let point = self.store.read_point(&key.machine, &file)?;
-        let open = Arc::new(OpenPoint::of_point(self.store.open_point(&point)?));
+        let open = self.open_file(&key.machine, &file)?;
         *held = Some(open.clone());
         Ok(open)
+    }
+
+    /// A point for a short while: the one that is open, or one that no other has to make room for.
+    ///
+    /// # Errors
+    /// As [`open`](Catalog::open).
+    pub fn open_apart(&self, machine: &str, file: &PointFile) -> Result<Arc<OpenPoint>> {
+        let cells = self.open.lock();
+        let cell = cells.cells.get(&file.id).map(|(cell, _)| cell.clone());
+        drop(cells);
+        if let Some(open) = cell.and_then(|cell| cell.lock().clone()) {
+            return Ok(open);
+        }
+        self.open_file(machine, file)
+    }
+
+    fn open_file(&self, machine: &str, file: &PointFile) -> Result<Arc<OpenPoint>> {
+        let point = self.read_point(machine, file).map_err(if_gone)?;
+        let view = self.store.open_point(&point).map_err(if_gone)?;
+        let open = Arc::new(OpenPoint::of_point(view));
+        let mut alive = self.alive.lock();
+        alive.retain(|point| point.strong_count() > 0);
+        alive.push(Arc::downgrade(&open));
+        Ok(open)
+    }
+
+    /// The record of a point.
+    ///
+    /// # Errors
+    /// As [`Store::read_point`].
+    pub fn read_point(&self, machine: &str, file: &PointFile) -> Result<Point, Error> {
+        self.store.read_point(machine, file)
+    }
+
+    /// Ends the sessions of all points that are open, see [`PointView::leave`].
+    pub fn leave(&self) {
+        let alive = self.alive.lock().clone();
+        for point in alive.iter().filter_map(Weak::upgrade) {
+            if let Some(view) = point.view() {
+                view.leave();
+            }
+        }
     }
 
     /// The place of an open point. The one that was not used for longest makes room.
@@ -252,7 +301,14 @@ impl Catalog {
             return Ok(file);
         }
         let gone = || Error::not_found("the point is not in the store any more").with_id(key.id);
-        Ok(of(&*self.points(&key.machine)?).ok_or_else(gone)?)
+        of(&*self.points(&key.machine)?).ok_or_else(|| Failure::Gone(gone()))
+    }
+}
+
+fn if_gone(error: Error) -> Failure {
+    match error.kind() {
+        Kind::NotFound => Failure::Gone(error),
+        _ => Failure::Engine(error),
     }
 }
 

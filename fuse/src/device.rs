@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const DEVICE: &str = "/dev/fuse";
-/// What `mount` and `df` show as the source, and behind `fuse.` as the type.
-const NAME: &str = "cairn";
+/// Behind `fuse.` the type that `mount` and `df` show, and the source unless another one is told.
+pub const NAME: &str = "cairn";
 /// The programs that mount for those who may not, the current one first.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 
@@ -30,6 +30,16 @@ pub struct Place {
     number: Option<String>,
 }
 
+impl Place {
+    /// Where the file system with this device number is mounted.
+    pub fn known(path: PathBuf, number: String) -> Place {
+        Place {
+            path,
+            number: Some(number),
+        }
+    }
+}
+
 /// How unmounting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detached {
@@ -39,16 +49,27 @@ pub enum Detached {
     InUse,
 }
 
+/// What the kernel is told of a mount.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner<'a> {
+    /// Others than the one who mounts may look, and the kernel decides by modes and owners.
+    pub allow_other: bool,
+    /// Something in it can be written to.
+    pub writable: bool,
+    /// What `df` shows as the source.
+    pub source: &'a str,
+}
+
 /// Mounts at `path`, an existing folder, and answers with the device the kernel is to be served by.
 ///
 /// # Errors
 /// [`Kind::NotFound`] without the folder, FUSE or the helper, each with advice; [`Kind::Denied`], [`Kind::Busy`], and
 /// as the operating system reports.
-pub fn mount(path: &Path, allow_other: bool, writable: bool) -> Result<(OwnedFd, Place)> {
+pub fn mount(path: &Path, manner: Manner<'_>) -> Result<(OwnedFd, Place)> {
     let path = folder(path)?;
-    let device = match mount_directly(&path, allow_other, writable)? {
+    let device = match mount_directly(&path, manner)? {
         Some(device) => device,
-        None => mount_by_helper(&path, allow_other, writable)?,
+        None => mount_by_helper(&path, manner)?,
     };
     let number = topmost(&path);
     Ok((device, Place { path, number }))
@@ -58,7 +79,7 @@ fn folder(path: &Path) -> Result<PathBuf> {
     let full = path.canonicalize().map_err(|error| {
         let advice = match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOENT) => "make the folder first",
-            Some(Errno::NOTCONN) => "a mount there lost its program: unmount it first, with `umount` or `fusermount3 -u`",
+            Some(Errno::NOTCONN) => "a mount of another program there lost it: unmount it first, with `umount` or `fusermount3 -u`",
             _ => "mount on a folder that can be reached",
         };
         Error::io("cannot mount there", path, error).advise(advice)
@@ -80,7 +101,7 @@ fn open_device() -> rustix::io::Result<OwnedFd> {
 }
 
 /// None if this process may not mount.
-fn mount_directly(path: &Path, allow_other: bool, writable: bool) -> Result<Option<OwnedFd>> {
+fn mount_directly(path: &Path, manner: Manner<'_>) -> Result<Option<OwnedFd>> {
     let device = match open_device() {
         Ok(device) => device,
         Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
@@ -103,13 +124,13 @@ fn mount_directly(path: &Path, allow_other: bool, writable: bool) -> Result<Opti
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
     );
-    if allow_other {
+    if manner.allow_other {
         data.push_str(",allow_other,default_permissions");
     }
     let data = CString::new(data).map_err(|_| Error::invalid("a NUL byte in the mount options"))?;
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
-    flags.set(MountFlags::RDONLY, !writable);
-    match rustix::mount::mount(NAME, path, format!("fuse.{NAME}"), flags, &*data) {
+    flags.set(MountFlags::RDONLY, !manner.writable);
+    match rustix::mount::mount(manner.source, path, format!("fuse.{NAME}"), flags, &*data) {
         Ok(()) => Ok(Some(device)),
         Err(Errno::PERM) => Ok(None),
         Err(error @ Errno::BUSY) => Err(Error::io("cannot mount there", path, error.into())
@@ -121,10 +142,12 @@ fn mount_directly(path: &Path, allow_other: bool, writable: bool) -> Result<Opti
     }
 }
 
-fn mount_by_helper(path: &Path, allow_other: bool, writable: bool) -> Result<OwnedFd> {
-    let how = if writable { "rw" } else { "ro" };
-    let mut options = format!("{how},nosuid,nodev,fsname={NAME},subtype={NAME}");
-    if allow_other {
+fn mount_by_helper(path: &Path, manner: Manner<'_>) -> Result<OwnedFd> {
+    let how = if manner.writable { "rw" } else { "ro" };
+    // A comma ends an option unless it is escaped.
+    let source = manner.source.replace('\\', "\\\\").replace(',', "\\,");
+    let mut options = format!("{how},nosuid,nodev,fsname={source},subtype={NAME}");
+    if manner.allow_other {
         options.push_str(",allow_other,default_permissions");
     }
     for helper in HELPERS {
@@ -290,6 +313,11 @@ pub fn set_read_ahead(place: &Place, kib: u32) {
         // Slower without, never wrong.
         let _ = std::fs::write(file, kib.to_string());
     }
+}
+
+/// Whether nothing is mounted over it, and it is still mounted.
+pub fn is_topmost(place: &Place) -> bool {
+    place.number.is_some() && topmost(&place.path) == place.number
 }
 
 /// The device number of what is mounted on top at `path`.

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Failure {
     /// The engine reports it.
     Engine(Error),
+    /// What it belongs to was in the store, and is not any more: a point that was forgotten.
+    Gone(Error),
     /// The inode number belongs to nothing of this mount.
     Stale,
     /// A folder was needed.
@@ -49,7 +51,7 @@ impl Failure {
     pub fn errno(&self) -> i32 {
         let errno = match self {
             Failure::Engine(error) => of_kind(error.kind()),
-            Failure::Stale => Errno::STALE,
+            Failure::Gone(_) | Failure::Stale => Errno::STALE,
             Failure::NotAFolder => Errno::NOTDIR,
             Failure::IsAFolder => Errno::ISDIR,
             Failure::ReadOnly => Errno::ROFS,
@@ -85,7 +87,7 @@ fn of_kind(kind: Kind) -> Errno {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Engine(error) => error.fmt(f),
+            Failure::Engine(error) | Failure::Gone(error) => error.fmt(f),
             other => Errno::from_raw_os_error(other.errno()).fmt(f),
         }
     }

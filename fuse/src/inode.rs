@@ -17,6 +17,8 @@ use std::sync::Arc;
 /// Bits of the number within a slot.
 const NUMBER_BITS: u32 = 40;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
+/// Of a hash the slot takes the lower bits; the upper ones are the generation.
+const GENERATION_SHIFT: u32 = 32;
 /// Slots there are.
 const SLOTS: u32 = 1 << 24;
 /// The slot of the root and of what lies beside the machines.
@@ -101,6 +103,32 @@ impl Slots {
         owners.get(&slot).cloned().ok_or(Failure::Stale)
     }
 
+    /// What tells apart the things that may have had a slot in one mount or another: a handle that was given out for one of them is not taken for another.
+    pub fn generation(&self, slot: u32) -> u64 {
+        match self.owner(slot) {
+            Ok(owner) => self.hash(&owner) >> GENERATION_SHIFT,
+            Err(_) => 0,
+        }
+    }
+
+    /// Whether `owner` would get this slot if nothing else had it.
+    pub fn is_first_choice(&self, owner: &Owner, slot: u32) -> bool {
+        self.first_choice(owner) == slot
+    }
+
+    /// Whether a tree of this point would get this slot if nothing else had it; the point needs none for that.
+    pub fn is_tree_of(slot: u32, point: &PointId, disk: u16, partition: u32) -> bool {
+        let key = TreeKey {
+            point: 0,
+            disk,
+            partition,
+            tree: 0,
+        };
+        let mut hash = Hash::new();
+        add_tree(hash.add(b"tree"), Some(point), &key);
+        spread(hash.value()) == slot
+    }
+
     /// The slot of `owner`.
     ///
     /// # Errors
@@ -140,27 +168,39 @@ impl Slots {
 
     /// Where the search begins: from what the owner is, never from the order in which things were visited.
     fn first_choice(&self, owner: &Owner) -> u32 {
+        spread(self.hash(owner))
+    }
+
+    fn hash(&self, owner: &Owner) -> u64 {
+        let point = |key: &TreeKey| match self.owner(key.point) {
+            Ok(Owner::Point(point)) => Some(point.id),
+            _ => None,
+        };
         let mut hash = Hash::new();
         match owner {
             Owner::Machine(name) => hash.add(b"machine").add(name.as_bytes()),
             Owner::Point(key) => hash.add(b"point").add(&key.id.0),
-            Owner::Tree(key) => self.add_tree(hash.add(b"tree"), key),
-            Owner::Large(key, number) => self
-                .add_tree(hash.add(b"large"), key)
-                .add(&number.to_le_bytes()),
+            Owner::Tree(key) => add_tree(hash.add(b"tree"), point(key).as_ref(), key),
+            Owner::Large(key, number) => {
+                add_tree(hash.add(b"large"), point(key).as_ref(), key).add(&number.to_le_bytes())
+            }
         };
-        let spread = hash.value().checked_rem(u64::from(SLOTS)).unwrap_or(0);
-        wrap(u32::try_from(spread).unwrap_or(FIRST_SLOT))
+        hash.value()
     }
+}
 
-    fn add_tree<'a>(&self, hash: &'a mut Hash, key: &TreeKey) -> &'a mut Hash {
-        if let Ok(Owner::Point(point)) = self.owner(key.point) {
-            hash.add(&point.id.0);
-        }
-        hash.add(&key.disk.to_le_bytes())
-            .add(&key.partition.to_le_bytes())
-            .add(&key.tree.to_le_bytes())
+fn add_tree<'a>(hash: &'a mut Hash, point: Option<&PointId>, key: &TreeKey) -> &'a mut Hash {
+    if let Some(id) = point {
+        hash.add(&id.0);
     }
+    hash.add(&key.disk.to_le_bytes())
+        .add(&key.partition.to_le_bytes())
+        .add(&key.tree.to_le_bytes())
+}
+
+fn spread(hash: u64) -> u32 {
+    let spread = hash.checked_rem(u64::from(SLOTS)).unwrap_or(0);
+    wrap(u32::try_from(spread).unwrap_or(FIRST_SLOT))
 }
 
 enum Found {

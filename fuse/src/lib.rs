@@ -3,16 +3,20 @@
 //! `SEMANTICS.md` beside this crate says what every operation promises. From the ground up:
 //!
 //! - [`failure`]: why an operation fails, and its errno
+//! - [`journal`]: what goes wrong, told in lines
+//! - [`look`]: owners and modes as they are shown, names compared without regard to case
 //! - [`inode`]: stable inode numbers without a table of visited files
+//! - [`paths`]: numbers of paths below `versions`
 //! - [`stat`]: what is said of a node
 //! - [`node`]: what there is: machines, points, disks, volumes, entries of guests
 //! - [`catalog`]: machines and points as they are now, and the points that are open
+//! - [`past`]: the versions of a file, and all names that a folder ever had
 //! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
 //! - [`writable`]: disks that can be written to, each in a private overlay
 //! - [`tree`]: the whole file system, without a kernel
 //! - [`awake`]: processors that do not sleep between two requests
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
-//! - [`device`], [`mount`]: mounting and unmounting
+//! - [`device`], [`stale`], [`mount`]: mounting, mounts that lost their program, unmounting
 #![cfg_attr(
     not(test),
     warn(
@@ -29,14 +33,20 @@ pub mod device;
 pub mod extents;
 pub mod failure;
 pub mod inode;
+pub mod journal;
+pub mod look;
 pub mod mount;
 pub mod node;
+pub mod past;
+pub mod paths;
+pub mod stale;
 pub mod stat;
 pub mod tree;
 pub mod workers;
 pub mod writable;
 
 pub use failure::Failure;
+pub use look::Look;
 pub use mount::{MountOptions, Mounted, Unmounted, mount_image, mount_store};
 pub use stat::Stat;
 pub use tree::Tree;

@@ -1,13 +1,17 @@
 //! Mounting a store or an image, and ending the mount.
 
 use crate::adapter::Adapter;
-use crate::device::{self, Detached, Place};
+use crate::device::{self, Detached, Manner, Place};
 use crate::failure::Failure;
+use crate::journal::{Journal, Sink};
+use crate::look::Look;
+use crate::stale;
 use crate::tree::Tree;
 use crate::writable::{Overlays, Scratch};
 use cairn::{DiskView, Error, Kind, Result, Store};
 use fuser::{Config, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +27,7 @@ const ENDING: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How to mount.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct MountOptions {
     /// Others than the one who mounts may look, within the modes that the guests' files have.
     pub allow_other: bool,
@@ -31,6 +35,24 @@ pub struct MountOptions {
     pub threads: usize,
     /// Raw disks can be written to, each in a private overlay there. Everything else stays as it is.
     pub writable: Option<Scratch>,
+    /// How guests' entries are shown.
+    pub look: Look,
+    /// What `df` and `mount` show as the source; `cairn` if it is empty.
+    pub source: String,
+    /// Receives a line when something goes wrong while the mount is in use, see [`Journal`].
+    pub journal: Option<Sink>,
+}
+
+impl fmt::Debug for MountOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MountOptions")
+            .field("allow_other", &self.allow_other)
+            .field("threads", &self.threads)
+            .field("writable", &self.writable)
+            .field("look", &self.look)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
 }
 
 impl MountOptions {
@@ -54,6 +76,7 @@ pub enum Unmounted {
 
 /// A mounted file system. Dropping it unmounts it.
 pub struct Mounted {
+    tree: Arc<Tree>,
     place: Place,
     overlays: Option<Arc<Overlays>>,
     ended: Arc<Ended>,
@@ -98,13 +121,35 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
     } else {
         SessionACL::Owner
     };
-    let (fuse, place) = device::mount(mountpoint, options.allow_other, overlays.is_some())?;
+    let journal = options
+        .journal
+        .clone()
+        .map(Journal::new)
+        .unwrap_or_default();
+    if stale::clear(mountpoint)? > 0 {
+        let shown = mountpoint.display();
+        journal.tell(&format!(
+            "a mount at {shown} that had lost its program was cleared away"
+        ));
+    }
+    let manner = Manner {
+        allow_other: options.allow_other,
+        writable: overlays.is_some(),
+        source: Some(&*options.source)
+            .filter(|source| !source.is_empty())
+            .unwrap_or(device::NAME),
+    };
+    let (fuse, place) = device::mount(mountpoint, manner)?;
+    let tree = Arc::new(tree.shown(options.look.clone(), Arc::new(journal)));
     let failed = |what: &'static str, error: std::io::Error| {
         // Nothing answers: whoever looks at it would hang.
         let _ = device::unmount(&place, true);
         Error::io(what, mountpoint, error)
     };
-    let session = Session::from_fd(Adapter::new(Arc::new(tree), loops), fuse, acl, config)
+    // Where the kernel decides by modes it has to know of the lists that go with them.
+    let lists = options.allow_other && options.look.is_the_guests();
+    let adapter = Adapter::new(tree.clone(), loops, lists);
+    let session = Session::from_fd(adapter, fuse, acl, config)
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
     let ended = Arc::new(Ended::default());
     let told = ended.clone();
@@ -121,6 +166,7 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
         .map_err(|error| failed("cannot start a thread", error))?;
     device::set_read_ahead(&place, READ_AHEAD);
     Ok(Mounted {
+        tree,
         place,
         overlays,
         ended,
@@ -185,6 +231,12 @@ impl Mounted {
         } else {
             Unmounted::StillInUse
         })
+    }
+
+    /// Ends the sessions of the points that are open: for a process that ends while files are in use. Whoever still reads, until then, has nothing that keeps it
+    /// from being deleted.
+    pub fn leave(&self) {
+        self.tree.leave();
     }
 
     /// Makes durable what was written to disks, where it is kept: for the end, when nobody is left to be told.

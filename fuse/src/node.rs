@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::inode::{self, Hash, IMAGE_SLOT, Owner, PointKey, ROOT_SLOT, Slots, TreeKey};
+use crate::paths::{PastPath, Paths};
 use cairn::{EntryId, Error, Kind, ViewFormat};
 use std::sync::Arc;
 
@@ -12,6 +13,11 @@ const DISK_MASK: u64 = 0xfff;
 const PARTITION_MASK: u64 = 0xff_ffff;
 /// The rest of a number: a hash of a name.
 const NAME_MASK: u64 = (1 << KIND_SHIFT) - 1;
+/// In a machine's slot numbers from here on are paths below `versions`, and the upper half of these their files of problems.
+const PAST: u64 = 2 << PAST_SHIFT;
+const PAST_ERROR: u64 = 3 << PAST_SHIFT;
+const PAST_SHIFT: u32 = 38;
+const PAST_MASK: u64 = (1 << PAST_SHIFT) - 1;
 
 /// A point, or the disk image of an image mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +82,10 @@ pub enum Node {
     Unreadable(PointRef, u16, u32),
     /// `files/<disk>/p<N>.error`: why.
     VolumeError(PointRef, u16, u32),
+    /// `/<machine>/versions`, and all folders below.
+    Past(PastPath),
+    /// `.error` in one of these: what could not be read.
+    PastError(PastPath),
     /// A guest's entry; its root is `files/<disk>/p<N>`.
     Entry(EntryRef),
 }
@@ -100,11 +110,11 @@ pub fn name_hash(name: &[u8]) -> u64 {
 }
 
 impl Node {
-    /// The node with this inode number. `image` says that the mount shows an image.
+    /// The node with this inode number, where `paths` knows it if it is one below `versions`. `image` says that the mount shows an image.
     ///
     /// # Errors
     /// [`Failure::Stale`] if there is none.
-    pub fn find(inode: u64, image: bool, slots: &Slots) -> Result<Node> {
+    pub fn find(inode: u64, image: bool, slots: &Slots, paths: &Paths) -> Result<Node> {
         let (slot, number) = inode::split(inode);
         let (kind, rest) = (number >> KIND_SHIFT, number & NAME_MASK);
         match (slot, image) {
@@ -118,6 +128,10 @@ impl Node {
                     kind::SELF => Ok(Node::Machine(machine)),
                     kind::LATEST => Ok(Node::Latest(machine, rest)),
                     kind::ERROR => Ok(Node::MachineError(machine, rest)),
+                    _ if number >= PAST_ERROR => {
+                        Ok(Node::PastError(paths.get(slot, number & PAST_MASK)?))
+                    }
+                    _ if number >= PAST => Ok(Node::Past(paths.get(slot, number & PAST_MASK)?)),
                     _ => Err(Failure::Stale),
                 },
                 Owner::Point(key) => {
@@ -146,6 +160,10 @@ impl Node {
             Node::Machine(name) => own(machine(name)?, kind::SELF, 0),
             Node::Latest(name, hash) => own(machine(name)?, kind::LATEST, *hash),
             Node::MachineError(name, hash) => own(machine(name)?, kind::ERROR, *hash),
+            Node::Past(past) => inode::join(machine(&past.machine)?, PAST | past.number()),
+            Node::PastError(past) => {
+                inode::join(machine(&past.machine)?, PAST_ERROR | past.number())
+            }
             Node::Point(point) if point.key.is_none() => inode::ROOT,
             Node::Point(point) => own(point.slot, kind::SELF, 0),
             Node::PointError(point) => own(point.slot, kind::ERROR, 0),

@@ -2,24 +2,34 @@
 //!
 //! Every operation takes inode numbers and finds what it needs anew, so that no table of visited files is kept.
 
+mod complaint;
 mod content;
 mod disks;
 mod folder;
+mod label;
+mod lookup;
+mod past;
+mod recall;
 mod space;
 mod writing;
 mod xattr;
 
 pub use content::Content;
 pub use folder::{Folder, Listed};
+pub use label::Label;
 pub use space::Space;
 
-use crate::catalog::{Catalog, Complaint, OpenPoint, Points, explain};
+use crate::catalog::{Catalog, OpenPoint, Points};
 use crate::failure::{Failure, Result};
-use crate::inode::{IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
-use crate::node::{self, EntryRef, Node, PointRef, name_hash};
+use crate::inode::{self, IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
+use crate::journal::Journal;
+use crate::look::Look;
+use crate::node::{self, Node, PointRef, name_hash};
+use crate::past::Pasts;
+use crate::paths::{PastPath, Paths};
 use crate::stat::Stat;
 use crate::writable::Overlays;
-use cairn::{DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
+use cairn::{Attributes, DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -45,6 +55,11 @@ pub enum Found {
 /// The points of a store, or the contents of a disk image, as a tree of files.
 pub struct Tree {
     slots: Slots,
+    paths: Paths,
+    pasts: Pasts,
+    look: Look,
+    journal: Arc<Journal>,
+    missed: recall::Missed,
     source: Source,
     /// Disks can be written to.
     overlays: Option<Arc<Overlays>>,
@@ -79,10 +94,46 @@ impl Tree {
         let seconds = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
         Tree {
             slots: Slots::default(),
+            paths: Paths::default(),
+            pasts: Pasts::default(),
+            look: Look::default(),
+            journal: Arc::default(),
+            missed: recall::Missed::default(),
             source,
             overlays: None,
             born: Time::from_seconds(seconds),
         }
+    }
+
+    /// The same with guests' entries shown as `look` says, and what goes wrong told to `journal`.
+    pub fn shown(self, look: Look, journal: Arc<Journal>) -> Tree {
+        Tree {
+            look,
+            journal,
+            ..self
+        }
+    }
+
+    /// How guests' entries are shown.
+    pub fn look(&self) -> &Look {
+        &self.look
+    }
+
+    /// Ends the sessions of all points that are open: for a process that ends while files of the mount are in use.
+    pub fn leave(&self) {
+        if let Source::Store(catalog) = &self.source {
+            catalog.leave();
+        }
+    }
+
+    /// What a handle of a node carries beside its inode number, so that it is not taken for another node's in another mount.
+    pub fn generation(&self, inode: u64) -> u64 {
+        self.slots.generation(inode::split(inode).0)
+    }
+
+    /// How many paths below `versions` are remembered.
+    pub fn paths_in_use(&self) -> usize {
+        self.paths.len()
     }
 
     /// How many machines, points and volumes have been given numbers: all that is remembered of what was visited.
@@ -91,7 +142,14 @@ impl Tree {
     }
 
     fn node(&self, inode: u64) -> Result<Node> {
-        Node::find(inode, matches!(self.source, Source::Image(_)), &self.slots)
+        let image = matches!(self.source, Source::Image(_));
+        match Node::find(inode, image, &self.slots, &self.paths) {
+            // A handle that was given out before this mount.
+            Err(Failure::Stale) if self.recall(inode::split(inode).0) => {
+                Node::find(inode, image, &self.slots, &self.paths)
+            }
+            found => found,
+        }
     }
 
     /// The attributes of a node.
@@ -99,33 +157,13 @@ impl Tree {
     /// # Errors
     /// [`Failure::Stale`] for a number that is nothing's; what finding the node reports.
     pub fn getattr(&self, inode: u64) -> Result<Stat> {
-        self.stat(&self.node(inode)?)
+        self.noted(inode, self.node(inode).and_then(|node| self.stat(&node)))
     }
 
-    /// The node called `name` in a folder.
-    ///
-    /// # Errors
-    /// What finding it reports; that there is none is no error.
-    pub fn lookup(&self, folder: u64, name: &[u8]) -> Result<Found> {
-        let folder = self.node(folder)?;
-        if let Node::Entry(entry) = &folder {
-            return self.lookup_entry(entry, name);
-        }
-        let lasting = matches!(folder, Node::Disks(_) | Node::Files(_));
-        match self.child(&folder, name)? {
-            Some(node) => Ok(Found::Node(Box::new(self.stat(&node)?))),
-            None => Ok(Found::Nothing { lasting }),
-        }
-    }
-
-    fn lookup_entry(&self, folder: &EntryRef, name: &[u8]) -> Result<Found> {
-        let open = self.volume(&folder.tree)?;
-        let Some(found) = open.volume.lookup(folder.id(), name)? else {
-            return Ok(Found::Nothing { lasting: true });
-        };
-        let inode = node::entry_inode(&self.slots, folder.slot, &folder.tree, found.id)?;
-        let attributes = open.volume.attributes(found.id)?;
-        Ok(Found::Node(Box::new(Stat::of_entry(inode, attributes)?)))
+    /// What is said of a guest's entry.
+    fn entry_stat(&self, inode: u64, mut attributes: Attributes) -> Result<Stat> {
+        self.look.dress(&mut attributes);
+        Stat::of_entry(inode, attributes)
     }
 
     /// The target of a symbolic link: a guest's as the guest wrote it.
@@ -133,6 +171,10 @@ impl Tree {
     /// # Errors
     /// [`Failure::Invalid`] for anything else.
     pub fn readlink(&self, inode: u64) -> Result<Vec<u8>> {
+        self.noted(inode, self.find_target(inode))
+    }
+
+    fn find_target(&self, inode: u64) -> Result<Vec<u8>> {
         match self.node(inode)? {
             Node::Latest(machine, _) => {
                 let points = self.catalog()?.points(&machine)?;
@@ -188,13 +230,18 @@ impl Tree {
             Node::View(point, disk, format) => self.disk_stat(inode, point, *disk, Some(*format)),
             Node::Entry(entry) => {
                 let open = self.volume(&entry.tree)?;
-                Stat::of_entry(inode, open.volume.attributes(entry.id())?)
+                self.entry_stat(inode, open.volume.attributes(entry.id())?)
             }
+            Node::Past(path) => self.past_stat(path, inode),
             Node::RootError(_)
             | Node::MachineError(..)
+            | Node::PastError(_)
             | Node::PointError(_)
             | Node::PartitionsError(..)
             | Node::VolumeError(..) => {
+                if let Node::PastError(path) = node {
+                    self.paths.remember(inode::split(inode).0, path)?;
+                }
                 let text = self.error_text(node)?;
                 let time = self
                     .point_of(node)
@@ -260,15 +307,19 @@ impl Tree {
     }
 
     fn point_ref(&self, machine: &Arc<str>, point: &PointFile) -> Result<PointRef> {
-        let key = Arc::new(PointKey {
-            machine: machine.clone(),
-            id: point.id,
-            seconds: point.seconds,
-        });
+        let key = self.point_key(machine, point);
         let slot = self.slots.claim(&Owner::Point(key.clone()))?;
         Ok(PointRef {
             slot,
             key: Some(key),
+        })
+    }
+
+    fn point_key(&self, machine: &Arc<str>, point: &PointFile) -> Arc<PointKey> {
+        Arc::new(PointKey {
+            machine: machine.clone(),
+            id: point.id,
+            seconds: point.seconds,
         })
     }
 
@@ -335,6 +386,9 @@ impl Tree {
         if name == "latest" {
             return Ok(latest(machine, &points));
         }
+        if name == "versions" && !points.points.is_empty() {
+            return Ok(Some(Node::Past(PastPath::top(machine.clone()))));
+        }
         if points.complaints.iter().any(|told| told.name == name) {
             let hash = name_hash(name.as_bytes());
             return Ok(Some(Node::MachineError(machine.clone(), hash)));
@@ -380,50 +434,6 @@ impl Tree {
             }
             (true, _) => Ok(None),
         }
-    }
-
-    /// What an `*.error` file says.
-    fn error_text(&self, node: &Node) -> Result<String> {
-        let gone = || Error::not_found("what was wrong is wrong no more");
-        let told = |complaints: &[Complaint], hash: u64| {
-            let found = complaints
-                .iter()
-                .find(|told| name_hash(told.name.as_bytes()) == hash);
-            found.map(|told| told.text.clone()).ok_or_else(gone)
-        };
-        Ok(match node {
-            Node::RootError(hash) => told(&self.catalog()?.machines()?.complaints, *hash)?,
-            Node::MachineError(machine, hash) => {
-                told(&self.catalog()?.points(machine)?.complaints, *hash)?
-            }
-            Node::PointError(point) => match self.open_point(point) {
-                Err(Failure::Engine(error)) => explain("This point cannot be opened", &error),
-                Err(other) => return Err(other),
-                Ok(_) => return Err(gone().into()),
-            },
-            Node::PartitionsError(point, disk) => {
-                let open = self.open_point(point)?;
-                let disk = open.disk(*disk)?;
-                let missing = format!("The partitions of {} cannot be found", disk.name());
-                let error = disk.volumes().err().ok_or_else(gone)?;
-                explain(&missing, &error)
-            }
-            Node::VolumeError(point, disk, number) => {
-                let open = self.open_point(point)?;
-                let disk = open.disk(*disk)?;
-                let found = disk.volume(*number)?.ok_or_else(gone)?;
-                let error = found.open().err().ok_or_else(gone)?;
-                let missing = format!(
-                    "The files of partition {number} of {} ({}, {} from byte {}) cannot be shown",
-                    disk.name(),
-                    found.content(),
-                    cairn::units::human_bytes(found.size()),
-                    found.start(),
-                );
-                explain(&missing, &error)
-            }
-            _ => return Err(Failure::Invalid),
-        })
     }
 }
 

@@ -10,13 +10,19 @@
 mod shared;
 
 use cairn::{DiskView, Store};
-use cairn_fuse::{MountOptions, Unmounted, mount_image, mount_store};
+use cairn_fuse::device::{self, Manner};
+use cairn_fuse::journal::{Journal, Sink};
+use cairn_fuse::stale;
+use cairn_fuse::{Failure, Look, MountOptions, Tree, Unmounted, mount_image, mount_store};
+use parking_lot::Mutex;
+use shared::asked::{damage, find, record_of};
 use shared::mounted::{as_nobody, image, is_mounted};
 use shared::{back_up, fixture, fuse_is_there, run, store};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
@@ -205,11 +211,11 @@ fn points_come_and_go() {
     let folder = temp.path().join("mnt");
     fs::create_dir(&folder).unwrap();
     let mounted = mount_store(store.clone(), &folder, &MountOptions::default()).unwrap();
+    // The points of a machine, or the machines; there is more in a machine's folder.
     let names = |path: &str| {
-        let mut names: Vec<String> = fs::read_dir(folder.join(path))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let entries = fs::read_dir(folder.join(path)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != "versions").collect();
         names.sort();
         names
     };
@@ -256,6 +262,45 @@ fn points_come_and_go() {
     assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
 }
 
+/// **[gone]** What belongs to a point that was forgotten is ESTALE, what is damaged EIO. A failure that is no ordinary answer is told to the program in a line, the same line
+/// once a minute, and a flood of them is cut short; `cairn mount` prints them. All else goes on.
+#[test]
+fn what_goes_wrong_is_answered_and_told() {
+    let temp = tempdir().unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = lines.clone();
+    let sink: Sink = Arc::new(move |line: &str| kept.lock().push(line.to_string()));
+    let tree = Tree::of_store(store(temp.path()));
+    let tree = tree.shown(Look::default(), Arc::new(Journal::new(sink)));
+    let disks = |point: &str| find(&tree, &format!("{point}/disks")).inode;
+    let (first, second) = ("web01/2026-11-19T02-00-00Z", "web01/2026-11-20T02-00-00Z");
+    let (gone, broken, fine) = (
+        disks(first),
+        disks(second),
+        disks("db/2026-11-20T03-00-00Z"),
+    );
+    let store = Store::open(&temp.path().join("store")).unwrap();
+    let record = |point: &str| {
+        let point = store.find_point(&point.replace('/', "@")).unwrap();
+        record_of(temp.path(), &point.id.to_string())
+    };
+    let (forgotten, damaged) = (record(first), record(second));
+    fs::remove_file(forgotten).unwrap();
+    damage(&damaged);
+    for _ in 0..3 {
+        assert_eq!(tree.readdir(gone).unwrap_err().errno(), 116);
+        assert_eq!(tree.readdir(broken).unwrap_err().errno(), 5);
+        assert!(tree.readdir(fine).unwrap().len() > 2);
+        assert!(matches!(tree.getattr(12345), Err(Failure::Stale)));
+    }
+    let told = lines.lock().clone();
+    let [one, other] = &*told else {
+        panic!("{told:?}");
+    };
+    assert!(one.starts_with("web01 2026-11-19T02-00-00Z: "), "{one}");
+    assert!(other.starts_with("web01 2026-11-20T02-00-00Z: "), "{other}");
+}
+
 /// **[mount-errors]** Mounting fails with advice if the folder is not there or is no folder, if there is no FUSE, or if
 /// the helper is missing. A folder that is not empty is covered until the unmount.
 #[test]
@@ -287,6 +332,63 @@ fn a_bad_place_is_refused_with_advice() {
     assert!(temp.path().join("files/disk0").exists());
     assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
     assert_eq!(fs::read(&file).unwrap(), b"x");
+}
+
+/// **[stale]** A mount whose program was killed answers "Transport endpoint is not connected". The next mount at the same place clears it away and says so, if the kernel's
+/// table says that it is one of `cairn`'s and it gives that answer: nothing can be lost with it. What is alive, slow or another program's is left alone. `cairn doctor` names
+/// such mounts of a store.
+#[test]
+fn what_lost_its_program_is_cleared_away() {
+    let Some(image) = image() else { return };
+    let folder = image.folder.path();
+    // One that is alive is covered, and comes back.
+    let view = || DiskView::open_image(&fixture().disk).unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = lines.clone();
+    let options = MountOptions {
+        source: "/a store, with\\ odd name".into(),
+        journal: Some(Arc::new(move |line: &str| {
+            kept.lock().push(line.to_string())
+        })),
+        ..MountOptions::default()
+    };
+    let upper = mount_image(view(), folder, &options).unwrap();
+    let here = folder.canonicalize().unwrap();
+    let ours = || {
+        let mut mounts = stale::mounts();
+        mounts.retain(|mount| mount.path == here);
+        mounts
+            .into_iter()
+            .map(|mount| mount.source)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ours(), ["cairn", "/a store, with\\ odd name"]);
+    assert_eq!(stale::clear(folder).unwrap(), 0);
+    assert_eq!(upper.unmount().unwrap(), Unmounted::Cleanly);
+    assert_eq!(image.mounted.unmount().unwrap(), Unmounted::Cleanly);
+    // One whose program has gone without a word.
+    let manner = Manner {
+        allow_other: false,
+        writable: false,
+        source: "cairn",
+    };
+    let (served, _place) = device::mount(folder, manner).unwrap();
+    drop(served);
+    assert_eq!(ours(), ["cairn"]);
+    assert!(stale::is_dead(folder));
+    let dead = stale::dead_mounts(Some("cairn"));
+    assert_eq!(dead.iter().filter(|mount| mount.path == here).count(), 1);
+    assert!(stale::dead_mounts(Some("/other")).is_empty());
+    let next = mount_image(view(), folder, &options).unwrap();
+    assert_eq!(ours().len(), 1);
+    assert!(
+        lines.lock()[0].contains("lost its program was cleared away"),
+        "{:?}",
+        lines.lock()
+    );
+    assert!(folder.join("files/disk0").exists());
+    assert_eq!(next.unmount().unwrap(), Unmounted::Cleanly);
+    assert!(!is_mounted(folder));
 }
 
 /// **[unmount]** The mount ends with `umount` or `fusermount3 -u`, or when the program unmounts it. Nothing else is ever

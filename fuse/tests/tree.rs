@@ -28,7 +28,12 @@ fn a_store_shows_machines_points_disks_and_files() {
     assert_eq!(names(&tree, ""), ["db", "web01"]);
     assert_eq!(
         names(&tree, "web01"),
-        ["2026-11-19T02-00-00Z", "2026-11-20T02-00-00Z", "latest"]
+        [
+            "2026-11-19T02-00-00Z",
+            "2026-11-20T02-00-00Z",
+            "latest",
+            "versions"
+        ]
     );
     assert_eq!(names(&tree, LATEST), ["disks", "files"]);
     assert_eq!(
@@ -90,7 +95,7 @@ fn latest_is_the_newest_that_is_no_import() {
     }
     fs::remove_file(record_of(temp.path(), &newest.id.to_string())).unwrap();
     let tree = Tree::of_store(store);
-    assert_eq!(names(&tree, "web01"), ["2026-11-18T02-00-00Z"]);
+    assert_eq!(names(&tree, "web01"), ["2026-11-18T02-00-00Z", "versions"]);
     assert!(try_find(&tree, "web01/latest").is_none());
 }
 
@@ -176,10 +181,15 @@ fn a_damaged_point_hides_no_other() {
     let again = || Tree::of_store(Store::open(&temp.path().join("store")).unwrap());
     let tree = again();
     assert_eq!(names(&tree, ""), ["db", "web01"]);
-    let both = ["2026-11-19T02-00-00Z", "2026-11-20T02-00-00Z", "latest"];
+    let both = [
+        "2026-11-19T02-00-00Z",
+        "2026-11-20T02-00-00Z",
+        "latest",
+        "versions",
+    ];
     assert_eq!(names(&tree, "web01"), both);
     // A point that cannot be read is no `latest`.
-    assert_eq!(names(&tree, "db"), ["2026-11-20T03-00-00Z"]);
+    assert_eq!(names(&tree, "db"), ["2026-11-20T03-00-00Z", "versions"]);
     for point in ["db/2026-11-20T03-00-00Z", "web01/2026-11-19T02-00-00Z"] {
         assert_eq!(names(&tree, point), ["disks", "files", "point.error"]);
         let said = content(&tree, &format!("{point}/point.error"));
@@ -204,10 +214,13 @@ fn what_lost_its_name_is_told(path: &Path, web: &Path, db: &Path) {
     fs::rename(web, web.with_file_name(format!("0000000001-{}", id(web)))).unwrap();
     let tree = again();
     let listed = names(&tree, "web01");
-    let [point, error] = &*listed else {
+    let [point, error, versions] = &*listed else {
         panic!("{listed:?}");
     };
-    assert_eq!(point, "2026-11-20T02-00-00Z");
+    assert_eq!(
+        (&**point, &**versions),
+        ("2026-11-20T02-00-00Z", "versions")
+    );
     let unknown = error.starts_with("unreadable-") && error.ends_with(".error");
     assert!(unknown, "{error}");
     let said = |tree: &Tree, path: &str| String::from_utf8(content(tree, path)).unwrap();
@@ -229,7 +242,10 @@ fn what_changes_among_the_points_is_seen() {
     let temp = tempdir().unwrap();
     let store = store(temp.path());
     let tree = Tree::of_store(store.clone());
-    assert_eq!(names(&tree, "db"), ["2026-11-20T03-00-00Z", "latest"]);
+    assert_eq!(
+        names(&tree, "db"),
+        ["2026-11-20T03-00-00Z", "latest", "versions"]
+    );
     let newest = back_up(&store, "db", Some("2026-11-21T03:00:00Z"));
     back_up(&store, "New One", Some("2026-11-21T03:00:00Z"));
     std::thread::sleep(std::time::Duration::from_millis(1100));
@@ -243,7 +259,10 @@ fn what_changes_among_the_points_is_seen() {
     fs::remove_file(record_of(temp.path(), &newest.id.to_string())).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
     assert_eq!(link(&tree), b"2026-11-20T03-00-00Z");
-    assert_eq!(names(&tree, "db"), ["2026-11-20T03-00-00Z", "latest"]);
+    assert_eq!(
+        names(&tree, "db"),
+        ["2026-11-20T03-00-00Z", "latest", "versions"]
+    );
     // The machine's folder has the time of its newest point.
     assert_eq!(
         find(&tree, "db").attributes.modified,
@@ -294,7 +313,7 @@ fn names_are_compared_as_their_owners_do() {
 fn a_point_that_cannot_be_opened_says_why() {
     let temp = tempdir().unwrap();
     let tree = Tree::of_store(store(temp.path()));
-    assert_eq!(names(&tree, "web01").len(), 3);
+    assert_eq!(names(&tree, "web01").len(), 4);
     let sessions = temp.path().join("store/sessions");
     let states = ["state.0", "state.1"].map(|name| temp.path().join("store").join(name));
     let kept = states

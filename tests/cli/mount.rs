@@ -1,9 +1,9 @@
 //! The mount comes and goes: umount, Ctrl-C, SIGTERM; of a store and of an image.
 
-use super::bench::{Bench, Running, eventually, text};
+use super::bench::{Bench, Running, eventually, text, tool};
 use super::browse::filled;
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -103,6 +103,139 @@ fn a_mounted_store_shows_files_and_disks_and_ends_cleanly() {
         mounted.has_ended();
     }
     assert_eq!(bench.store_files("sessions"), Vec::<PathBuf>::new());
+}
+
+/// Readers that go on until they fail; they must, once the mount has ended.
+fn readers(path: &Path) -> Vec<std::process::Child> {
+    let script = format!("while cat '{}' >/dev/null 2>&1; do :; done", text(path));
+    let start = |_| Command::new("sh").args(["-c", &script]).spawn().unwrap();
+    (0..8).map(start).collect()
+}
+
+#[test]
+fn a_mount_in_use_ends_without_leaving_anything() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    bench.backup("web01", &["disk.raw"]);
+    for how in ["INT", "umount -l"] {
+        let mut mounted = Mounted::new(&bench, "store");
+        let disk = mounted.folder.join("web01/latest/disks/disk0.raw");
+        let readers = readers(&disk);
+        assert!(fs::read(&disk).unwrap() == fs::read(bench.path("disk.raw")).unwrap());
+        match how {
+            "INT" => mounted.process.signal("INT"),
+            _ => drop(tool("fusermount3", &["-u", "-z", text(&mounted.folder)])),
+        }
+        let (status, answer) = mounted.process.end();
+        let code = status.code();
+        let in_use = how == "INT" && code == Some(3) && answer.stderr.contains("still in use");
+        assert!(
+            in_use || code == Some(0),
+            "{how}: {code:?} {}",
+            answer.stderr
+        );
+        for mut reader in readers {
+            assert!(reader.wait().unwrap().code().is_some());
+        }
+        assert!(!is_mounted(&mounted.folder), "{how}");
+        assert_eq!(fs::read_dir(&mounted.folder).unwrap().count(), 0);
+        assert_eq!(
+            bench.store_files("sessions"),
+            Vec::<PathBuf>::new(),
+            "{how}"
+        );
+    }
+}
+
+#[test]
+fn a_mount_that_was_killed_is_named_and_cleared_away() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    bench.backup("web01", &["disk.raw"]);
+    let mut mounted = Mounted::new(&bench, "store");
+    mounted.process.signal("KILL");
+    mounted.process.end();
+    assert!(is_mounted(&mounted.folder));
+    let lost = fs::read_dir(&mounted.folder).unwrap_err();
+    assert_eq!(lost.raw_os_error(), Some(107), "{lost}");
+    let said = bench.expect(3, &["doctor", "store"]).text();
+    assert!(
+        said.contains(&format!("the mount at {}", text(&mounted.folder))),
+        "{said}"
+    );
+    let findings = bench.expect(3, &["doctor", "store", "--json"]).json();
+    let stale = |finding: &serde_json::Value| finding["topic"] == "stale mount";
+    assert!(findings["findings"].as_array().unwrap().iter().any(stale));
+    // The next one at the same place clears it away, and says so.
+    let process = bench.start(&["mount", "disk.raw", text(&mounted.folder)]);
+    mounted.process = process;
+    let hostname = mounted.folder.join("files/disk0/p1/etc/hostname");
+    eventually("it is mounted again", || fs::read(&hostname).is_ok());
+    mounted.process.signal("INT");
+    let (status, answer) = mounted.process.end();
+    assert_eq!(status.code(), Some(0), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("lost its program was cleared away"),
+        "{}",
+        answer.stderr
+    );
+    assert!(!is_mounted(&mounted.folder));
+    assert_eq!(fs::read_dir(&mounted.folder).unwrap().count(), 0);
+    let said = bench.run(&["doctor", "store"]).stdout;
+    assert!(!String::from_utf8(said).unwrap().contains("the mount at"));
+}
+
+#[test]
+fn options_say_how_files_are_shown() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("mnt")).unwrap();
+    for wrong in [
+        ["--uid", "no such user"],
+        ["--gid", "-5"],
+        ["--umask", "8"],
+        ["--umask", "1777"],
+    ] {
+        bench.expect(2, &["mount", wrong[0], wrong[1], "store", "mnt"]);
+    }
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    let options = [
+        "mount",
+        "--uid",
+        "1234",
+        "--gid",
+        "root",
+        "--umask",
+        "027",
+        "--ignore-case",
+    ];
+    let arguments: Vec<&str> = options.iter().copied().chain(["disk.raw", "mnt"]).collect();
+    let mut mounted = Mounted {
+        folder: bench.path("mnt"),
+        process: bench.start(&arguments),
+    };
+    let hostname = mounted.folder.join("FILES/disk0/p1/ETC/HostName");
+    eventually("it is mounted", || hostname.exists());
+    let facts = fs::metadata(&hostname).unwrap();
+    assert_eq!(
+        (facts.uid(), facts.gid(), facts.mode() & 0o777),
+        (1234, 0, 0o640)
+    );
+    let source = tool("findmnt", &["-n", "-o", "SOURCE", text(&mounted.folder)]);
+    assert_eq!(
+        source.trim(),
+        text(&bench.path("disk.raw").canonicalize().unwrap())
+    );
+    mounted.process.signal("INT");
+    mounted.has_ended();
 }
 
 #[test]

@@ -60,6 +60,23 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .map_err(|_| "write an amount like 500MB or 2GiB".to_string())
 }
 
+/// From how many bytes to how many: `+10MiB` or more, `-10MiB` or less, `1MB..2GB`, or exactly `700`.
+pub fn sizes(text: &str) -> Result<(Option<u64>, Option<u64>), String> {
+    let bad = |_| "write a size like +10MiB, -500KB, 1MB..2GB or 700".to_string();
+    let amount = |text: &str| bytes_or_none(text).map_err(bad);
+    let text = text.trim();
+    Ok(if let Some(least) = text.strip_prefix('+') {
+        (Some(amount(least)?), None)
+    } else if let Some(most) = text.strip_prefix('-') {
+        (None, Some(amount(most)?))
+    } else if let Some((least, most)) = text.split_once("..") {
+        (Some(amount(least)?), Some(amount(most)?))
+    } else {
+        let exact = amount(text)?;
+        (Some(exact), Some(exact))
+    })
+}
+
 /// The number in front of `K`, `M`, `G` or `T`, and what that stands for.
 fn split_unit(text: &str, step: u64) -> (&str, u64) {
     let units = [("K", 1), ("k", 1), ("M", 2), ("G", 3), ("T", 4)];
@@ -161,6 +178,20 @@ mod tests {
         }
         for text in ["0", "MB/s", "fast", "-1MB/s", "1.2.3", "99999999999999TB/s"] {
             assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_sizes() {
+        assert_eq!(sizes("+10MiB"), Ok((Some(10 << 20), None)));
+        assert_eq!(sizes("-1.5KB"), Ok((None, Some(1500))));
+        assert_eq!(
+            sizes("1MB..2GB"),
+            Ok((Some(1_000_000), Some(2_000_000_000)))
+        );
+        assert_eq!(sizes("0"), Ok((Some(0), Some(0))));
+        for text in ["", "+", "..", "1..", "x", "--1", "1..2..3"] {
+            assert!(sizes(text).is_err(), "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ pub mod cat;
 pub mod copy;
 pub mod diff;
 pub mod doctor;
+pub mod find;
 pub mod forget;
 pub mod init;
 pub mod ls;

@@ -41,6 +41,19 @@ impl List {
             self.out.push(b'\n');
         }
         self.empty = false;
+        self.flush()
+    }
+
+    /// Bytes as they are, where the result is no JSON.
+    pub fn raw(&mut self, parts: &[&[u8]]) -> Result<(), Failure> {
+        for part in parts {
+            self.out.extend_from_slice(part);
+        }
+        self.empty = false;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
         if self.out.len() >= List::ENOUGH {
             output::write(&self.out)?;
             self.out.clear();

@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, one JSON document with `--json`; progress and messages go to standard error.
 
+mod account;
 mod address;
 mod amount;
 mod changes;
@@ -42,6 +43,8 @@ enum Command {
     Ls(commands::ls::Args),
     /// Write a file of a point to standard output
     Cat(commands::cat::Args),
+    /// Look for files in all points of machines
+    Find(commands::find::Args),
     /// Copy files or folders out of a point
     Copy(commands::copy::Args),
     /// Serve disks of a point or an image to hypervisors and tools
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Mount(args) => commands::mount::run(&args),
         Command::Ls(args) => commands::ls::run(&args),
         Command::Cat(args) => commands::cat::run(&args),
+        Command::Find(args) => commands::find::run(&args),
         Command::Copy(args) => commands::copy::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
         Command::Restore(args) => commands::restore::run(&args),

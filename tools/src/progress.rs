@@ -31,6 +31,7 @@ fn label(stage: Stage) -> &'static str {
         Stage::Rewrite => "rewrite",
         Stage::Compare => "compare",
         Stage::Count => "count",
+        Stage::Find => "find",
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Stage {
     Compare,
     /// Maps are walked to count what points need; bytes of disk.
     Count,
+    /// Files are looked for in point after point; bytes of disk.
+    Find,
 }
 
 /// Receives progress and non-fatal problems. All methods may be called by several threads at once.

@@ -6,7 +6,7 @@ use crate::point::PointView;
 use crate::view::{DiskView, VolumeView};
 use cairn_base::{Error, Kind, Monitor, Result};
 use cairn_guest::EntryKind;
-use cairn_store::{ChangeList, Changes, Detail, difference};
+use cairn_store::{ChangeList, Changes, Detail, StoredDisk, difference};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -104,19 +104,7 @@ pub fn changed_files(
         };
         let ended = match (find(older), find(newer)) {
             (Some((old, before)), Some((new, after))) => {
-                let mut changes = ChangeList::new(after.tree().shape().size());
-                let mut refused = Ok(());
-                difference(&before, &after, Detail::Chunks, monitor, &mut |change| {
-                    let length = change.range.end.saturating_sub(change.range.start);
-                    refused = changes.add(change.range.start, length, change.zero);
-                    if refused.is_err() {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                })?;
-                refused?;
-                let changes = changes.finish();
+                let changes = changed_list(&before, &after, monitor)?;
                 let disks = Disks {
                     old: Some(&old),
                     new: Some(&new),
@@ -140,6 +128,30 @@ pub fn changed_files(
         }
     }
     Ok(())
+}
+
+/// Where a disk differs between two points, by the maps alone.
+///
+/// # Errors
+/// As [`difference`].
+pub(crate) fn changed_list(
+    old: &StoredDisk,
+    new: &StoredDisk,
+    monitor: &dyn Monitor,
+) -> Result<Changes> {
+    let mut changes = ChangeList::new(new.tree().shape().size());
+    let mut refused = Ok(());
+    difference(old, new, Detail::Chunks, monitor, &mut |change| {
+        let length = change.range.end.saturating_sub(change.range.start);
+        refused = changes.add(change.range.start, length, change.zero);
+        if refused.is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    refused?;
+    Ok(changes.finish())
 }
 
 /// A disk in two points.

@@ -3,7 +3,7 @@ use cairn::PointId;
 
 #[test]
 fn every_node_is_found_by_its_number() {
-    let slots = Slots::default();
+    let (slots, paths) = (Slots::default(), Paths::default());
     let machine: Arc<str> = "web01".into();
     let key = Arc::new(PointKey {
         machine: machine.clone(),
@@ -32,6 +32,9 @@ fn every_node_is_found_by_its_number() {
         Node::Machine(machine.clone()),
         Node::Latest(machine.clone(), name_hash(b"y")),
         Node::MachineError(machine.clone(), name_hash(b"z.error")),
+        Node::Past(PastPath::top(machine.clone())),
+        Node::Past(PastPath::top(machine.clone()).child(b"disk0")),
+        Node::PastError(PastPath::top(machine.clone()).child(b"disk0")),
         Node::Point(point()),
         Node::PointError(point()),
         Node::Disks(point()),
@@ -47,9 +50,12 @@ fn every_node_is_found_by_its_number() {
     let mut seen = std::collections::HashSet::new();
     for node in nodes {
         let inode = node.inode(&slots).unwrap();
+        if let Node::Past(past) | Node::PastError(past) = &node {
+            paths.remember(inode::split(inode).0, past).unwrap();
+        }
         assert!(seen.insert(inode), "{node:?}");
         assert_ne!(inode, 0);
-        assert_eq!(Node::find(inode, false, &slots).unwrap(), node);
+        assert_eq!(Node::find(inode, false, &slots, &paths).unwrap(), node);
     }
 }
 
@@ -66,7 +72,7 @@ fn large_numbers_and_sub_volumes_have_their_own_slots() {
     for (sub, number) in [(0, 1u64 << 40), (0, u64::MAX), (5, 256), (5, u64::MAX)] {
         let id = EntryId { tree: sub, number };
         let inode = entry_inode(&slots, slot, &tree, id).unwrap();
-        let Node::Entry(found) = Node::find(inode, true, &slots).unwrap() else {
+        let Node::Entry(found) = Node::find(inode, true, &slots, &Paths::default()).unwrap() else {
             panic!("no entry");
         };
         assert_eq!(found.id(), id);
@@ -79,7 +85,7 @@ fn large_numbers_and_sub_volumes_have_their_own_slots() {
 
 #[test]
 fn numbers_of_nothing_are_stale() {
-    let slots = Slots::default();
+    let (slots, paths) = (Slots::default(), Paths::default());
     for inode in [
         0,
         2,
@@ -89,7 +95,10 @@ fn numbers_of_nothing_are_stale() {
     ] {
         for image in [false, true] {
             assert!(
-                matches!(Node::find(inode, image, &slots), Err(Failure::Stale)),
+                matches!(
+                    Node::find(inode, image, &slots, &paths),
+                    Err(Failure::Stale)
+                ),
                 "{inode:#x}"
             );
         }

@@ -3,8 +3,9 @@
 use crate::catalog::OpenPoint;
 use crate::extents;
 use crate::failure::{Failure, Result};
+use crate::journal::Journal;
 use crate::node::Node;
-use crate::tree::{Tree, disks};
+use crate::tree::{Label, Tree, disks};
 use crate::writable::WritableDisk;
 use cairn::{EntryKind, ReadAt};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub struct Content {
     lasting: bool,
     /// Keeps the point open while the file is, even when the catalog closes it.
     _point: Option<Arc<OpenPoint>>,
+    label: Label,
+    journal: Arc<Journal>,
 }
 
 impl Content {
@@ -41,7 +44,8 @@ impl Content {
             .min(buffer.len());
         match buffer.get_mut(..length) {
             Some(part) if length > 0 => {
-                self.reader.read_exact_at(offset, part)?;
+                let read = self.reader.read_exact_at(offset, part);
+                read.map_err(|error| self.label.note(&self.journal, error.into()))?;
                 Ok(length)
             }
             _ => Ok(0),
@@ -71,7 +75,19 @@ impl Tree {
     /// # Errors
     /// [`Failure::IsAFolder`] for folders, [`Failure::Invalid`] for links and devices, what the volume reports else.
     pub fn open(&self, inode: u64) -> Result<Content> {
+        self.noted(inode, self.find_content(inode))
+    }
+
+    fn find_content(&self, inode: u64) -> Result<Content> {
         let node = self.node(inode)?;
+        let made = |reader: Arc<dyn ReadAt>, point: Option<Arc<OpenPoint>>| Content {
+            reader,
+            writer: None,
+            lasting: point.is_some(),
+            _point: point,
+            label: self.label(&node),
+            journal: self.journal.clone(),
+        };
         match &node {
             Node::Raw(point, disk) => {
                 let open = self.open_point(point)?;
@@ -79,24 +95,19 @@ impl Tree {
                     Some(overlays) => Some(overlays.disk(point, *disk, &open)?),
                     None => None,
                 };
+                let reader: Arc<dyn ReadAt> = match &writer {
+                    Some(writer) => writer.clone(),
+                    None => disks::bytes_of(open.disk(*disk)?, None)?,
+                };
                 Ok(Content {
-                    reader: match &writer {
-                        Some(writer) => writer.clone(),
-                        None => disks::bytes_of(open.disk(*disk)?, None)?,
-                    },
                     writer,
-                    lasting: true,
-                    _point: Some(open),
+                    ..made(reader, Some(open))
                 })
             }
             Node::View(point, disk, format) => {
                 let open = self.open_point(point)?;
-                Ok(Content {
-                    reader: disks::bytes_of(open.disk(*disk)?, Some(*format))?,
-                    writer: None,
-                    lasting: true,
-                    _point: Some(open),
-                })
+                let reader = disks::bytes_of(open.disk(*disk)?, Some(*format))?;
+                Ok(made(reader, Some(open)))
             }
             Node::Entry(entry) => {
                 let open = self.volume(&entry.tree)?;
@@ -105,23 +116,17 @@ impl Tree {
                     EntryKind::Folder => return Err(Failure::IsAFolder),
                     _ => return Err(Failure::Invalid),
                 }
-                Ok(Content {
-                    reader: open.volume.open(entry.id())?,
-                    writer: None,
-                    lasting: true,
-                    _point: Some(open.point),
-                })
+                Ok(made(open.volume.open(entry.id())?, Some(open.point)))
             }
             Node::RootError(_)
             | Node::MachineError(..)
+            | Node::PastError(_)
             | Node::PointError(_)
             | Node::PartitionsError(..)
-            | Node::VolumeError(..) => Ok(Content {
-                reader: Arc::new(self.error_text(&node)?.into_bytes()),
-                writer: None,
-                lasting: false,
-                _point: None,
-            }),
+            | Node::VolumeError(..) => {
+                let text = self.error_text(&node)?.into_bytes();
+                Ok(made(Arc::new(text), None))
+            }
             Node::Latest(..) => Err(Failure::Invalid),
             Node::Root
             | Node::Machine(_)
@@ -129,6 +134,7 @@ impl Tree {
             | Node::Disks(_)
             | Node::Files(_)
             | Node::DiskFiles(..)
+            | Node::Past(_)
             | Node::Unreadable(..) => Err(Failure::IsAFolder),
         }
     }

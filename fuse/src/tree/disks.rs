@@ -61,6 +61,7 @@ impl Tree {
             (Some(_), None) => WRITABLE_MODE,
             _ => DISK_MODE,
         };
+        let mode = self.look.private(mode);
         let mut stat = Stat::made(inode, EntryKind::File, mode, size, self.time(point));
         stat.attributes.allocated = open.allocated(position).min(size);
         Ok(stat.for_good())

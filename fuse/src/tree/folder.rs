@@ -2,10 +2,13 @@
 
 use crate::failure::{Failure, Result};
 use crate::node::{self, EntryRef, Node, PointRef, name_hash};
+use crate::past::History;
+use crate::paths::PastPath;
 use crate::stat::Stat;
 use crate::tree::{OpenVolume, Tree, latest};
 use cairn::{DirEntry, EntryKind};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Offsets behind `.` and `..`; those of names follow.
 const DOT: u64 = 1;
@@ -41,6 +44,7 @@ pub struct Folder {
 enum Names {
     Made(Vec<(String, Node)>),
     Guest(EntryRef, OpenVolume),
+    Past(PastPath, Arc<History>),
 }
 
 impl Folder {
@@ -59,6 +63,10 @@ impl Tree {
     /// # Errors
     /// [`Failure::NotAFolder`]; what finding its names reports.
     pub fn open_folder(&self, inode: u64) -> Result<Folder> {
+        self.noted(inode, self.find_folder(inode))
+    }
+
+    fn find_folder(&self, inode: u64) -> Result<Folder> {
         let node = self.node(inode)?;
         let parent = self.parent(&node).unwrap_or(inode);
         let names = match &node {
@@ -69,6 +77,7 @@ impl Tree {
                 }
                 Names::Guest(entry.clone(), open)
             }
+            Node::Past(path) => Names::Past(path.clone(), self.history(path)?),
             made => Names::Made(self.children(made)?),
         };
         Ok(Folder {
@@ -104,11 +113,13 @@ impl Tree {
             }
         }
         let after = offset.saturating_sub(DOT_DOT);
-        match &folder.names {
+        let read = match &folder.names {
             Names::Made(names) => self.read_made(names, after, full, sink),
             Names::Guest(entry, open) if full => self.read_guest_full(entry, open, after, sink),
             Names::Guest(entry, open) => self.read_guest(entry, open, after, sink),
-        }
+            Names::Past(path, history) => self.read_past(path, history, after, DOT_DOT, sink),
+        };
+        self.noted(folder.inode, read)
     }
 
     /// All names of a folder that is not open, for short ones.
@@ -229,18 +240,22 @@ impl Tree {
             inode,
             kind: entry.kind,
             offset: entry.cookie.saturating_add(DOT_DOT),
-            stat: attributes.and_then(|attributes| Stat::of_entry(inode, attributes).ok()),
+            stat: attributes.and_then(|attributes| self.entry_stat(inode, attributes).ok()),
         })
     }
 
     /// The folder above, where it is known at little cost.
-    fn parent(&self, node: &Node) -> Result<u64> {
+    pub(super) fn parent(&self, node: &Node) -> Result<u64> {
         let above = match node {
             Node::Machine(_) => Node::Root,
             Node::Point(PointRef { key: Some(key), .. }) => Node::Machine(key.machine.clone()),
             Node::Disks(point) | Node::Files(point) => Node::Point(point.clone()),
             Node::DiskFiles(point, _) => Node::Files(point.clone()),
             Node::Unreadable(point, disk, _) => Node::DiskFiles(point.clone(), *disk),
+            Node::Past(path) => match path.parent() {
+                Some(parent) => Node::Past(parent),
+                None => Node::Machine(path.machine.clone()),
+            },
             Node::Entry(entry) => {
                 let open = self.volume(&entry.tree)?;
                 if entry.id() == open.volume.root() {
@@ -256,7 +271,7 @@ impl Tree {
     }
 
     /// The children of a folder that the mount itself makes.
-    fn children(&self, folder: &Node) -> Result<Vec<(String, Node)>> {
+    pub(super) fn children(&self, folder: &Node) -> Result<Vec<(String, Node)>> {
         let mut names = Vec::new();
         match folder {
             Node::Root => {
@@ -276,6 +291,10 @@ impl Tree {
                     names.push((point.time().folder_name(), node));
                 }
                 names.extend(latest(machine, &points).map(|node| ("latest".to_string(), node)));
+                if !points.points.is_empty() {
+                    let past = PastPath::top(machine.clone());
+                    names.push(("versions".to_string(), Node::Past(past)));
+                }
                 for told in &points.complaints {
                     let node = Node::MachineError(machine.clone(), name_hash(told.name.as_bytes()));
                     names.push((told.name.clone(), node));
@@ -333,7 +352,7 @@ fn can_be_told(name: &[u8]) -> bool {
     (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(&b'/') && !name.contains(&0)
 }
 
-fn kind_of(node: &Node) -> EntryKind {
+pub(super) fn kind_of(node: &Node) -> EntryKind {
     match node {
         Node::Root
         | Node::Machine(_)
@@ -341,10 +360,12 @@ fn kind_of(node: &Node) -> EntryKind {
         | Node::Disks(_)
         | Node::Files(_)
         | Node::DiskFiles(..)
+        | Node::Past(_)
         | Node::Unreadable(..) => EntryKind::Folder,
         Node::Latest(..) => EntryKind::Symlink,
         Node::RootError(_)
         | Node::MachineError(..)
+        | Node::PastError(_)
         | Node::PointError(_)
         | Node::PartitionsError(..)
         | Node::VolumeError(..)

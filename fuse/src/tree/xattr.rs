@@ -7,10 +7,17 @@ use cairn::ReadAt;
 
 /// The longest value, and the longest list of names, that Linux passes on.
 const LONGEST: usize = 64 << 10;
+/// What the names of access control lists begin with.
+const ACL: &[u8] = b"system.posix_acl_";
 /// What stands before the name of a stream.
 const STREAM: &[u8] = b"user.";
 
 impl Tree {
+    /// Access control lists would contradict owners and modes that are not the guest's.
+    fn is_shown(&self, name: &[u8]) -> bool {
+        self.look.is_the_guests() || !name.starts_with(ACL)
+    }
+
     /// The names of the extended attributes, each followed by a NUL byte.
     ///
     /// # Errors
@@ -22,6 +29,9 @@ impl Tree {
         let volume = self.volume(&entry.tree)?.volume;
         let mut names = Vec::new();
         for (name, _) in volume.xattrs(entry.id())? {
+            if !self.is_shown(&name) {
+                continue;
+            }
             names.extend_from_slice(&name);
             names.push(0);
         }
@@ -45,6 +55,9 @@ impl Tree {
             return Err(Failure::NoAttribute);
         };
         let volume = self.volume(&entry.tree)?.volume;
+        if !self.is_shown(name) {
+            return Err(Failure::NoAttribute);
+        }
         let found = volume.xattrs(entry.id())?;
         if let Some((_, value)) = found.into_iter().find(|(known, _)| known == name) {
             return Ok(value);

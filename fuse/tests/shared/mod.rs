@@ -9,6 +9,8 @@
 
 pub mod asked;
 pub mod mounted;
+pub mod odd;
+pub mod writable;
 
 use cairn::{BackupOptions, DiskImage, Point, Silent, Store, Time};
 use std::fs::{self, File};
@@ -43,7 +45,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -5,6 +5,7 @@ use cairn::DiskView;
 use cairn_fuse::{MountOptions, Mounted, mount_image};
 use std::collections::BTreeMap;
 use std::fs::{self};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
@@ -19,12 +20,17 @@ pub fn image() -> Option<Image> {
 }
 
 pub fn image_of(disk: &Path) -> Option<Image> {
+    image_with(disk, &MountOptions::default())
+}
+
+pub fn image_with(disk: &Path, options: &MountOptions) -> Option<Image> {
     if !fuse_is_there() {
         return None;
     }
     let folder = tempdir().unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let view = DiskView::open_image(disk).unwrap();
-    let mounted = mount_image(view, folder.path(), &MountOptions::default()).unwrap();
+    let mounted = mount_image(view, folder.path(), options).unwrap();
     Some(Image { mounted, folder })
 }
 

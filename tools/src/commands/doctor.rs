@@ -2,6 +2,7 @@
 
 use crate::address::open_store;
 use crate::amount::duration;
+use crate::commands::mount::shown;
 use crate::commands::stats::proven;
 use crate::exit::{Answer, Exit, Failure, warn};
 use crate::output::{self, line};
@@ -10,6 +11,7 @@ use cairn::{
     Checkup, Condition, Contents, Finding, RecordCopy, SessionFacts, SessionId, SessionKind,
     Severity, Store,
 };
+use cairn_fuse::stale::dead_mounts;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -46,7 +48,8 @@ pub fn run(args: &Args) -> Answer {
     if let Some(id) = args.remove_session {
         return remove(args, id);
     }
-    let checkup = Store::examine(&args.store)?;
+    let mut checkup = Store::examine(&args.store)?;
+    checkup.findings.extend(stale_mounts(args));
     if args.json {
         output::json(&as_json(&checkup))?;
     } else {
@@ -57,6 +60,22 @@ pub fn run(args: &Args) -> Answer {
         None => Exit::Done,
         Some(Severity::Attention) => Exit::Warnings,
         Some(Severity::Damage) => Exit::Damage,
+    })
+}
+
+/// Mounts of the store on this machine that lost their program.
+fn stale_mounts(args: &Args) -> impl Iterator<Item = Finding> {
+    let dead = dead_mounts(Some(&shown(&args.store)));
+    dead.into_iter().map(|mount| {
+        let path = mount.path.display();
+        Finding {
+            severity: Severity::Attention,
+            topic: "stale mount",
+            what: format!("the program of the mount at {path} was killed: nothing there can be read"),
+            advice: format!(
+                "clear it away with `fusermount3 -u {path}`, or as root `umount {path}`; mounting there again does so too"
+            ),
+        }
     })
 }
 

@@ -1,13 +1,17 @@
 //! `cairn mount STORE|IMAGE MNT`
 
+use crate::account::{Group, User};
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure, warn};
 use crate::signals;
 use cairn::{DiskView, Error, Kind, Store};
-use cairn_fuse::{MountOptions, Scratch, Unmounted, mount_image, mount_store};
-use std::path::PathBuf;
+use cairn_fuse::{Look, MountOptions, Scratch, Unmounted, mount_image, mount_store};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Mount a store or a disk image as files; Ctrl-C or umount ends it.
+///
+/// Without options only you can look, and you can read everything: owners and modes of the guests' files are shown as they are, and not enforced.
 #[derive(clap::Args)]
 pub struct Args {
     /// A store, or a disk image (raw, VHD, VHDX)
@@ -16,9 +20,29 @@ pub struct Args {
     /// An empty folder
     #[arg(value_name = "MNT")]
     mountpoint: PathBuf,
-    /// Let other users look too, within the permissions that the guests' files have
+    /// Let other users look too, within the permissions that are shown
+    ///
+    /// From then on the kernel enforces the owners, modes and access control lists of the guests' files, also for you unless you are root. `disks/*.raw` and
+    /// `versions` stay yours alone. Who is not root may use it only if an administrator wrote the line `user_allow_other` to /etc/fuse.conf.
     #[arg(long)]
     allow_other: bool,
+    /// Show all files of the guests as this user's
+    #[arg(long, value_name = "N|NAME")]
+    uid: Option<User>,
+    /// Show all files of the guests as this group's
+    #[arg(long, value_name = "N|NAME")]
+    gid: Option<Group>,
+    /// Take these bits from the modes of the guests' files, as in `--umask 027`
+    #[arg(long, value_name = "OCTAL", value_parser = umask)]
+    umask: Option<u32>,
+    /// Let everybody who may look read all files and enter all folders, whatever their modes say; `disks/*.raw` and `versions` too
+    #[arg(long)]
+    permissive: bool,
+    /// Find names whose case is not right, where only one fits
+    ///
+    /// For programs that are used to Windows, and for Samba with `case sensitive = yes`. NTFS needs no such option.
+    #[arg(long)]
+    ignore_case: bool,
     /// Disks (`disks/*.raw`) can be written to: what is written goes to scratch files, and is gone at the end
     #[arg(long)]
     writable: bool,
@@ -30,16 +54,44 @@ pub struct Args {
     keep: bool,
 }
 
+fn umask(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mask| *mask <= 0o777)
+        .ok_or_else(|| "an octal number up to 777 is needed, such as 027".into())
+}
+
+impl Args {
+    fn options(&self) -> MountOptions {
+        MountOptions {
+            allow_other: self.allow_other,
+            writable: self.writable.then(|| Scratch {
+                folder: self.scratch.clone(),
+                keep: self.keep,
+            }),
+            look: Look {
+                uid: self.uid.map(|user| user.0),
+                gid: self.gid.map(|group| group.0),
+                umask: self.umask,
+                permissive: self.permissive,
+                ignore_case: self.ignore_case,
+            },
+            source: shown(&self.source),
+            journal: Some(Arc::new(|line: &str| eprintln!("cairn: {line}"))),
+            ..MountOptions::default()
+        }
+    }
+}
+
+/// What `df` shows as the source of a mount: the full path.
+pub fn shown(source: &Path) -> String {
+    let full = source.canonicalize();
+    full.as_deref().unwrap_or(source).display().to_string()
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
-    let options = MountOptions {
-        allow_other: args.allow_other,
-        writable: args.writable.then(|| Scratch {
-            folder: args.scratch.clone(),
-            keep: args.keep,
-        }),
-        ..MountOptions::default()
-    };
+    let options = args.options();
     let mounted = if Store::is_store(&args.source) {
         mount_store(open_store(&args.source)?, &args.mountpoint, &options)?
     } else if args.source.is_dir() {
@@ -66,6 +118,7 @@ pub fn run(args: &Args) -> Answer {
         eprintln!(
             "cairn: warning: files of the mount are still in use: their users get errors now"
         );
+        mounted.leave();
         return Ok(Exit::Warnings);
     }
     Ok(Exit::Done)

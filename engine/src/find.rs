@@ -1,0 +1,19 @@
+//! Files of a machine in all its recovery points: which path was there, in which versions, and from which point to which.
+//!
+//! - [`criteria`]: what is looked for
+//! - [`glob`]: patterns of names
+//! - [`walk`]: one volume, folder by folder
+//! - [`versions`]: what was found so far, in bounded memory
+//! - [`merge`]: what is found in a volume, and what was found before
+//! - [`search`]: the points one after the other
+
+mod criteria;
+mod glob;
+mod merge;
+mod search;
+mod versions;
+mod walk;
+
+pub use criteria::Criteria;
+pub use glob::Glob;
+pub use search::{FileVersion, FindEvent, FindSink, find_files};

@@ -1,0 +1,37 @@
+use super::*;
+
+#[test]
+fn a_line_is_told_once_a_minute() {
+    let (mut told, start) = (Told::default(), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(told.admit("a", at(0)), Some(0));
+    assert_eq!(told.admit("a", at(59)), None);
+    assert_eq!(told.admit("b", at(59)), Some(0));
+    assert_eq!(told.admit("a", at(60)), Some(0));
+}
+
+#[test]
+fn a_flood_is_cut_and_counted() {
+    let (mut told, start) = (Told::default(), Instant::now());
+    let number = |n: u32| format!("line {n}");
+    let passed = (0..1000).filter(|n| told.admit(&number(*n), start).is_some());
+    assert_eq!(passed.count(), 20);
+    let later = start + Duration::from_secs(3);
+    assert_eq!(told.admit("next", later), Some(980));
+    assert_eq!(told.admit("too soon", later), None);
+    assert!(told.lines.len() <= REMEMBERED);
+}
+
+#[test]
+fn lines_reach_the_sink() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = lines.clone();
+    let journal = Journal::new(Arc::new(move |line: &str| {
+        kept.lock().push(line.to_string())
+    }));
+    journal.tell("one");
+    journal.tell("one");
+    journal.tell("two");
+    assert_eq!(*lines.lock(), ["one", "two"]);
+    Journal::default().tell("nobody listens");
+}

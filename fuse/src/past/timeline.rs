@@ -1,0 +1,114 @@
+//! Which disks a machine had in which points.
+
+use crate::catalog::Catalog;
+use cairn::{Kind, PointFile};
+use std::sync::Arc;
+
+/// Points in a row in which a disk is the same to the last byte.
+#[derive(Debug, Clone, Copy)]
+pub struct Era {
+    /// The first of them.
+    pub point: PointFile,
+    /// Position of the disk in it.
+    pub position: u16,
+}
+
+/// A disk over the points of its machine.
+#[derive(Debug)]
+pub struct DiskLine {
+    /// Its name, as the newest point spells it.
+    pub name: String,
+    /// By time.
+    pub eras: Vec<Era>,
+    /// Root and size in the last point that was looked at.
+    last: ([u8; 32], u64),
+}
+
+/// Something that cannot be read.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Time of the point, seconds since 1970.
+    pub seconds: i64,
+    /// Why, without a full stop.
+    pub text: String,
+}
+
+/// The disks of a machine over its points.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    points: Vec<PointFile>,
+    disks: Vec<DiskLine>,
+    problems: Vec<Problem>,
+}
+
+impl Timeline {
+    /// Reads the records of `points`, and nothing else of them.
+    pub fn read(catalog: &Catalog, machine: &Arc<str>, points: &[PointFile]) -> Timeline {
+        let mut timeline = Timeline {
+            points: points.to_vec(),
+            ..Timeline::default()
+        };
+        let mut by_time = points.to_vec();
+        by_time.sort_unstable_by_key(|point| (point.seconds, point.sequence));
+        for point in by_time {
+            match catalog.read_point(machine, &point) {
+                Ok(read) => timeline.add(point, &read.record.disks),
+                // Forgotten a moment ago.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => timeline.problems.push(Problem {
+                    seconds: point.seconds,
+                    text: error.to_string(),
+                }),
+            }
+        }
+        timeline
+            .disks
+            .sort_by(|one, other| one.name.cmp(&other.name));
+        timeline
+    }
+
+    fn add(&mut self, point: PointFile, disks: &[cairn::DiskRecord]) {
+        for (position, disk) in disks.iter().enumerate() {
+            // More disks than the mount shows.
+            let Ok(position) = crate::node::disk_position(position) else {
+                return;
+            };
+            let (era, last) = (Era { point, position }, (disk.root, disk.size));
+            let mut lines = self.disks.iter_mut();
+            match lines.find(|line| line.name.eq_ignore_ascii_case(&disk.name)) {
+                Some(line) => {
+                    if line.last != last {
+                        line.eras.push(era);
+                        line.last = last;
+                    }
+                    line.name.clone_from(&disk.name);
+                }
+                None => self.disks.push(DiskLine {
+                    name: disk.name.clone(),
+                    eras: vec![era],
+                    last,
+                }),
+            }
+        }
+    }
+
+    /// The points it was made from, in the order of the catalog.
+    pub fn points(&self) -> &[PointFile] {
+        &self.points
+    }
+
+    /// The disks, by name.
+    pub fn disks(&self) -> &[DiskLine] {
+        &self.disks
+    }
+
+    /// The disk of exactly this name.
+    pub fn disk(&self, name: &[u8]) -> Option<&DiskLine> {
+        self.disks.iter().find(|line| line.name.as_bytes() == name)
+    }
+
+    /// Points whose records cannot be read, by time.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}

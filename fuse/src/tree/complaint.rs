@@ -1,0 +1,56 @@
+//! What the files `*.error` say.
+
+use crate::catalog::{Complaint, explain};
+use crate::failure::{Failure, Result};
+use crate::node::{Node, name_hash};
+use crate::tree::Tree;
+use cairn::Error;
+
+impl Tree {
+    /// What an `*.error` file says.
+    pub(super) fn error_text(&self, node: &Node) -> Result<String> {
+        let gone = || Error::not_found("what was wrong is wrong no more");
+        let told = |complaints: &[Complaint], hash: u64| {
+            let found = complaints
+                .iter()
+                .find(|told| name_hash(told.name.as_bytes()) == hash);
+            found.map(|told| told.text.clone()).ok_or_else(gone)
+        };
+        Ok(match node {
+            Node::RootError(hash) => told(&self.catalog()?.machines()?.complaints, *hash)?,
+            Node::MachineError(machine, hash) => {
+                told(&self.catalog()?.points(machine)?.complaints, *hash)?
+            }
+            Node::PointError(point) => match self.open_point(point) {
+                Err(Failure::Engine(error) | Failure::Gone(error)) => {
+                    explain("This point cannot be opened", &error)
+                }
+                Err(other) => return Err(other),
+                Ok(_) => return Err(gone().into()),
+            },
+            Node::PastError(path) => self.history(path)?.explanation(),
+            Node::PartitionsError(point, disk) => {
+                let open = self.open_point(point)?;
+                let disk = open.disk(*disk)?;
+                let missing = format!("The partitions of {} cannot be found", disk.name());
+                let error = disk.volumes().err().ok_or_else(gone)?;
+                explain(&missing, &error)
+            }
+            Node::VolumeError(point, disk, number) => {
+                let open = self.open_point(point)?;
+                let disk = open.disk(*disk)?;
+                let found = disk.volume(*number)?.ok_or_else(gone)?;
+                let error = found.open().err().ok_or_else(gone)?;
+                let missing = format!(
+                    "The files of partition {number} of {} ({}, {} from byte {}) cannot be shown",
+                    disk.name(),
+                    found.content(),
+                    cairn::units::human_bytes(found.size()),
+                    found.start(),
+                );
+                explain(&missing, &error)
+            }
+            _ => return Err(Failure::Invalid),
+        })
+    }
+}
