@@ -142,18 +142,19 @@ impl Decompressor {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the frame does not hold that many.
     pub fn decompress(&mut self, stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<()> {
-        if out.len() >= length {
-            out.truncate(length);
+        check_length(length)?;
+        if out.capacity() < length {
+            out.clear();
+            out.reserve_exact(length);
+        }
+        // With more room than is wanted zstd would decode more, and what is broken there would count.
+        if out.capacity() > length {
+            out.resize(length, 0);
             return self.decompress_into(stored, out);
         }
-        check_length(length)?;
         // Into memory that was not cleared before: that takes as long as a third of the decoding.
         out.clear();
-        out.reserve_exact(length);
-        let mut output = OutBuffer::around(out);
-        self.decode(stored, length, &mut output)?;
-        out.truncate(length);
-        Ok(())
+        self.decode(stored, length, &mut OutBuffer::around(out))
     }
 
     /// All plain bytes of a compressed frame, into `out`.
@@ -283,6 +284,34 @@ mod tests {
                 .decompress(&stored[..head], 60_001, &mut out)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_block_that_is_broken_costs_what_lies_before_it_nothing_whatever_room_there_is() {
+        let chunks = [text(30_000), text(30_001), text(30_002)];
+        let parts: Vec<&[u8]> = chunks.iter().map(|c| &c[..]).collect();
+        let mut compressor = Compressor::new(3).unwrap();
+        let stored = compressor.compress(&parts).unwrap().unwrap().to_vec();
+        let mut decompressor = Decompressor::default();
+        // In the last block: what lies before it can be decoded.
+        let broken = (1..stored.len()).find_map(|back| {
+            let mut broken = stored.clone();
+            broken[stored.len() - back] ^= 0xff;
+            let all = decompressor.decompress_into(&broken, &mut [0; 90_003]);
+            let before = decompressor.decompress_into(&broken, &mut [0; 60_001]);
+            (all.is_err() && before.is_ok()).then_some(broken)
+        });
+        let broken = broken.unwrap();
+        for room in [0, 30_000, 90_003, MAX_FRAME, 1 << 20] {
+            let mut out = Vec::with_capacity(room);
+            decompressor
+                .decompress(&broken, 30_000, &mut out)
+                .unwrap_or_else(|e| panic!("with room for {room}: {e}"));
+            assert_eq!(out, chunks[0]);
+            let mut out = vec![1; room];
+            decompressor.decompress(&broken, 60_001, &mut out).unwrap();
+            assert_eq!(out, chunks[..2].concat());
+        }
     }
 
     #[test]

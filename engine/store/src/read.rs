@@ -442,7 +442,7 @@ impl ChunkReader {
             Some(stored) => file
                 .read_exact_at(offset, stored)
                 .and_then(|()| how(&mut tools.decompressor, stored)),
-            None => Ok(()),
+            None => Err(Error::damaged("a frame is longer than memory")),
         };
         self.tools.lock().push(tools);
         result
