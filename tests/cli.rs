@@ -5,6 +5,7 @@
 //! - `bench`: a folder with a store, images, and what runs on them
 //! - `boot`: a machine that starts from its recovery point
 //! - `browse`: ls, cat, copy
+//! - `chains`: differencing disks and their parents
 //! - `changed`: backups that read no more than what changed
 //! - `conflicts`: what is in the way of a copy
 //! - `copy`: many paths in one job
@@ -30,6 +31,7 @@ mod archive;
 mod bench;
 mod boot;
 mod browse;
+mod chains;
 mod changed;
 mod conflicts;
 mod copy;

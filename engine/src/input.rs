@@ -2,7 +2,7 @@
 
 use crate::view::image_facts;
 use cairn_base::{ReadAt, Result};
-use cairn_disk::{FormatHint, VirtualDisk};
+use cairn_disk::{FormatHint, OpenOptions, VirtualDisk};
 use cairn_store::{Changes, DiskInput, ImageFacts};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,23 @@ impl DiskImage {
     /// # Errors
     /// As [`cairn_disk::open_as`].
     pub fn open_as(name: impl Into<String>, path: &Path, hint: FormatHint) -> Result<DiskImage> {
-        let image: Arc<dyn VirtualDisk> = cairn_disk::open_as(path, hint)?;
+        let options = OpenOptions {
+            hint,
+            ..OpenOptions::default()
+        };
+        DiskImage::open_with(name, path, &options)
+    }
+
+    /// As [`open`](DiskImage::open), where the format is known, or where parents of differencing disks lie.
+    ///
+    /// # Errors
+    /// As [`cairn_disk::open_with`].
+    pub fn open_with(
+        name: impl Into<String>,
+        path: &Path,
+        options: &OpenOptions,
+    ) -> Result<DiskImage> {
+        let image: Arc<dyn VirtualDisk> = cairn_disk::open_with(path, options)?;
         let warnings = image.warnings().to_vec();
         let shown = path.display().to_string();
         let watched = image.clone();
@@ -38,7 +54,9 @@ impl DiskImage {
                 source: image,
                 changed: Some(Box::new(move || {
                     let changed = watched.changed()?;
-                    Ok(changed.then(|| format!("{shown} has another size or time of change")))
+                    Ok(changed.map(|file| {
+                        format!("{} has another size or time of change", file.display())
+                    }))
                 })),
                 changes: None,
             },

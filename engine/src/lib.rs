@@ -111,7 +111,7 @@ pub use cairn_base::{
     ChunkId, Error, Kind, Monitor, PackId, PointId, ReadAt, Result, Section, SessionId, Silent,
     Stage, Time, mapped::install_guard, units,
 };
-pub use cairn_disk::{Format, FormatHint, ViewFormat};
+pub use cairn_disk::{Format, FormatHint, OpenOptions, ViewFormat};
 pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,

@@ -2,7 +2,7 @@
 //! an image on this machine.
 
 use cairn_base::{ReadAt, Result, Time};
-use cairn_disk::{Guid, ViewFormat, ViewOptions, VirtualDisk};
+use cairn_disk::{Guid, OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -62,7 +62,15 @@ impl DiskView {
     /// # Errors
     /// As [`cairn_disk::open`].
     pub fn open_image(path: &Path) -> Result<DiskView> {
-        let image = cairn_disk::open(path)?;
+        DiskView::open_image_with(path, &OpenOptions::default())
+    }
+
+    /// As [`open_image`](DiskView::open_image), where the format is known, or where parents of differencing disks lie.
+    ///
+    /// # Errors
+    /// As [`cairn_disk::open_with`].
+    pub fn open_image_with(path: &Path, options: &OpenOptions) -> Result<DiskView> {
+        let image = cairn_disk::open_with(path, options)?;
         let warnings = image.warnings().to_vec();
         let identity = image.identity();
         let id = identity.disk_id.unwrap_or_default();

@@ -3,9 +3,11 @@
 use crate::pieces::Pieces;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, ReadAt};
-use cairn_disk::{FormatHint, VirtualDisk, detect, open_bytes};
+use cairn_disk::vhd::footer::{DiskType, Footer};
+use cairn_disk::vhdx::{bat, header, metadata, region};
+use cairn_disk::{FormatHint, Guid, VirtualDisk, detect, open_bytes, open_chain, vhd};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes of an image file.
 const MAX_SIZE: u64 = 1 << 40;
@@ -68,7 +70,15 @@ fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
     };
     let image: Arc<dyn ReadAt> = Arc::new(Mended { image, patches });
     let detected = detect(&*image);
-    match open_bytes(image, hint) {
+    let opened = match open_bytes(image.clone(), hint) {
+        // A differencing disk whose parent is not there gets one.
+        Err(error) if error.kind() == Kind::NotFound => {
+            let parent = vhd_parent(&*image).unwrap_or_else(vhdx_parent);
+            open_chain(image, vec![parent], hint)
+        }
+        opened => opened,
+    };
+    match opened {
         Ok(disk) => {
             if hint == FormatHint::Detect {
                 assert!(detected.is_ok());
@@ -80,13 +90,75 @@ fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
             assert!(
                 matches!(
                     error.kind(),
-                    Kind::Damaged | Kind::Unsupported | Kind::Invalid
+                    Kind::Damaged | Kind::Unsupported | Kind::Invalid | Kind::NotFound
                 ),
                 "{error}"
             );
             false
         }
     }
+}
+
+/// A fixed VHD that is the parent `image` names, if that is a VHD.
+fn vhd_parent(image: &dyn ReadAt) -> Option<Arc<dyn ReadAt>> {
+    let (footer, _) = vhd::find_footer(image).ok()??;
+    let id = read_vec(image, footer.data_offset + 40, 16).ok()?;
+    let size = footer.current_size.min(1 << 20) & !511;
+    let parent = Footer {
+        data_offset: u64::MAX,
+        current_size: size,
+        disk_type: DiskType::Fixed,
+        unique_id: Guid(id.try_into().ok()?),
+        ..footer
+    };
+    let content = (0..size).map(|at| at as u8 | 1);
+    Some(Arc::new(
+        content.chain(parent.encode()).collect::<Vec<u8>>(),
+    ))
+}
+
+/// By what seeds of differencing VHDX know their parent.
+pub const VHDX_PARENT: Guid = Guid::from_printed(0xCA15_0001);
+/// Bytes of its disk, and theirs.
+pub const VHDX_PARENT_SIZE: u64 = 9 << 20;
+
+/// That parent: a VHDX whose first block is there.
+fn vhdx_parent() -> Arc<dyn ReadAt> {
+    static MADE: OnceLock<Arc<Vec<u8>>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let mut image = vec![0; 5 << 20];
+        let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"vhdxfile");
+        let header = header::Header {
+            sequence: 1,
+            file_write_id: Guid::NIL,
+            data_write_id: VHDX_PARENT,
+            log_id: Guid::NIL,
+            log_version: 0,
+            log_length: 1 << 20,
+            log_offset: 1 << 20,
+        };
+        put(header::OFFSETS[0] as usize, &header.encode());
+        let regions = region::Regions {
+            metadata: 2 << 20..3 << 20,
+            bat: 3 << 20..4 << 20,
+        };
+        put(region::OFFSETS[0] as usize, &regions.encode());
+        let metadata = metadata::Metadata {
+            block_size: 1 << 20,
+            leave_allocated: false,
+            disk_size: VHDX_PARENT_SIZE,
+            disk_id: Guid::NIL,
+            logical_sector: 512,
+            physical_sector: 512,
+            parent: None,
+        };
+        put(2 << 20, &metadata.encode());
+        put(3 << 20, &bat::present(4 << 20).to_le_bytes());
+        put(4 << 20, &[7; 1 << 20]);
+        Arc::new(image)
+    });
+    made.clone()
 }
 
 /// Reads a disk here and there; what its extents leave out must be zeros.

@@ -36,6 +36,17 @@ impl Mounted {
         mounted
     }
 
+    /// Ends it as Ctrl-C does.
+    pub(super) fn end(mut self) {
+        self.process.signal("INT");
+        self.has_ended();
+    }
+
+    /// A file below the mount's folder.
+    pub(super) fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.folder.join(name)).unwrap()
+    }
+
     #[track_caller]
     pub(super) fn has_ended(&mut self) {
         let (status, answer) = self.process.end();

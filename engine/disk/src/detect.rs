@@ -2,15 +2,18 @@
 
 use crate::align::to_usize;
 use crate::disk::{Format, Identity, VirtualDisk};
+use crate::layer::Opened;
 use crate::raw::RawDisk;
 use crate::source::FileSource;
+use crate::stack::Stack;
+use crate::table::Share;
 use crate::vhd::footer::{DiskType, Footer};
-use crate::{foreign, vhd, vhdx};
+use crate::{chain, foreign, vhd, vhdx};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the caller knows of an image's format.
@@ -47,8 +50,11 @@ pub fn detect(image: &dyn ReadAt) -> Result<Format> {
     Ok(match find(image)? {
         Found::Raw => Format::Raw,
         Found::Vhdx => Format::VhdxDynamic,
-        Found::Vhd(footer, _) if footer.disk_type == DiskType::Fixed => Format::VhdFixed,
-        Found::Vhd(..) => Format::VhdDynamic,
+        Found::Vhd(footer, _) => match footer.disk_type {
+            DiskType::Fixed => Format::VhdFixed,
+            DiskType::Dynamic => Format::VhdDynamic,
+            DiskType::Differencing => Format::VhdDifferencing,
+        },
     })
 }
 
@@ -68,76 +74,142 @@ fn find(image: &dyn ReadAt) -> Result<Found> {
     Ok(Found::Raw)
 }
 
-/// Opens an image that may lie anywhere.
-///
-/// # Errors
-/// See [`detect`], [`vhd::open`] and [`vhdx::open`].
-pub fn open_bytes(image: Arc<dyn ReadAt>, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
-    open_with(image, hint, 512)
+/// What an image held, before its parents are known.
+enum Content {
+    Raw,
+    Container(Box<Opened>),
 }
 
-fn open_with(
-    image: Arc<dyn ReadAt>,
-    hint: FormatHint,
-    sector_size: u32,
-) -> Result<Arc<dyn VirtualDisk>> {
+fn open_content(image: &Arc<dyn ReadAt>, hint: FormatHint) -> Result<Content> {
     let found = match hint {
-        FormatHint::Detect => find(&*image)?,
+        FormatHint::Detect => find(&**image)?,
         FormatHint::Raw => Found::Raw,
         FormatHint::Vhdx => Found::Vhdx,
-        FormatHint::Vhd => match vhd::find_footer(&*image)? {
+        FormatHint::Vhd => match vhd::find_footer(&**image)? {
             Some((footer, warnings)) => Found::Vhd(footer, warnings),
             None => return Err(Error::damaged("the image has no VHD footer")),
         },
     };
+    let image = image.clone();
     Ok(match found {
-        Found::Raw => Arc::new(RawDisk::new(image, sector_size)),
-        Found::Vhd(footer, warnings) => vhd::open(image, &footer, warnings)?,
-        Found::Vhdx => Arc::new(vhdx::open(image)?),
+        Found::Raw => Content::Raw,
+        Found::Vhd(footer, warnings) => {
+            Content::Container(Box::new(vhd::open(image, &footer, warnings, Share::ALL)?))
+        }
+        Found::Vhdx => Content::Container(Box::new(vhdx::open(image, Share::ALL)?)),
     })
+}
+
+/// Opens an image that may lie anywhere.
+///
+/// # Errors
+/// See [`detect`]; [`Kind::Damaged`](cairn_base::Kind::Damaged) where the image contradicts its format;
+/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for what is required and not known;
+/// [`Kind::NotFound`](cairn_base::Kind::NotFound) for a differencing disk: see [`open_chain`].
+pub fn open_bytes(image: Arc<dyn ReadAt>, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
+    open_chain(image, Vec::new(), hint)
+}
+
+/// Opens a differencing disk whose parents are known: `parents` are its own, that one's, and so on.
+///
+/// # Errors
+/// As [`open_bytes`]; [`Kind::Damaged`](cairn_base::Kind::Damaged) if an image is not the parent that the one before it
+/// names, [`Kind::Invalid`](cairn_base::Kind::Invalid) if it names none, [`Kind::NotFound`](cairn_base::Kind::NotFound)
+/// if the last one names another one.
+pub fn open_chain(
+    image: Arc<dyn ReadAt>,
+    parents: Vec<Arc<dyn ReadAt>>,
+    hint: FormatHint,
+) -> Result<Arc<dyn VirtualDisk>> {
+    match open_content(&image, hint)? {
+        Content::Raw if parents.is_empty() => Ok(Arc::new(RawDisk::new(image, 512))),
+        Content::Raw => Err(Error::invalid("a raw disk was given a parent")),
+        Content::Container(opened) => {
+            let chain = chain::of_images(*opened, parents)?;
+            let images = chain.into_iter().map(|opened| (opened, None)).collect();
+            Ok(Arc::new(Stack::new(images)?))
+        }
+    }
+}
+
+/// How an image file is opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// What is known of its format.
+    pub hint: FormatHint,
+    /// Folders in which parents of a differencing disk are looked for, besides where the disk says and its own folder.
+    /// A parent's file may be named itself.
+    pub parents: Vec<PathBuf>,
 }
 
 /// Opens an image file or a block device, its format found out by its content.
 ///
 /// # Errors
-/// As [`open_as`] with [`FormatHint::Detect`].
+/// As [`open_with`].
 pub fn open(path: &Path) -> Result<Arc<dyn VirtualDisk>> {
-    open_as(path, FormatHint::Detect)
+    open_with(path, &OpenOptions::default())
 }
 
-/// Opens an image file or a block device.
+/// Opens an image file or a block device whose format may be known.
+///
+/// # Errors
+/// As [`open_with`].
+pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
+    let options = OpenOptions {
+        hint,
+        ..OpenOptions::default()
+    };
+    open_with(path, &options)
+}
+
+/// Opens an image file or a block device; a differencing disk with all its parents.
 ///
 /// A file called `.vhd` or `.vhdx` in which nothing of the kind is found is refused unless the caller says what it is:
 /// its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing.
 ///
 /// # Errors
-/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name.
-pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
+/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::NotFound`](cairn_base::Kind::NotFound)
+/// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
+pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     let file = Arc::new(FileSource::open(path)?);
-    let sector_size = file.sector_size().unwrap_or(512);
-    let disk = open_with(file.clone(), hint, sector_size).map_err(|e| e.at_path(path))?;
-    if hint == FormatHint::Detect && disk.format() == Format::Raw && is_named_vhd(path) {
-        return Err(Error::damaged(
-            "the file is named like a VHD or VHDX and holds none: its header or footer is missing",
-        )
-        .at_path(path)
-        .advise("say that the image is raw if it is a raw disk"));
-    }
-    Ok(Arc::new(FileDisk { disk, file }))
+    let image: Arc<dyn ReadAt> = file.clone();
+    let content = open_content(&image, options.hint).map_err(|e| e.at_path(path))?;
+    let (disk, files): (Arc<dyn VirtualDisk>, _) = match content {
+        Content::Raw => {
+            if options.hint == FormatHint::Detect && chain::is_image_name(path) {
+                return Err(Error::damaged(
+                    "the file is named like a VHD or VHDX and holds none: its header or footer is missing",
+                )
+                .at_path(path)
+                .advise("say that the image is raw if it is a raw disk"));
+            }
+            let sector_size = file.sector_size().unwrap_or(512);
+            (Arc::new(RawDisk::new(image, sector_size)), vec![file])
+        }
+        Content::Container(opened) => {
+            let chain = chain::with_parents(*opened, file, &options.parents)?;
+            let mut files = Vec::with_capacity(chain.len());
+            let mut images = Vec::with_capacity(chain.len());
+            for member in chain {
+                images.push((member.opened, Some(member.file.path().to_path_buf())));
+                files.push(member.file);
+            }
+            (Arc::new(Stack::new(images)?), files)
+        }
+    };
+    Ok(Arc::new(FileDisk {
+        disk,
+        path: path.to_path_buf(),
+        files,
+    }))
 }
 
-fn is_named_vhd(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| {
-        ["vhd", "vhdx", "avhd", "avhdx"]
-            .iter()
-            .any(|name| extension.eq_ignore_ascii_case(name))
-    })
-}
-
-/// A disk whose image is a file: errors name it, and it can be asked whether it changed.
+/// A disk whose image is a file, or several: errors name it, and it can be asked whether it changed.
 struct FileDisk {
     disk: Arc<dyn VirtualDisk>,
-    file: Arc<FileSource>,
+    path: PathBuf,
+    /// The disk's own file, then those of its parents.
+    files: Vec<Arc<FileSource>>,
 }
 
 impl ReadAt for FileDisk {
@@ -147,12 +219,12 @@ impl ReadAt for FileDisk {
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.disk
             .read_exact_at(offset, buffer)
-            .map_err(|e| e.at_path(self.file.path()))
+            .map_err(|e| e.at_path(&self.path))
     }
     fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
         self.disk
             .data_extents(range)
-            .map_err(|e| e.at_path(self.file.path()))
+            .map_err(|e| e.at_path(&self.path))
     }
     fn will_need(&self, range: Range<u64>) {
         self.disk.will_need(range);
@@ -168,15 +240,20 @@ impl VirtualDisk for FileDisk {
     }
     fn identity(&self) -> Identity {
         Identity {
-            file: Some(self.file.stamp()),
+            file: self.files.first().map(|file| file.stamp()),
             ..self.disk.identity()
         }
     }
     fn warnings(&self) -> &[String] {
         self.disk.warnings()
     }
-    fn changed(&self) -> Result<bool> {
-        self.file.changed()
+    fn changed(&self) -> Result<Option<PathBuf>> {
+        for file in &self.files {
+            if file.changed()? {
+                return Ok(Some(file.path().to_path_buf()));
+            }
+        }
+        Ok(None)
     }
 }
 

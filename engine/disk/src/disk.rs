@@ -3,6 +3,7 @@
 use crate::guid::Guid;
 use cairn_base::{ReadAt, Result, Time};
 use std::fmt;
+use std::path::PathBuf;
 
 /// The container a virtual disk lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,10 +14,14 @@ pub enum Format {
     VhdFixed,
     /// VHD with blocks allocated as they are written.
     VhdDynamic,
+    /// VHD with what differs from its parent.
+    VhdDifferencing,
     /// VHDX with all blocks allocated.
     VhdxFixed,
     /// VHDX with blocks allocated as they are written.
     VhdxDynamic,
+    /// VHDX with what differs from its parent.
+    VhdxDifferencing,
 }
 
 impl fmt::Display for Format {
@@ -25,8 +30,10 @@ impl fmt::Display for Format {
             Format::Raw => "raw",
             Format::VhdFixed => "vhd-fixed",
             Format::VhdDynamic => "vhd-dynamic",
+            Format::VhdDifferencing => "vhd-differencing",
             Format::VhdxFixed => "vhdx-fixed",
             Format::VhdxDynamic => "vhdx-dynamic",
+            Format::VhdxDifferencing => "vhdx-differencing",
         })
     }
 }
@@ -68,12 +75,12 @@ pub trait VirtualDisk: ReadAt {
     /// What a user should know although the disk can be read: a damaged copy of a header, say. Sentences.
     fn warnings(&self) -> &[String];
 
-    /// Whether the image file is no longer as it was when it was opened (size or time of change). Always `false` for
-    /// an image that is not a regular file.
+    /// The image file that is no longer as it was when it was opened (size or time of change): the disk's own, or that of
+    /// a parent. Always `None` for an image that is not a regular file.
     ///
     /// # Errors
-    /// [`Kind::Io`](cairn_base::Kind::Io) if the file cannot be asked.
-    fn changed(&self) -> Result<bool> {
-        Ok(false)
+    /// [`Kind::Io`](cairn_base::Kind::Io) if a file cannot be asked.
+    fn changed(&self) -> Result<Option<PathBuf>> {
+        Ok(None)
     }
 }

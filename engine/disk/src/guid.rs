@@ -28,6 +28,16 @@ impl Guid {
         Guid(digits.to_be_bytes())
     }
 
+    /// From text, with or without braces and hyphens; `None` if it is no GUID.
+    pub fn from_text(text: &str) -> Option<Guid> {
+        let text = text.trim();
+        let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
+        let digits: String = inner.unwrap_or(text).split('-').collect();
+        let is_hexadecimal = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = is_hexadecimal.then(|| u128::from_str_radix(&digits, 16).ok())?;
+        number.map(Guid::from_printed)
+    }
+
     /// An id that follows from `seed`, and is another one for every purpose. It has the form of a custom one (RFC 9562, version 8).
     pub fn from_seed(purpose: &str, seed: &[u8]) -> Guid {
         let mut hasher = blake3::Hasher::new_derive_key("cairn 2026 ids of images");
@@ -95,5 +105,14 @@ mod tests {
             Guid::from_printed(0x2DC27766_F623_4200_9D64_115E9BFD4A08)
         );
         assert_eq!(guid.to_windows(), bytes);
+        for text in [
+            "{2DC27766-F623-4200-9D64-115E9BFD4A08}",
+            "2dc27766f62342009d64115e9bfd4a08",
+        ] {
+            assert_eq!(Guid::from_text(text), Some(guid));
+        }
+        for text in ["", "{}", "+dc27766f62342009d64115e9bfd4a08", "2dc27766"] {
+            assert_eq!(Guid::from_text(text), None);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! VHD, VHDX and raw disk images as one kind of virtual disk, and the way back: writing a disk as an image.
 //!
-//! - [`open`], [`open_as`], [`open_bytes`]: find out what an image is, by its content, and read it
+//! - [`open`], [`open_as`], [`open_with`], [`open_bytes`], [`open_chain`]: find out what an image is, by its content, and
+//!   read it, together with the parents of a differencing disk
 //! - [`VirtualDisk`]: what every image is once it is open
 //! - [`FileSource`]: an image file or block device, read by position, without a shared cursor
 //! - [`vhd`]: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0
@@ -27,22 +28,28 @@
 )]
 
 mod align;
+mod bits;
+mod chain;
 pub mod detect;
 pub mod disk;
 mod foreign;
 pub mod guid;
+mod layer;
 mod layout;
 mod place;
 pub mod raw;
 mod runs;
 pub mod source;
+mod stack;
 mod table;
 pub mod vhd;
 pub mod vhdx;
 pub mod view;
 pub mod write;
 
-pub use detect::{FormatHint, detect, open, open_as, open_bytes};
+pub use detect::{
+    FormatHint, OpenOptions, detect, open, open_as, open_bytes, open_chain, open_with,
+};
 pub use disk::{FileStamp, Format, Identity, VirtualDisk};
 pub use guid::Guid;
 pub use source::FileSource;

@@ -19,11 +19,23 @@ impl Places {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming block and place.
     pub(crate) fn check(&self, block: u64, place: u64, length: u64) -> Result<()> {
+        self.check_part(&format!("block {block}"), place, length)
+    }
+
+    /// The same for the sector bitmap of a chunk of blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming chunk and place.
+    pub(crate) fn check_bitmap(&self, chunk: u64, place: u64, length: u64) -> Result<()> {
+        self.check_part(&format!("sector bitmap {chunk}"), place, length)
+    }
+
+    fn check_part(&self, what: &str, place: u64, length: u64) -> Result<()> {
         let format = self.format;
         let end = place.saturating_add(length);
         if end > self.size {
             return Err(Error::damaged(format!(
-                "block {block} of the {format} is said to lie beyond the end of the file ({} bytes)",
+                "{what} of the {format} is said to lie beyond the end of the file ({} bytes)",
                 self.size
             ))
             .at_offset(place)
@@ -31,7 +43,7 @@ impl Places {
         }
         if self.reserved.iter().any(|r| place < r.end && r.start < end) {
             return Err(Error::damaged(format!(
-                "block {block} of the {format} is said to lie over the file's own headers"
+                "{what} of the {format} is said to lie over the file's own headers"
             ))
             .at_offset(place));
         }

@@ -1,139 +1,168 @@
 //! Where the bytes of a range of a virtual disk lie in its image: few, large, contiguous runs.
 
-use crate::align::to_usize;
-use cairn_base::{Kind, ReadAt, Result};
+use crate::bits::Bits;
 use std::ops::Range;
+
+/// Where a piece of a virtual disk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere: it is zeros.
+    Zeros,
+    /// From this offset of the image on.
+    Image(u64),
+    /// In the parent of a differencing disk, at the same offset of the disk.
+    Parent,
+    /// Somewhere. Only where no more was asked than what may hold data.
+    Somewhere,
+}
 
 /// A piece of a virtual disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Bytes.
     pub(crate) length: u64,
-    /// Offset of the first byte in the image; `None` for zeros that lie nowhere.
-    pub(crate) place: Option<u64>,
+    /// Where they lie.
+    pub(crate) place: Place,
 }
 
 /// The pieces of one range in order, neighbours joined.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Runs(Vec<Run>);
 
+/// How exactly pieces are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// For reading.
+    Exact,
+    /// To know what may hold data: few pieces, with little reading.
+    Rough,
+}
+
+/// A block of which so many pieces lie here and there counts as one piece where rough ones will do.
+const ROUGH_PIECES: usize = 64;
+
 impl Runs {
-    /// Appends a piece; joins it with the last where both are zeros or it goes on where that ends.
-    pub(crate) fn push(&mut self, run: Run) {
-        if run.length == 0 {
+    /// Appends a piece; joins it with the last where both are of one kind or it goes on where that ends.
+    pub(crate) fn push(&mut self, length: u64, place: Place) {
+        if length == 0 {
             return;
         }
         if let Some(last) = self.0.last_mut() {
-            let goes_on = match (last.place, run.place) {
-                (None, None) => true,
-                (Some(before), Some(after)) => before.checked_add(last.length) == Some(after),
-                _ => false,
+            let goes_on = match (last.place, place) {
+                (Place::Image(before), Place::Image(after)) => {
+                    before.checked_add(last.length) == Some(after)
+                }
+                (before, after) => before == after,
             };
             if goes_on {
-                last.length = last.length.saturating_add(run.length);
+                last.length = last.length.saturating_add(length);
                 return;
             }
         }
-        self.0.push(run);
+        self.0.push(Run { length, place });
     }
 
-    /// Fills `buffer`, whose length is that of all pieces, with one read for each piece that lies in `image`.
-    pub(crate) fn read(&self, image: &dyn ReadAt, buffer: &mut [u8]) -> Result<()> {
-        let mut rest = buffer;
-        for run in &self.0 {
-            let length = to_usize(run.length)?.min(rest.len());
-            let (part, behind) = rest.split_at_mut(length);
-            rest = behind;
-            match run.place {
-                Some(place) => image.read_exact_at(place, part)?,
-                None => part.fill(0),
+    /// Appends the bytes `part` of a block whose first byte lies at `data` of the image: sectors of `sector` bytes
+    /// whose bit in `bits` is set lie there, the others at `clear`.
+    pub(crate) fn push_sectors(
+        &mut self,
+        bits: &Bits<'_>,
+        part: &Range<u64>,
+        sector: u64,
+        (data, clear): (u64, Place),
+        detail: Detail,
+    ) {
+        let mut pieces = Runs::default();
+        let first = part.start.checked_div(sector).unwrap_or(0);
+        let sectors = first..part.end.div_ceil(sector.max(1));
+        bits.runs(sectors, |first, count, set| {
+            // Clipped to the part asked for, which need not begin or end with a sector.
+            let from = first.saturating_mul(sector).max(part.start);
+            let to = first.saturating_add(count).saturating_mul(sector);
+            let length = to.min(part.end).saturating_sub(from);
+            let place = if set {
+                Place::Image(data.saturating_add(from))
+            } else {
+                clear
+            };
+            // One more than would be kept says as much as all of them.
+            if detail == Detail::Exact || pieces.0.len() <= ROUGH_PIECES {
+                pieces.push(length, place);
             }
+        });
+        if detail == Detail::Rough && pieces.0.len() > ROUGH_PIECES {
+            self.push(part.end.saturating_sub(part.start), Place::Somewhere);
+            return;
         }
-        // Nothing is left when the pieces cover the range; should they not, stale bytes must not pass for data.
-        rest.fill(0);
-        Ok(())
-    }
-
-    /// The parts of the virtual disk that may hold data, if the pieces start at `start`: pieces that lie in `image`,
-    /// less the holes of the image file itself.
-    fn data_extents(&self, image: &dyn ReadAt, start: u64) -> Result<Vec<Range<u64>>> {
-        let mut extents: Vec<Range<u64>> = Vec::new();
-        let mut at = start;
-        for run in &self.0 {
-            if let Some(place) = run.place {
-                let end = place.saturating_add(run.length);
-                for data in image.data_extents(place..end)? {
-                    let from = at.saturating_add(data.start.saturating_sub(place));
-                    let to = at.saturating_add(data.end.saturating_sub(place));
-                    match extents.last_mut() {
-                        Some(last) if last.end == from => last.end = to,
-                        _ => extents.push(from..to),
-                    }
-                }
-            }
-            at = at.saturating_add(run.length);
-        }
-        Ok(extents)
-    }
-
-    /// Hints to `image` that all pieces are read soon.
-    pub(crate) fn will_need(&self, image: &dyn ReadAt) {
-        for run in &self.0 {
-            if let Some(place) = run.place {
-                image.will_need(place..place.saturating_add(run.length));
-            }
+        for piece in pieces.0 {
+            self.push(piece.length, piece.place);
         }
     }
-}
 
-/// The parts of `range` that may hold data, if it lies as `runs` say. Where a damaged table leaves that open, all of it
-/// may: then the read names the block, and all others are still read.
-pub(crate) fn extents_or_all(
-    range: Range<u64>,
-    runs: Result<Runs>,
-    image: &dyn ReadAt,
-) -> Result<Vec<Range<u64>>> {
-    match runs {
-        Ok(runs) => runs.data_extents(image, range.start),
-        Err(error) if error.kind() == Kind::Damaged => Ok(vec![range]),
-        Err(error) => Err(error),
+    /// The pieces.
+    pub(crate) fn pieces(&self) -> &[Run] {
+        &self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bits::Order;
 
-    fn run(length: u64, place: Option<u64>) -> Run {
+    fn run(length: u64, place: Place) -> Run {
         Run { length, place }
     }
 
     #[test]
-    fn neighbours_become_one_read() {
+    fn neighbours_become_one_piece() {
         let mut runs = Runs::default();
-        for piece in [
-            run(2, None),
-            run(3, None),
-            run(0, Some(1)),
-            run(2, Some(1)),
-            run(2, Some(3)),
-            run(1, Some(0)),
+        for (length, place) in [
+            (2, Place::Zeros),
+            (3, Place::Zeros),
+            (0, Place::Image(1)),
+            (2, Place::Image(1)),
+            (2, Place::Image(3)),
+            (1, Place::Image(0)),
+            (1, Place::Parent),
+            (4, Place::Parent),
         ] {
-            runs.push(piece);
+            runs.push(length, place);
         }
-        assert_eq!(runs.0, [run(5, None), run(4, Some(1)), run(1, Some(0))]);
-        let image = vec![10u8, 11, 12, 13, 14];
-        let mut buffer = [9u8; 12];
-        runs.read(&image, &mut buffer).unwrap();
-        assert_eq!(buffer, [0, 0, 0, 0, 0, 11, 12, 13, 14, 10, 0, 0]);
         assert_eq!(
-            extents_or_all(100..112, Ok(runs), &image).unwrap(),
-            [105..110]
+            runs.pieces(),
+            [
+                run(5, Place::Zeros),
+                run(4, Place::Image(1)),
+                run(1, Place::Image(0)),
+                run(5, Place::Parent)
+            ]
         );
-        let damaged = Err(cairn_base::Error::damaged("x"));
+    }
+
+    #[test]
+    fn sectors_are_clipped_and_many_pieces_are_one() {
+        let bitmap = [0b0101_0101; 32];
+        let bits = Bits::new(&bitmap, 0, Order::HighFirst);
+        let mut runs = Runs::default();
+        let place = (1000, Place::Parent);
+        runs.push_sectors(&bits, &(100..1700), 512, place, Detail::Rough);
         assert_eq!(
-            extents_or_all(100..112, damaged, &image).unwrap(),
-            [100..112]
+            runs.pieces(),
+            [
+                run(412, Place::Parent),
+                run(512, Place::Image(1512)),
+                run(512, Place::Parent),
+                run(164, Place::Image(2536))
+            ]
         );
+        let all = 0..256 * 512;
+        for (detail, pieces) in [(Detail::Rough, 1), (Detail::Exact, 256)] {
+            let mut runs = Runs::default();
+            runs.push_sectors(&bits, &all, 512, place, detail);
+            assert_eq!(runs.pieces().len(), pieces);
+            let length: u64 = runs.pieces().iter().map(|run| run.length).sum();
+            assert_eq!(length, all.end);
+        }
     }
 }

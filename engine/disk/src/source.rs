@@ -24,6 +24,7 @@ pub struct FileSource {
     size: u64,
     sector_size: Option<u32>,
     stamp: FileStamp,
+    file_id: (u64, u64),
     is_device: bool,
     cold: Option<Cold>,
 }
@@ -65,6 +66,7 @@ impl FileSource {
         };
         Ok(FileSource {
             stamp: stamp(&metadata, size, is_device),
+            file_id: (metadata.dev(), metadata.ino()),
             cold: Cold::of(&file),
             file,
             path: path.to_path_buf(),
@@ -82,6 +84,11 @@ impl FileSource {
     /// Size and time of change when it was opened.
     pub fn stamp(&self) -> FileStamp {
         self.stamp
+    }
+
+    /// Which file it is, whatever its name: device and inode.
+    pub(crate) fn file_id(&self) -> (u64, u64) {
+        self.file_id
     }
 
     /// Bytes in a logical sector, if it is a block device that tells.

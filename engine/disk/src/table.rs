@@ -11,6 +11,26 @@ use std::sync::Arc;
 /// each time from the page cache.
 const KEPT: u64 = 4 << 20;
 
+/// How much memory an image of a chain may take beside the others: the first all that a disk may, the second half of
+/// that, the third a third. Together the largest chain takes eight times as much as one disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share(u64);
+
+impl Share {
+    /// Of a disk that is opened by itself.
+    pub(crate) const ALL: Share = Share(1);
+
+    /// Of the image that has so many children above it.
+    pub(crate) fn of_level(level: usize) -> Share {
+        Share(cairn_base::units::to_u64(level).saturating_add(1))
+    }
+
+    /// What it gives of a `limit` for one disk.
+    pub(crate) fn of(self, limit: u64) -> u64 {
+        limit.checked_div(self.0).unwrap_or(limit)
+    }
+}
+
 /// How an entry is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Width {
@@ -48,6 +68,7 @@ impl Table {
         offset: u64,
         entries: u64,
         width: Width,
+        share: Share,
     ) -> Result<Table> {
         let length = entries.checked_mul(width.bytes());
         let length = match length.and_then(|l| offset.checked_add(l).map(|end| (l, end))) {
@@ -59,7 +80,7 @@ impl Table {
                 .at_offset(offset));
             }
         };
-        let kept = if length <= KEPT {
+        let kept = if length <= share.of(KEPT) {
             Some(cairn_base::read_at::read_vec(
                 &*image,
                 offset,
@@ -136,8 +157,8 @@ mod tests {
             bytes.extend_from_slice(&(entry << 20).to_le_bytes());
         }
         let image: Arc<dyn ReadAt> = Arc::new(bytes);
-        let large = Table::open(image.clone(), 16, count, Width::Le64).unwrap();
-        let small = Table::open(image.clone(), 16, 10, Width::Le64).unwrap();
+        let large = Table::open(image.clone(), 16, count, Width::Le64, Share::ALL).unwrap();
+        let small = Table::open(image.clone(), 16, 10, Width::Le64, Share::ALL).unwrap();
         assert!(large.kept.is_none() && small.kept.is_some());
         assert_eq!(large.entries(3..6).unwrap(), small.entries(3..6).unwrap());
         assert_eq!(
@@ -146,7 +167,7 @@ mod tests {
         );
         assert!(large.entries(count - 1..count + 1).is_err());
         assert!(small.entries(10..11).is_err());
-        assert!(Table::open(image.clone(), 16, count + 1, Width::Le64).is_err());
-        assert!(Table::open(image, u64::MAX, u64::MAX, Width::Be32).is_err());
+        assert!(Table::open(image.clone(), 16, count + 1, Width::Le64, Share::ALL).is_err());
+        assert!(Table::open(image, u64::MAX, u64::MAX, Width::Be32, Share::ALL).is_err());
     }
 }

@@ -1,7 +1,8 @@
-//! VHD, fixed and dynamic: Microsoft's "Virtual Hard Disk Image Format Specification", version 1.0.
+//! VHD, fixed, dynamic and differencing: Microsoft's "Virtual Hard Disk Image Format Specification", version 1.0.
 //!
 //! All numbers are big-endian, sectors have 512 bytes. A fixed disk is its bytes and a [`footer`]. A dynamic disk is a
-//! copy of the footer, the [`dynamic`] header, a table of blocks, blocks with a [`bitmap`] each, and the footer.
+//! copy of the footer, the [`dynamic`] header, a table of blocks, blocks with a [`bitmap`] each, and the footer. A
+//! differencing disk is a dynamic one that says where its parent is.
 //!
 //! # Size
 //! The size is the footer's current size, always: what Hyper-V, Azure, XenServer, libvhdi and `qemu-img` with
@@ -15,9 +16,11 @@ pub mod footer;
 
 mod blocks;
 mod disk;
+mod locator;
 pub(crate) mod made;
 
-pub use disk::{VhdDynamic, VhdFixed, find_footer, open};
+pub use disk::find_footer;
+pub(crate) use disk::open;
 
 /// Bytes in a sector, everywhere in VHD.
 pub const SECTOR: u64 = 512;

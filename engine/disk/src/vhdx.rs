@@ -1,21 +1,24 @@
-//! VHDX, fixed and dynamic: \[MS-VHDX\], "Virtual Hard Disk v2 (VHDX) File Format".
+//! VHDX, fixed, dynamic and differencing: \[MS-VHDX\], "Virtual Hard Disk v2 (VHDX) File Format".
 //!
 //! All numbers are little-endian. The first MiB holds the file's identifier, two [`header`]s and two [`region`] tables;
-//! the regions are the [`metadata`] and the block table ([`bat`]). Between sessions the [`log`] is empty.
+//! the regions are the [`metadata`] and the block table ([`bat`]). Between sessions the [`log`] is empty; what it holds
+//! after a crash is laid over the file in memory, and the file stays as it is.
 //!
-//! A fixed disk is a dynamic one all of whose blocks are allocated: both are read in the same way.
+//! A fixed disk is a dynamic one all of whose blocks are allocated: both are read in the same way. A differencing disk
+//! has a parent in which blocks and sectors lie that it does not have itself.
 
 pub mod bat;
 pub mod header;
-pub mod locator;
+mod locator;
 pub mod log;
 pub mod metadata;
 pub mod region;
 
 mod disk;
 pub(crate) mod made;
+mod replay;
 
-pub use disk::{Vhdx, open};
+pub(crate) use disk::{known_as, open};
 
 /// How a VHDX begins (2.2.1).
 pub const SIGNATURE: &[u8; 8] = b"vhdxfile";

@@ -57,7 +57,7 @@ fn a_device_is_read_and_old_data_on_it_do_not_stay() {
     assert_eq!((disk.format(), disk.size()), (Format::Raw, 8 << 20));
     assert_eq!(disk.sector_size(), 4096);
     assert_eq!(read_vec(&*disk, (8 << 20) - 3, 3).unwrap(), [0xEE; 3]);
-    assert!(!disk.changed().unwrap());
+    assert_eq!(disk.changed().unwrap(), None);
 
     let too_large = restore(&device.0, (8 << 20) + 1).err().unwrap();
     assert_eq!(too_large.kind(), Kind::Invalid);

@@ -114,7 +114,7 @@ pub struct VolumeInfo {
     pub free: u64,
     /// Number of entries in use, 0 if not counted.
     pub files: u64,
-    /// Whether the guest closed it properly: no journal to replay, not marked dirty.
+    /// Whether the guest closed it properly: its journal was empty (not so if it was replayed in memory), and it is not marked dirty.
     pub clean: bool,
     /// What a user should know: an unreplayed journal, features that are read in part. Sentences.
     pub notes: Vec<String>,

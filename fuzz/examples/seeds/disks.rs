@@ -1,8 +1,10 @@
 //! Seeds of disks: small images, kept as pieces.
 
 use crate::Seeds;
+use cairn_disk::vhdx::{bat, header, metadata, region};
 use cairn_disk::write::{VhdWriter, VhdxOptions, VhdxWriter};
 use cairn_disk::{DiskWriter, Guid};
+use cairn_fuzz::disks::{VHDX_PARENT, VHDX_PARENT_SIZE};
 use cairn_fuzz::pieces::Pieces;
 use std::fs;
 use std::path::Path;
@@ -70,15 +72,134 @@ fn images(seeds: &Seeds, folder: &Path) {
         (
             "vhdx",
             &vhdx,
-            Box::new(VhdxWriter::create(&vhdx, 9 << 20, options).unwrap()),
+            Box::new(VhdxWriter::create(&vhdx, VHDX_PARENT_SIZE, options).unwrap()),
         ),
     ];
     for (target, path, writer) in writers {
         writer.write_at(5000, b"some bytes").unwrap();
         writer.write_at(8 << 20, &[7; 3000]).unwrap();
         writer.finish().unwrap();
-        put(seeds, target, "ours", &fs::read(path).unwrap());
+        let image = fs::read(path).unwrap();
+        put(seeds, target, "ours", &image);
+        if target == "vhd" {
+            put(seeds, target, "child", &vhd_child(image));
+        } else {
+            put(seeds, target, "dirty", &with_log(image.clone()));
+            put(seeds, target, "child", &vhdx_child(image));
+        }
     }
+}
+
+/// The dynamic disk as a child of one that has an id of sevens; half of a block is the parent's. Checksums are made right later.
+fn vhd_child(mut image: Vec<u8>) -> Vec<u8> {
+    let end = image.len();
+    for footer in [0, end - 512] {
+        image[footer + 63] = 4;
+    }
+    let header = 512;
+    image[header + 40..header + 56].fill(7);
+    image[header + 576..header + 580].copy_from_slice(b"W2ru");
+    image[header + 580..header + 584].copy_from_slice(&512u32.to_be_bytes());
+    image[header + 587] = 10;
+    image[header + 592..header + 600].copy_from_slice(&(512u64 + 64).to_be_bytes());
+    for (at, byte) in b"p.vhd".iter().enumerate() {
+        image[header + 65 + 2 * at] = *byte;
+    }
+    let table = u64::from_be_bytes(image[header + 16..header + 24].try_into().unwrap()) as usize;
+    let block = u32::from_be_bytes(image[table..table + 4].try_into().unwrap()) as usize * 512;
+    image[block..block + 256].fill(0xf0);
+    image
+}
+
+/// Where the regions of block table and metadata lie.
+fn regions(image: &[u8]) -> (usize, usize) {
+    let at = region::OFFSETS[0] as usize;
+    let table = &image[at..at + region::SIZE];
+    let regions = region::Regions::parse(table, 0, image.len() as u64).unwrap();
+    (regions.bat.start as usize, regions.metadata.start as usize)
+}
+
+/// The VHDX as a child of the parent that the target makes; half of a block is the parent's.
+fn vhdx_child(mut image: Vec<u8>) -> Vec<u8> {
+    let (table, metadata) = regions(&image);
+    image[metadata + metadata::TABLE_SIZE + 4] |= 2;
+    image[metadata + 10] = 6;
+    let pairs = [
+        ("parent_linkage".to_string(), VHDX_PARENT.to_string()),
+        ("relative_path".to_string(), r".\p.vhdx".to_string()),
+    ];
+    let kind = Guid::from_printed(0xB04AEFB7_D19E_4A81_B789_25B8E9445913);
+    let mut locator = [&kind.to_windows()[..], &[0, 0, 2, 0]].concat();
+    let mut texts: Vec<u8> = Vec::new();
+    for (key, value) in pairs {
+        let utf16 =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        let (key, value) = (utf16(&key), utf16(&value));
+        let at = 20 + 24 + texts.len();
+        for offset in [at, at + key.len()] {
+            locator.extend((offset as u32).to_le_bytes());
+        }
+        for length in [key.len(), value.len()] {
+            locator.extend((length as u16).to_le_bytes());
+        }
+        texts.extend(key);
+        texts.extend(value);
+    }
+    locator.extend(texts);
+    let item = [
+        &metadata::PARENT_LOCATOR.to_windows()[..],
+        &(512u32 << 10).to_le_bytes(),
+        &(locator.len() as u32).to_le_bytes(),
+        &4u32.to_le_bytes(),
+    ]
+    .concat();
+    image[metadata + 192..][..item.len()].copy_from_slice(&item);
+    image[metadata + (512 << 10)..][..locator.len()].copy_from_slice(&locator);
+    // The block is partially there; its bitmap is the other block.
+    image[table] |= 7;
+    let other = image[table + 64..table + 72].to_vec();
+    let bitmap = table + bat::chunk_ratio(1 << 20, 512) as usize * 8;
+    image[bitmap..bitmap + 8].copy_from_slice(&other);
+    image
+}
+
+/// The VHDX with the first sector of its block table in its log only.
+fn with_log(mut image: Vec<u8>) -> Vec<u8> {
+    let (table, _) = regions(&image);
+    let content = image[table..table + 4096].to_vec();
+    image[table..table + 4096].fill(0);
+    for header in header::OFFSETS {
+        image[header as usize + 48..][..16].fill(9);
+    }
+    let at = header::OFFSETS[0] as usize;
+    let log = u64::from_le_bytes(image[at + 72..at + 80].try_into().unwrap()) as usize;
+    let (size, sequence) = (image.len() as u64, 5u64);
+    let mut entry = b"loge\0\0\0\0".to_vec();
+    entry.extend(8192u64.to_le_bytes());
+    entry.extend(sequence.to_le_bytes());
+    entry.extend(2u64.to_le_bytes());
+    entry.extend([9; 16]);
+    entry.extend([size, size].into_iter().flat_map(u64::to_le_bytes));
+    entry.extend(b"zero\0\0\0\0");
+    entry.extend(
+        [8192, table as u64, sequence]
+            .into_iter()
+            .flat_map(u64::to_le_bytes),
+    );
+    entry.extend(b"desc");
+    entry.extend(&content[4092..]);
+    entry.extend(&content[..8]);
+    entry.extend(
+        [table as u64, sequence]
+            .into_iter()
+            .flat_map(u64::to_le_bytes),
+    );
+    entry.resize(4096, 0);
+    entry.extend(b"data\0\0\0\0");
+    entry.extend(&content[8..4092]);
+    entry.extend((sequence as u32).to_le_bytes());
+    image[log..log + entry.len()].copy_from_slice(&entry);
+    image
 }
 
 /// The table of capital letters is half of a small NTFS volume, and readers have one of their own.
@@ -148,6 +269,12 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
         "ext",
         "journal",
         "mkdir -p d/sub; echo text >d/sub/file; mke2fs -q -F -t ext4 -O ^metadata_csum,^resize_inode -b 1024 -N 16 -d d image 2M",
+    ),
+    (
+        "ext",
+        "crashed",
+        "mkdir -p d/sub; echo text >d/sub/file; mke2fs -q -F -t ext4 -O ^resize_inode,64bit,metadata_csum -b 1024 -N 16 -d d image 2M; \
+         head -c 3072 /dev/urandom >blocks; printf 'jo -c\njw -b 900-902 blocks\njw -r 901\njc\n' | debugfs -w -f /dev/stdin image",
     ),
     (
         "ext",

@@ -8,7 +8,10 @@ use crate::exit::{Answer, Exit, Failure, warn};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Level, Point, Time, names};
+use cairn::{
+    BackupOptions, Consistency, DiskImage, Error, FormatHint, Level, OpenOptions, Point, Time,
+    names,
+};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -51,6 +54,9 @@ pub struct Args {
     /// Take the images for raw disks, whatever their content looks like
     #[arg(long)]
     raw: bool,
+    /// Another folder to look in for parents of differencing VHD and VHDX (or a parent's file)
+    #[arg(long, value_name = "DIR")]
+    parent: Vec<PathBuf>,
     /// zstd level, 1 to 19, or `auto`: as high as costs no time (1 to 9)
     #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
     level: Level,
@@ -84,6 +90,20 @@ fn parse_level(text: &str) -> Result<Level, String> {
     Level::parse(text).map_err(|e| e.to_string())
 }
 
+impl Args {
+    /// How images are opened.
+    fn how(&self) -> OpenOptions {
+        OpenOptions {
+            hint: if self.raw {
+                FormatHint::Raw
+            } else {
+                FormatHint::Detect
+            },
+            parents: self.parent.clone(),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     // Nothing is left out by this version, so an exact backup is what every backup is.
@@ -92,7 +112,7 @@ pub fn run(args: &Args) -> Answer {
         return jobs::run(args, file);
     }
     let mut warnings: Vec<String> = Vec::new();
-    let disks = open_disks(&args.images, args.raw, &mut warnings)?;
+    let disks = open_disks(&args.images, &args.how(), &mut warnings)?;
     let disks = with_changes(disks, &args.changed)?;
     let store = open_store(&args.store)?;
     let base = match &args.base {
@@ -124,18 +144,13 @@ pub fn run(args: &Args) -> Answer {
 /// Opens the images of one machine; what is odd about them is told and added to `warnings`.
 fn open_disks(
     images: &[OsString],
-    raw: bool,
+    how: &OpenOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<DiskImage>, Failure> {
-    let hint = if raw {
-        FormatHint::Raw
-    } else {
-        FormatHint::Detect
-    };
     let mut disks = Vec::new();
     for (index, image) in images.iter().enumerate() {
         let (name, path) = split_name(image, index)?;
-        let disk = DiskImage::open_as(name, path, hint).map_err(Failure::of_input)?;
+        let disk = DiskImage::open_with(name, path, how).map_err(Failure::of_input)?;
         for warning in disk.warnings() {
             warn(&format!("{}: {warning}", path.display()));
             warnings.push(format!("{}: {warning}", path.display()));

@@ -4,7 +4,7 @@ use crate::account::{Group, User};
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure, warn};
 use crate::signals;
-use cairn::{DiskView, Error, Kind, Store};
+use cairn::{DiskView, Error, Kind, OpenOptions, Store};
 use cairn_fuse::{Look, MountOptions, Scratch, Unmounted, mount_image, mount_store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +43,9 @@ pub struct Args {
     /// For programs that are used to Windows, and for Samba with `case sensitive = yes`. NTFS needs no such option.
     #[arg(long)]
     ignore_case: bool,
+    /// Another folder to look in for parents of a differencing VHD or VHDX (or the parent's file)
+    #[arg(long, value_name = "DIR")]
+    parent: Vec<PathBuf>,
     /// Disks (`disks/*.raw`) can be written to: what is written goes to scratch files, and is gone at the end
     #[arg(long)]
     writable: bool,
@@ -100,7 +103,11 @@ pub fn run(args: &Args) -> Answer {
             .advise("name a store made by `cairn init`, or a disk image")
             .into());
     } else {
-        let view = DiskView::open_image(&args.source).map_err(Failure::of_input)?;
+        let how = OpenOptions {
+            parents: args.parent.clone(),
+            ..OpenOptions::default()
+        };
+        let view = DiskView::open_image_with(&args.source, &how).map_err(Failure::of_input)?;
         for warning in view.warnings() {
             warn(&format!("{}: {warning}", args.source.display()));
         }

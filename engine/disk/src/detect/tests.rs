@@ -77,9 +77,9 @@ fn anything_else_is_raw_unless_its_name_says_otherwise() {
         assert_eq!((error.kind(), error.path()), (Kind::Damaged, Some(&*path)));
         let disk = open_as(&path, FormatHint::Raw).unwrap();
         assert_eq!(disk.identity().file.unwrap().size, 5000);
-        assert!(!disk.changed().unwrap());
+        assert_eq!(disk.changed().unwrap(), None);
         std::fs::write(&path, [1; 5001]).unwrap();
-        assert!(disk.changed().unwrap());
+        assert_eq!(disk.changed().unwrap().as_deref(), Some(&*path));
     }
     let path = folder.path().join("a.img");
     std::fs::write(&path, b"QFI\xfb and more").unwrap();

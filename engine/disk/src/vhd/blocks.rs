@@ -1,12 +1,14 @@
-//! From offsets of a dynamic disk to places in its file: block table and sector bitmaps together.
+//! From offsets of a dynamic or differencing disk to places in its file: block table and sector bitmaps together.
 
 use super::SECTOR;
 use super::bitmap;
 use super::dynamic::{self, DynamicHeader, UNUSED};
 use crate::align::to_usize;
+use crate::bits::{Bits, Order};
+use crate::layer::Layer;
 use crate::place::Places;
-use crate::runs::{Run, Runs};
-use crate::table::{Table, Width};
+use crate::runs::{Detail, Place, Runs};
+use crate::table::{Share, Table, Width};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{ReadAt, Result};
@@ -23,7 +25,7 @@ const UNKNOWN: u8 = 0;
 const FULL: u8 = 1;
 const PARTIAL: u8 = 2;
 
-/// The blocks of a dynamic disk.
+/// The blocks of a dynamic or differencing disk.
 pub(super) struct Blocks {
     image: Arc<dyn ReadAt>,
     table: Table,
@@ -34,6 +36,8 @@ pub(super) struct Blocks {
     /// What is known of each block's bitmap; empty if there are too many blocks. Each byte stands for itself, so that
     /// no order between threads matters.
     bitmaps: Vec<AtomicU8>,
+    /// What a block that is not there, or a sector whose bit is clear, stands for: zeros, or the parent's.
+    absent: Place,
 }
 
 impl Blocks {
@@ -44,10 +48,13 @@ impl Blocks {
         header: &DynamicHeader,
         header_offset: u64,
         disk_size: u64,
+        absent: Place,
+        share: Share,
     ) -> Result<Blocks> {
         let entries = u64::from(header.entries);
-        let table = Table::open(image.clone(), header.table_offset, entries, Width::Be32)?;
-        let bitmaps = if entries <= REMEMBERED {
+        let at = header.table_offset;
+        let table = Table::open(image.clone(), at, entries, Width::Be32, share)?;
+        let bitmaps = if entries <= share.of(REMEMBERED) {
             std::iter::repeat_with(|| AtomicU8::new(UNKNOWN))
                 .take(to_usize(entries)?)
                 .collect()
@@ -75,33 +82,8 @@ impl Blocks {
             bitmap_size: bitmap::size(header.block_size),
             places,
             bitmaps,
+            absent,
         })
-    }
-
-    /// Where `range`, which lies within the disk, is to be read from.
-    pub(super) fn runs(&self, range: Range<u64>) -> Result<Runs> {
-        let mut runs = Runs::default();
-        self.walk(range, |block, entry, part, bytes| {
-            self.block_runs(block, entry, part, bytes, &mut runs)
-        })?;
-        Ok(runs)
-    }
-
-    /// Like [`runs`](Blocks::runs), but allocated blocks count as a whole: no bitmap is read.
-    pub(super) fn allocated(&self, range: Range<u64>) -> Result<Runs> {
-        let mut runs = Runs::default();
-        self.walk(range, |block, entry, part, _| {
-            let place = self.place(block, entry)?.map(|place| {
-                let data = place.saturating_add(self.bitmap_size);
-                data.saturating_add(part.start)
-            });
-            runs.push(Run {
-                length: part.end.saturating_sub(part.start),
-                place,
-            });
-            Ok(())
-        })?;
-        Ok(runs)
     }
 
     /// Tells `each` every block that `range` touches: number, table entry, the part of the block that is touched, and
@@ -144,50 +126,58 @@ impl Blocks {
 
     fn block_runs(
         &self,
-        block: u64,
-        entry: u64,
+        (block, entry): (u64, u64),
         part: Range<u64>,
         bytes: u64,
+        detail: Detail,
         runs: &mut Runs,
     ) -> Result<()> {
         let whole = part.end.saturating_sub(part.start);
         let Some(place) = self.place(block, entry)? else {
-            runs.push(Run {
-                length: whole,
-                place: None,
-            });
+            runs.push(whole, self.absent);
             return Ok(());
         };
         let data = place.saturating_add(self.bitmap_size);
+        let here = Place::Image(data.saturating_add(part.start));
         let state = to_usize(block)
             .ok()
             .and_then(|index| self.bitmaps.get(index));
-        if state.is_some_and(|state| state.load(Ordering::Relaxed) == FULL) {
-            runs.push(Run {
-                length: whole,
-                place: Some(data.saturating_add(part.start)),
-            });
+        let is_full = state.is_some_and(|state| state.load(Ordering::Relaxed) == FULL);
+        // What is clear in a dynamic disk is zeros: to know what may hold data the bitmap need not be read.
+        if is_full || (detail == Detail::Rough && self.absent == Place::Zeros) {
+            runs.push(whole, here);
             return Ok(());
         }
         // At most 64 KiB.
-        let bits = read_vec(&*self.image, place, to_usize(self.bitmap_size)?)?;
+        let bytes_of_bits = read_vec(&*self.image, place, to_usize(self.bitmap_size)?)?;
+        let bits = Bits::new(&bytes_of_bits, 0, Order::HighFirst);
         if let Some(state) = state {
-            let full = bitmap::is_full(&bits, bytes.div_ceil(SECTOR));
+            let full = bits.is_full(0..bytes.div_ceil(SECTOR));
             state.store(if full { FULL } else { PARTIAL }, Ordering::Relaxed);
         }
-        let sectors = part.start / SECTOR..part.end.div_ceil(SECTOR);
-        bitmap::runs(&bits, sectors, |first, count, set| {
-            // Clipped to the part asked for, which need not begin or end with a sector.
-            let from = first.saturating_mul(SECTOR).max(part.start);
-            let to = first
-                .saturating_add(count)
-                .saturating_mul(SECTOR)
-                .min(part.end);
-            runs.push(Run {
-                length: to.saturating_sub(from),
-                place: set.then(|| data.saturating_add(from)),
-            });
-        });
+        runs.push_sectors(&bits, &part, SECTOR, (data, self.absent), detail);
         Ok(())
+    }
+}
+
+impl Layer for Blocks {
+    fn size(&self) -> u64 {
+        self.disk_size
+    }
+
+    fn block_size(&self) -> u64 {
+        self.block_size
+    }
+
+    fn image(&self) -> &dyn ReadAt {
+        &*self.image
+    }
+
+    fn runs(&self, range: Range<u64>, detail: Detail) -> Result<Runs> {
+        let mut runs = Runs::default();
+        self.walk(range, |block, entry, part, bytes| {
+            self.block_runs((block, entry), part, bytes, detail, &mut runs)
+        })?;
+        Ok(runs)
     }
 }

@@ -1,34 +1,27 @@
-//! A VHD as a virtual disk.
+//! A VHD: which footer counts, and what lies behind it.
 
 use super::SECTOR;
 use super::blocks::Blocks;
 use super::dynamic::{self, DynamicHeader};
 use super::footer::{self, DiskType, Footer};
-use crate::disk::{Format, Identity, VirtualDisk};
-use crate::runs::extents_or_all;
-use cairn_base::read_at::{check_range, clip, read_vec};
+use super::locator;
+use crate::disk::{Format, Identity};
+use crate::layer::{Facts, Layer, Opened};
+use crate::runs::{Detail, Place, Runs};
+use crate::table::Share;
+use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
-use cairn_base::{Error, ReadAt, Result, Section};
+use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The largest disk a dynamic VHD can say: 2^32 sectors. Hyper-V stops at 2040 GiB.
 const MAX_DYNAMIC: u64 = (1 << 32) * SECTOR;
 
-/// A fixed VHD.
-pub struct VhdFixed {
-    bytes: Section,
-    identity: Identity,
-    warnings: Vec<String>,
-}
-
-/// A dynamic VHD.
-pub struct VhdDynamic {
+/// A fixed VHD: its disk is the beginning of the file.
+struct Fixed {
     image: Arc<dyn ReadAt>,
-    blocks: Blocks,
     size: u64,
-    identity: Identity,
-    warnings: Vec<String>,
 }
 
 /// The footer that counts, and what is to be said about it. `None` if `image` holds nothing that begins like one.
@@ -101,20 +94,16 @@ fn is_believable(found: &Footer, copy: Option<&Result<Footer>>, size: u64) -> bo
     }
 }
 
-/// Opens `image`, in which `footer` was found.
+/// Opens `image`, in which `footer` was found, without its parent.
 ///
 /// # Errors
-/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a differencing disk,
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if headers or table contradict the specification or the file.
-pub fn open(
+pub(crate) fn open(
     image: Arc<dyn ReadAt>,
     footer: &Footer,
     mut warnings: Vec<String>,
-) -> Result<Arc<dyn VirtualDisk>> {
-    let identity = Identity {
-        disk_id: Some(footer.unique_id),
-        ..Identity::default()
-    };
+    share: Share,
+) -> Result<Opened> {
     let size = footer.current_size;
     if footer.others_use_geometry() && footer.geometry.bytes() != size {
         warnings.push(format!(
@@ -123,6 +112,15 @@ pub fn open(
             footer.geometry.bytes()
         ));
     }
+    let facts = |format, warnings| Facts {
+        format,
+        sector_size: 512,
+        identity: Identity {
+            disk_id: Some(footer.unique_id),
+            ..Identity::default()
+        },
+        warnings,
+    };
     if footer.disk_type == DiskType::Fixed {
         if size
             .checked_add(511)
@@ -134,11 +132,11 @@ pub fn open(
             ))
             .advise("the file may have been cut off while it was copied"));
         }
-        return Ok(Arc::new(VhdFixed {
-            bytes: Section::new(image, 0, size)?,
-            identity,
-            warnings,
-        }));
+        return Ok(Opened {
+            layer: Box::new(Fixed { image, size }),
+            facts: facts(Format::VhdFixed, warnings),
+            parent: None,
+        });
     }
     if size > MAX_DYNAMIC {
         return Err(Error::damaged(format!(
@@ -156,87 +154,37 @@ pub fn open(
         );
     }
     let bytes = read_vec(&*image, at, dynamic::SIZE)?;
-    if footer.disk_type == DiskType::Differencing {
-        return Err(Error::unsupported(format!(
-            "this is a differencing disk: it holds only what differs from its parent `{}`",
-            dynamic::parent_name(&bytes)
-        ))
-        .advise("merge it into its parent first (Hyper-V: Merge-VHD)"));
-    }
     let header = DynamicHeader::parse(&bytes, at, size)?;
-    Ok(Arc::new(VhdDynamic {
-        blocks: Blocks::open(image.clone(), &header, at, size)?,
-        image,
-        size,
-        identity,
-        warnings,
-    }))
+    let (format, parent, absent) = if footer.disk_type == DiskType::Differencing {
+        let link = locator::parse(&*image, &bytes, at)?;
+        (Format::VhdDifferencing, Some(link), Place::Parent)
+    } else {
+        (Format::VhdDynamic, None, Place::Zeros)
+    };
+    Ok(Opened {
+        layer: Box::new(Blocks::open(image, &header, at, size, absent, share)?),
+        facts: facts(format, warnings),
+        parent,
+    })
 }
 
-impl ReadAt for VhdFixed {
-    fn size(&self) -> u64 {
-        self.bytes.size()
-    }
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.bytes.read_exact_at(offset, buffer)
-    }
-    fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
-        self.bytes.data_extents(range)
-    }
-    fn will_need(&self, range: Range<u64>) {
-        self.bytes.will_need(range);
-    }
-}
-
-impl VirtualDisk for VhdFixed {
-    fn format(&self) -> Format {
-        Format::VhdFixed
-    }
-    fn sector_size(&self) -> u32 {
-        512
-    }
-    fn identity(&self) -> Identity {
-        self.identity
-    }
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-}
-
-impl ReadAt for VhdDynamic {
+impl Layer for Fixed {
     fn size(&self) -> u64 {
         self.size
     }
 
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        check_range(self.size, offset, buffer.len())?;
-        let end = offset.saturating_add(to_u64(buffer.len()));
-        self.blocks.runs(offset..end)?.read(&*self.image, buffer)
+    fn block_size(&self) -> u64 {
+        u64::MAX
     }
 
-    fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
-        let range = clip(range, self.size);
-        extents_or_all(range.clone(), self.blocks.allocated(range), &*self.image)
+    fn image(&self) -> &dyn ReadAt {
+        &*self.image
     }
 
-    fn will_need(&self, range: Range<u64>) {
-        if let Ok(runs) = self.blocks.allocated(clip(range, self.size)) {
-            runs.will_need(&*self.image);
-        }
-    }
-}
-
-impl VirtualDisk for VhdDynamic {
-    fn format(&self) -> Format {
-        Format::VhdDynamic
-    }
-    fn sector_size(&self) -> u32 {
-        512
-    }
-    fn identity(&self) -> Identity {
-        self.identity
-    }
-    fn warnings(&self) -> &[String] {
-        &self.warnings
+    fn runs(&self, range: Range<u64>, _detail: Detail) -> Result<Runs> {
+        let mut runs = Runs::default();
+        let length = range.end.saturating_sub(range.start);
+        runs.push(length, Place::Image(range.start));
+        Ok(runs)
     }
 }

@@ -17,8 +17,6 @@ const VERSION: usize = 24;
 const MAX_TABLE_ENTRIES: usize = 28;
 const BLOCK_SIZE: usize = 32;
 const CHECKSUM: usize = 36;
-const PARENT_NAME: usize = 64;
-const PARENT_NAME_SIZE: usize = 512;
 
 /// The largest block that is read. The specification's default is 2 MiB; nobody is known to write more than 32.
 const MAX_BLOCK_SIZE: u32 = 256 << 20;
@@ -99,22 +97,6 @@ impl DynamicHeader {
     }
 }
 
-/// The name a differencing disk's header, `bytes`, gives its parent: for messages, so that nothing else of the header is
-/// looked at.
-pub fn parent_name(bytes: &[u8]) -> String {
-    // UTF-16, big-endian, up to the first zero.
-    let field = bytes.get(PARENT_NAME..).unwrap_or_default();
-    let field = field.get(..PARENT_NAME_SIZE).unwrap_or(field);
-    let units: Vec<u16> = field
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .map(|pair| u16::from_be_bytes(*pair))
-        .take_while(|unit| *unit != 0)
-        .collect();
-    String::from_utf16_lossy(&units)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +155,6 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1100), size: u64) {
             let mut bytes = bytes;
             let _ = DynamicHeader::parse(&bytes, 0, size);
-            let _ = parent_name(&bytes);
             if bytes.len() >= SIZE {
                 bytes[..8].copy_from_slice(COOKIE);
                 bytes[24..28].copy_from_slice(&[0, 1, 0, 0]);

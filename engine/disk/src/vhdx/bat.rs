@@ -2,10 +2,13 @@
 
 use super::ALIGNMENT;
 use super::metadata::Metadata;
-use crate::align::div_up;
+use crate::align::{div_up, to_usize};
+use crate::bits::{Bits, Order};
+use crate::layer::Layer;
 use crate::place::Places;
-use crate::runs::{Run, Runs};
-use crate::table::{Table, Width};
+use crate::runs::{Detail, Place, Runs};
+use crate::table::{Share, Table, Width};
+use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use std::sync::Arc;
 /// Block table entries that are looked at in one step of a walk.
 const STEP: u64 = 8192;
 
-/// "Payload BAT Entry States" (2.5.1.1) of disks without a parent.
+/// "Payload BAT Entry States" (2.5.1.1).
 mod state {
     pub(super) const NOT_PRESENT: u64 = 0;
     pub(super) const UNDEFINED: u64 = 1;
@@ -49,13 +52,25 @@ pub fn entries(blocks: u64, ratio: u64) -> u64 {
     }
 }
 
+/// Entries of the table of a differencing disk: up to the sector bitmap of the last chunk (2.5).
+fn entries_with_bitmaps(blocks: u64, ratio: u64) -> u64 {
+    let chunks = div_up(blocks, ratio).unwrap_or(0);
+    chunks.saturating_mul(ratio.saturating_add(1))
+}
+
+/// Bytes of a sector bitmap block (2.4).
+const BITMAP: u64 = 1 << 20;
+
 /// The blocks of a disk.
 pub(super) struct Bat {
+    image: Arc<dyn ReadAt>,
     table: Table,
     places: Places,
     ratio: u64,
     block_size: u64,
+    sector_size: u64,
     disk_size: u64,
+    has_parent: bool,
 }
 
 impl Bat {
@@ -68,11 +83,17 @@ impl Bat {
         region: &Range<u64>,
         metadata: &Metadata,
         reserved: Vec<Range<u64>>,
+        share: Share,
     ) -> Result<Bat> {
         let block_size = u64::from(metadata.block_size);
         let blocks = div_up(metadata.disk_size, block_size).unwrap_or(0);
         let ratio = chunk_ratio(metadata.block_size, metadata.logical_sector);
-        let count = entries(blocks, ratio);
+        let has_parent = metadata.parent.is_some();
+        let count = if has_parent {
+            entries_with_bitmaps(blocks, ratio)
+        } else {
+            entries(blocks, ratio)
+        };
         let room = region.end.saturating_sub(region.start) >> 3;
         if count > room {
             return Err(Error::damaged(format!(
@@ -87,20 +108,113 @@ impl Bat {
             reserved,
         };
         Ok(Bat {
-            table: Table::open(image, region.start, count, Width::Le64)?,
+            table: Table::open(image.clone(), region.start, count, Width::Le64, share)?,
+            image,
             places,
             ratio,
             block_size,
+            sector_size: u64::from(metadata.logical_sector),
             disk_size: metadata.disk_size,
+            has_parent,
         })
     }
 
-    /// Where `range`, which lies within the disk, is to be read from.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for a block in a state that does not exist, or that lies where none
-    /// can lie; the error names the block.
-    pub(super) fn runs(&self, range: Range<u64>) -> Result<Runs> {
+    /// Appends where `part` of a block of `bytes` bytes lies. A block that the guest gave back (UNMAPPED) or whose content
+    /// is not defined reads as zeros, as it does under Windows and QEMU, also in a child: what lay there is none of its
+    /// business.
+    fn push_block(
+        &self,
+        (block, entry): (u64, u64),
+        part: Range<u64>,
+        bytes: u64,
+        detail: Detail,
+        runs: &mut Runs,
+    ) -> Result<()> {
+        let length = part.end.saturating_sub(part.start);
+        // Bits 20 to 63 are the place in MiB, which is the place in bytes with the low bits clear.
+        let data = (entry >> 20) << 20;
+        match entry & 7 {
+            state::NOT_PRESENT if self.has_parent => runs.push(length, Place::Parent),
+            state::NOT_PRESENT | state::UNDEFINED | state::ZERO | state::UNMAPPED => {
+                runs.push(length, Place::Zeros);
+            }
+            state::FULLY_PRESENT => {
+                self.places.check(block, data, bytes)?;
+                runs.push(length, Place::Image(data.saturating_add(part.start)));
+            }
+            state::PARTIALLY_PRESENT if self.has_parent => {
+                self.places.check(block, data, bytes)?;
+                self.push_sectors(block, data, &part, detail, runs)?;
+            }
+            state::PARTIALLY_PRESENT => {
+                return Err(Error::damaged(format!(
+                    "block {block} of the VHDX is said to be partially in a parent, and the disk has none"
+                )));
+            }
+            other => {
+                return Err(Error::damaged(format!(
+                    "block {block} of the VHDX is in state {other}, which does not exist"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the sectors of `part` of a block that lies at `data` as the sector bitmap of its chunk says (2.4, 2.5.1.2).
+    fn push_sectors(
+        &self,
+        block: u64,
+        data: u64,
+        part: &Range<u64>,
+        detail: Detail,
+        runs: &mut Runs,
+    ) -> Result<()> {
+        let chunk = block.checked_div(self.ratio).unwrap_or(0);
+        let in_chunk = block.checked_rem(self.ratio).unwrap_or(0);
+        let slot = index(block.saturating_sub(in_chunk), self.ratio).saturating_add(self.ratio);
+        let entry = self.table.entries(slot..slot.saturating_add(1))?;
+        let entry = entry.first().copied().unwrap_or(0);
+        if entry & 7 != state::FULLY_PRESENT {
+            return Err(Error::damaged(format!(
+                "block {block} of the VHDX is said to be partially in the parent, and there is no sector bitmap of its chunk {chunk}"
+            )));
+        }
+        let place = (entry >> 20) << 20;
+        self.places.check_bitmap(chunk, place, BITMAP)?;
+        // Blocks have a multiple of 256 sectors: a block's bits begin with a byte.
+        let sectors = self.block_size.checked_div(self.sector_size).unwrap_or(0);
+        let bits_of_block = place.saturating_add(in_chunk.saturating_mul(sectors) >> 3);
+        let first = part.start.checked_div(self.sector_size).unwrap_or(0) & !7;
+        let end = part
+            .end
+            .div_ceil(self.sector_size.max(1))
+            .next_multiple_of(8);
+        // At most 64 KiB.
+        let bytes = read_vec(
+            &*self.image,
+            bits_of_block.saturating_add(first >> 3),
+            to_usize(end.saturating_sub(first) >> 3)?,
+        )?;
+        let bits = Bits::new(&bytes, first, Order::LowFirst);
+        runs.push_sectors(&bits, part, self.sector_size, (data, Place::Parent), detail);
+        Ok(())
+    }
+}
+
+impl Layer for Bat {
+    fn size(&self) -> u64 {
+        self.disk_size
+    }
+
+    fn block_size(&self) -> u64 {
+        self.block_size
+    }
+
+    fn image(&self) -> &dyn ReadAt {
+        &*self.image
+    }
+
+    fn runs(&self, range: Range<u64>, detail: Detail) -> Result<Runs> {
         let mut runs = Runs::default();
         let mut at = range.start;
         while at < range.end {
@@ -116,45 +230,19 @@ impl Bat {
             for block in first..end {
                 let slot = index(block, self.ratio).saturating_sub(from);
                 // The table gave an entry for each index of the range.
-                let entry = usize::try_from(slot)
+                let entry = to_usize(slot)
                     .ok()
                     .and_then(|slot| entries.get(slot).copied())
                     .unwrap_or(u64::MAX);
                 let start = block.saturating_mul(self.block_size);
                 let bytes = self.block_size.min(self.disk_size.saturating_sub(start));
                 let inside = at.saturating_sub(start);
-                let length = bytes
-                    .min(range.end.saturating_sub(start))
-                    .saturating_sub(inside);
-                let place = self.place(block, entry, bytes)?;
-                runs.push(Run {
-                    length,
-                    place: place.map(|place| place.saturating_add(inside)),
-                });
-                at = at.saturating_add(length);
+                let part = inside..bytes.min(range.end.saturating_sub(start));
+                at = start.saturating_add(part.end);
+                self.push_block((block, entry), part, bytes, detail, &mut runs)?;
             }
         }
         Ok(runs)
-    }
-
-    /// Where a block of `bytes` bytes lies; `None` for zeros. A block that the guest gave back (UNMAPPED) or whose
-    /// content is not defined reads as zeros, as it does under Windows and QEMU: what lay there is none of its business.
-    fn place(&self, block: u64, entry: u64, bytes: u64) -> Result<Option<u64>> {
-        match entry & 7 {
-            state::NOT_PRESENT | state::UNDEFINED | state::ZERO | state::UNMAPPED => Ok(None),
-            state::FULLY_PRESENT => {
-                // Bits 20 to 63 are the place in MiB, which is the place in bytes with the low bits clear.
-                let place = (entry >> 20) << 20;
-                self.places.check(block, place, bytes)?;
-                Ok(Some(place))
-            }
-            state::PARTIALLY_PRESENT => Err(Error::damaged(format!(
-                "block {block} of the VHDX is said to be partially in a parent, and the disk has none"
-            ))),
-            other => Err(Error::damaged(format!(
-                "block {block} of the VHDX is in state {other}, which does not exist"
-            ))),
-        }
     }
 }
 
@@ -178,5 +266,8 @@ mod tests {
         assert_eq!(entries(0, ratio), 0);
         assert_eq!(entries(128, ratio), 128);
         assert_eq!(entries(129, ratio), 130);
+        assert_eq!(entries_with_bitmaps(0, ratio), 0);
+        assert_eq!(entries_with_bitmaps(1, ratio), 129);
+        assert_eq!(entries_with_bitmaps(129, ratio), 258);
     }
 }

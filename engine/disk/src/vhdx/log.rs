@@ -6,6 +6,7 @@ use super::header::Header;
 use crate::align::{is_multiple, to_usize};
 use crate::guid::Guid;
 use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result, View};
 use std::ops::Range;
 
@@ -18,14 +19,29 @@ const HEADER_SIZE: usize = 64;
 const DESCRIPTOR_SIZE: usize = 32;
 /// Windows and QEMU make logs of 1 MiB. A larger one than this is not looked at.
 const MAX_LENGTH: u64 = 64 << 20;
+/// Changes that are replayed; a log of 1 MiB has room for 32,766. 14 MiB of memory.
+const MAX_CHANGES: usize = 1 << 18;
 
 /// One change of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The range of the file becomes zeros (2.3.1.2).
     Zero(Range<u64>),
-    /// The 4096 bytes at the offset become these (2.3.1.3).
-    Data(u64, Vec<u8>),
+    /// A sector of the file is replaced (2.3.1.3).
+    Data(Sector),
+}
+
+/// New content of a sector of the file. It stays where it is, in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sector {
+    /// Where the 4096 bytes belong.
+    pub offset: u64,
+    /// Where they lie; its own first 8 and last 4 bytes are not theirs.
+    pub from: u64,
+    /// The first 8 bytes.
+    pub leading: [u8; 8],
+    /// The last 4 bytes.
+    pub trailing: [u8; 4],
 }
 
 /// A valid entry (2.3.1).
@@ -47,7 +63,8 @@ pub struct Entry {
 
 impl Entry {
     /// Parses an entry, whose bytes (all of its length) lay at `base` of the log's file; `None` if it is not a valid
-    /// entry of the log `log_id`: then it is left over from earlier, or its writing was cut short.
+    /// entry of the log `log_id`: then it is left over from earlier, or its writing was cut short. Where its sectors lie is
+    /// told from the beginning of the entry.
     pub fn parse(bytes: &[u8], base: u64, log_id: Guid) -> Option<Entry> {
         Entry::decode(&View::new(bytes, "VHDX log entry", base), log_id)
             .ok()
@@ -99,13 +116,12 @@ impl Entry {
                     if sector.slice(0, 4)? != DATA_SIGNATURE || number != sequence {
                         return Ok(None);
                     }
-                    // The first 8 and the last 4 bytes stand in the descriptor.
-                    let content = [
-                        descriptor.slice(8, 8)?,
-                        sector.slice(8, 4084)?,
-                        descriptor.slice(4, 4)?,
-                    ];
-                    changes.push(Change::Data(offset, content.concat()));
+                    changes.push(Change::Data(Sector {
+                        offset,
+                        from: to_u64(data_at),
+                        leading: descriptor.array(8)?,
+                        trailing: descriptor.array(4)?,
+                    }));
                     data_at = data_at.saturating_add(4096);
                 }
                 _ => return Ok(None),
@@ -175,7 +191,14 @@ impl Ring<'_> {
         match plausible_length(&view, self.log_id)? {
             Some(length) if length <= self.length() => {
                 let bytes = self.read(at, length)?;
-                Ok(Entry::parse(&bytes, base, self.log_id))
+                let mut entry = Entry::parse(&bytes, base, self.log_id);
+                for change in entry.iter_mut().flat_map(|entry| &mut entry.changes) {
+                    if let Change::Data(sector) = change {
+                        let in_ring = self.advance(at, sector.from);
+                        sector.from = self.range.start.saturating_add(in_ring);
+                    }
+                }
+                Ok(entry)
             }
             _ => Ok(None),
         }
@@ -184,9 +207,16 @@ impl Ring<'_> {
     /// The entries that follow each other from `tail` on, and where the next one would be.
     fn sequence(&mut self, tail: u64) -> Result<(Vec<(u64, Entry)>, u64)> {
         let mut entries: Vec<(u64, Entry)> = Vec::new();
-        let (mut at, mut used) = (tail, 0u64);
+        let (mut at, mut used, mut changes) = (tail, 0u64, 0usize);
         while let Some(entry) = self.entry(at)? {
             used = used.saturating_add(entry.length);
+            changes = changes.saturating_add(entry.changes.len());
+            if changes > MAX_CHANGES {
+                return Err(Error::unsupported(format!(
+                    "the VHDX's log holds more than {MAX_CHANGES} changes"
+                ))
+                .at_offset(self.range.start.saturating_add(tail)));
+            }
             let follows = entries
                 .last()
                 .is_none_or(|(_, last)| last.sequence.checked_add(1) == Some(entry.sequence));

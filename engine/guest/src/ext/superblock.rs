@@ -103,8 +103,10 @@ pub(super) struct Superblock {
     pub label: Vec<u8>,
     /// The register every checksum of metadata starts from.
     pub checksum_seed: u32,
-    /// Inode of the external journal's file system, or whether there is one.
-    pub external_journal: bool,
+    /// The inode that holds the journal; 0 if there is none, or another device has it.
+    pub journal_inode: u32,
+    /// The file system's journal lies on the device with this id.
+    pub external_journal: Option<[u8; 16]>,
 }
 
 impl Superblock {
@@ -320,7 +322,15 @@ fn parse(bytes: &[u8], at: u64) -> Result<(Superblock, bool)> {
         uuid,
         label: text(view.slice(0x78, 16)?),
         checksum_seed,
-        external_journal: compat & compat::HAS_JOURNAL != 0 && view.u32_le(0xe0)? == 0,
+        journal_inode: match compat & compat::HAS_JOURNAL {
+            0 => 0,
+            _ => view.u32_le(0xe0)?,
+        },
+        external_journal: if compat & compat::HAS_JOURNAL != 0 && view.u32_le(0xe0)? == 0 {
+            Some(view.array(0xd0)?)
+        } else {
+            None
+        },
     };
     check_geometry(&view, &mut superblock)?;
     Ok((superblock, checked))

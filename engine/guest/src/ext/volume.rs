@@ -6,6 +6,7 @@ use super::folder::{self, Folder, Name};
 use super::free;
 use super::group::Core;
 use super::inode::{self, Inode, ROOT, flag, format};
+use super::journal;
 use super::number::clamp;
 use super::superblock::{self, Found, Superblock, compat, incompat, ro_compat};
 use super::xattr;
@@ -37,19 +38,28 @@ pub struct ExtVolume {
 }
 
 impl ExtVolume {
-    /// Opens the file system on `device`; its journal is not replayed.
+    /// Opens the file system on `device`. What its journal holds is replayed in memory; where that cannot be done the file
+    /// system is shown as it lies there, and the notes say so.
     ///
     /// # Errors
     /// Damaged if neither the superblock nor a copy of it can be read; unsupported for features that change the format.
     pub fn open(device: Arc<dyn ReadAt>) -> Result<ExtVolume> {
-        let found = superblock::find(device.as_ref())?;
         let size = device.size();
-        let sb = found.superblock.clone();
-        let core = Core {
-            blocks: Blocks::new(device, sb.block_size, sb.block_shift, sb.blocks),
-            sb,
-        };
-        let notes = notes(&core, &found, size);
+        let (mut core, mut found) = core_of(device)?;
+        let mut replay_notes = Vec::new();
+        if core.sb.has_incompat(incompat::RECOVER) && core.sb.journal_inode != 0 {
+            let replayed = journal::replay(&core).and_then(|replayed| {
+                let (core, found) = core_of(replayed.device)?;
+                Ok((core, found, replayed.notes))
+            });
+            match replayed {
+                Ok(replayed) => (core, found, replay_notes) = replayed,
+                Err(error) => replay_notes.push(format!(
+                    "The journal cannot be replayed: the last changes of the guest may be missing or half done. {error}."
+                )),
+            }
+        }
+        let notes = notes(&core, &found, size, replay_notes);
         let info = info(&core.sb, notes);
         Ok(ExtVolume {
             core: Arc::new(core),
@@ -290,21 +300,10 @@ fn is_fast_link(sb: &Superblock, inode: &Inode) -> bool {
 }
 
 fn info(sb: &Superblock, notes: Vec<String>) -> VolumeInfo {
-    let [a, b, c, d, rest @ ..] = sb.uuid;
-    let mut uuid: String = [a, b, c, d]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    for (index, byte) in rest.iter().enumerate() {
-        if matches!(index, 0 | 2 | 4 | 6) {
-            uuid.push('-');
-        }
-        uuid.push_str(&format!("{byte:02x}"));
-    }
     VolumeInfo {
         file_system: generation(sb),
         label: String::from_utf8_lossy(&sb.label).into_owned(),
-        uuid,
+        uuid: uuid(sb.uuid),
         block_size: sb.block_size,
         size: sb.blocks.saturating_mul(u64::from(sb.block_size)),
         free: sb.free_blocks.saturating_mul(u64::from(sb.block_size)),
@@ -315,6 +314,18 @@ fn info(sb: &Superblock, notes: Vec<String>) -> VolumeInfo {
         notes,
         ignores_case: false,
     }
+}
+
+/// An id as the tools print it.
+fn uuid(bytes: [u8; 16]) -> String {
+    let mut uuid = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            uuid.push('-');
+        }
+        uuid.push_str(&format!("{byte:02x}"));
+    }
+    uuid
 }
 
 /// Which of the three it is: by features, as the tools tell them apart.
@@ -335,9 +346,18 @@ fn generation(sb: &Superblock) -> &'static str {
     }
 }
 
-fn notes(core: &Core, found: &Found, device_size: u64) -> Vec<String> {
+fn core_of(device: Arc<dyn ReadAt>) -> Result<(Core, Found)> {
+    let found = superblock::find(device.as_ref())?;
+    let sb = found.superblock.clone();
+    let core = Core {
+        blocks: Blocks::new(device, sb.block_size, sb.block_shift, sb.blocks),
+        sb,
+    };
+    Ok((core, found))
+}
+
+fn notes(core: &Core, found: &Found, device_size: u64, mut notes: Vec<String>) -> Vec<String> {
     let sb = &core.sb;
-    let mut notes = Vec::new();
     let mut note = |text: String| notes.push(text);
     if let Some(at) = found.backup_at {
         note(format!(
@@ -347,14 +367,18 @@ fn notes(core: &Core, found: &Found, device_size: u64) -> Vec<String> {
     if !found.checked {
         note("The checksum of the superblock is wrong and no copy of it was found.".to_string());
     }
-    if sb.has_incompat(incompat::RECOVER) {
-        note("The journal was not replayed: the last changes of the guest may be missing or half done.".to_string());
-    }
     if sb.state & STATE_ERRORS != 0 {
         note("The guest found errors in this file system.".to_string());
     }
-    if sb.external_journal {
-        note("The journal lies on another device.".to_string());
+    if let Some(id) = sb.external_journal {
+        let id = uuid(id);
+        note(if sb.has_incompat(incompat::RECOVER) {
+            format!(
+                "The journal lies on another device ({id}) and was not replayed: the last changes of the guest may be missing or half done."
+            )
+        } else {
+            format!("The journal lies on another device ({id}).")
+        });
     }
     if sb.has_incompat(incompat::CASEFOLD) {
         note("Folders that ignore case are searched for exact names.".to_string());

@@ -6,6 +6,7 @@
 )]
 
 mod compare;
+mod crash;
 mod images;
 mod kernel;
 mod layouts;

@@ -88,7 +88,7 @@ fn job<'a>(args: &'a Args, entry: Entry, opened: &'a Mutex<Opened>) -> Job<'a> {
         },
         open: Box::new(move || {
             let mut found = opened.lock();
-            open_disks(&images, args.raw, &mut found.odd).map_err(|failure| {
+            open_disks(&images, &args.how(), &mut found.odd).map_err(|failure| {
                 let error = failure.error().clone();
                 found.failure = Some(failure);
                 error

@@ -81,10 +81,13 @@ fn the_newest_valid_sequence_is_found() {
         entries[1].changes[0],
         Change::Zero(4 << 20..(4 << 20) + 8192)
     );
-    let Change::Data(at, content) = &entries[1].changes[1] else {
-        panic!()
+    let sector = Sector {
+        offset: 5 << 20,
+        from: LOG + 57344 + 4096,
+        leading: [4; 8],
+        trailing: [4; 4],
     };
-    assert_eq!((*at, content), (5 << 20, &vec![4; 4096]));
+    assert_eq!(entries[1].changes[1], Change::Data(sector));
 }
 
 #[test]
@@ -96,6 +99,21 @@ fn a_sequence_may_go_round_the_ring() {
         (4096, entry(9, end as u32 - 12288, 3)),
     ]);
     assert_eq!(numbers(&bytes).unwrap(), [7, 8, 9]);
+    // The sector of the second entry lies at the ring's start.
+    let entries = active_sequence(&bytes, &header()).unwrap();
+    assert!(matches!(&entries[1].changes[1], Change::Data(sector) if sector.from == LOG));
+}
+
+#[test]
+fn a_torn_tail_leaves_the_entries_before_it() {
+    let torn = |at: usize| {
+        let mut last = entry(7, 0, 3);
+        last[at..].fill(0xEE);
+        image(&[(0, entry(5, 0, 1)), (8192, entry(6, 0, 2)), (16384, last)])
+    };
+    for at in [0, 64, 4095, 4096, 8191] {
+        assert_eq!(numbers(&torn(at)).unwrap(), [5, 6], "torn at {at}");
+    }
 }
 
 #[test]

@@ -1,0 +1,397 @@
+//! The parents of a differencing disk: found where the child says, known by their ids, never guessed.
+//!
+//! A parent is looked for where the child's relative paths lead from its folder, then at its absolute paths, then under
+//! the same names in the child's folder and in those that the caller names, and at last among all images of these
+//! folders: files are renamed, ids are not. Whatever the file is called, only one that has the id counts.
+
+use crate::guid::Guid;
+use crate::layer::{Expected, Opened, ParentLink, ParentPlace};
+use crate::source::FileSource;
+use crate::table::Share;
+use crate::{vhd, vhdx};
+use cairn_base::{Error, Kind, ReadAt, Result, Time};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Images of a chain. Hyper-V makes at most 50 checkpoints. Each has two descriptors, and a process has 1,024 unless it is
+/// told otherwise.
+const MAX_IMAGES: usize = 400;
+/// Names of a folder that are looked at, and images of it that are opened, to find one by its id.
+const MAX_NAMES: usize = 100_000;
+const MAX_LOOKED_INTO: usize = 2000;
+/// From 1970-01-01 to 2000-01-01, where time begins in VHD.
+const EPOCH: i64 = 946_684_800;
+/// FAT keeps times of change to two seconds.
+const INEXACT: i64 = 2;
+
+/// An image of a chain, and the file it lies in.
+pub(crate) struct Member {
+    pub(crate) opened: Opened,
+    pub(crate) file: Arc<FileSource>,
+}
+
+/// `child` and all its parents, each behind its child. `extra` are folders to look in (or files) besides the child's own.
+///
+/// # Errors
+/// [`Kind::NotFound`] if a parent is nowhere; [`Kind::Damaged`] if the only file that could be it is another one or was
+/// changed, if sizes differ, or if the chain goes in a circle; [`Kind::Unsupported`] if it has more than 400 images.
+pub(crate) fn with_parents(
+    child: Opened,
+    file: Arc<FileSource>,
+    extra: &[PathBuf],
+) -> Result<Vec<Member>> {
+    let mut chain = vec![Member {
+        opened: child,
+        file,
+    }];
+    while let Some(youngest) = chain.last()
+        && let Some(link) = &youngest.opened.parent
+    {
+        let path = youngest.file.path().to_path_buf();
+        if chain.len() >= MAX_IMAGES {
+            return Err(Error::unsupported(format!(
+                "the differencing disk has more than {MAX_IMAGES} parents"
+            ))
+            .at_path(path));
+        }
+        let search = Search {
+            link,
+            child: &path,
+            extra,
+        };
+        let file = search.find()?;
+        if chain
+            .iter()
+            .any(|member| member.file.file_id() == file.file_id())
+        {
+            return Err(Error::damaged(
+                "the chain of parents goes in a circle: this image is a parent of itself",
+            )
+            .at_path(file.path()));
+        }
+        let share = Share::of_level(chain.len());
+        let opened = open_parent(&link.expected, file.clone(), share)
+            .and_then(|parent| check_sizes(&youngest.opened, &parent).map(|()| parent))
+            .map_err(|error| {
+                let what = format!("the parent of {} cannot be used", path.display());
+                error.at_path(file.path()).context(what)
+            })?;
+        chain.push(Member { opened, file });
+    }
+    Ok(chain)
+}
+
+/// `images`, the child first, as far as they are each other's parents.
+///
+/// # Errors
+/// As [`with_parents`], and [`Kind::Invalid`] if there are too few or too many.
+pub(crate) fn of_images(child: Opened, parents: Vec<Arc<dyn ReadAt>>) -> Result<Vec<Opened>> {
+    let mut chain = vec![child];
+    for image in parents {
+        let Some(youngest) = chain.last() else { break };
+        let Some(link) = &youngest.parent else {
+            return Err(Error::invalid("a disk without a parent was given one"));
+        };
+        if let Err(found) = link.expected.compare(&*image, None)? {
+            return Err(link.expected.mismatch(&found));
+        }
+        let parent = open_parent(&link.expected, image, Share::of_level(chain.len()))?;
+        check_sizes(youngest, &parent)?;
+        chain.push(parent);
+    }
+    match chain.last().and_then(|oldest| oldest.parent.as_ref()) {
+        Some(link) => Err(link.not_there(&[])),
+        None => Ok(chain),
+    }
+}
+
+fn open_parent(expected: &Expected, image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
+    match expected {
+        Expected::Vhdx(_) => vhdx::open(image, share),
+        Expected::Vhd { .. } => match vhd::find_footer(&*image)? {
+            Some((footer, warnings)) => vhd::open(image, &footer, warnings, share),
+            None => Err(Error::damaged("the image has no VHD footer")),
+        },
+    }
+}
+
+/// A VHDX has the size of its parent. XenServer makes the child of a VHD larger when a disk grows; what the parent does not
+/// reach is zeros. No child is smaller.
+fn check_sizes(child: &Opened, parent: &Opened) -> Result<()> {
+    let (size, of_parent) = (child.layer.size(), parent.layer.size());
+    let may_grow =
+        matches!(&child.parent, Some(link) if matches!(link.expected, Expected::Vhd { .. }));
+    if of_parent == size || (may_grow && of_parent < size) {
+        return Ok(());
+    }
+    Err(Error::damaged(format!(
+        "the differencing disk has {size} bytes, and its parent {of_parent}"
+    )))
+}
+
+/// Where a parent is looked for.
+struct Search<'a> {
+    link: &'a ParentLink,
+    /// The child's file.
+    child: &'a Path,
+    extra: &'a [PathBuf],
+}
+
+impl Search<'_> {
+    fn find(&self) -> Result<Arc<FileSource>> {
+        let mut seen = HashSet::new();
+        let mut refused: Option<Error> = None;
+        for path in self.named() {
+            match self.look_at(&path, &mut seen) {
+                Ok(Some(file)) => return Ok(file),
+                Ok(None) => {}
+                Err(error) if is_short_of_something(&error) => return Err(error),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        for path in self.listed() {
+            match self.look_at(&path, &mut seen) {
+                Ok(Some(file)) => return Ok(file),
+                Err(error) if is_short_of_something(&error) => return Err(error),
+                // Other images have no business here, unless one is the parent and was changed.
+                Err(error) if self.is_changed(&path) => refused = refused.or(Some(error)),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let what = format!("the parent of {} cannot be used", self.child.display());
+        Err(match refused {
+            Some(error) => error.context(what),
+            None => self.link.not_there(self.extra).at_path(self.child),
+        })
+    }
+
+    /// The file at `path`, if it is the parent; `None` if there is none, or it was looked at before.
+    fn look_at(
+        &self,
+        path: &Path,
+        seen: &mut HashSet<(u64, u64)>,
+    ) -> Result<Option<Arc<FileSource>>> {
+        let file = match FileSource::open(path) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) if code_of(&error) == Some(Errno::NOTDIR.raw_os_error()) => return Ok(None),
+            file => file?,
+        };
+        if !seen.insert(file.file_id()) {
+            return Ok(None);
+        }
+        let modified = Some(file.stamp().modified);
+        match self.link.expected.compare(&file, modified) {
+            Ok(Ok(())) => Ok(Some(Arc::new(file))),
+            Ok(Err(found)) => Err(self.link.expected.mismatch(&found).at_path(path)),
+            Err(error) => Err(error.at_path(path)),
+        }
+    }
+
+    /// Whether the file is the parent by its id, and was changed.
+    fn is_changed(&self, path: &Path) -> bool {
+        let file = FileSource::open(path);
+        file.is_ok_and(|file| matches!(self.link.expected.compare(&file, None), Ok(Ok(()))))
+    }
+
+    /// Folders of the child: of its name, and, if that is a link, of the file itself.
+    fn folders(&self) -> Vec<PathBuf> {
+        let folder = |path: &Path| match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let mut folders = vec![folder(self.child)];
+        if let Ok(file) = std::fs::canonicalize(self.child) {
+            folders.push(folder(&file));
+        }
+        folders
+    }
+
+    /// Files by the names that the child gives, the likeliest first.
+    fn named(&self) -> Vec<PathBuf> {
+        let folders = self.folders();
+        let mut paths = Vec::new();
+        for place in &self.link.places {
+            match place {
+                ParentPlace::Relative(path) => {
+                    paths.extend(folders.iter().map(|folder| folder.join(path)));
+                }
+                ParentPlace::Absolute(path) => paths.push(path.clone()),
+                ParentPlace::Name(_) => {}
+            }
+        }
+        for folder in folders.iter().chain(self.extra) {
+            let names = self.link.places.iter().filter_map(ParentPlace::name);
+            paths.extend(names.map(|name| folder.join(name)));
+        }
+        // A file may be named instead of its folder.
+        paths.extend(self.extra.iter().filter(|path| !path.is_dir()).cloned());
+        // Without the dots of `.\base.vhd`.
+        paths
+            .iter()
+            .map(|path| path.components().collect())
+            .collect()
+    }
+
+    /// Images in the folders, by name.
+    fn listed(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for folder in self.folders().iter().chain(self.extra) {
+            let Ok(entries) = std::fs::read_dir(folder) else {
+                continue;
+            };
+            let mut found: Vec<PathBuf> = entries
+                .take(MAX_NAMES)
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| is_image_name(path))
+                .collect();
+            found.sort();
+            paths.append(&mut found);
+        }
+        paths.truncate(MAX_LOOKED_INTO);
+        paths
+    }
+}
+
+/// Whether no file could have been opened: then nothing is known of it.
+fn is_short_of_something(error: &Error) -> bool {
+    let errors = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    code_of(error).is_some_and(|code| errors.map(Errno::raw_os_error).contains(&code))
+}
+
+/// What the system said, if it did.
+fn code_of(error: &Error) -> Option<i32> {
+    let source = std::error::Error::source(error)?;
+    source.downcast_ref::<std::io::Error>()?.raw_os_error()
+}
+
+/// Whether a file is called like a VHD or VHDX.
+pub(crate) fn is_image_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["vhd", "vhdx", "avhd", "avhdx"]
+            .iter()
+            .any(|name| extension.eq_ignore_ascii_case(name))
+    })
+}
+
+impl Expected {
+    /// Whether `image`, whose file was changed at `modified`, is the parent; what was found instead if not.
+    fn compare(&self, image: &dyn ReadAt, modified: Option<Time>) -> Result<Result<(), Found>> {
+        match self {
+            Expected::Vhdx(ids) => {
+                let id = vhdx::known_as(image)?;
+                Ok(if ids.contains(&id) {
+                    Ok(())
+                } else {
+                    Err(Found::Id(id))
+                })
+            }
+            Expected::Vhd { id, modified: then } => {
+                let Some((footer, _)) = vhd::find_footer(image)? else {
+                    return Err(Error::damaged("the image has no VHD footer"));
+                };
+                if footer.unique_id != *id {
+                    return Ok(Err(Found::Id(footer.unique_id)));
+                }
+                // Windows says nothing (0), others the file's time of change or that of the footer. A device has none.
+                let modified = modified.filter(|time| *time != Time::default());
+                let said = *then != 0 && *then != footer.timestamp;
+                Ok(match modified {
+                    Some(time) if said && !is_same(time, *then) => Err(Found::Time(time)),
+                    _ => Ok(()),
+                })
+            }
+        }
+    }
+
+    /// The error that says what was expected and what was found.
+    fn mismatch(&self, found: &Found) -> Error {
+        match (self, found) {
+            (Expected::Vhd { modified, .. }, Found::Time(time)) => {
+                let then = time_of(*modified);
+                Error::damaged(format!(
+                    "the parent of the differencing disk was changed since: expected the time of change {then}, found {time}"
+                ))
+                .advise(format!(
+                    "if it was copied and not changed, give it that time again: touch -d {then} FILE"
+                ))
+            }
+            (expected, found) => Error::damaged(format!(
+                "the parent of the differencing disk was changed since, or is another disk: expected the id {expected}, found {found}"
+            ))
+            .advise("name the folder in which the right one lies (`--parent DIR`)"),
+        }
+    }
+}
+
+/// What a file has that is not the parent.
+#[derive(Debug)]
+enum Found {
+    Id(Guid),
+    Time(Time),
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Found::Id(id) => write!(f, "{id}"),
+            Found::Time(time) => write!(f, "{time}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Expected::Vhd { id, .. } => write!(f, "{id}"),
+            Expected::Vhdx(ids) => {
+                let ids: Vec<String> = ids.iter().map(Guid::to_string).collect();
+                f.write_str(&ids.join(" or "))
+            }
+        }
+    }
+}
+
+fn time_of(seconds: u32) -> Time {
+    Time::from_seconds(EPOCH.saturating_add(i64::from(seconds)))
+}
+
+fn is_same(time: Time, seconds: u32) -> bool {
+    time.seconds
+        .abs_diff(time_of(seconds).seconds)
+        .le(&INEXACT.unsigned_abs())
+}
+
+impl ParentLink {
+    /// Names by which the parent goes, for messages.
+    pub(crate) fn names(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for name in self.places.iter().filter_map(ParentPlace::name) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        match names.len() {
+            0 => "(it has no name)".to_string(),
+            _ => format!("`{}`", names.join("` or `")),
+        }
+    }
+
+    fn not_there(&self, extra: &[PathBuf]) -> Error {
+        let looked: Vec<String> = extra
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
+        let also = match looked.len() {
+            0 => String::new(),
+            _ => format!(" and {}", looked.join(", ")),
+        };
+        Error::not_found(format!(
+            "the parent {} of this differencing disk, known by the id {}, was not found; looked where the disk says, beside it{also}",
+            self.names(),
+            self.expected
+        ))
+        .advise("name the folder in which it lies (`--parent DIR`)")
+    }
+}

@@ -1,0 +1,144 @@
+//! One image of a disk that may consist of several: a differencing disk and its parents.
+
+use crate::disk::{Format, Identity};
+use crate::guid::Guid;
+use crate::runs::{Detail, Runs};
+use cairn_base::ReadAt;
+use cairn_base::Result;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Says where each part of a disk lies in one image.
+pub(crate) trait Layer: Send + Sync {
+    /// Bytes of the disk, as this image has it.
+    fn size(&self) -> u64;
+
+    /// Bytes of a block: how much of the disk one entry of the image's table is about, at least.
+    fn block_size(&self) -> u64;
+
+    /// What holds the bytes.
+    fn image(&self) -> &dyn ReadAt;
+
+    /// Where `range`, which lies within the size, is to be read from.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for a block that lies where none can lie, or whose entry says what does not exist.
+    fn runs(&self, range: Range<u64>, detail: Detail) -> Result<Runs>;
+}
+
+/// What a [`VirtualDisk`](crate::VirtualDisk) says of itself.
+pub(crate) struct Facts {
+    pub(crate) format: Format,
+    pub(crate) sector_size: u32,
+    pub(crate) identity: Identity,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// An image that was opened, without the parent that it may have.
+pub(crate) struct Opened {
+    pub(crate) layer: Box<dyn Layer>,
+    pub(crate) facts: Facts,
+    /// Of a differencing disk.
+    pub(crate) parent: Option<ParentLink>,
+}
+
+/// What a differencing disk says of its parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ParentLink {
+    /// What it is known by.
+    pub(crate) expected: Expected,
+    /// Where it may be found, in the order in which to look.
+    pub(crate) places: Vec<ParentPlace>,
+}
+
+/// A place that a differencing disk names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ParentPlace {
+    /// From the child's folder on.
+    Relative(PathBuf),
+    /// From the root on.
+    Absolute(PathBuf),
+    /// A path of Windows, of which only the file's name means something here.
+    Name(String),
+}
+
+/// By what a parent is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// A VHD.
+    Vhd {
+        /// The unique id of its footer.
+        id: Guid,
+        /// When it was changed last, in seconds since 2000-01-01T00:00:00Z; 0 if that is not said.
+        modified: u32,
+    },
+    /// A VHDX: its DataWriteGuid is one of these.
+    Vhdx(Vec<Guid>),
+}
+
+impl ParentPlace {
+    /// What a path that a child names means on this machine; `None` if it is empty.
+    pub(crate) fn of(text: &str) -> Option<ParentPlace> {
+        let name = file_name(text)?;
+        let has_drive = text.as_bytes().get(1) == Some(&b':');
+        if text.starts_with('/') {
+            return Some(ParentPlace::Absolute(PathBuf::from(text)));
+        }
+        if text.starts_with('\\') || has_drive {
+            return Some(ParentPlace::Name(name.to_string()));
+        }
+        Some(ParentPlace::Relative(PathBuf::from(
+            text.replace('\\', "/"),
+        )))
+    }
+
+    /// The file's name without folders.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            ParentPlace::Name(name) => Some(name.clone()),
+            ParentPlace::Relative(path) | ParentPlace::Absolute(path) => {
+                Some(path.file_name()?.to_string_lossy().into_owned())
+            }
+        }
+    }
+}
+
+/// The last part of a path of Windows or Unix that names a file.
+fn file_name(path: &str) -> Option<&str> {
+    let name = path.rsplit(['\\', '/', ':']).next()?;
+    (!matches!(name, "" | "." | "..") && !name.contains('\0')).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_windows_and_unix() {
+        let name = |text: &str| Some(ParentPlace::Name(text.into()));
+        let relative = |text: &str| Some(ParentPlace::Relative(text.into()));
+        for (text, expected) in [
+            (r".\base.vhd", relative("./base.vhd")),
+            (r"..\..\a b\base.vhdx", relative("../../a b/base.vhdx")),
+            ("base.vhd", relative("base.vhd")),
+            (r"C:\disks\base.vhd", name("base.vhd")),
+            (r"C:base.vhd", name("base.vhd")),
+            (r"\\?\C:\disks\base.vhd", name("base.vhd")),
+            (r"\\server\share\base.vhd", name("base.vhd")),
+            (
+                "/dev/vg/base",
+                Some(ParentPlace::Absolute("/dev/vg/base".into())),
+            ),
+            ("", None),
+            (r"C:\disks\", None),
+            (r"a\..", None),
+            ("a\0b", None),
+        ] {
+            assert_eq!(ParentPlace::of(text), expected, "{text}");
+        }
+        assert_eq!(
+            ParentPlace::of(r"..\x\base.vhd").unwrap().name().unwrap(),
+            "base.vhd"
+        );
+    }
+}

@@ -1,0 +1,259 @@
+//! A disk whose bytes lie in one image, or in a differencing image and its parents.
+
+use crate::align::to_usize;
+use crate::disk::{Format, Identity, VirtualDisk};
+use crate::layer::{Facts, Layer, Opened};
+use crate::runs::{Detail, Place};
+use cairn_base::read_at::{check_range, clip};
+use cairn_base::units::to_u64;
+use cairn_base::{Error, Kind, ReadAt, Result};
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// So many blocks are looked at in one step when a large range is asked about, so that memory stays bounded.
+const STEP: u64 = 8192;
+/// After so many extents the rest of the range counts as data.
+const MAX_EXTENTS: usize = 1 << 20;
+
+/// The disk. Reading goes from the child to its parents; no thread keeps another one waiting.
+pub(crate) struct Stack {
+    /// The child first.
+    levels: Vec<Level>,
+    facts: Facts,
+}
+
+struct Level {
+    layer: Box<dyn Layer>,
+    /// The image's file, for messages.
+    path: Option<PathBuf>,
+}
+
+/// A piece of the disk that may hold data.
+#[derive(Debug, Clone)]
+struct Piece {
+    /// Bytes of the disk.
+    range: Range<u64>,
+    level: usize,
+    /// Where it lies in the level's image; `None` if that was not looked for.
+    place: Option<u64>,
+}
+
+impl Stack {
+    /// `images`, the child first, each the parent of the one before it, with the files they lie in.
+    pub(crate) fn new(images: Vec<(Opened, Option<PathBuf>)>) -> Result<Stack> {
+        let mut levels: Vec<Level> = Vec::new();
+        let mut facts: Option<Facts> = None;
+        for (opened, path) in images {
+            match &mut facts {
+                None => facts = Some(opened.facts),
+                Some(facts) => {
+                    let name = path.as_ref().map(|path| path.display().to_string());
+                    let name = name.unwrap_or_else(|| "a parent".to_string());
+                    let warnings = opened.facts.warnings.into_iter();
+                    facts
+                        .warnings
+                        .extend(warnings.map(|warning| format!("{name}: {warning}")));
+                }
+            }
+            levels.push(Level {
+                layer: opened.layer,
+                path,
+            });
+        }
+        Ok(Stack {
+            levels,
+            facts: facts.ok_or_else(|| Error::invalid("a disk of no image was asked for"))?,
+        })
+    }
+
+    /// The pieces of `range` that are not known to be zeros, in order. If `lenient`, a part that lies where it cannot
+    /// lie counts as a piece.
+    fn pieces(&self, range: Range<u64>, detail: Detail, lenient: bool) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        // What the levels above leave to the ones below.
+        let mut open = vec![range];
+        for (index, level) in self.levels.iter().enumerate() {
+            let mut below: Vec<Range<u64>> = Vec::new();
+            for range in open {
+                // A parent may be smaller than its child: there is nothing behind its end.
+                let range = clip(range, level.layer.size());
+                if range.is_empty() {
+                    continue;
+                }
+                let runs = match level.layer.runs(range.clone(), detail) {
+                    Err(error) if lenient && error.kind() == Kind::Damaged => {
+                        pieces.push(Piece {
+                            range,
+                            level: index,
+                            place: None,
+                        });
+                        continue;
+                    }
+                    runs => runs.map_err(|error| level.name(error))?,
+                };
+                let mut at = range.start;
+                for run in runs.pieces() {
+                    let part = at..at.saturating_add(run.length);
+                    at = part.end;
+                    let place = match run.place {
+                        Place::Zeros => continue,
+                        Place::Parent => {
+                            match below.last_mut() {
+                                Some(last) if last.end == part.start => last.end = part.end,
+                                _ => below.push(part),
+                            }
+                            continue;
+                        }
+                        Place::Image(place) => Some(place),
+                        Place::Somewhere => None,
+                    };
+                    pieces.push(Piece {
+                        range: part,
+                        level: index,
+                        place,
+                    });
+                }
+            }
+            open = below;
+            if open.is_empty() {
+                break;
+            }
+        }
+        if !open.is_empty() {
+            return Err(Error::damaged(
+                "a part of the disk is said to lie in a parent, and the last image of the chain has none",
+            ));
+        }
+        if self.levels.len() > 1 {
+            pieces.sort_unstable_by_key(|piece| piece.range.start);
+        }
+        Ok(pieces)
+    }
+
+    /// Bytes of the disk that are looked at in one step.
+    fn step(&self) -> u64 {
+        let blocks = self.levels.iter().map(|level| level.layer.block_size());
+        blocks.min().unwrap_or(1).max(512).saturating_mul(STEP)
+    }
+
+    /// The extents of `range`, appended to `extents`.
+    fn extend(&self, range: Range<u64>, extents: &mut Vec<Range<u64>>) -> Result<()> {
+        for piece in self.pieces(range, Detail::Rough, true)? {
+            let (Some(place), Some(level)) = (piece.place, self.levels.get(piece.level)) else {
+                append(extents, piece.range);
+                continue;
+            };
+            // Holes of the image file are holes of the disk.
+            let length = piece.range.end.saturating_sub(piece.range.start);
+            let image = level.layer.image();
+            let found = image
+                .data_extents(place..place.saturating_add(length))
+                .map_err(|error| level.name(error))?;
+            for data in found {
+                let shifted = |at: u64| piece.range.start.saturating_add(at.saturating_sub(place));
+                append(extents, shifted(data.start)..shifted(data.end));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends an extent, joined with the last one where it touches that.
+fn append(extents: &mut Vec<Range<u64>>, extent: Range<u64>) {
+    match extents.last_mut() {
+        Some(last) if last.end == extent.start => last.end = extent.end,
+        _ => extents.push(extent),
+    }
+}
+
+impl Level {
+    fn name(&self, error: Error) -> Error {
+        match &self.path {
+            Some(path) => error.at_path(path),
+            None => error,
+        }
+    }
+}
+
+impl ReadAt for Stack {
+    fn size(&self) -> u64 {
+        self.levels.first().map_or(0, |level| level.layer.size())
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        check_range(self.size(), offset, buffer.len())?;
+        let mut at = offset;
+        let mut rest = buffer;
+        let end = offset.saturating_add(to_u64(rest.len()));
+        for piece in self.pieces(offset..end, Detail::Exact, false)? {
+            let gap = to_usize(piece.range.start.saturating_sub(at))?.min(rest.len());
+            let (zeros, behind) = rest.split_at_mut(gap);
+            zeros.fill(0);
+            let length = piece.range.end.saturating_sub(piece.range.start);
+            let (part, behind) = behind.split_at_mut(to_usize(length)?.min(behind.len()));
+            match (piece.place, self.levels.get(piece.level)) {
+                (Some(place), Some(level)) => {
+                    let image = level.layer.image();
+                    image
+                        .read_exact_at(place, part)
+                        .map_err(|error| level.name(error))?;
+                }
+                // An exact piece has a place.
+                _ => part.fill(0),
+            }
+            (at, rest) = (piece.range.end, behind);
+        }
+        rest.fill(0);
+        Ok(())
+    }
+
+    fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let range = clip(range, self.size());
+        let mut extents = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            if extents.len() > MAX_EXTENTS {
+                append(&mut extents, at..range.end);
+                break;
+            }
+            let step = self.step();
+            // Steps end where blocks do.
+            let next = at.saturating_add(step);
+            let next = next.saturating_sub(next.checked_rem(step).unwrap_or(0));
+            let end = next.min(range.end);
+            self.extend(at..end, &mut extents)?;
+            at = end;
+        }
+        Ok(extents)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        let range = clip(range, self.size());
+        let end = range.end.min(range.start.saturating_add(self.step()));
+        for piece in self
+            .pieces(range.start..end, Detail::Rough, true)
+            .unwrap_or_default()
+        {
+            if let (Some(place), Some(level)) = (piece.place, self.levels.get(piece.level)) {
+                let length = piece.range.end.saturating_sub(piece.range.start);
+                let image = level.layer.image();
+                image.will_need(place..place.saturating_add(length));
+            }
+        }
+    }
+}
+
+impl VirtualDisk for Stack {
+    fn format(&self) -> Format {
+        self.facts.format
+    }
+    fn sector_size(&self) -> u32 {
+        self.facts.sector_size
+    }
+    fn identity(&self) -> Identity {
+        self.facts.identity
+    }
+    fn warnings(&self) -> &[String] {
+        &self.facts.warnings
+    }
+}

@@ -1,0 +1,251 @@
+//! VHDX that were not closed: what their logs hold is replayed, and no file is written.
+
+use super::made::{Image, Kind, Op, Parent, expected, id};
+use cairn_base::Kind as ErrorKind;
+use cairn_base::read_at::read_vec;
+use cairn_disk::open;
+use cairn_disk::vhdx::header;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+const LOG: u64 = 1 << 20;
+const SECTOR: u64 = 4096;
+
+/// What an entry of a log does.
+enum Change {
+    Zero(u64, u64),
+    Data(u64, Vec<u8>),
+}
+
+/// An entry of the log of [`id`] 4242 ([MS-VHDX] 2.3.1).
+fn entry(sequence: u64, tail: u32, size: u64, changes: &[Change]) -> Vec<u8> {
+    let data: Vec<&Vec<u8>> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Data(_, bytes) => Some(bytes),
+            Change::Zero(..) => None,
+        })
+        .collect();
+    let described = (64 + 32 * changes.len()).next_multiple_of(SECTOR as usize);
+    let length = described + data.len() * SECTOR as usize;
+    let mut bytes = b"loge\0\0\0\0".to_vec();
+    for field in [length as u32, tail] {
+        bytes.extend_from_slice(&field.to_le_bytes());
+    }
+    bytes.extend_from_slice(&sequence.to_le_bytes());
+    bytes.extend_from_slice(&(changes.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&id(4242).to_windows());
+    for field in [size, size] {
+        bytes.extend_from_slice(&field.to_le_bytes());
+    }
+    for change in changes {
+        match change {
+            Change::Zero(at, length) => {
+                bytes.extend_from_slice(b"zero\0\0\0\0");
+                for field in [*length, *at, sequence] {
+                    bytes.extend_from_slice(&field.to_le_bytes());
+                }
+            }
+            Change::Data(at, content) => {
+                bytes.extend_from_slice(b"desc");
+                bytes.extend_from_slice(&content[4092..]);
+                bytes.extend_from_slice(&content[..8]);
+                for field in [*at, sequence] {
+                    bytes.extend_from_slice(&field.to_le_bytes());
+                }
+            }
+        }
+    }
+    bytes.resize(described, 0);
+    for content in data {
+        bytes.extend_from_slice(b"data");
+        bytes.extend_from_slice(&((sequence >> 32) as u32).to_le_bytes());
+        bytes.extend_from_slice(&content[8..4092]);
+        bytes.extend_from_slice(&(sequence as u32).to_le_bytes());
+    }
+    let sum = crc32c(&bytes);
+    bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// Bit by bit, so that it is another one than the crate that is tested uses.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0x82F6_3B78 & (sum & 1).wrapping_neg())
+        })
+    })
+}
+
+/// Writes entries into the ring from `at` on, and says in the header that the log is in use.
+fn put_log(image: &Image, at: u64, entries: &[Vec<u8>]) {
+    let file = File::options().write(true).open(&image.path).unwrap();
+    let bytes = entries.concat();
+    for (index, sector) in bytes.chunks(SECTOR as usize).enumerate() {
+        let place = (at + index as u64 * SECTOR) % (1 << 20);
+        file.write_all_at(sector, LOG + place).unwrap();
+    }
+    let header = header::Header {
+        log_id: id(4242),
+        ..image.vhdx_header(7)
+    };
+    file.write_all_at(&header.encode(), header::OFFSETS[0])
+        .unwrap();
+}
+
+fn sector_of(path: &Path, at: u64) -> Vec<u8> {
+    let mut bytes = vec![0; SECTOR as usize];
+    File::open(path)
+        .unwrap()
+        .read_exact_at(&mut bytes, at)
+        .unwrap();
+    bytes
+}
+
+fn spoil(path: &Path, at: u64, with: &[u8]) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(with, at).unwrap();
+}
+
+fn made(folder: &Path, number: u16, parent: Option<&Image>) -> Image {
+    let image = Image {
+        kind: Kind::Vhdx,
+        path: folder.join(format!("{number}.vhdx")),
+        size: 6 << 20,
+        block_size: 1 << 20,
+        sector: 512,
+        number,
+        parent: parent.map(|parent| Parent::beside(Kind::Vhdx, parent.number, &parent.path)),
+        ops: vec![
+            Op::Data(u64::from(number) * 100..u64::from(number) * 100 + 150),
+            Op::Data(5000..5010 + u64::from(number)),
+        ],
+    };
+    image.write();
+    image
+}
+
+/// Opens the chain and compares all of it; no file may have another byte afterwards.
+fn check(chain: &[Image]) {
+    let before = fs::read(&chain[0].path).unwrap();
+    let disk = open(&chain[0].path).unwrap();
+    assert!(disk.warnings().is_empty(), "{:?}", disk.warnings());
+    let read = read_vec(&*disk, 0, chain[0].size as usize).unwrap();
+    assert!(read == expected(chain, 0, read.len()));
+    let extents = disk.data_extents(0..u64::MAX).unwrap();
+    let mut at = 0;
+    for extent in extents.iter().chain([&(disk.size()..disk.size())]) {
+        assert!(
+            read[at..extent.start as usize]
+                .iter()
+                .all(|byte| *byte == 0)
+        );
+        at = extent.end as usize;
+    }
+    assert!(fs::read(&chain[0].path).unwrap() == before);
+}
+
+#[test]
+fn tables_that_are_only_in_the_log_are_found_there() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let parent = made(folder, 1, None);
+    for wrapped in [false, true] {
+        let child = made(folder, 2, Some(&parent));
+        let size = fs::metadata(&child.path).unwrap().len();
+        // Metadata, block table and region tables as they should be, which the file does not have.
+        let places = [
+            2 << 20,
+            (2 << 20) + (64 << 10),
+            (2 << 20) + (512 << 10),
+            3 << 20,
+            (3 << 20) + 32768,
+        ];
+        let sectors: Vec<Change> = places
+            .iter()
+            .map(|at| Change::Data(*at, sector_of(&child.path, *at)))
+            .collect();
+        for at in places {
+            spoil(&child.path, at, &[0xEE; SECTOR as usize]);
+        }
+        let start: u64 = if wrapped { (1 << 20) - 3 * SECTOR } else { 0 };
+        // What an earlier entry of the sequence says is overwritten by the later one.
+        let first = entry(
+            41,
+            start as u32,
+            size,
+            &[
+                Change::Data(3 << 20, vec![0x77; 4096]),
+                Change::Zero(2 << 20, 1 << 20),
+            ],
+        );
+        let second = entry(42, start as u32, size, &sectors);
+        let mut torn = entry(43, start as u32, size, &[Change::Zero(3 << 20, 1 << 20)]);
+        torn[100] ^= 1;
+        put_log(&child, start, &[first, second, torn]);
+        check(&[child, parent.clone()]);
+    }
+}
+
+#[test]
+fn a_log_may_make_the_file_longer() {
+    let temporary = tempfile::tempdir().unwrap();
+    let image = made(temporary.path(), 1, None);
+    let mut with_hole = image.clone();
+    with_hole.ops.push(Op::Zeros(6200..7000));
+    with_hole.write();
+    let size = fs::metadata(&image.path).unwrap().len();
+    // The last block lies behind the file's end: it is zeros.
+    let shorter = size - (1 << 20);
+    File::options()
+        .write(true)
+        .open(&image.path)
+        .unwrap()
+        .set_len(shorter)
+        .unwrap();
+    assert!(
+        open(&image.path)
+            .and_then(|disk| read_vec(&*disk, 6300 * 512, 512))
+            .is_err()
+    );
+    let mut longer = entry(9, 0, size, &[]);
+    longer[48..56].copy_from_slice(&shorter.to_le_bytes());
+    longer[4..8].fill(0);
+    let sum = crc32c(&longer);
+    longer[4..8].copy_from_slice(&sum.to_le_bytes());
+    put_log(&with_hole, 0, &[longer]);
+    check(&[with_hole]);
+}
+
+#[test]
+fn a_parent_with_a_log_is_replayed_too() {
+    let temporary = tempfile::tempdir().unwrap();
+    let parent = made(temporary.path(), 1, None);
+    let child = made(temporary.path(), 2, Some(&parent));
+    let size = fs::metadata(&parent.path).unwrap().len();
+    let table = Change::Data(3 << 20, sector_of(&parent.path, 3 << 20));
+    spoil(&parent.path, 3 << 20, &[0; SECTOR as usize]);
+    put_log(
+        &parent,
+        8 * SECTOR,
+        &[entry(3, 8 * SECTOR as u32, size, &[table])],
+    );
+    check(&[child, parent]);
+}
+
+#[test]
+fn a_log_that_cannot_be_used_is_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let image = made(temporary.path(), 1, None);
+    let size = fs::metadata(&image.path).unwrap().len();
+    // In use and empty; of a file that was longer; and whose first entry is gone.
+    put_log(&image, 0, &[vec![0; SECTOR as usize]]);
+    assert_eq!(open(&image.path).err().unwrap().kind(), ErrorKind::Damaged);
+    put_log(&image, 0, &[entry(3, 0, size + 4096, &[])]);
+    assert_eq!(open(&image.path).err().unwrap().kind(), ErrorKind::Damaged);
+    put_log(&image, 0, &[entry(3, 8192, size, &[])]);
+    assert_eq!(open(&image.path).err().unwrap().kind(), ErrorKind::Damaged);
+    put_log(&image, 0, &[entry(3, 0, size, &[])]);
+    check(&[image]);
+}

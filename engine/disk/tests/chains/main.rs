@@ -1,0 +1,16 @@
+//! Differencing disks and their parents: made here block by block, because no tool makes all that there may be, and
+//! compared with a model and with libvhdi.
+//!
+//! - `made`: writes VHD and VHDX images of any block size, with what their sectors should read as
+//! - `model`: random chains against that
+//! - `search`: where parents are found, and which ones are refused
+//! - `logs`: VHDX with changes in their logs
+//! - `libvhdi`: the same chains through another reader
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod libvhdi;
+mod logs;
+mod made;
+mod model;
+mod search;
