@@ -12,6 +12,19 @@ use shared::{check_extents, foreign_images, sha256, unpack};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// An image whose manifest was made with libvhdi alone (20210425), which reads a sector from a differencing VHD that the child's bitmap (one bit a sector, the
+/// highest bit first; VHD specification, "Block Allocation Table and Data Blocks") leaves to the parent, where a run ends inside a byte of the bitmap. Sector 186
+/// is all of `WPSettings.dat`: the 12 bytes that the parent has, and not zeros. What the manifest says, and what it is.
+const SECTOR_OF_THE_PARENT: [&str; 3] = [
+    "log2timeline__dfvfs__fat-differential.vhd",
+    "79f1d5f809a97916a61cb0d6f0e6c42665cb92eb7cb410eeb5d599c06e46f177",
+    "f4b61a33ee2f7e8c19f737792a4107e46340026a9a829e4169b751901cc3ef02",
+];
+
+/// A dynamic disk that was made a differencing one by hand: the checksums of its header and of its footer are those from before. There is no second copy of
+/// the header, so what else was changed cannot be told, and it is refused; libvhdi compares no checksums.
+const EDITED: &str = "log2timeline__dfvfs__image-differential.vhd";
+
 fn packed(folder: &std::path::Path) -> Vec<PathBuf> {
     let mut images: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
@@ -27,7 +40,7 @@ fn every_disk_reads_as_others_read_it() {
     let Some(folder) = foreign_images() else {
         return;
     };
-    let (mut read, mut differencing, mut dirty, mut vhds) = (0, 0, 0, 0);
+    let (mut read, mut differencing, mut dirty, mut vhds, mut edited) = (0, 0, 0, 0, 0);
     for image in packed(&folder) {
         let work = tempfile::tempdir().unwrap();
         let name = image.file_stem().unwrap().to_str().unwrap().to_string();
@@ -36,6 +49,12 @@ fn every_disk_reads_as_others_read_it() {
         let manifest: Value = serde_json::from_str(&manifest).unwrap();
         let container = manifest["container_format"].as_str().unwrap();
         let path = unpack(&image, work.path());
+        if name == EDITED {
+            let error = open(&path).err().unwrap();
+            assert!(error.to_string().contains("checksum"), "{error}");
+            edited += 1;
+            continue;
+        }
         if let Some(parent) = manifest["parent"].as_str() {
             // Both were renamed since the child was made: the parent is found by its id, or by its own name.
             let error = open(&path).err().unwrap();
@@ -82,7 +101,15 @@ fn every_disk_reads_as_others_read_it() {
             "{name}"
         );
         match manifest["raw_sha256"].as_str() {
-            Some(hash) => assert_eq!(sha256(&*disk).unwrap(), hash, "{name}"),
+            Some(hash) => {
+                let [of, told, is] = SECTOR_OF_THE_PARENT;
+                let hash = if (&*name, hash) == (of, told) {
+                    is
+                } else {
+                    hash
+                };
+                assert_eq!(sha256(&*disk).unwrap(), hash, "{name}");
+            }
             // The one disk of 127 GiB holds nothing.
             None => assert_eq!(disk.data_extents(0..u64::MAX).unwrap(), [], "{name}"),
         }
@@ -92,7 +119,7 @@ fn every_disk_reads_as_others_read_it() {
         vhds += usize::from(disk.format() != Format::Raw);
     }
     assert!(read > 50 && vhds >= 10, "{read} {vhds}");
-    assert_eq!((differencing, dirty), (3, 1));
+    assert_eq!((differencing, dirty, edited), (2, 1, 1));
 }
 
 #[test]
