@@ -23,6 +23,7 @@
 //! map alone decides what counts: it is written after the data that it speaks of is durable. The map is in memory as far as it is used, in bounded space.
 
 mod files;
+mod folders;
 mod inflight;
 mod map;
 mod page;
@@ -86,9 +87,15 @@ impl Overlay {
     /// # Errors
     /// [`Kind::Exists`](crate::Kind::Exists) if one of a disk of another size is there, [`Kind::Busy`](crate::Kind::Busy) if another process has it,
     /// [`Kind::Damaged`](crate::Kind::Damaged) or [`Kind::Unsupported`](crate::Kind::Unsupported) if it cannot be read,
-    /// [`Kind::Invalid`](crate::Kind::Invalid) if the disk's name is none; as the operating system reports.
+    /// [`Kind::Unsupported`](crate::Kind::Unsupported) also if the base's id is all zeros, [`Kind::Invalid`](crate::Kind::Invalid) if the disk's name is none; as the operating system reports.
     pub fn kept(base: Arc<dyn ReadAt>, folder: &Path, of: &OverlayBase) -> Result<Overlay> {
         let files = files::kept(folder, of, base.size())?;
+        Overlay::found(base, files)
+    }
+
+    /// One that is kept, as whoever had it last left it.
+    fn found(base: Arc<dyn ReadAt>, files: Files) -> Result<Overlay> {
+        files.settle()?;
         Ok(Overlay::of(base, files, true))
     }
 
@@ -190,7 +197,7 @@ impl Overlay {
     /// whether writing has failed behind the scenes.
     ///
     /// # Errors
-    /// As the operating system reports. If the data could not be written nobody knows what of it is there: the overlay answers nothing
+    /// As the operating system reports. If the data, or the map of one that is not kept, could not be written nobody knows what of it is there: the overlay answers nothing
     /// else from then on.
     pub fn flush(&self) -> Result<()> {
         self.check(0, 0)?;
@@ -231,6 +238,11 @@ impl Overlay {
         self.map.write(&changed)?;
         if self.is_kept {
             self.map.sync()?;
+        } else if sync {
+            // Pages that were written back and forgotten may not have arrived: what they said is not known any more.
+            self.map
+                .sync()
+                .map_err(|e| self.lost.get_or_init(|| e).clone())?;
         }
         self.map.settle(&changed);
         Ok(())

@@ -2,8 +2,9 @@
 //! an image on this machine.
 
 use cairn_base::{ReadAt, Result, Time};
-use cairn_disk::{Guid, OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
+use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
+use cairn_store::hash::checksum;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +20,8 @@ pub struct DiskView {
     volumes: OnceLock<Result<Vec<Arc<VolumeView>>>>,
     /// What ids of images of it are made from, and when they were made.
     origin: (Vec<u8>, Time),
+    /// Whether that changes when the disk's bytes do.
+    is_told_apart: bool,
     /// As VHD and as VHDX.
     images: [OnceLock<Arc<dyn ReadAt>>; 2],
 }
@@ -42,6 +45,7 @@ impl DiskView {
         let name = name.into();
         DiskView {
             origin: (name.clone().into_bytes(), Time::default()),
+            is_told_apart: false,
             name,
             disk,
             sector_size,
@@ -54,6 +58,7 @@ impl DiskView {
     /// The same, known to be of a certain origin, by which it is told from all others, and of a certain time.
     pub(crate) fn of_origin(mut self, parts: &[&[u8]], time: Time) -> DiskView {
         self.origin = (parts.concat(), time);
+        self.is_told_apart = true;
         self
     }
 
@@ -89,6 +94,7 @@ impl DiskView {
         let mut view = DiskView::new("disk0", image, sector_size)
             .of_origin(&[&id.0, &stamp, full.as_encoded_bytes()], time);
         view.warnings = warnings;
+        view.is_told_apart = path.metadata().is_ok_and(|found| found.is_file());
         Ok(view)
     }
 
@@ -136,13 +142,13 @@ impl DiskView {
         Ok(made.get_or_init(|| image).clone())
     }
 
-    /// What tells this disk from all others, as far as it is known where it comes from.
+    /// What tells this disk, as it is now, from all others: for an image its id, the size and the last change of its file, and its path
+    /// (FORMAT.md, section 23). All zeros if nothing does: of a block device only the path is known.
     pub fn origin(&self) -> [u8; 32] {
         let (seed, _) = &self.origin;
         let mut id = [0; 32];
-        let halves = ["first half of an origin", "second half of an origin"];
-        for (half, purpose) in id.chunks_exact_mut(16).zip(halves) {
-            half.copy_from_slice(&Guid::from_seed(purpose, seed).0);
+        if self.is_told_apart {
+            id[..16].copy_from_slice(&checksum(seed));
         }
         id
     }

@@ -1,16 +1,19 @@
 //! Making and opening an overlay's files: nameless ones that end with the process, or such that are kept.
 
-use super::map::HEAD_LEN;
+use super::folders::{self, open_options};
+use super::map::{HEAD_LEN, file_length};
 use super::page::{SUM_AT, UNIT};
 use super::scratch::{Scratch, ScratchFile};
+use crate::DiskView;
 use cairn_base::ids::random;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, Result, View};
 use cairn_store::Point;
 use cairn_store::hash::checksum;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use rustix::fs::{FlockOperation, SeekFrom, flock};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +22,8 @@ pub(super) const PART: u64 = 8 << 40;
 const VERSION: u32 = 1;
 const MAP_MAGIC: &[u8; 8] = b"CAIRNOVL";
 const DATA_MAGIC: &[u8; 8] = b"CAIRNOVD";
+/// The id of a base that cannot be told from others, see [`DiskView::origin`].
+const UNKNOWN: [u8; 32] = [0; 32];
 /// A disk's name in the header, at most.
 const MAX_NAME: usize = 64;
 
@@ -40,24 +45,12 @@ impl OverlayBase {
         }
     }
 
-    /// A disk image as it is now: one that was changed is another one.
-    ///
-    /// # Errors
-    /// As the operating system reports.
-    pub fn of_image(path: &Path, disk: &str) -> Result<OverlayBase> {
-        let failed = |e| Error::io("cannot look at the image", path, e);
-        let path = path.canonicalize().map_err(failed)?;
-        let found = std::fs::metadata(&path).map_err(failed)?;
-        let mut facts = path.as_os_str().as_encoded_bytes().to_vec();
-        facts.extend(found.len().to_le_bytes());
-        facts.extend(found.mtime().to_le_bytes());
-        facts.extend(u32::try_from(found.mtime_nsec()).unwrap_or(0).to_le_bytes());
-        let mut id = [0; 32];
-        id[..16].copy_from_slice(&checksum(&facts));
-        Ok(OverlayBase {
-            id,
-            disk: disk.to_string(),
-        })
+    /// A disk of a view as it is now, see [`DiskView::origin`]: an image that was changed is another one.
+    pub fn of_view(view: &DiskView) -> OverlayBase {
+        OverlayBase {
+            id: view.origin(),
+            disk: view.name().to_string(),
+        }
     }
 
     /// Whether an overlay of it is kept in `folder`, or what one left there.
@@ -73,6 +66,14 @@ pub(super) struct Files {
     pub(super) data: Vec<Arc<dyn Scratch>>,
 }
 
+impl Files {
+    /// Makes durable what is there: a process that has ended may have left any of it in the page cache, and from here on it counts.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.data.iter().try_for_each(|part| part.sync())?;
+        self.map.sync()
+    }
+}
+
 /// Bytes of each file of data without its header: whole units.
 fn parts(size: u64) -> impl Iterator<Item = (u64, u64)> {
     let whole = size.div_ceil(UNIT).saturating_mul(UNIT);
@@ -82,22 +83,14 @@ fn parts(size: u64) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// Where scratch files go unless somebody says otherwise: a disk rather than memory.
-fn default_folder() -> PathBuf {
-    match std::env::var_os("TMPDIR") {
-        Some(folder) if !folder.is_empty() => PathBuf::from(folder),
-        _ => PathBuf::from("/var/tmp"),
-    }
-}
-
 /// Files without a name in `folder`: they are gone when the process is, however it ends.
 pub(super) fn temporary(folder: Option<&Path>, size: u64) -> Result<Files> {
-    let folder = folder.map_or_else(default_folder, Path::to_path_buf);
-    make_folder(&folder)?;
-    let map = nameless(&folder)?;
+    let folder = folder.map_or_else(folders::default_folder, Path::to_path_buf);
+    folders::make(&folder)?;
+    let map = folders::nameless(&folder)?;
     let mut data: Vec<Arc<dyn Scratch>> = Vec::new();
     for (_, length) in parts(size) {
-        let file = nameless(&folder)?;
+        let file = folders::nameless(&folder)?;
         set_length(&file, &folder, HEAD_LEN.saturating_add(length))?;
         data.push(Arc::new(ScratchFile::new(file, &folder)));
     }
@@ -106,36 +99,6 @@ pub(super) fn temporary(folder: Option<&Path>, size: u64) -> Result<Files> {
         map: Arc::new(ScratchFile::new(map, &folder)),
         data,
     })
-}
-
-fn make_folder(folder: &Path) -> Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder
-        .create(folder)
-        .map_err(|e| Error::io("cannot make the scratch folder", folder, e))
-}
-
-fn nameless(folder: &Path) -> Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
-        return Ok(File::from(file));
-    }
-    // Not every file system knows files without a name.
-    let name = cairn_base::SessionId(random()?);
-    let path = folder.join(format!("cairn-{name}.scratch"));
-    let file = open_options()
-        .create_new(true)
-        .open(&path)
-        .map_err(|e| Error::io("cannot make a scratch file", &path, e))?;
-    std::fs::remove_file(&path).map_err(|e| Error::io("cannot take away the name", &path, e))?;
-    Ok(file)
-}
-
-fn open_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    options
 }
 
 fn set_length(file: &File, path: &Path, length: u64) -> Result<()> {
@@ -148,7 +111,11 @@ fn set_length(file: &File, path: &Path, length: u64) -> Result<()> {
 /// The kept overlay of `base` in `folder`, made if it is not there.
 pub(super) fn kept(folder: &Path, base: &OverlayBase, size: u64) -> Result<Files> {
     let name = file_name(base)?;
-    make_folder(folder)?;
+    if base.id == UNKNOWN {
+        let why = "nothing tells whether the disk below changed meanwhile: what is written cannot be kept";
+        return Err(Error::unsupported(why).advise("use an image file or a point"));
+    }
+    folders::make(folder)?;
     let path = folder.join(format!("{name}.map"));
     let failed = |e| Error::io("cannot open the overlay's map", &path, e);
     let map = open_options()
@@ -169,24 +136,68 @@ pub(super) fn kept(folder: &Path, base: &OverlayBase, size: u64) -> Result<Files
     let mut head = [0; SUM_AT + 16];
     file.read(0, &mut head)?;
     let part_path = |part: u64| folder.join(format!("{name}.data{part}"));
-    // A map that is no longer than its header says nothing yet: making it may have been cut short.
     let id = match read_header(&head) {
         Ok(found) => {
             check_same(&found, base, size).map_err(|e| e.at_path(&path))?;
+            if length < file_length(size) {
+                return Err(Error::damaged("the overlay's map is cut short").at_path(&path));
+            }
             found.id
         }
-        Err(error) if length > HEAD_LEN => return Err(error.at_path(&path)),
+        // Making it may have been cut short; but what was written to it and what this program does not know is never made anew.
+        Err(error) if error.kind() == Kind::Unsupported || says_something(&file)? => {
+            return Err(error.at_path(&path));
+        }
         Err(_) => return make(folder, file, base, size, part_path),
     };
     let mut data: Vec<Arc<dyn Scratch>> = Vec::new();
     for (part, length) in parts(size) {
         data.push(Arc::new(open_part(&part_path(part), id, part, length)?));
     }
+    // Whoever made it may have ended before this.
+    folders::sync(folder)?;
     Ok(Files {
         id,
         map: Arc::new(file),
         data,
     })
+}
+
+/// Whether something else than zeros was written to a file behind its header, as far as the file system knows.
+fn says_something(file: &ScratchFile) -> Result<bool> {
+    // File systems take room in blocks that may be longer than the header.
+    const LOOKED_AT: usize = 1 << 20;
+    let mut start = vec![0; LOOKED_AT];
+    file.read(HEAD_LEN, &mut start)?;
+    if start.iter().any(|byte| *byte != 0) {
+        return Ok(true);
+    }
+    let behind = HEAD_LEN.saturating_add(to_u64(LOOKED_AT));
+    match rustix::fs::seek(&file.file, SeekFrom::Data(behind)) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NXIO) => Ok(false),
+        Err(e) => Err(Error::io(
+            "cannot look at the scratch file",
+            &file.path,
+            e.into(),
+        )),
+    }
+}
+
+/// Refuses to go on if a file of data holds something: its map was there once.
+fn check_unused(path: &Path) -> Result<()> {
+    let opened = match open_options().open(path) {
+        Ok(file) => ScratchFile::new(file, path),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("cannot open the file of data", path, e)),
+    };
+    if says_something(&opened)? {
+        let why = "an overlay's data is there, but the map that belongs to it is not";
+        return Err(Error::damaged(why)
+            .at_path(path)
+            .advise("bring the map back, or delete the file to begin anew"));
+    }
+    Ok(())
 }
 
 /// Files of data first; the map's header makes them an overlay.
@@ -199,6 +210,9 @@ fn make(
 ) -> Result<Files> {
     let id = random()?;
     let mut data: Vec<Arc<dyn Scratch>> = Vec::new();
+    for (part, _) in parts(size) {
+        check_unused(&part_path(part))?;
+    }
     for (part, length) in parts(size) {
         let path = part_path(part);
         let failed = |e| Error::io("cannot make the overlay's file of data", &path, e);
@@ -214,15 +228,14 @@ fn make(
         file.sync_all().map_err(failed)?;
         data.push(Arc::new(ScratchFile::new(file, &path)));
     }
+    let failed = |e| Error::io("cannot make the overlay durable", &map.path, e);
+    // All of it, so that one that is cut short is noticed.
+    set_length(&map.file, &map.path, 0)?;
+    set_length(&map.file, &map.path, file_length(size))?;
+    map.file.sync_all().map_err(failed)?;
+    folders::sync(folder)?;
     map.write(0, &map_header(id, base, size)?)?;
-    // The folder may be new as well.
-    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
-    let folders = [Some(&*folder), folder.parent()];
-    let made_durable = map.file.sync_all().and_then(|()| {
-        let mut folders = folders.into_iter().flatten();
-        folders.try_for_each(|folder| File::open(folder)?.sync_all())
-    });
-    made_durable.map_err(|e| Error::io("cannot make the overlay durable", &map.path, e))?;
+    map.file.sync_all().map_err(failed)?;
     Ok(Files {
         id,
         map: Arc::new(map),

@@ -1,6 +1,6 @@
 //! An overlay's map: pages that are read when they are first needed, changed in memory, and written back.
 
-use super::page::{PAGE_UNITS, Page, SLOT_LEN, State, newest};
+use super::page::{PAGE_UNITS, Page, SLOT_LEN, State, UNIT, newest};
 use super::scratch::Scratch;
 use cairn_base::Result;
 use cairn_base::units::to_u64;
@@ -61,6 +61,11 @@ fn by_page(units: Range<u64>) -> impl Iterator<Item = (u64, Range<u64>)> {
         next = end;
         Some((number, inside))
     })
+}
+
+/// Length of the file of the map of a disk of `size` bytes.
+pub(super) fn file_length(size: u64) -> u64 {
+    offset(size.div_ceil(UNIT).div_ceil(PAGE_UNITS), 0)
 }
 
 fn offset(number: u64, slot: usize) -> u64 {

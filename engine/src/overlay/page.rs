@@ -164,7 +164,7 @@ impl Page {
 /// A page as it was last written: the newer of its two slots, and which that is.
 ///
 /// # Errors
-/// [`Kind::Damaged`](crate::Kind::Damaged) as [`Page::decode`] says.
+/// [`Kind::Damaged`](crate::Kind::Damaged) as [`Page::decode`] says, and if neither slot is whole although the page was written before.
 pub(super) fn newest(
     slots: &[u8],
     id: &[u8; 16],
@@ -180,6 +180,12 @@ pub(super) fn newest(
         {
             found = Some((page, sequence, at));
         }
+    }
+    // The first slot is written first, and never both at a time: so one of them is whole from then on.
+    if found.is_none() && second.iter().any(|byte| *byte != 0) {
+        return Err(Error::damaged(
+            "both copies of a page of an overlay's map are damaged",
+        ));
     }
     Ok(found)
 }
@@ -248,6 +254,23 @@ mod tests {
         let (page, sequence, at) = newest(&[whole, old].concat(), &ID, 5).unwrap().unwrap();
         assert_eq!((page.get(0), sequence, at), (State::Zero, 2, 0));
         assert!(newest(&[0; 2 * SLOT_LEN], &ID, 5).unwrap().is_none());
+        // The very first one.
+        let begun = newest(&[torn, [0; SLOT_LEN]].concat(), &ID, 5).unwrap();
+        assert!(begun.is_none());
+    }
+
+    #[test]
+    fn a_page_without_a_whole_slot_is_damage() {
+        let mut slots = [
+            Page::All(State::Own).encode(&ID, 5, 1),
+            Page::All(State::Zero).encode(&ID, 5, 2),
+        ];
+        slots[0][3000] ^= 1;
+        slots[1][3000] ^= 1;
+        let found = newest(&slots.concat(), &ID, 5);
+        assert_eq!(found.unwrap_err().kind(), Kind::Damaged);
+        let found = newest(&[[0; SLOT_LEN], slots[1]].concat(), &ID, 5);
+        assert_eq!(found.unwrap_err().kind(), Kind::Damaged);
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Answer {
         let base = disk.disk().clone();
         let scratch = args.scratch.as_deref();
         let overlay = match scratch.filter(|_| args.keep) {
-            Some(folder) => Overlay::kept(base, folder, &source.base_of(name)?)?,
+            Some(folder) => Overlay::kept(base, folder, &source.base_of(&disk))?,
             None => Overlay::temporary(base, scratch)?,
         };
         let overlay = Arc::new(overlay);
@@ -175,10 +175,10 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn base_of(&self, disk: &str) -> Result<OverlayBase, Failure> {
-        Ok(match self {
-            Source::Point(point) => OverlayBase::of_point(point.point(), disk),
-            Source::Image(_, path) => OverlayBase::of_image(path, disk)?,
-        })
+    fn base_of(&self, disk: &DiskView) -> OverlayBase {
+        match self {
+            Source::Point(point) => OverlayBase::of_point(point.point(), disk.name()),
+            Source::Image(..) => OverlayBase::of_view(disk),
+        }
     }
 }
