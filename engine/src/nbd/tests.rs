@@ -1,5 +1,7 @@
 //! The protocol, byte by byte, as a client sees it.
 
+mod bounds;
+
 use super::*;
 use crate::overlay::Overlay;
 use cairn_base::read_at::check_range;
