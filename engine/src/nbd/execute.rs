@@ -107,7 +107,9 @@ impl<'a, W: Write> Executor<'a, W> {
     fn refuse(&self, request: &Request) -> Option<Refusal> {
         let refusal = |number: u32, why: &str| Some(Refusal(number, why.to_string()));
         let (flags, writes) = match request.command {
-            Command::Read => (flag::DF, false),
+            // Only where replies come in chunks can one want them whole.
+            Command::Read if self.agreed.structured => (flag::DF, false),
+            Command::Read => (0, false),
             Command::Write => (flag::FUA, true),
             Command::Trim => (flag::FUA, true),
             Command::WriteZeroes => (flag::FUA | flag::NO_HOLE | flag::FAST_ZERO, true),
@@ -127,7 +129,11 @@ impl<'a, W: Write> Executor<'a, W> {
         }
         let end = request.offset.checked_add(u64::from(request.length));
         if end.is_none_or(|end| end > self.export().size()) {
-            let number = if writes { ENOSPC } else { EINVAL };
+            // As the protocol says: a trim gives room back, and never lacks it.
+            let number = match request.command {
+                Command::Write | Command::WriteZeroes => ENOSPC,
+                _ => EINVAL,
+            };
             return refusal(number, "the range ends beyond the disk");
         }
         if request.command == Command::Read && request.length > MAX_PAYLOAD {
