@@ -4,7 +4,7 @@ use crate::failure::Result;
 use cairn::{Attributes, EntryKind, Error, Time};
 
 /// Bytes of a block in `st_blocks`.
-const BLOCK: u64 = 512;
+pub const BLOCK: u64 = 512;
 
 /// What is said of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,12 +3,16 @@
 use crate::catalog::OpenPoint;
 use crate::failure::{Failure, Result};
 use crate::node::PointRef;
-use cairn::{Error, Overlay, OverlayBase, ReadAt};
+use crate::stat::BLOCK;
+use cairn::{DiskView, Error, Kind, Overlay, OverlayBase, ReadAt, Time};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 /// Where what is written goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,9 +38,22 @@ pub struct WritableDisk {
     base: Arc<dyn ReadAt>,
     origin: OverlayBase,
     overlay: OnceLock<Overlay>,
-    making: Mutex<()>,
+    /// Whether this mount has begun to make it.
+    making: Mutex<bool>,
+    /// What the kernel has cached may be something else: the bytes changed behind its back.
+    changed: AtomicBool,
+    last: Mutex<Option<Time>>,
     /// Keeps what the disk stands on from being deleted.
     _point: Arc<OpenPoint>,
+}
+
+/// What is known of what was written to a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// When something was last written, if anything was.
+    pub last: Option<Time>,
+    /// About how many bytes the scratch files take.
+    pub bytes: u64,
 }
 
 impl Overlays {
@@ -65,16 +82,14 @@ impl Overlays {
         open: &Arc<OpenPoint>,
     ) -> Result<Arc<WritableDisk>> {
         let view = open.disk(position)?;
-        let id = point.key.as_ref().map(|key| key.id.0);
         let disk = || WritableDisk {
             scratch: self.scratch.clone(),
             base: view.disk().clone(),
-            origin: OverlayBase {
-                id: id.unwrap_or_else(|| view.origin()),
-                disk: view.name().to_string(),
-            },
+            origin: origin(point, view),
             overlay: OnceLock::new(),
-            making: Mutex::new(()),
+            making: Mutex::new(false),
+            changed: AtomicBool::new(false),
+            last: Mutex::new(None),
             _point: open.clone(),
         };
         let mut dropped = Vec::new();
@@ -97,10 +112,34 @@ impl Overlays {
         };
         // Closing may take a while: not under the lock.
         drop(dropped);
-        if disk.is_kept_already() {
-            disk.overlay()?;
+        if disk.scratch.has(&disk.origin) {
+            disk.overlay(true)?;
         }
         Ok(disk)
+    }
+
+    /// What was written to the disk of an open point: to a kept one whenever and by whomever.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](cairn::Kind::NotFound) if there is no such disk.
+    pub fn written(
+        &self,
+        point: &PointRef,
+        position: u16,
+        open: &Arc<OpenPoint>,
+    ) -> Result<Written> {
+        let origin = origin(point, open.disk(position)?);
+        if let Some(folder) = self.scratch.kept_in() {
+            return Ok(Written::of_kept(folder, &origin));
+        }
+        let disk = self.disks.lock().get(&(point.slot, position)).cloned();
+        let written = disk.and_then(|disk| {
+            Some(Written {
+                bytes: disk.overlay.get()?.scratch_bytes(),
+                last: *disk.last.lock(),
+            })
+        });
+        Ok(written.unwrap_or_default())
     }
 
     /// Makes durable what was written, where it is kept.
@@ -114,12 +153,63 @@ impl Overlays {
     }
 }
 
+fn origin(point: &PointRef, view: &DiskView) -> OverlayBase {
+    let id = point.key.as_ref().map(|key| key.id.0);
+    OverlayBase {
+        id: id.unwrap_or_else(|| view.origin()),
+        disk: view.name().to_string(),
+    }
+}
+
+impl Scratch {
+    /// The folder in which what is written is kept, if it is.
+    fn kept_in(&self) -> Option<&Path> {
+        self.folder.as_deref().filter(|_| self.keep)
+    }
+
+    /// Whether an overlay of `origin` is kept already.
+    fn has(&self, origin: &OverlayBase) -> bool {
+        self.kept_in().is_some_and(|folder| origin.is_in(folder))
+    }
+}
+
+impl Written {
+    /// As the files of data of a kept overlay tell (`engine/FORMAT.md`, section 23): nothing if there are none.
+    fn of_kept(folder: &Path, origin: &OverlayBase) -> Written {
+        let base: String = origin
+            .id
+            .iter()
+            .take(8)
+            .map(|it| format!("{it:02x}"))
+            .collect();
+        let file = |number: u32| folder.join(format!("{base}-{}.data{number}", origin.disk));
+        let files = (0..).map_while(|number| std::fs::metadata(file(number)).ok());
+        files.fold(Written::default(), |all, found| Written {
+            last: all.last.max(Some(Time {
+                seconds: found.mtime(),
+                nanos: u32::try_from(found.mtime_nsec()).unwrap_or(0),
+            })),
+            bytes: all
+                .bytes
+                .saturating_add(found.blocks().saturating_mul(BLOCK)),
+        })
+    }
+}
+
+fn now() -> Time {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Time {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: since.subsec_nanos(),
+    }
+}
+
 impl WritableDisk {
-    fn is_kept_already(&self) -> bool {
-        match &self.scratch.folder {
-            Some(folder) if self.scratch.keep => self.origin.is_in(folder),
-            _ => false,
-        }
+    /// Whether what the kernel has cached of it is what it is.
+    pub fn is_as_cached(&self) -> bool {
+        !self.changed.load(Ordering::Acquire)
     }
 
     fn current(&self) -> &dyn ReadAt {
@@ -129,19 +219,29 @@ impl WritableDisk {
         }
     }
 
-    /// The overlay, made if there is none yet.
-    fn overlay(&self) -> cairn::Result<&Overlay> {
+    /// The overlay: for somebody who `opens` the disk the one that is kept, else made if there is none yet.
+    ///
+    /// One that others kept since the disk was opened is none to write to: whoever has it open has read the base.
+    fn overlay(&self, opens: bool) -> cairn::Result<&Overlay> {
         if let Some(overlay) = self.overlay.get() {
             return Ok(overlay);
         }
-        let _turn = self.making.lock();
+        let mut begun = self.making.lock();
         if let Some(overlay) = self.overlay.get() {
             return Ok(overlay);
         }
-        let (base, folder) = (self.base.clone(), self.scratch.folder.as_deref());
-        let made = match folder {
-            Some(folder) if self.scratch.keep => Overlay::kept(base, folder, &self.origin)?,
-            folder => Overlay::temporary(base, folder)?,
+        if opens {
+            self.changed.store(true, Ordering::Release);
+        } else if !*begun && self.scratch.has(&self.origin) {
+            let why = "somebody else wrote to the kept disk since it was opened";
+            return Err(Error::new(Kind::Busy, why).advise("close it and open it again"));
+        } else {
+            *begun = true;
+        }
+        let base = self.base.clone();
+        let made = match self.scratch.kept_in() {
+            Some(folder) => Overlay::kept(base, folder, &self.origin)?,
+            None => Overlay::temporary(base, self.scratch.folder.as_deref())?,
         };
         Ok(self.overlay.get_or_init(|| made))
     }
@@ -155,10 +255,14 @@ impl WritableDisk {
         if end.is_none_or(|end| end > self.base.size()) {
             return Err(Failure::BeyondDisk);
         }
-        Ok(self.overlay()?.write_at(offset, bytes)?)
+        let written = self.overlay(false)?.write_at(offset, bytes);
+        // Also if it failed: a part of it may be there.
+        *self.last.lock() = Some(now());
+        Ok(written?)
     }
 
-    /// Makes zeros of what of `range` lies on the disk, and gives its room back.
+    /// Makes zeros of what of `range` lies on the disk, and gives its room back. If that fails the kernel, which thinks that nothing was done,
+    /// still has what was there.
     ///
     /// # Errors
     /// As [`Overlay::write_zeroes`].
@@ -168,7 +272,12 @@ impl WritableDisk {
         if range.is_empty() {
             return Ok(());
         }
-        Ok(self.overlay()?.write_zeroes(range, false)?)
+        let written = self.overlay(false)?.write_zeroes(range, false);
+        *self.last.lock() = Some(now());
+        if written.is_err() {
+            self.changed.store(true, Ordering::Release);
+        }
+        Ok(written?)
     }
 
     /// Makes durable what was written, if it is kept; says in any case whether writing failed behind the scenes.

@@ -261,7 +261,8 @@ fn all_else_is_read_only(mount: &Mount) {
 
 /// **[scratch]** What is written lies in the scratch folder, in files that are made when something is first written to a disk and have no name, so that they
 /// are gone with the mount, however it ends. With `--keep` they stay, and the next mount with that folder shows the disks as they were left; two mounts
-/// cannot write to one kept disk at a time (EBUSY). What was not synced before a crash may be lost.
+/// cannot write to one kept disk at a time (EBUSY). Who opens a kept disk reads what others have left in it meanwhile; who had it open before they wrote gets EBUSY for writing. What was
+/// not synced before a crash may be lost.
 #[test]
 fn what_is_written_is_gone_or_kept() {
     let scratch = tempdir().unwrap();
@@ -300,6 +301,31 @@ fn what_is_written_is_gone_or_kept() {
     // Without the wish to keep it is left alone.
     let mount = image(&folder, false).unwrap();
     assert_ne!(read(&File::open(mount.at(DISK)).unwrap(), 0, 4), b"here");
+    mount.end();
+    others_write_meanwhile();
+}
+
+/// A mount that has read the base finds what another one has kept since.
+fn others_write_meanwhile() {
+    let scratch = tempdir().unwrap();
+    let mount = image(scratch.path(), true).unwrap();
+    let early = mount.to_write(DISK);
+    read(&early, 0, 1 << 20);
+    let other = image(scratch.path(), true).unwrap();
+    let disk = other.to_write(DISK);
+    disk.write_all_at(b"by another", 5000).unwrap();
+    drop(disk);
+    other.end();
+    assert_eq!(
+        errno(early.write_all_at(b"mixed", 9000)),
+        refused(Errno::BUSY)
+    );
+    drop(early);
+    let disk = mount.to_write(DISK);
+    assert_eq!(read(&disk, 5000, 10), b"by another");
+    disk.write_all_at(b"in turn", 9000).unwrap();
+    assert_eq!(read(&disk, 9000, 7), b"in turn");
+    drop(disk);
     mount.end();
 }
 

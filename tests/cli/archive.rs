@@ -201,6 +201,11 @@ fn a_zip_is_unpacked_by_others_as_far_as_it_can_hold() {
     if have(&["bsdtar"]) {
         unpack("bsdtar", &["-xpf", text(&archive)], &bench.path("b"));
         let (tree, out) = (kept(&bench.path("tree")), kept(&bench.path("b/p0")));
+        let early = |line: &&String| !line.starts_with("small/0 ");
+        let (tree, out): (Vec<_>, Vec<_>) = (
+            tree.iter().filter(early).collect(),
+            out.iter().filter(early).collect(),
+        );
         same_lines(&tree, &out);
     }
 }

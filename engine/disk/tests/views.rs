@@ -257,3 +257,12 @@ fn real_disks_are_shown() {
     println!("COUNTED: {seen} views of real disks");
     assert!(seen > if all { 150 } else { 40 }, "{seen}");
 }
+
+/// A view has the same bytes after an upgrade: there is nothing of the program's version in it.
+#[test]
+fn a_vhdx_does_not_tell_the_version() {
+    let image = shown(Arc::new(vec![1; 1 << 20]), ViewFormat::Vhdx, 512);
+    let creator = read_vec(&*image, 8, 512).unwrap();
+    assert!(creator.starts_with(b"C\0a\0i\0r\0n\0"));
+    assert!(creator[10..].iter().all(|byte| *byte == 0));
+}

@@ -274,7 +274,8 @@ fn kept(error: std::io::Error) -> Error {
 fn extra(member: &Member<'_>, local: bool) -> Vec<u8> {
     let known = &member.item.attributes;
     let mut extra = Vec::new();
-    let seconds = |time: Time| i32::try_from(time.seconds).ok();
+    // Before 1970 readers disagree on the sign; the times of Windows say it then.
+    let seconds = |time: Time| i32::try_from(time.seconds).ok().filter(|s| *s >= 0);
     if let (Some(modified), Some(accessed)) = (seconds(known.modified), seconds(known.accessed)) {
         // In the directory only the first time stands, whatever the flags say.
         put16(&mut extra, &[0x5455, if local { 9 } else { 5 }]);

@@ -28,7 +28,7 @@ impl Content {
         self.reader.size()
     }
 
-    /// Whether it never changes, so that the kernel may keep it from one opening to the next.
+    /// Whether it never changes but by what is written through the kernel, so that it may keep it from one opening to the next.
     pub fn lasting(&self) -> bool {
         self.lasting
     }
@@ -99,8 +99,10 @@ impl Tree {
                     Some(writer) => writer.clone(),
                     None => disks::bytes_of(open.disk(*disk)?, None)?,
                 };
+                let lasting = writer.as_ref().is_none_or(|writer| writer.is_as_cached());
                 Ok(Content {
                     writer,
+                    lasting,
                     ..made(reader, Some(open))
                 })
             }

@@ -2,7 +2,7 @@
 
 use crate::failure::Result;
 use crate::node::{self, Node, PointRef};
-use crate::stat::Stat;
+use crate::stat::{BLOCK, Stat};
 use crate::tree::Tree;
 use cairn::{DiskView, EntryKind, ReadAt, ViewFormat};
 use std::sync::Arc;
@@ -56,15 +56,37 @@ impl Tree {
         format: Option<ViewFormat>,
     ) -> Result<Stat> {
         let open = self.open_point(point)?;
-        let size = bytes_of(open.disk(position)?, format)?.size();
-        let mode = match (&self.overlays, format) {
-            (Some(_), None) => WRITABLE_MODE,
-            _ => DISK_MODE,
+        let disk = open.disk(position)?;
+        let size = bytes_of(disk, format)?.size();
+        let data = open.allocated(position);
+        let stat = |mode: u32, allocated: u64| {
+            let mode = self.look.private(mode);
+            let mut stat = Stat::made(inode, EntryKind::File, mode, size, self.time(point));
+            // A file without blocks is taken for one large hole, by GNU tar for example, and not read. Samples may have missed all there is.
+            stat.attributes.allocated = allocated.max(BLOCK).min(size);
+            stat
         };
-        let mode = self.look.private(mode);
-        let mut stat = Stat::made(inode, EntryKind::File, mode, size, self.time(point));
-        stat.attributes.allocated = open.allocated(position).min(size);
-        Ok(stat.for_good())
+        let overlays = match (&self.overlays, format) {
+            (Some(overlays), None) => overlays,
+            // An image has its headers and tables beside what the disk has.
+            _ => {
+                let made = size.saturating_sub(disk.size());
+                return Ok(stat(DISK_MODE, data.saturating_add(made)).for_good());
+            }
+        };
+        let written = overlays.written(point, position, &open)?;
+        // Less than all of it if there was a hole: there may still be one.
+        let most = if data < size {
+            size.saturating_sub(BLOCK)
+        } else {
+            size
+        };
+        let mut stat = stat(WRITABLE_MODE, data.saturating_add(written.bytes).min(most));
+        if let Some(last) = written.last {
+            stat.attributes.modified = last;
+            stat.attributes.changed = last;
+        }
+        Ok(stat)
     }
 }
 

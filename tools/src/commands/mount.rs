@@ -118,15 +118,37 @@ pub fn run(args: &Args) -> Answer {
         args.source.display(),
         args.mountpoint.display()
     );
-    let is_gone = mounted.wait_or(&signals::stop_flag())?;
-    let still_in_use = !is_gone && mounted.unmount()? == Unmounted::StillInUse;
-    mounted.flush()?;
+    let ended = mounted
+        .wait_or(&signals::stop_flag())
+        .and_then(|is_gone| Ok(!is_gone && mounted.unmount()? == Unmounted::StillInUse));
+    let still_in_use = matches!(ended, Ok(true));
+    let flushed = then_flush(ended, || mounted.flush());
     if still_in_use {
-        eprintln!(
-            "cairn: warning: files of the mount are still in use: their users get errors now"
-        );
+        warn("files of the mount are still in use: their users get errors now");
         mounted.leave();
-        return Ok(Exit::Warnings);
     }
-    Ok(Exit::Done)
+    flushed?;
+    Ok(if still_in_use {
+        Exit::Warnings
+    } else {
+        Exit::Done
+    })
 }
+
+/// What `ended` says, after `flush`, which is done however the mount ended: what was written is worth more than the mount.
+/// The first error is the answer, a second one is told.
+fn then_flush<T>(
+    ended: cairn::Result<T>,
+    flush: impl FnOnce() -> cairn::Result<()>,
+) -> cairn::Result<T> {
+    match (ended, flush()) {
+        (Err(first), Err(second)) => {
+            warn(&second.to_string());
+            Err(first)
+        }
+        (ended, flushed) => ended.and_then(|it| flushed.map(|()| it)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

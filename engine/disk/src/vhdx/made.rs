@@ -14,6 +14,8 @@ use cairn_base::{Error, Result};
 const LOG: u64 = ALIGNMENT;
 const METADATA: u64 = 2 * ALIGNMENT;
 const BAT: u64 = 3 * ALIGNMENT;
+/// What it says it was made by. No version: views of a disk are the same file whichever program shows them.
+const CREATOR: &str = "Cairn";
 
 /// The ids a VHDX has.
 #[derive(Debug, Clone, Copy)]
@@ -136,10 +138,7 @@ impl Made {
             };
             parts.push((offset, header.encode()));
         }
-        let creator: Vec<u8> = concat!("Cairn ", env!("CARGO_PKG_VERSION"))
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes)
-            .collect();
+        let creator: Vec<u8> = CREATOR.encode_utf16().flat_map(u16::to_le_bytes).collect();
         parts.push((0, [SIGNATURE, &creator[..]].concat()));
         parts
     }

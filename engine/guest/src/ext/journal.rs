@@ -59,12 +59,12 @@ pub(super) struct Replayed {
     pub notes: Vec<String>,
 }
 
-/// Replays the journal of `core`, whose superblock says that there is something to be replayed.
+/// Replays the journal of `core`, which lies in `inode`, and whose superblock says that there is something to be replayed.
 ///
 /// # Errors
 /// Damaged if the journal cannot be found or contradicts its format; unsupported for features that are not known.
-pub(super) fn replay(core: &Core) -> Result<Replayed> {
-    let log = Log::open(core)?;
+pub(super) fn replay(core: &Core, inode: u32) -> Result<Replayed> {
+    let log = Log::open(core, inode)?;
     let mut notes = Vec::new();
     let found = if log.start == 0 {
         Found::default()
@@ -130,9 +130,9 @@ struct Log<'a> {
 }
 
 impl Log<'_> {
-    fn open(core: &Core) -> Result<Log<'_>> {
+    fn open(core: &Core, inode: u32) -> Result<Log<'_>> {
         let blocks = &core.blocks;
-        let inode = inode::load(core, core.sb.journal_inode)?;
+        let inode = inode::load(core, inode)?;
         let in_device = blocks.device().size() >> blocks.shift();
         let most = (inode.size >> blocks.shift())
             .min(in_device)

@@ -65,6 +65,16 @@ pub(super) mod compat {
     pub const SPARSE_SUPER2: u32 = 0x200;
 }
 
+/// Where the journal lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Journal {
+    None,
+    /// In this inode.
+    Inode(u32),
+    /// On the device with this id.
+    Device([u8; 16]),
+}
+
 /// What the superblock says, checked: every number can be relied on.
 #[derive(Debug, Clone)]
 pub(super) struct Superblock {
@@ -103,10 +113,7 @@ pub(super) struct Superblock {
     pub label: Vec<u8>,
     /// The register every checksum of metadata starts from.
     pub checksum_seed: u32,
-    /// The inode that holds the journal; 0 if there is none, or another device has it.
-    pub journal_inode: u32,
-    /// The file system's journal lies on the device with this id.
-    pub external_journal: Option<[u8; 16]>,
+    pub journal: Journal,
 }
 
 impl Superblock {
@@ -322,18 +329,18 @@ fn parse(bytes: &[u8], at: u64) -> Result<(Superblock, bool)> {
         uuid,
         label: text(view.slice(0x78, 16)?),
         checksum_seed,
-        journal_inode: match compat & compat::HAS_JOURNAL {
-            0 => 0,
-            _ => view.u32_le(0xe0)?,
-        },
-        external_journal: if compat & compat::HAS_JOURNAL != 0 && view.u32_le(0xe0)? == 0 {
-            Some(view.array(0xd0)?)
-        } else {
-            None
-        },
+        journal: journal(&view, compat)?,
     };
     check_geometry(&view, &mut superblock)?;
     Ok((superblock, checked))
+}
+
+fn journal(view: &View<'_>, compat: u32) -> Result<Journal> {
+    Ok(match (compat & compat::HAS_JOURNAL, view.u32_le(0xe0)?) {
+        (0, _) => Journal::None,
+        (_, 0) => Journal::Device(view.array(0xd0)?),
+        (_, inode) => Journal::Inode(inode),
+    })
 }
 
 /// Numbers of 32 bits in a row.

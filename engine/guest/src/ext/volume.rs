@@ -8,7 +8,7 @@ use super::group::Core;
 use super::inode::{self, Inode, ROOT, flag, format};
 use super::journal;
 use super::number::clamp;
-use super::superblock::{self, Found, Superblock, compat, incompat, ro_compat};
+use super::superblock::{self, Found, Journal, Superblock, compat, incompat, ro_compat};
 use super::xattr;
 use crate::volume::{
     Attributes, DirEntry, DirSink, EntryId, EntryKind, RangeSink, Volume, VolumeInfo,
@@ -47,8 +47,10 @@ impl ExtVolume {
         let size = device.size();
         let (mut core, mut found) = core_of(device)?;
         let mut replay_notes = Vec::new();
-        if core.sb.has_incompat(incompat::RECOVER) && core.sb.journal_inode != 0 {
-            let replayed = journal::replay(&core).and_then(|replayed| {
+        if core.sb.has_incompat(incompat::RECOVER)
+            && let Journal::Inode(inode) = core.sb.journal
+        {
+            let replayed = journal::replay(&core, inode).and_then(|replayed| {
                 let (core, found) = core_of(replayed.device)?;
                 Ok((core, found, replayed.notes))
             });
@@ -370,7 +372,7 @@ fn notes(core: &Core, found: &Found, device_size: u64, mut notes: Vec<String>) -
     if sb.state & STATE_ERRORS != 0 {
         note("The guest found errors in this file system.".to_string());
     }
-    if let Some(id) = sb.external_journal {
+    if let Journal::Device(id) = sb.journal {
         let id = uuid(id);
         note(if sb.has_incompat(incompat::RECOVER) {
             format!(
