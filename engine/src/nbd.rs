@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod budget;
 mod execute;
 mod export;
 mod handshake;
@@ -29,6 +30,7 @@ mod transmit;
 
 pub use export::NbdExport;
 
+use budget::Budget;
 use cairn_base::{Error, Monitor, Result};
 use export::Exports;
 use listen::{Listener, Stream};
@@ -54,6 +56,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct NbdServer {
     exports: Arc<Exports>,
     listener: Listener,
+    budget: Arc<Budget>,
 }
 
 /// How a server ended.
@@ -78,6 +81,7 @@ impl NbdServer {
         Ok(NbdServer {
             exports: Arc::new(Exports::new(exports)?),
             listener: Listener::unix(path)?,
+            budget: Arc::default(),
         })
     }
 
@@ -94,6 +98,7 @@ impl NbdServer {
         Ok(NbdServer {
             exports: Arc::new(Exports::new(exports)?),
             listener: Listener::tcp(address, allow_remote)?,
+            budget: Arc::default(),
         })
     }
 
@@ -125,6 +130,8 @@ impl NbdServer {
                 Err(_) => std::thread::sleep(PAUSE * 10),
             }
         }
+        // Who waits for memory has not begun.
+        self.budget.close();
         Ok(end(&connections))
     }
 
@@ -145,10 +152,11 @@ impl NbdServer {
         drop(all);
         let leaves = Leaves(connections.clone(), number);
         let (exports, monitor) = (self.exports.clone(), monitor.clone());
+        let budget = self.budget.clone();
         let serve = move || {
             let _leaves = leaves;
             // A client that breaks off has its reasons.
-            let _ended = converse(stream, &exports, &*monitor);
+            let _ended = converse(stream, &exports, &*monitor, &budget);
         };
         std::thread::Builder::new()
             .name("nbd client".to_string())
@@ -188,7 +196,12 @@ fn end(connections: &Connections) -> NbdEnded {
 }
 
 /// One client from its first byte to its last.
-fn converse(stream: Stream, exports: &Exports, monitor: &dyn Monitor) -> io::Result<()> {
+fn converse(
+    stream: Stream,
+    exports: &Exports,
+    monitor: &dyn Monitor,
+    budget: &Budget,
+) -> io::Result<()> {
     let mut reader = Hurried {
         stream: stream.try_clone()?,
         until: Instant::now() + HANDSHAKE,
@@ -199,7 +212,7 @@ fn converse(stream: Stream, exports: &Exports, monitor: &dyn Monitor) -> io::Res
     };
     let mut reader = reader.stream;
     reader.set_timeout(None)?;
-    transmit::transmit(&mut reader, writer, &agreed, monitor)
+    transmit::transmit(&mut reader, writer, &agreed, monitor, budget)
 }
 
 /// Serves one client that talks through `reader` and `writer`, whatever they are, until it goes away.
@@ -216,7 +229,10 @@ pub fn serve_stream<R: Read, W: Write + Send>(
     let exports = Exports::new(exports)?;
     let failed = |e| Error::io("the conversation with a client has ended", Path::new(""), e);
     match handshake::negotiate(&mut reader, &mut writer, &exports).map_err(failed)? {
-        Some(agreed) => transmit::transmit(&mut reader, writer, &agreed, monitor).map_err(failed),
+        Some(agreed) => {
+            let budget = Budget::default();
+            transmit::transmit(&mut reader, writer, &agreed, monitor, &budget).map_err(failed)
+        }
         None => Ok(()),
     }
 }

@@ -16,14 +16,36 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(super) const PIECE: u64 = 1 << 20;
 /// A hole shorter than this is sent as zeros.
 const MIN_HOLE: u64 = 4096;
-/// What one answer about holes looks at, in bytes of the disk: the client asks again for more.
+/// What one answer about holes covers, in bytes of the disk: the client asks again for more.
 const MAX_STATUS: u64 = 1 << 30;
-/// Of that, what is looked at first for one that tells the first part only.
+/// Of that, what is looked at in one step: no more than the longest read.
+const LOOK: u64 = 32 << 20;
+/// And in the first step for an answer that tells the first part only.
 const FIRST_STATUS: u64 = 4 << 20;
 /// What it tells at most: data and holes in turn.
-const MAX_DESCRIPTORS: usize = 1 << 16;
+const MAX_DESCRIPTORS: usize = 4096;
+/// Lists of data and holes take a byte of memory for so many of the disk, where they change every 4 KiB: a list of the overlay's runs, the data in
+/// them, both in turn, and what is sent of it, 16 to 24 bytes an entry.
+const LISTED: u64 = 32;
+/// What the descriptors of an answer take, in bytes.
+const TOLD: u64 = 128 << 10;
 /// Failures that are told of one connection.
 const MAX_TOLD: u32 = 20;
+
+/// Memory that a request takes while it is carried out, in bytes.
+pub(super) fn memory(request: &Request, structured: bool) -> u64 {
+    let length = u64::from(request.length);
+    match request.command {
+        Command::Write => length,
+        Command::Read if structured => {
+            let length = length.min(u64::from(MAX_PAYLOAD));
+            length.min(PIECE) + length / LISTED
+        }
+        Command::Read => length.min(u64::from(MAX_PAYLOAD)),
+        Command::BlockStatus => length.min(LOOK) / LISTED + TOLD,
+        _ => 0,
+    }
+}
 
 /// A request that cannot be carried out: its number and what is wrong.
 struct Refusal(u32, String);
@@ -85,7 +107,9 @@ impl<'a, W: Write> Executor<'a, W> {
     fn refuse(&self, request: &Request) -> Option<Refusal> {
         let refusal = |number: u32, why: &str| Some(Refusal(number, why.to_string()));
         let (flags, writes) = match request.command {
-            Command::Read => (flag::DF, false),
+            // Only where replies come in chunks can one want them whole.
+            Command::Read if self.agreed.structured => (flag::DF, false),
+            Command::Read => (0, false),
             Command::Write => (flag::FUA, true),
             Command::Trim => (flag::FUA, true),
             Command::WriteZeroes => (flag::FUA | flag::NO_HOLE | flag::FAST_ZERO, true),
@@ -105,7 +129,11 @@ impl<'a, W: Write> Executor<'a, W> {
         }
         let end = request.offset.checked_add(u64::from(request.length));
         if end.is_none_or(|end| end > self.export().size()) {
-            let number = if writes { ENOSPC } else { EINVAL };
+            // As the protocol says: a trim gives room back, and never lacks it.
+            let number = match request.command {
+                Command::Write | Command::WriteZeroes => ENOSPC,
+                _ => EINVAL,
+            };
             return refusal(number, "the range ends beyond the disk");
         }
         if request.command == Command::Read && request.length > MAX_PAYLOAD {
@@ -205,9 +233,8 @@ impl<'a, W: Write> Executor<'a, W> {
             Ok(parts) => parts,
             Err(error) => return self.fail(request, error.into()),
         };
-        let limit = if one { 1 } else { MAX_DESCRIPTORS };
         let mut bytes = ALLOCATION_ID.to_be_bytes().to_vec();
-        for (part, is_data) in parts.into_iter().take(limit) {
+        for (part, is_data) in parts {
             let length = u32::try_from(part.end - part.start).unwrap_or(u32::MAX);
             bytes.extend(length.to_be_bytes());
             bytes.extend(if is_data { 0 } else { HOLE_AND_ZERO }.to_be_bytes());
@@ -215,19 +242,32 @@ impl<'a, W: Write> Executor<'a, W> {
         self.chunk(request, chunk::DONE, chunk::BLOCK_STATUS, &[&bytes])
     }
 
-    /// Data and holes from the start of `range` on, as far as one answer goes. For the first of them alone no more is looked at than need be:
-    /// who asks one by one would otherwise have all of it looked at each time.
+    /// Data and holes from the start of `range` on, as far as one answer goes. They are looked at step by step, and no more than need be: for the first
+    /// of them alone, because who asks one by one would otherwise have all of it looked at each time.
     fn parts(&self, range: &Range<u64>, one: bool) -> Result<Vec<(Range<u64>, bool)>, Error> {
         let end = range.end.min(range.start.saturating_add(MAX_STATUS));
-        let mut window = if one { FIRST_STATUS } else { MAX_STATUS };
-        loop {
-            let part = range.start..end.min(range.start.saturating_add(window));
-            let parts = alternating(&part, self.export().disk.data_extents(part.clone())?);
-            if parts.len() > 1 || part.end == end {
-                return Ok(parts);
+        let (limit, mut step) = match one {
+            true => (1, FIRST_STATUS),
+            false => (MAX_DESCRIPTORS, LOOK),
+        };
+        let mut found: Vec<(Range<u64>, bool)> = Vec::new();
+        let mut next = range.start;
+        // The last one may go on in the next step.
+        while next < end && found.len() <= limit {
+            let part = next..end.min(next.saturating_add(step));
+            for (part, is_data) in
+                alternating(&part, self.export().disk.data_extents(part.clone())?)
+            {
+                match found.last_mut() {
+                    Some((last, was_data)) if *was_data == is_data => last.end = part.end,
+                    _ => found.push((part, is_data)),
+                }
             }
-            window = window.saturating_mul(4);
+            next = part.end;
+            step = LOOK;
         }
+        found.truncate(limit);
+        Ok(found)
     }
 
     fn fail(&self, request: &Request, refusal: Refusal) -> io::Result<()> {

@@ -58,8 +58,10 @@ impl NbdExport {
     }
 
     /// The protocol's flags. All connections see the same disk, so a flush on one of them is one for all.
-    pub(super) fn flags(&self) -> u16 {
-        let always = can::HAS_FLAGS | can::FLUSH | can::DF | can::MULTI_CONN | can::CACHE;
+    /// `structured`: whether the client has asked for replies in chunks, without which there are none to be kept whole.
+    pub(super) fn flags(&self, structured: bool) -> u16 {
+        let whole = if structured { can::DF } else { 0 };
+        let always = can::HAS_FLAGS | can::FLUSH | whole | can::MULTI_CONN | can::CACHE;
         match self.overlay {
             None => always | can::READ_ONLY,
             Some(_) => always | can::FUA | can::TRIM | can::WRITE_ZEROES | can::FAST_ZERO,

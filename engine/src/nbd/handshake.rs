@@ -73,6 +73,7 @@ pub(super) fn negotiate<R: Read, W: Write>(
         reader.read_exact(&mut data)?;
         let mut answer = Answer {
             option: number,
+            structured: client.structured,
             writer,
         };
         match number {
@@ -131,7 +132,7 @@ impl Client {
             return Err(broken("a client that asks for a disk which is not there"));
         };
         let mut bytes = export.size().to_be_bytes().to_vec();
-        bytes.extend(export.flags().to_be_bytes());
+        bytes.extend(export.flags(self.structured).to_be_bytes());
         if !self.no_zeroes {
             bytes.extend([0; 124]);
         }
@@ -220,6 +221,8 @@ fn info_request(data: &[u8]) -> Fields<(&[u8], Vec<u16>)> {
 /// Answers to one option.
 struct Answer<'a, W: Write> {
     option: u32,
+    /// Whether replies come in chunks, before this option.
+    structured: bool,
     writer: &'a mut W,
 }
 
@@ -267,12 +270,13 @@ impl<W: Write> Answer<'_, W> {
             self.send(reply::ERR_UNKNOWN, b"no such disk")?;
             return Ok(None);
         };
+        let (size, flags) = (export.size(), export.flags(self.structured));
+        let (size, flags) = (size.to_be_bytes(), flags.to_be_bytes());
         let mut fact = |kind: u16, fields: &[&[u8]]| {
             let mut bytes = kind.to_be_bytes().to_vec();
             fields.iter().for_each(|field| bytes.extend(*field));
             self.send(reply::INFO, &bytes)
         };
-        let (size, flags) = (export.size().to_be_bytes(), export.flags().to_be_bytes());
         fact(info::EXPORT, &[&size, &flags])?;
         let blocks = [1, PREFERRED_BLOCK, MAX_PAYLOAD].map(u32::to_be_bytes);
         fact(info::BLOCK_SIZE, &[&blocks[0], &blocks[1], &blocks[2]])?;

@@ -1,5 +1,7 @@
 //! The protocol, byte by byte, as a client sees it.
 
+mod bounds;
+
 use super::*;
 use crate::overlay::Overlay;
 use cairn_base::read_at::check_range;
@@ -152,7 +154,9 @@ fn the_oldest_way_to_begin_gets_simple_replies() {
         client.send(&[&1u32.to_be_bytes()]);
         client.option(1, b"");
         assert_eq!(client.number(8), 2 << 20);
-        assert_eq!(client.number(2) & 3, 3, "read-only");
+        let flags = client.number(2);
+        assert_eq!(flags & 3, 3, "read-only");
+        assert_eq!(flags & 0x80, 0, "no chunks, so none that could be whole");
         assert_eq!(client.take(124), [0; 124]);
         client.request(0, 0, 1, 1024..1536);
         assert_eq!(client.simple(), (0, 1));
@@ -169,6 +173,8 @@ fn the_oldest_way_to_begin_gets_simple_replies() {
         assert_eq!(client.simple(), (0, 5));
         client.request(0, 99, 6, 0..0);
         assert_eq!(client.simple(), (22, 6));
+        client.request(4, 0, 9, 0..10);
+        assert_eq!(client.simple(), (22, 9));
         client.request(0, 7, 7, 0..10);
         assert_eq!(client.simple(), (22, 7), "no context was agreed on");
         client.request(0, 2, 8, 0..0);
@@ -234,6 +240,7 @@ fn options_are_answered_one_by_one() {
         client.option(6, &[&text("second")[..], b"\0\x01\0\x01"].concat());
         let (_, export) = client.answer(6);
         assert_eq!(export[..10], [0, 0, 0, 0, 0, 0, 0, 0, 3, 0xE8]);
+        assert_eq!(export[11] & 0x80, 0x80, "chunks can be kept whole");
         assert_eq!(
             client.answer(6).1,
             [0, 3, 0, 0, 0, 1, 0, 0, 16, 0, 2, 0, 0, 0]
@@ -358,6 +365,8 @@ fn writes_trims_and_zeros_reach_the_overlay() {
         expect(0, 5, 0..100_000, b"", 0);
         expect(0, 3, 0..0, b"", 0);
         expect(0, 1, 99_999..100_001, b"xy", 28);
+        expect(0, 6, 99_999..100_001, b"", 28);
+        expect(0, 4, 99_999..100_001, b"", 22);
         expect(0x80, 4, 0..10, b"", 22);
         client.request(0, 2, 0, 0..0);
     })

@@ -1,7 +1,8 @@
 //! A connection after the handshake: requests are read one after the other, carried out by several threads, and answered as they
 //! are done. What is in flight is bounded: in number, and in bytes.
 
-use super::execute::{Executor, PIECE};
+use super::budget::{Budget, Claim};
+use super::execute::{Executor, memory};
 use super::handshake::{Agreed, broken};
 use super::protocol::{Command, MAX_PAYLOAD, REQUEST_LEN, Request};
 use cairn_base::Monitor;
@@ -21,28 +22,30 @@ const MAX_WORKERS: usize = 16;
 /// How far ahead of a reader that goes from one end to the other the disk is told what comes next, in bytes.
 const AHEAD: u64 = 16 << 20;
 
-struct Job {
+struct Job<'a> {
     request: Request,
     payload: Vec<u8>,
     /// What is read soon.
     ahead: Option<Range<u64>>,
     cost: u64,
+    /// Of the memory of all; the last field, given back last.
+    _claim: Claim<'a>,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
+struct State<'a> {
+    waiting: VecDeque<Job<'a>>,
     bytes: u64,
     workers: usize,
     idle: usize,
     is_closed: bool,
 }
 
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
+struct Queue<'a> {
+    state: Mutex<State<'a>>,
     more: Condvar,
     room: Condvar,
+    budget: &'a Budget,
 }
 
 /// Follows one who reads from one end to the other, if anybody does.
@@ -70,18 +73,6 @@ impl Follower {
     }
 }
 
-/// Memory that a request takes while it is carried out.
-fn cost(request: &Request, structured: bool) -> u64 {
-    let length = u64::from(request.length);
-    match request.command {
-        Command::Write => length,
-        Command::Read if structured => length.min(PIECE),
-        Command::Read => length.min(u64::from(MAX_PAYLOAD)),
-        Command::BlockStatus => PIECE,
-        _ => 0,
-    }
-}
-
 /// Serves a client until it goes away.
 ///
 /// # Errors
@@ -91,9 +82,15 @@ pub(super) fn transmit<R: Read, W: Write + Send>(
     writer: W,
     agreed: &Agreed,
     monitor: &dyn Monitor,
+    budget: &Budget,
 ) -> io::Result<()> {
     let executor = Executor::new(agreed, writer, monitor);
-    let queue = Queue::default();
+    let queue = Queue {
+        state: Mutex::default(),
+        more: Condvar::new(),
+        room: Condvar::new(),
+        budget,
+    };
     std::thread::scope(|scope| {
         let _closes = Closes(&queue);
         let mut follower = Follower::default();
@@ -109,8 +106,8 @@ pub(super) fn transmit<R: Read, W: Write + Send>(
                 Command::Write => usize::try_from(request.length).unwrap_or_default(),
                 _ => 0,
             };
-            let cost = cost(&request, agreed.structured);
-            queue.make_room(cost)?;
+            let cost = memory(&request, agreed.structured);
+            let claim = queue.make_room(cost)?;
             let mut payload = vec![0; length];
             reader.read_exact(&mut payload)?;
             let ahead = (request.command == Command::Read)
@@ -121,6 +118,7 @@ pub(super) fn transmit<R: Read, W: Write + Send>(
                 payload,
                 ahead,
                 cost,
+                _claim: claim,
             }) {
                 std::thread::Builder::new()
                     .name("nbd request".to_string())
@@ -131,23 +129,24 @@ pub(super) fn transmit<R: Read, W: Write + Send>(
 }
 
 /// Whoever waits goes home when the reader does.
-struct Closes<'a>(&'a Queue);
+struct Closes<'a, 'b>(&'a Queue<'b>);
 
-impl Drop for Closes<'_> {
+impl Drop for Closes<'_, '_> {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
-impl Queue {
+impl<'a> Queue<'a> {
     fn close(&self) {
         self.state.lock().is_closed = true;
         self.more.notify_all();
         self.room.notify_all();
+        self.budget.wake();
     }
 
-    /// Waits until there is room for a request, and takes it.
-    fn make_room(&self, cost: u64) -> io::Result<()> {
+    /// Waits until there is room for a request, here and among all, and takes it.
+    fn make_room(&self, cost: u64) -> io::Result<Claim<'a>> {
         let mut state = self.state.lock();
         while !state.is_closed
             && (state.waiting.len() >= MAX_WAITING
@@ -159,11 +158,18 @@ impl Queue {
             return Err(broken("a client that takes no replies"));
         }
         state.bytes += cost;
-        Ok(())
+        drop(state);
+        let is_alone = || {
+            let state = self.state.lock();
+            (!state.is_closed).then_some(state.bytes == cost)
+        };
+        self.budget
+            .claim(cost, is_alone)
+            .ok_or_else(|| broken("a client that takes no replies, or the server ends"))
     }
 
     /// Whether one more thread should work.
-    fn push(&self, job: Job) -> bool {
+    fn push(&self, job: Job<'a>) -> bool {
         let mut state = self.state.lock();
         state.waiting.push_back(job);
         if state.idle >= state.waiting.len() || state.workers >= MAX_WORKERS {
@@ -174,7 +180,7 @@ impl Queue {
         true
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Job<'a>> {
         let mut state = self.state.lock();
         loop {
             if let Some(job) = state.waiting.pop_front() {
@@ -206,7 +212,9 @@ impl Queue {
             drop(state);
             if sent.is_err() {
                 // Nobody listens: what is left is for nobody.
-                self.state.lock().waiting.clear();
+                // Not while the lock is held: it comes after that of the memory of all.
+                let left = std::mem::take(&mut self.state.lock().waiting);
+                drop(left);
                 self.close();
             }
         }

@@ -89,17 +89,31 @@ pub fn run(args: &Args) -> Answer {
         output::line(&uri)?;
     }
     eprintln!("cairn: {} is served; Ctrl-C ends it", args.source.display());
-    let ended = server.run(&signals::stop_flag(), Arc::new(Teller))?;
+    let ended = server.run(&signals::stop_flag(), Arc::new(Teller));
     drop(server);
-    for overlay in &overlays {
-        overlay.flush()?;
-    }
-    if let NbdEnded::Hanging(clients) = ended {
-        warn(&format!(
-            "requests of {clients} clients hang, and were left to themselves"
-        ));
-    }
+    let ended = ended.map(|ended| {
+        if let NbdEnded::Hanging(clients) = ended {
+            warn(&format!(
+                "requests of {clients} clients hang, and were left to themselves"
+            ));
+        }
+    });
+    let flushed = overlays.iter().map(|overlay| overlay.flush());
+    first_failure(std::iter::once(ended).chain(flushed))?;
     Ok(Exit::Done)
+}
+
+/// Does all of it, whatever becomes of a part; the first failure is the answer, others are warnings.
+fn first_failure(all: impl Iterator<Item = Result<(), Error>>) -> Result<(), Error> {
+    let mut answer = Ok(());
+    for outcome in all {
+        match outcome {
+            Err(error) if answer.is_err() => warn(&error.to_string()),
+            Err(error) => answer = Err(error),
+            Ok(()) => {}
+        }
+    }
+    answer
 }
 
 /// Tells on standard error what could not be read or written.
@@ -180,5 +194,25 @@ impl<'a> Source<'a> {
             Source::Point(point) => OverlayBase::of_point(point.point(), disk.name()),
             Source::Image(..) => OverlayBase::of_view(disk),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_keeps_nothing_from_being_done() {
+        let mut done = 0;
+        let all = [true, false, true, false].into_iter().map(|is_well| {
+            done += 1;
+            match is_well {
+                true => Ok(()),
+                false => Err(Error::invalid(format!("number {done}"))),
+            }
+        });
+        let failure = first_failure(all).unwrap_err();
+        assert!(failure.to_string().contains("number 2"), "{failure}");
+        assert_eq!(done, 4);
     }
 }
