@@ -280,7 +280,7 @@ impl World {
             let of: HashMap<PathBuf, &String> = of.collect();
             for time in fs::read_dir(self.bench.path("mnt").join(machine)).unwrap() {
                 let time = time.unwrap().path();
-                if time.ends_with("latest") {
+                if time.ends_with("latest") || time.ends_with("versions") {
                     continue;
                 }
                 let path = time.join("disks/disk0.raw");

@@ -9,7 +9,7 @@ use cairn_base::Kind;
 use cairn_disk::{Format, OpenOptions, open, open_with};
 use serde_json::Value;
 use shared::{check_extents, foreign_images, sha256, unpack};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// An image whose manifest was made with libvhdi alone (20210425), which reads a sector from a differencing VHD that the child's bitmap (one bit a sector, the
@@ -25,7 +25,7 @@ const SECTOR_OF_THE_PARENT: [&str; 3] = [
 /// the header, so what else was changed cannot be told, and it is refused; libvhdi compares no checksums.
 const EDITED: &str = "log2timeline__dfvfs__image-differential.vhd";
 
-fn packed(folder: &std::path::Path) -> Vec<PathBuf> {
+fn packed(folder: &Path) -> Vec<PathBuf> {
     let mut images: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -33,6 +33,21 @@ fn packed(folder: &std::path::Path) -> Vec<PathBuf> {
         .collect();
     images.sort();
     images
+}
+
+/// The child at `path` is not opened without its parent, which is found beside it, and moved to a folder `elsewhere` of `work` under its own name.
+fn parents_are_looked_for(path: &Path, folder: &Path, parent: &str, work: &Path) {
+    // Both were renamed since the child was made: the parent is found by its id, or by its own name.
+    let error = open(path).err().unwrap();
+    assert_eq!(error.kind(), Kind::NotFound, "{parent}: {error}");
+    let (_, own) = parent.rsplit_once("__").unwrap();
+    assert!(error.to_string().contains(own), "{parent}: {error}");
+    let file = unpack(&folder.join(format!("{parent}.zst")), work);
+    open(path).unwrap();
+    let elsewhere = work.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::rename(&file, elsewhere.join(own)).unwrap();
+    assert!(open(path).is_err(), "{parent}");
 }
 
 #[test]
@@ -56,17 +71,7 @@ fn every_disk_reads_as_others_read_it() {
             continue;
         }
         if let Some(parent) = manifest["parent"].as_str() {
-            // Both were renamed since the child was made: the parent is found by its id, or by its own name.
-            let error = open(&path).err().unwrap();
-            assert_eq!(error.kind(), Kind::NotFound, "{name}: {error}");
-            let (_, own) = parent.rsplit_once("__").unwrap();
-            assert!(error.to_string().contains(own), "{name}: {error}");
-            let file = unpack(&folder.join(format!("{parent}.zst")), work.path());
-            open(&path).unwrap();
-            let elsewhere = work.path().join("elsewhere");
-            std::fs::create_dir(&elsewhere).unwrap();
-            std::fs::rename(&file, elsewhere.join(own)).unwrap();
-            assert!(open(&path).is_err(), "{name}");
+            parents_are_looked_for(&path, &folder, parent, work.path());
             differencing += 1;
         }
         let options = OpenOptions {
