@@ -288,7 +288,8 @@ impl World {
                 match fs::read(&path) {
                     Ok(bytes) => assert!(bytes == self.bytes(image), "{}", text(&path)),
                     Err(error) => {
-                        let gone = error.kind() == ErrorKind::NotFound;
+                        let gone = [ErrorKind::NotFound, ErrorKind::StaleNetworkFileHandle];
+                        let gone = gone.contains(&error.kind());
                         let sure = self.alive.iter().any(|known| known.image == *image);
                         assert!(gone && !sure, "{}: {error}", text(&path));
                     }

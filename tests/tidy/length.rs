@@ -16,12 +16,6 @@ const LONG_FILES: &[FileException] = &[];
 const LONG_FUNCTIONS: &[FunctionException] = &[
     (
         "engine/disk/tests/images.rs",
-        "every_disk_reads_as_others_read_it",
-        71,
-        "one image after the other",
-    ),
-    (
-        "engine/disk/tests/images.rs",
         "damaged_images_are_refused_or_read",
         85,
         "one image after the other",

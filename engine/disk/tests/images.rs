@@ -6,7 +6,7 @@
 mod shared;
 
 use cairn_base::Kind;
-use cairn_disk::{Format, OpenOptions, open, open_with};
+use cairn_disk::{Format, OpenOptions, VirtualDisk, open, open_with};
 use serde_json::Value;
 use shared::{check_extents, foreign_images, sha256, unpack};
 use std::path::{Path, PathBuf};
@@ -50,6 +50,30 @@ fn parents_are_looked_for(path: &Path, folder: &Path, parent: &str, work: &Path)
     assert!(open(path).is_err(), "{parent}");
 }
 
+/// Its container and its id are what the manifest says.
+fn check_format(disk: &dyn VirtualDisk, name: &str, manifest: &Value, container: &str) {
+    let format = disk.format().to_string();
+    let kind = container.split('-').next().unwrap();
+    assert!(
+        format.starts_with(kind),
+        "{name}: {format} is not {container}"
+    );
+    if kind == "vhd" {
+        assert_eq!(format, container, "{name}");
+        let id = disk
+            .identity()
+            .disk_id
+            .unwrap()
+            .to_string()
+            .replace('-', "");
+        assert_eq!(
+            Some(id.as_str()),
+            manifest["vhd"]["unique_id"].as_str(),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn every_disk_reads_as_others_read_it() {
     let Some(folder) = foreign_images() else {
@@ -80,26 +104,7 @@ fn every_disk_reads_as_others_read_it() {
         };
         let disk = open_with(&path, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
         dirty += usize::from(name.contains("dirtylog"));
-        let format = disk.format().to_string();
-        let kind = container.split('-').next().unwrap();
-        assert!(
-            format.starts_with(kind),
-            "{name}: {format} is not {container}"
-        );
-        if kind == "vhd" {
-            assert_eq!(format, container, "{name}");
-            let id = disk
-                .identity()
-                .disk_id
-                .unwrap()
-                .to_string()
-                .replace('-', "");
-            assert_eq!(
-                Some(id.as_str()),
-                manifest["vhd"]["unique_id"].as_str(),
-                "{name}"
-            );
-        }
+        check_format(&*disk, &name, &manifest, container);
         assert_eq!(
             Some(disk.size()),
             manifest["virtual_size"].as_u64(),
