@@ -117,7 +117,7 @@ pub struct Catalog {
     points: Mutex<HashMap<String, Cell<Dated<Points>>>>,
     open: Mutex<OpenPoints>,
     /// All points that are open, for whomever.
-    alive: Mutex<Vec<Weak<OpenPoint>>>,
+    alive: Mutex<Vec<(PointId, Weak<OpenPoint>)>>,
 }
 
 #[derive(Default)]
@@ -220,10 +220,19 @@ impl Catalog {
         if let Some(open) = &*held {
             return Ok(open.clone());
         }
-        let file = self.file(key)?;
-        let open = self.open_file(&key.machine, &file)?;
+        let open = match self.alive(&key.id) {
+            Some(open) => open,
+            None => self.open_file(&key.machine, &self.file(key)?)?,
+        };
         *held = Some(open.clone());
         Ok(open)
+    }
+
+    /// The point, if it is open for whomever.
+    fn alive(&self, id: &PointId) -> Option<Arc<OpenPoint>> {
+        let alive = self.alive.lock();
+        let mut same = alive.iter().filter(|(of, _)| of == id);
+        same.find_map(|(_, point)| point.upgrade())
     }
 
     /// A point for a short while: the one that is open, or one that no other has to make room for.
@@ -231,13 +240,10 @@ impl Catalog {
     /// # Errors
     /// As [`open`](Catalog::open).
     pub fn open_apart(&self, machine: &str, file: &PointFile) -> Result<Arc<OpenPoint>> {
-        let cells = self.open.lock();
-        let cell = cells.cells.get(&file.id).map(|(cell, _)| cell.clone());
-        drop(cells);
-        if let Some(open) = cell.and_then(|cell| cell.lock().clone()) {
-            return Ok(open);
+        match self.alive(&file.id) {
+            Some(open) => Ok(open),
+            None => self.open_file(machine, file),
         }
-        self.open_file(machine, file)
     }
 
     fn open_file(&self, machine: &str, file: &PointFile) -> Result<Arc<OpenPoint>> {
@@ -245,8 +251,8 @@ impl Catalog {
         let view = self.store.open_point(&point).map_err(if_gone)?;
         let open = Arc::new(OpenPoint::of_point(view));
         let mut alive = self.alive.lock();
-        alive.retain(|point| point.strong_count() > 0);
-        alive.push(Arc::downgrade(&open));
+        alive.retain(|(_, point)| point.strong_count() > 0);
+        alive.push((file.id, Arc::downgrade(&open)));
         Ok(open)
     }
 
@@ -261,11 +267,26 @@ impl Catalog {
     /// Ends the sessions of all points that are open, see [`PointView::leave`].
     pub fn leave(&self) {
         let alive = self.alive.lock().clone();
-        for point in alive.iter().filter_map(Weak::upgrade) {
+        for point in alive.iter().filter_map(|(_, point)| point.upgrade()) {
             if let Some(view) = point.view() {
                 view.leave();
             }
         }
+    }
+
+    /// Whether the store has the point no more: then it is not kept open for whom it may concern.
+    ///
+    /// # Errors
+    /// As [`points`](Catalog::points).
+    pub fn is_forgotten(&self, key: &PointKey) -> Result<bool> {
+        let points = self.points(&key.machine)?;
+        let forgotten = points.points.iter().all(|file| file.id != key.id);
+        if forgotten {
+            let closed = self.open.lock().cells.remove(&key.id);
+            // Closing may take a while: not under the lock.
+            drop(closed);
+        }
+        Ok(forgotten)
     }
 
     /// The place of an open point. The one that was not used for longest makes room.

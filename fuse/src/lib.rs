@@ -10,6 +10,7 @@
 //! - [`stat`]: what is said of a node
 //! - [`node`]: what there is: machines, points, disks, volumes, entries of guests
 //! - [`catalog`]: machines and points as they are now, and the points that are open
+//! - [`holds`]: points that stay open because the kernel knows of something in them
 //! - [`past`]: the versions of a file, and all names that a folder ever had
 //! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
 //! - [`writable`]: disks that can be written to, each in a private overlay
@@ -32,6 +33,7 @@ pub mod catalog;
 pub mod device;
 pub mod extents;
 pub mod failure;
+pub mod holds;
 pub mod inode;
 pub mod journal;
 pub mod look;

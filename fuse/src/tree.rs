@@ -6,6 +6,7 @@ mod complaint;
 mod content;
 mod disks;
 mod folder;
+mod holding;
 mod label;
 mod lookup;
 mod past;
@@ -21,6 +22,7 @@ pub use space::Space;
 
 use crate::catalog::{Catalog, OpenPoint, Points};
 use crate::failure::{Failure, Result};
+use crate::holds::Holds;
 use crate::inode::{self, IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
 use crate::journal::Journal;
 use crate::look::Look;
@@ -39,6 +41,8 @@ pub const MAY_WRITE: u32 = 2;
 pub const MAY_EXECUTE: u32 = 1;
 
 const ERROR_MODE: u32 = 0o444;
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// The answer to a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,7 @@ pub struct Tree {
     look: Look,
     journal: Arc<Journal>,
     missed: recall::Missed,
+    holds: Holds<OpenPoint>,
     source: Source,
     /// Disks can be written to.
     overlays: Option<Arc<Overlays>>,
@@ -99,6 +104,7 @@ impl Tree {
             look: Look::default(),
             journal: Arc::default(),
             missed: recall::Missed::default(),
+            holds: Holds::default(),
             source,
             overlays: None,
             born: Time::from_seconds(seconds),
@@ -243,9 +249,11 @@ impl Tree {
                     self.paths.remember(inode::split(inode).0, path)?;
                 }
                 let text = self.error_text(node)?;
-                let time = self
+                let mut time = self
                     .point_of(node)
                     .map_or(self.born, |point| self.time(point));
+                // Another text is another time, by which the kernel knows that it has to read it again.
+                time.nanos = u32::try_from(name_hash(text.as_bytes()) % SECOND).unwrap_or(0);
                 let size = cairn::units::to_u64(text.len());
                 Ok(Stat::made(inode, EntryKind::File, ERROR_MODE, size, time))
             }
@@ -386,7 +394,7 @@ impl Tree {
         if name == "latest" {
             return Ok(latest(machine, &points));
         }
-        if name == "versions" && !points.points.is_empty() {
+        if name == PastPath::NAME && !points.points.is_empty() {
             return Ok(Some(Node::Past(PastPath::top(machine.clone()))));
         }
         if points.complaints.iter().any(|told| told.name == name) {
