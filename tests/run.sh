@@ -3,6 +3,7 @@
 #
 # On a fresh Debian with Rust it first installs the tools that the tests compare with, as root or through sudo; what
 # is installed already is left as it is. Without them the tests that need them say so, and are counted as skipped.
+# A small machine for the tests to start is made once (tests/machine.sh).
 # The last line is `N passed, M failed, K skipped`; the exit code is 0 only if nothing failed.
 #
 #   CAIRN_TEST_MINUTES   when to give up (default 60)
@@ -118,18 +119,18 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-# What cannot be had is no failure: the tests that start it say that it is not there.
-start_machine() {
+# What cannot be had is no failure: the tests that start the machine say that it is not there.
+make_machine() {
     if [ "${CAIRN_TEST_INSTALL:-yes}" = no ]; then
         echo "nothing is fetched"
     else
         timeout -k 10 600 tests/machine.sh || echo "the tests go on without"
     fi
 }
-export -f start_machine
-step "machine to start" bash -c start_machine
+export -f make_machine
 
 failed=0
+step machine bash -c make_machine || failed=$((failed + 1))
 if rust_tool fmt rustfmt; then
     step format cargo fmt --all --check || failed=$((failed + 1))
 fi
