@@ -38,6 +38,33 @@ pub fn filled(bench: &Bench) -> Option<()> {
     Some(())
 }
 
+/// Where the partition of [`filled`] begins on the disk.
+pub const START: u64 = 1 << 20;
+
+/// Where the block `number` of a file or folder of the guest of [`filled`] lies in its partition. Needs `debugfs`.
+pub fn block_of(bench: &Bench, path: &str, number: u64) -> u64 {
+    let part = bench.path("part.img");
+    let ask = |question: &str| tool("debugfs", &["-R", question, text(&part)]);
+    let block: u64 = ask(&format!("bmap {path} {number}"))
+        .trim()
+        .parse()
+        .unwrap();
+    let told = ask("stats -h");
+    let size = told
+        .lines()
+        .find_map(|line| line.strip_prefix("Block size:"));
+    let size: u64 = size.unwrap().trim().parse().unwrap();
+    block * size
+}
+
+/// The names in `/var` are lost in the guest of [`filled`]. Needs `debugfs`.
+pub fn lose_names(bench: &Bench) {
+    let at = START + block_of(bench, "/var", 0);
+    let disk = bench.path("disk.raw");
+    let disk = fs::OpenOptions::new().write(true).open(disk).unwrap();
+    disk.write_all_at(&[0x55; 1024], at).unwrap();
+}
+
 #[test]
 fn folders_are_listed_and_files_written_out() {
     let bench = Bench::new();
@@ -148,21 +175,7 @@ fn what_cannot_be_copied_is_named_and_the_rest_is_copied() {
     if !have(&["debugfs"]) {
         return;
     }
-    // The names in one of the folders are lost in the guest.
-    let part = bench.path("part.img");
-    let block = tool("debugfs", &["-R", "bmap /var 0", text(&part)]);
-    let block: u64 = block.trim().parse().unwrap();
-    let size = tool("debugfs", &["-R", "stats -h", text(&part)]);
-    let size = size
-        .lines()
-        .find_map(|line| line.strip_prefix("Block size:"));
-    let size: u64 = size.unwrap().trim().parse().unwrap();
-    let disk = fs::OpenOptions::new()
-        .write(true)
-        .open(bench.path("disk.raw"));
-    disk.unwrap()
-        .write_all_at(&[0x55; 1024], (1 << 20) + block * size)
-        .unwrap();
+    lose_names(&bench);
     bench.backup("m", &["disk.raw"]);
     let copied = bench.expect(3, &["copy", "store", "m@latest:/disk0/p1", "out"]);
     assert!(copied.stderr.contains("out/var"), "{}", copied.stderr);

@@ -1,7 +1,7 @@
 //! diff: changed ranges, files, and what they are good for.
 
 use super::bench::{Bench, have, text, tool};
-use super::browse::filled;
+use super::browse::{filled, lose_names};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -228,16 +228,8 @@ fn a_folder_that_cannot_be_read_is_named() {
         return;
     }
     bench.backup("web01", &["disk.raw"]);
-    let part = bench.path("part.img");
-    // Its names are lost in the guest; what is beside it is told.
-    let block = tool("debugfs", &["-R", "bmap /var 0", text(&part)]);
-    let block: u64 = block.trim().parse().unwrap();
-    let size = tool("debugfs", &["-R", "stats -h", text(&part)]);
-    let size = size
-        .lines()
-        .find_map(|line| line.strip_prefix("Block size:"));
-    let size: u64 = size.unwrap().trim().parse().unwrap();
-    write(&bench, "disk.raw", MIB + block * size, &[0x55; 1024]);
+    // What is beside it is told.
+    lose_names(&bench);
     bench.backup("web01", &["disk.raw"]);
     let first = bench.points()[0]["point"].as_str().unwrap().to_string();
     let named = bench.expect(3, &["diff", "store", &first, "web01@latest", "--files"]);

@@ -1,7 +1,7 @@
 //! find: files in all points of machines, and what is copied of them.
 
 use super::bench::{Bench, have, text, tool};
-use super::browse::filled;
+use super::browse::{START, block_of, filled, lose_names};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -39,24 +39,12 @@ fn five_points(bench: &Bench) -> Option<()> {
         &["-R", "stat /etc/hostname", text(&bench.path("part.img"))],
     );
     assert!(time.contains("mtime"));
-    let block = tool(
-        "debugfs",
-        &["-R", "bmap /var/log/big 3", text(&bench.path("part.img"))],
-    );
-    let block: u64 = block.trim().parse().unwrap();
+    let block = block_of(bench, "/var/log/big", 3);
     change(bench, &[&write]);
-    let size = tool(
-        "debugfs",
-        &["-R", "stats -h", text(&bench.path("part.img"))],
-    );
-    let size = size
-        .lines()
-        .find_map(|line| line.strip_prefix("Block size:"));
-    let size: u64 = size.unwrap().trim().parse().unwrap();
-    for (image, start) in [("part.img", 0), ("disk.raw", 1 << 20)] {
+    for (image, start) in [("part.img", 0), ("disk.raw", START)] {
         let file = fs::OpenOptions::new().write(true).open(bench.path(image));
         file.unwrap()
-            .write_all_at(b"other bytes", start + block * size)
+            .write_all_at(b"other bytes", start + block)
             .unwrap();
     }
     backup_at(bench, "2026-01-03T00:00:00Z");
@@ -260,23 +248,14 @@ fn what_cannot_be_read_is_named_at_the_end() {
         return;
     }
     backup_at(&bench, "2026-01-01T00:00:00Z");
-    let part = bench.path("part.img");
-    let block = tool("debugfs", &["-R", "bmap /var 0", text(&part)]);
-    let block: u64 = block.trim().parse().unwrap();
-    let size = tool("debugfs", &["-R", "stats -h", text(&part)]);
-    let size = size
-        .lines()
-        .find_map(|line| line.strip_prefix("Block size:"));
-    let size: u64 = size.unwrap().trim().parse().unwrap();
+    lose_names(&bench);
+    backup_at(&bench, "2026-01-02T00:00:00Z");
+    // Its superblock is gone, and so are all of its copies.
     let file = fs::OpenOptions::new()
         .write(true)
         .open(bench.path("disk.raw"))
         .unwrap();
-    file.write_all_at(&[0x55; 1024], (1 << 20) + block * size)
-        .unwrap();
-    backup_at(&bench, "2026-01-02T00:00:00Z");
-    // Its superblock is gone, and so are all of its copies.
-    file.write_all_at(&[0x55; 16 << 20], 1 << 20).unwrap();
+    file.write_all_at(&[0x55; 16 << 20], START).unwrap();
     backup_at(&bench, "2026-01-03T00:00:00Z");
     let answer = bench.expect(3, &["find", "store", "web01", "--type", "f", "--json"]);
     for named in [

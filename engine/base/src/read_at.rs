@@ -51,6 +51,20 @@ pub fn clip(range: Range<u64>, size: u64) -> Range<u64> {
     range.start.min(end)..end
 }
 
+/// The same bytes as `ranges` in as few ranges as can be: ascending, not overlapping, not touching.
+pub fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, last| {
+        let joins = next.start <= last.end;
+        if joins {
+            last.end = last.end.max(next.end);
+        }
+        joins
+    });
+    ranges
+}
+
 /// Reads `length` bytes into a new buffer. The caller bounds `length`.
 pub fn read_vec<R: ReadAt + ?Sized>(source: &R, offset: u64, length: usize) -> Result<Vec<u8>> {
     check_range(source.size(), offset, length)?;
@@ -96,6 +110,15 @@ impl ReadAt for Vec<u8> {
 mod tests {
     use super::*;
     use crate::Kind;
+
+    #[test]
+    fn ranges_are_joined_whatever_their_order() {
+        assert_eq!(
+            joined(vec![8..9, 3..5, 5..6, 0..1, 4..4, 3..4, 20..30, 22..23]),
+            [0..1, 3..6, 8..9, 20..30]
+        );
+        assert!(joined(vec![7..7]).is_empty());
+    }
 
     #[test]
     fn a_vector_reads_exactly_or_fails() {

@@ -3,7 +3,7 @@
 
 use super::log::{Change, Entry, SECTOR, Sector};
 use crate::align::to_usize;
-use cairn_base::read_at::{check_range, clip};
+use cairn_base::read_at::{check_range, clip, joined};
 use cairn_base::units::to_u64;
 use cairn_base::{ReadAt, Result};
 use std::collections::BTreeMap;
@@ -140,15 +140,7 @@ impl ReadAt for Replayed {
                 found.push(patched.start.max(range.start)..patched.end.min(range.end));
             }
         }
-        found.sort_unstable_by_key(|extent| extent.start);
-        let mut extents: Vec<Range<u64>> = Vec::with_capacity(found.len());
-        for extent in found {
-            match extents.last_mut() {
-                Some(last) if last.end >= extent.start => last.end = last.end.max(extent.end),
-                _ => extents.push(extent),
-            }
-        }
-        Ok(extents)
+        Ok(joined(found))
     }
 
     fn will_need(&self, range: Range<u64>) {

@@ -5,7 +5,7 @@ use crate::align::to_usize;
 use crate::layout::Fixed;
 use crate::vhd::made as vhd;
 use crate::vhdx::{bat, made as vhdx};
-use cairn_base::read_at::{check_range, clip};
+use cairn_base::read_at::{check_range, clip, joined};
 use cairn_base::units::to_u64;
 use cairn_base::{ReadAt, Result};
 use std::ops::Range;
@@ -258,17 +258,8 @@ impl ReadAt for Image {
             }
             found.extend(self.block_extents(self.disk.data_extents(start..end)?));
         }
-        found.sort_by_key(|part| part.start);
-        let mut joined: Vec<Range<u64>> = Vec::new();
-        for part in found {
-            let part = part.start.max(range.start)..part.end.min(range.end);
-            match joined.last_mut() {
-                _ if part.is_empty() => {}
-                Some(last) if part.start <= last.end => last.end = last.end.max(part.end),
-                _ => joined.push(part),
-            }
-        }
-        Ok(joined)
+        let within = |part: Range<u64>| part.start.max(range.start)..part.end.min(range.end);
+        Ok(joined(found.into_iter().map(within).collect()))
     }
 
     fn will_need(&self, range: Range<u64>) {

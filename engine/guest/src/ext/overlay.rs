@@ -1,7 +1,7 @@
 //! A device with blocks that lie elsewhere on it: what the journal replaces. Only places are kept, no content.
 
 use super::number::clamp;
-use cairn_base::read_at::check_range;
+use cairn_base::read_at::{check_range, clip, joined};
 use cairn_base::units::to_u64;
 use cairn_base::{ReadAt, Result};
 use std::ops::Range;
@@ -89,20 +89,12 @@ impl ReadAt for Overlay {
     }
 
     fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
-        let range = cairn_base::read_at::clip(range, self.size());
+        let range = clip(range, self.size());
         let mut found = self.device.data_extents(range.clone())?;
         for (block, _) in self.touched(&range) {
             found.push(block.start.max(range.start)..block.end.min(range.end));
         }
-        found.sort_unstable_by_key(|extent| extent.start);
-        let mut extents: Vec<Range<u64>> = Vec::with_capacity(found.len());
-        for extent in found {
-            match extents.last_mut() {
-                Some(last) if last.end >= extent.start => last.end = last.end.max(extent.end),
-                _ => extents.push(extent),
-            }
-        }
-        Ok(extents)
+        Ok(joined(found))
     }
 
     fn will_need(&self, range: Range<u64>) {
