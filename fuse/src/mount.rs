@@ -153,7 +153,7 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
     let session = Session::from_fd(adapter, fuse, acl, config)
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
     if tree.opens_once() {
-        Asker::start(&tree, session.notifier())
+        Asker::start(&tree, session.notifier(), place.path().to_path_buf())
             .map_err(|error| failed("cannot start a thread", error))?;
     }
     let ended = Arc::new(Ended::default());
