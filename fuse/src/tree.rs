@@ -68,7 +68,7 @@ pub struct Tree {
 }
 
 enum Source {
-    Store(Catalog),
+    Store(Box<Catalog>),
     Image(Arc<OpenPoint>),
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct OpenVolume {
 impl Tree {
     /// All points of a store.
     pub fn of_store(store: Store) -> Tree {
-        Tree::new(Source::Store(Catalog::new(store)))
+        Tree::new(Source::Store(Box::new(Catalog::new(store))))
     }
 
     /// What is on a disk image.
