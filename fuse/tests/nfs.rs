@@ -167,7 +167,7 @@ fn shown(metadata: &fs::Metadata) -> Facts {
 }
 
 fn rare_things(client: &mut Client, mnt: &Path) {
-    let mut at = |path: &str| client.find(&format!("{POINT}/{path}"));
+    let mut at = |path: &str| client.find(format!("{POINT}/{path}"));
     let link = at("files/disk0/p1/link").unwrap();
     let away = at("files/disk0/p1/away").unwrap();
     let raw = at("disks/disk0.raw").unwrap();
@@ -181,10 +181,10 @@ fn rare_things(client: &mut Client, mnt: &Path) {
     assert_eq!(client.read(&raw, disk.len() as u64, 512).unwrap(), b"");
     let latest = fs::read_link(mnt.join("odd/latest")).unwrap();
     let top = format!("odd/{}/files/odd/p0", latest.display());
-    let huge = client.find(&format!("{top}/huge")).unwrap();
+    let huge = client.find(format!("{top}/huge")).unwrap();
     let end = HUGE - END.len() as u64;
     assert_eq!(client.read(&huge, end, 100).unwrap(), END);
-    client.find(&format!("{top}/{}", long_name())).unwrap();
+    client.find(format!("{top}/{}", long_name())).unwrap();
     let folder = client.find(&top).unwrap();
     assert!(client.list(&folder).unwrap().contains_key(LATIN));
     let latin = client.find([top.as_bytes(), b"/", LATIN].concat());

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The status of a handle that stands for nothing any more.
@@ -26,7 +27,7 @@ pub fn have_nfs() -> bool {
         return false;
     }
     let asked = |path: &&str| std::os::unix::net::UnixStream::connect(path).is_ok();
-    if REGISTRY.iter().any(|path| asked(&path)) {
+    if REGISTRY.iter().any(asked) {
         println!(
             "SKIPPED: rpcbind is running, where a second NFS server would take the place of the first"
         );
@@ -45,10 +46,7 @@ impl Server {
     /// Shares `mnt` and keeps what it writes in `folder`, a new one.
     pub fn start(folder: &Path, mnt: &Path) -> Server {
         fs::create_dir(folder).unwrap();
-        // Below those that the kernel hands out: one of these may connect to itself.
-        let first = 20_000 + (std::process::id() % 10_000) as u16;
-        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        let port = (first..32_000).rev().find(is_free).unwrap();
+        let port = free_port();
         let (config, log) = (folder.join("config"), folder.join("log"));
         let told = format!(
             "NFS_CORE_PARAM {{ NFS_Port = {port}; Bind_addr = 127.0.0.1; Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; }}\n\
@@ -108,6 +106,19 @@ impl Server {
             .set_read_timeout(Some(Duration::from_secs(120)))
             .unwrap();
         Client { stream, sent: 0 }
+    }
+}
+
+/// A port for one server only, of all that this process starts.
+fn free_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Below those that the kernel hands out: one of these may connect to itself.
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    loop {
+        let port = first + TAKEN.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
