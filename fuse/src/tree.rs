@@ -21,6 +21,7 @@ pub use label::Label;
 pub use space::Space;
 
 use crate::catalog::{Catalog, OpenPoint, Points};
+use crate::changes;
 use crate::failure::{Failure, Result};
 use crate::holds::Holds;
 use crate::inode::{self, IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
@@ -33,7 +34,6 @@ use crate::stat::Stat;
 use crate::writable::Overlays;
 use cairn::{Attributes, DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What `access` asks for: to write.
 pub const MAY_WRITE: u32 = 2;
@@ -73,7 +73,7 @@ pub struct Tree {
 }
 
 enum Source {
-    Store(Catalog),
+    Store(Box<Catalog>),
     Image(Arc<OpenPoint>),
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct OpenVolume {
 impl Tree {
     /// All points of a store.
     pub fn of_store(store: Store) -> Tree {
-        Tree::new(Source::Store(Catalog::new(store)))
+        Tree::new(Source::Store(Box::new(Catalog::new(store))))
     }
 
     /// What is on a disk image.
@@ -95,8 +95,6 @@ impl Tree {
     }
 
     fn new(source: Source) -> Tree {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seconds = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
         Tree {
             slots: Slots::default(),
             paths: Paths::default(),
@@ -107,7 +105,7 @@ impl Tree {
             holds: Holds::default(),
             source,
             overlays: None,
-            born: Time::from_seconds(seconds),
+            born: changes::now(),
         }
     }
 
@@ -216,10 +214,15 @@ impl Tree {
         let inode = node.inode(&self.slots)?;
         let folder = |time| Ok(Stat::folder(inode, time));
         match node {
-            Node::Root => folder(self.born),
+            Node::Root => {
+                // Where the store does not answer the root is there all the same.
+                let machines = self.catalog().and_then(Catalog::machines);
+                let changed = machines.map_or(self.born, |machines| machines.changed);
+                Ok(Stat::folder(inode, changed).new_at(self.born))
+            }
             Node::Machine(machine) => {
                 let points = self.catalog()?.points(machine)?;
-                folder(points.points.last().map_or(self.born, |point| point.time()))
+                Ok(Stat::folder(inode, points.changed).new_at(self.born))
             }
             Node::Latest(machine, _) => {
                 let points = self.catalog()?.points(machine)?;
