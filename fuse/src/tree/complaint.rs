@@ -1,4 +1,4 @@
-//! What the files `*.error` say.
+//! What the files `*.error` and `*.notes` say.
 
 use crate::catalog::{Complaint, explain};
 use crate::failure::{Failure, Result};
@@ -7,7 +7,7 @@ use crate::tree::Tree;
 use cairn::Error;
 
 impl Tree {
-    /// What an `*.error` file says.
+    /// What an `*.error` or `*.notes` file says.
     pub(super) fn error_text(&self, node: &Node) -> Result<String> {
         let gone = || Error::not_found("what was wrong is wrong no more");
         let told = |complaints: &[Complaint], hash: u64| {
@@ -49,6 +49,32 @@ impl Tree {
                     found.start(),
                 );
                 explain(&missing, &error)
+            }
+            Node::VolumeNotes(point, disk, number) => {
+                let open = self.open_point(point)?;
+                let disk = open.disk(*disk)?;
+                let found = disk.volume(*number)?.ok_or_else(gone)?;
+                let volume = found.open()?;
+                let info = volume.info();
+                let (wrong, facts): (Vec<_>, Vec<_>) =
+                    info.notes.iter().partition(|note| note.is_defect);
+                let mut text = format!(
+                    "Partition {number} of {} ({}).\n",
+                    disk.name(),
+                    info.file_system
+                );
+                for (title, notes) in [
+                    ("What it shows may be old, missing or wrong:", wrong),
+                    ("Good to know:", facts),
+                ] {
+                    if !notes.is_empty() {
+                        text.push_str(&format!("{title}\n"));
+                    }
+                    for note in notes {
+                        text.push_str(&format!("- {note}\n"));
+                    }
+                }
+                text
             }
             _ => return Err(Failure::Invalid),
         })

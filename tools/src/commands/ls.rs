@@ -1,6 +1,6 @@
 //! `cairn ls STORE POINT[:/disk/pN/path]`
 
-use crate::address::{Address, Target, open_point, resolve};
+use crate::address::{Address, Target, open_point, resolve, tell_defects};
 use crate::exit::{Answer, Exit, Failure};
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Answer {
     let point = open_point(&args.store, &address)?;
     match resolve(&point, address.path)? {
         Target::Point => disks(&point, args),
-        Target::Disk(disk) => volumes(&disk, args),
+        Target::Disk(disk) => volumes(&point, &disk, args),
         Target::Entry(volume, id) => entries(&*volume, id, address.last_name(), args),
     }
 }
@@ -56,7 +56,7 @@ fn disks(point: &PointView, args: &Args) -> Answer {
     Ok(Exit::Done)
 }
 
-fn volumes(disk: &DiskView, args: &Args) -> Answer {
+fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
     let mut list = Vec::new();
     for volume in disk.volumes().map_err(Failure::of_guest)? {
         let opened = volume.open();
@@ -65,10 +65,18 @@ fn volumes(disk: &DiskView, args: &Args) -> Answer {
             Err(error) => (volume.content(), String::new(), Some(error.to_string())),
         };
         let name = volume.folder_name();
+        let notes = opened.as_ref().map_or(&[][..], |files| &files.info().notes);
+        if let Ok(files) = &opened {
+            tell_defects(point, &format!("{}/{name}", disk.name()), &**files);
+        }
         if args.json {
+            let notes: Vec<_> = notes
+                .iter()
+                .map(|note| json!({"text": note.text, "defect": note.is_defect}))
+                .collect();
             list.push(json!({
                 "name": name, "kind": "volume", "start": volume.start(), "size": volume.size(),
-                "content": content, "label": label, "error": error,
+                "content": content, "label": label, "error": error, "notes": notes,
             }));
         } else if args.long {
             let why = error
@@ -78,6 +86,9 @@ fn volumes(disk: &DiskView, args: &Args) -> Answer {
                 "{:>9}  {content:8}  {name}  {label}{why}",
                 human_bytes(volume.size())
             ))?;
+            for note in notes.iter().filter(|note| !note.is_defect) {
+                eprintln!("cairn: {name}: {note}");
+            }
         } else {
             line(&name)?;
             if let Some(error) = error {
