@@ -163,6 +163,17 @@ fn what_cannot_be_read_is_explained_beside_an_empty_folder() {
     );
 }
 
+/// What is on an image, and the lines that the program is told.
+fn opened(disk: &Path) -> (Tree, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+    let sink = lines.clone();
+    let journal = Journal::new(Arc::new(move |line: &str| {
+        sink.lock().unwrap().push(line.into())
+    }));
+    let tree = Tree::of_image(DiskView::open_image(disk).unwrap());
+    (tree.shown(Look::default(), Arc::new(journal)), lines)
+}
+
 /// **[notes]** Beside `p<N>` a text file `p<N>.notes` says what there is to know of its file system: first why what is shown may be old, missing or wrong (a
 /// journal that cannot be replayed, a superblock that is damaged), then what is merely so (a journal that was replayed in memory). When the volume is opened the
 /// program is told the former too, in a line each. Where there is nothing to say there is no such file.
@@ -185,17 +196,8 @@ fn what_is_to_be_known_of_a_volume_stands_beside_it() {
     let at =
         (shared::PARTITIONS[0].0 << 20) + journal * size.unwrap().trim().parse::<u64>().unwrap();
     debugfs("feature needs_recovery");
-    let open = || {
-        let lines = Arc::new(Mutex::new(Vec::<String>::new()));
-        let sink = lines.clone();
-        let journal = Journal::new(Arc::new(move |line: &str| {
-            sink.lock().unwrap().push(line.into())
-        }));
-        let tree = Tree::of_image(DiskView::open_image(&disk).unwrap());
-        (tree.shown(Look::default(), Arc::new(journal)), lines)
-    };
     let listed = ["p1", "p1.notes", "p2", "p3", "p3.error"];
-    let (tree, lines) = open();
+    let (tree, lines) = opened(&disk);
     assert_eq!(names(&tree, "files/disk0"), listed);
     let said = String::from_utf8(content(&tree, "files/disk0/p1.notes")).unwrap();
     assert!(
@@ -207,7 +209,7 @@ fn what_is_to_be_known_of_a_volume_stands_beside_it() {
 
     let file = fs::OpenOptions::new().write(true).open(&disk).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[0; 12], at).unwrap();
-    let (tree, lines) = open();
+    let (tree, lines) = opened(&disk);
     // The files are there all the same.
     assert_eq!(content(&tree, "files/disk0/p1/etc/hostname"), b"web01\n");
     assert_eq!(names(&tree, "files/disk0"), listed);

@@ -1,7 +1,7 @@
 //! Why what was found on a volume may be old, missing or wrong: told once for each volume and reason, not for each point.
 
+use crate::view::VolumeView;
 use cairn_base::{Monitor, Time};
-use cairn_guest::Volume;
 use std::collections::BTreeMap;
 
 /// Volumes and reasons that are named.
@@ -15,10 +15,12 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    /// What is known of the volume at `path` in the point of this time; points come in the order of their times.
-    pub fn add(&mut self, path: &str, seconds: i64, volume: &dyn Volume) {
+    /// Looks at a volume, if it can be opened, of a disk in the point of this time; points come in the order of their times.
+    pub fn look(&mut self, disk: &str, view: &VolumeView, seconds: i64) {
+        let Ok(volume) = view.open() else { return };
+        let path = format!("{disk}/{}", view.folder_name());
         for defect in volume.info().defects() {
-            let key = (path.to_string(), defect.to_string());
+            let key = (path.clone(), defect.to_string());
             if self.all.len() >= MAX && !self.all.contains_key(&key) {
                 self.more = self.more.saturating_add(1);
                 continue;

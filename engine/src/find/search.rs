@@ -279,10 +279,7 @@ impl Search<'_> {
             };
             let looked = self.volume(number, of, (&disk, volume), old);
             of.seen = Some((volume.clone(), looked.is_ok()));
-            if let Ok(files) = volume.open() {
-                let path = format!("{}/{}", disk.name(), volume.folder_name());
-                self.doubts.add(&path, stand.file.seconds, &*files);
-            }
+            self.doubts.look(disk.name(), volume, stand.file.seconds);
             let path = [path, b"/", volume.folder_name().as_bytes()].concat();
             let flow = match looked {
                 Ok(problems) => self.problems(stand, problems),

@@ -4,7 +4,7 @@ use crate::catalog::{Complaint, explain};
 use crate::failure::{Failure, Result};
 use crate::node::{Node, name_hash};
 use crate::tree::Tree;
-use cairn::Error;
+use cairn::{Error, VolumeInfo};
 
 impl Tree {
     /// What an `*.error` or `*.notes` file says.
@@ -54,29 +54,27 @@ impl Tree {
                 let open = self.open_point(point)?;
                 let disk = open.disk(*disk)?;
                 let found = disk.volume(*number)?.ok_or_else(gone)?;
-                let volume = found.open()?;
-                let info = volume.info();
-                let (wrong, facts): (Vec<_>, Vec<_>) =
-                    info.notes.iter().partition(|note| note.is_defect);
-                let mut text = format!(
-                    "Partition {number} of {} ({}).\n",
-                    disk.name(),
-                    info.file_system
-                );
-                for (title, notes) in [
-                    ("What it shows may be old, missing or wrong:", wrong),
-                    ("Good to know:", facts),
-                ] {
-                    if !notes.is_empty() {
-                        text.push_str(&format!("{title}\n"));
-                    }
-                    for note in notes {
-                        text.push_str(&format!("- {note}\n"));
-                    }
-                }
-                text
+                notes_text(*number, disk.name(), found.open()?.info())
             }
             _ => return Err(Failure::Invalid),
         })
     }
+}
+
+/// What a `*.notes` file says.
+fn notes_text(number: u32, disk: &str, info: &VolumeInfo) -> String {
+    let mut text = format!("Partition {number} of {disk} ({}).\n", info.file_system);
+    let (wrong, facts): (Vec<_>, Vec<_>) = info.notes.iter().partition(|note| note.is_defect);
+    for (title, notes) in [
+        ("What it shows may be old, missing or wrong:", wrong),
+        ("Good to know:", facts),
+    ] {
+        if !notes.is_empty() {
+            text.push_str(&format!("{title}\n"));
+        }
+        for note in notes {
+            text.push_str(&format!("- {note}\n"));
+        }
+    }
+    text
 }

@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// List disks, volumes or a folder of a point.
+///
+/// Why a volume may be shown old, in part or wrong is named, and the command ends with 3.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
