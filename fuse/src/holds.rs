@@ -37,9 +37,8 @@ struct Hold<T> {
     point: Option<Arc<T>>,
     /// Numbers that the kernel was told and has not forgotten, each as often as it was told.
     known: u64,
-    /// When something of it was last asked for, and when the kernel was asked to forget it, by the clock of requests.
+    /// When something of it was last asked for, or the kernel was asked to forget it, by the clock of requests.
     used: u64,
-    asked: u64,
 }
 
 impl<T> Default for Holds<T> {
@@ -84,7 +83,6 @@ impl<T> Holds<T> {
             point: None,
             known: 0,
             used: 0,
-            asked: 0,
         });
         hold.known = hold.known.saturating_add(1);
     }
@@ -134,13 +132,11 @@ impl<T> Holds<T> {
         self.state.lock().held.contains_key(&slot)
     }
 
-    /// The slots of those beyond the number to be kept that the kernel was asked to forget and has not, though nobody has asked for anything in them since.
-    pub fn overdue(&self) -> Vec<u32> {
-        let state = self.state.lock();
+    /// The slots of those beyond the number to be kept, which the kernel should be asked to forget: those not used for longest.
+    pub fn beyond(&self) -> Vec<u32> {
+        let mut state = self.state.lock();
         let excess = state.open().count().saturating_sub(POINTS);
-        let overdue = |hold: &Hold<T>| hold.asked != 0 && hold.used <= hold.asked;
-        let slots = state.open().filter(|(_, hold)| overdue(hold));
-        slots.map(|(slot, _)| *slot).take(excess).collect()
+        (0..excess).filter_map(|_| state.next()).collect()
     }
 
     /// The slots of all points of which it does.
@@ -168,21 +164,20 @@ impl<T> State<T> {
         self.held.iter().filter(|(_, hold)| hold.point.is_some())
     }
 
-    /// Has the kernel asked to forget the one that was not used for longest, if there are too many.
+    /// The one that was not used for longest. If the kernel cannot forget it, it is the turn of others.
+    fn next(&mut self) -> Option<u32> {
+        let oldest = self.open().min_by_key(|(_, hold)| hold.used);
+        let slot = oldest.map(|(slot, _)| *slot)?;
+        self.touch(slot);
+        Some(slot)
+    }
+
+    /// Has the kernel asked to forget one, if there are too many.
     fn ask(&mut self) {
         if self.open().count() <= POINTS {
             return;
         }
-        let oldest = self.open().min_by_key(|(_, hold)| hold.used);
-        let Some(slot) = oldest.map(|(slot, _)| *slot) else {
-            return;
-        };
-        if let Some(hold) = self.held.get_mut(&slot) {
-            // If it cannot be forgotten, it is the turn of others.
-            hold.used = self.clock;
-            hold.asked = self.clock;
-        }
-        if let Some(asker) = &self.asker {
+        if let (Some(slot), Some(asker)) = (self.next(), &self.asker) {
             // If nobody listens, the mount is at its end.
             let _ = asker.send(slot);
         }

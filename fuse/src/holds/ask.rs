@@ -52,7 +52,7 @@ impl Asker {
                 Ok(slot) => self.ask(&tree, slot),
                 Err(RecvTimeoutError::Timeout) => {
                     let mut slots = tree.not_in_store();
-                    slots.extend(tree.holds().overdue());
+                    slots.extend(tree.holds().beyond());
                     for slot in slots {
                         self.ask(&tree, slot);
                     }

@@ -63,14 +63,14 @@ fn beyond_so_many_the_kernel_is_asked_to_forget_the_one_that_was_not_used_for_lo
     assert_eq!(asked.try_iter().collect::<Vec<_>>(), [1]);
     // It stays open until the kernel has forgotten it; if it cannot, the next is asked for.
     assert!(holds.has(1));
-    assert_eq!(holds.overdue(), [1]);
     told(&holds, most + 1, "point");
     assert_eq!(asked.try_iter().collect::<Vec<_>>(), [2]);
-    // Used since: it is in use.
-    told(&holds, 1, "point");
-    assert_eq!(holds.overdue(), [2]);
-    holds.forgotten(2, 1);
-    assert!(holds.overdue().is_empty());
+    assert_eq!(holds.beyond(), [3, 4]);
+    assert_eq!(holds.beyond(), [5, 6]);
+    holds.forgotten(3, 1);
+    assert_eq!(holds.beyond(), [7]);
+    holds.forgotten(4, 1);
+    assert!(holds.beyond().is_empty());
     holds.end();
     assert!(asked.recv().is_err());
 }
