@@ -5,6 +5,7 @@ use fuser::{INodeNo, Notifier};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often it is looked for points that were forgotten by the store.
@@ -24,7 +25,11 @@ impl Asker {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start(tree: &Arc<Tree>, notifier: Notifier, root: PathBuf) -> std::io::Result<()> {
+    pub fn start(
+        tree: &Arc<Tree>,
+        notifier: Notifier,
+        root: PathBuf,
+    ) -> std::io::Result<JoinHandle<()>> {
         let (sender, asked) = channel();
         let asker = Asker {
             tree: Arc::downgrade(tree),
@@ -32,11 +37,11 @@ impl Asker {
             root,
             asked,
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("cairn-forget".into())
             .spawn(move || asker.run())?;
         tree.holds().listen(sender);
-        Ok(())
+        Ok(thread)
     }
 
     fn run(self) {
@@ -45,19 +50,21 @@ impl Asker {
         }
         loop {
             let asked = self.asked.recv_timeout(LOOK);
+            if asked == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
             let Some(tree) = self.tree.upgrade() else {
                 return;
             };
             match asked {
                 Ok(slot) => self.ask(&tree, slot),
-                Err(RecvTimeoutError::Timeout) => {
+                Err(_) => {
                     let mut slots = tree.not_in_store();
                     slots.extend(tree.holds().beyond());
                     for slot in slots {
                         self.ask(&tree, slot);
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

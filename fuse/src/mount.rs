@@ -16,6 +16,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How much the kernel reads ahead, where it lets us say so, in KiB: eight requests of 1 MiB, so that one reader keeps several threads decoding.
@@ -142,10 +143,13 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
     let adapter = Adapter::new(tree.clone(), loops, lists);
     let session = Session::from_fd(adapter, fuse, acl, config)
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
-    if tree.opens_once() {
-        Asker::start(&tree, session.notifier(), place.path().to_path_buf())
-            .map_err(|error| failed("cannot start a thread", error))?;
-    }
+    let asker = if tree.opens_once() {
+        let root = place.path().to_path_buf();
+        let started = Asker::start(&tree, session.notifier(), root);
+        Some(started.map_err(|error| failed("cannot start a thread", error))?)
+    } else {
+        None
+    };
     let ended = Arc::new(Ended::default());
     let told = ended.clone();
     let served = tree.clone();
@@ -155,6 +159,9 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
         .spawn(move || {
             let result = session.run();
             served.holds().end();
+            // Whoever is told of the end may end the process: what is open has to be closed by then.
+            drop(served);
+            let _ = asker.map(JoinHandle::join);
             let result =
                 result.map_err(|error| Error::io("serving the mount failed", &shown, error));
             *told.result.lock() = Some(result);
