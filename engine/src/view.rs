@@ -1,10 +1,11 @@
 //! What a disk shows: its bytes, its partitions, and the volumes on them. The same for a disk of a recovery point and for
 //! an image on this machine.
 
-use cairn_base::{ReadAt, Result, Time};
+use cairn_base::{Error, ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
 use cairn_store::hash::checksum;
+use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +19,7 @@ pub struct DiskView {
     disk: Arc<dyn ReadAt>,
     sector_size: Option<u32>,
     warnings: Vec<String>,
-    volumes: OnceLock<Result<Vec<Arc<VolumeView>>>>,
+    volumes: Remembered<Vec<Arc<VolumeView>>>,
     /// What ids of images of it are made from, and when they were made.
     origin: (Vec<u8>, Time),
     /// Whether that changes when the disk's bytes do.
@@ -33,9 +34,52 @@ pub struct VolumeView {
     start: u64,
     size: u64,
     found: probe::FoundVolume,
-    opened: OnceLock<Result<Arc<dyn Volume>>>,
+    opened: Remembered<Arc<dyn Volume>>,
     /// Whether what may be wrong was taken.
     told: AtomicBool,
+}
+
+/// Something that is found out once. A failure is remembered too, unless it may pass.
+struct Remembered<T> {
+    found: OnceLock<Result<T>>,
+    /// Held by the one who finds it out.
+    finding: Mutex<()>,
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Remembered<T> {
+        Remembered {
+            found: OnceLock::new(),
+            finding: Mutex::default(),
+        }
+    }
+}
+
+impl<T> Remembered<T> {
+    /// What was found, if it was.
+    fn known(&self) -> Option<&T> {
+        self.found.get()?.as_ref().ok()
+    }
+
+    fn get(&self, find: impl FnOnce() -> Result<T>) -> Result<&T> {
+        if let Some(found) = self.found.get() {
+            return found.as_ref().map_err(Error::clone);
+        }
+        let _finding = self.finding.lock();
+        let found = match self.found.get() {
+            Some(found) => found,
+            None => {
+                let found = find();
+                if let Err(error) = &found
+                    && error.kind().may_pass()
+                {
+                    return Err(error.clone());
+                }
+                self.found.get_or_init(|| found)
+            }
+        };
+        found.as_ref().map_err(Error::clone)
+    }
 }
 
 impl DiskView {
@@ -53,7 +97,7 @@ impl DiskView {
             disk,
             sector_size,
             warnings: Vec::new(),
-            volumes: OnceLock::new(),
+            volumes: Remembered::default(),
             images: Default::default(),
         }
     }
@@ -169,9 +213,9 @@ impl DiskView {
     /// Its volumes by partition number. Empty partitions are not among them.
     ///
     /// # Errors
-    /// Whatever reading the partition table reports; remembered, so that it is told again.
+    /// Whatever reading the partition table reports; remembered, so that it is told again, unless it may pass.
     pub fn volumes(&self) -> Result<&[Arc<VolumeView>]> {
-        let found = self.volumes.get_or_init(|| {
+        let found = self.volumes.get(|| {
             let layout = probe::volumes(&self.disk, self.sector_size)?;
             Ok(layout
                 .volumes
@@ -183,16 +227,13 @@ impl DiskView {
                         start: found.start,
                         size: found.size,
                         found,
-                        opened: OnceLock::new(),
+                        opened: Remembered::default(),
                         told: AtomicBool::new(false),
                     })
                 })
                 .collect())
-        });
-        match found {
-            Ok(volumes) => Ok(volumes),
-            Err(error) => Err(error.clone()),
-        }
+        })?;
+        Ok(found)
     }
 
     /// The volume of the partition with this number; 0 is a disk without partitions.
@@ -246,14 +287,14 @@ impl VolumeView {
     /// shows may be old, missing or wrong.
     ///
     /// # Errors
-    /// Why it cannot be read: damaged, or not a file system that is known. Remembered, so that it is told again.
+    /// Why it cannot be read: damaged, or not a file system that is known. Remembered, so that it is told again, unless it may pass.
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
-        self.opened.get_or_init(|| self.found.open()).clone()
+        self.opened.get(|| self.found.open()).cloned()
     }
 
     /// Why what the volume shows may be old, missing or wrong: told to the first who asks once it is open, to nobody after that.
     pub fn take_defects(&self) -> Vec<String> {
-        let Some(Ok(volume)) = self.opened.get() else {
+        let Some(volume) = self.opened.known() else {
             return Vec::new();
         };
         // Asked often: no write where there is nothing new.

@@ -1,9 +1,11 @@
 //! What there was: the versions of a file over all points of a machine, and all names that a folder ever had.
 //!
 //! Nothing is looked at before it is asked for. Points whose disk is the same by its map's root are one; of a volume of which no byte changed from one point
-//! to the next, the second is not opened. What was found is kept for a while, within a bound.
+//! to the next, the second is not opened. What was found is kept for a while, within a bound; what could not be read is tried again after some seconds.
 
+mod cell;
 mod history;
+mod room;
 mod timeline;
 mod walk;
 
@@ -13,6 +15,8 @@ pub use timeline::{DiskLine, Era, Problem, Timeline};
 use crate::catalog::Catalog;
 use crate::failure::Result;
 use crate::inode::PointKey;
+use crate::past::cell::{Cell, Patience};
+use crate::past::room::Room;
 use crate::paths::PastPath;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -26,14 +30,30 @@ const HISTORIES: usize = 64;
 /// Names and versions that are remembered of all of these, unless one alone has more.
 const WEIGHT: usize = 1 << 20;
 
-/// Something that is found out under a lock of its own.
-type Cell<T> = Arc<Mutex<Option<Arc<T>>>>;
+/// Histories that are found out at a time, each with up to three points open; the others wait.
+const FINDING: usize = 2;
+/// Single names that are looked for at a time, each with up to two points open.
+const LOOKING: usize = 2;
 
 /// What was found of the past.
-#[derive(Default)]
 pub struct Pasts {
-    timelines: Mutex<HashMap<Arc<str>, Cell<Timeline>>>,
+    timelines: Mutex<HashMap<Arc<str>, Arc<Cell<Timeline>>>>,
     histories: Mutex<Histories>,
+    patience: Patience,
+    finding: Room,
+    looking: Room,
+}
+
+impl Default for Pasts {
+    fn default() -> Pasts {
+        Pasts {
+            timelines: Mutex::default(),
+            histories: Mutex::default(),
+            patience: Patience::default(),
+            finding: Room::new(FINDING),
+            looking: Room::new(LOOKING),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -43,7 +63,7 @@ struct Histories {
 }
 
 struct Kept {
-    cell: Cell<History>,
+    cell: Arc<Cell<History>>,
     used: u64,
     weight: usize,
 }
@@ -62,15 +82,13 @@ impl Pasts {
             }
             cells.entry(machine.clone()).or_default().clone()
         };
-        let mut held = cell.lock();
-        if let Some(timeline) = &*held
-            && timeline.points() == points.points
-        {
-            return Ok(timeline.clone());
-        }
-        let timeline = Arc::new(Timeline::read(catalog, machine, &points.points));
-        *held = Some(timeline.clone());
-        Ok(timeline)
+        let fits = |timeline: &Timeline| timeline.points() == points.points;
+        cell.find(self.patience, &fits, |before| {
+            let read = Timeline::read(catalog, machine, &points.points);
+            // What was found along it is still right if nothing changed.
+            let before = before.filter(|before| **before == read);
+            Ok(before.unwrap_or_else(|| Arc::new(read)))
+        })
     }
 
     /// What there was at a path, found out if it is not known.
@@ -80,18 +98,16 @@ impl Pasts {
     pub fn history(&self, catalog: &Catalog, path: &PastPath) -> Result<Arc<History>> {
         let timeline = self.timeline(catalog, &path.machine)?;
         let cell = self.histories.lock().cell(path);
-        let mut held = cell.lock();
-        if let Some(history) = fresh(&held, &timeline) {
-            return Ok(history);
-        }
-        let history = Arc::new(History::find(catalog, &timeline, path)?);
-        *held = Some(history.clone());
-        drop(held);
+        let fits = |history: &History| history.is_of(&timeline);
+        let history = cell.find(self.patience, &fits, |_| {
+            let _place = self.finding.enter();
+            Ok(Arc::new(History::find(catalog, &timeline, path)?))
+        })?;
         self.histories.lock().weigh(path, history.weight());
         Ok(history)
     }
 
-    /// What there was at a path, if it is known.
+    /// What there was at a path, if it is known: nobody is waited for who finds it out.
     ///
     /// # Errors
     /// As [`Catalog::points`].
@@ -101,45 +117,62 @@ impl Pasts {
             Some(kept) => kept.cell.clone(),
             None => return Ok(None),
         };
-        let held = cell.lock();
-        Ok(fresh(&held, &timeline))
+        Ok(cell.known(&|history| history.is_of(&timeline)))
     }
 
-    /// Whether there was anything at a path: the newest point is asked first, and kept open. Points that cannot be read have nothing to say.
+    /// Whether there was anything at a path: the newest point is asked first, and kept open.
     ///
     /// # Errors
-    /// As [`Catalog::points`].
+    /// As [`Catalog::points`]; as [`Problem::failure`] if it was found nowhere, and something could not be read.
     pub fn existed(&self, catalog: &Catalog, path: &PastPath) -> Result<bool> {
         let timeline = self.timeline(catalog, &path.machine)?;
+        let mut unread = Vec::new();
         let names = path.names();
-        let [disk, rest @ ..] = &*names else {
-            return Ok(true);
+        let found = match &*names {
+            [] => true,
+            [disk] => timeline.disk(disk).is_some(),
+            [disk, partition, inner @ ..] => {
+                let Some(partition) = walk::partition(partition) else {
+                    return Ok(false);
+                };
+                let line = timeline.disk(disk);
+                line.is_some_and(|line| {
+                    let walk = walk::Walk {
+                        catalog,
+                        machine: &path.machine,
+                        partition,
+                    };
+                    self.is_on(line, &walk, inner, &mut unread)
+                })
+            }
         };
-        let Some(line) = timeline.disk(disk) else {
-            return Ok(false);
-        };
-        let [partition, inner @ ..] = rest else {
-            return Ok(true);
-        };
-        let Some(partition) = walk::partition(partition) else {
-            return Ok(false);
-        };
+        let mut problems = timeline.problems().iter().chain(&unread);
+        match problems.find(|problem| !found && problem.may_hide) {
+            Some(problem) => Err(problem.failure()),
+            None => Ok(found),
+        }
+    }
+
+    /// Whether there was anything at a path of a volume; what could not be read is added to `unread`.
+    fn is_on(
+        &self,
+        line: &DiskLine,
+        walk: &walk::Walk<'_>,
+        inner: &[&[u8]],
+        unread: &mut Vec<Problem>,
+    ) -> bool {
+        let _place = self.looking.enter();
         if let Some(newest) = line.eras.last() {
             let key = PointKey {
-                machine: path.machine.clone(),
+                machine: walk.machine.clone(),
                 id: newest.point.id,
                 seconds: newest.point.seconds,
             };
             // What is wrong with it is told to whoever lists the folder.
-            let _ = catalog.open(&key);
+            let _ = walk.catalog.open(&key);
         }
         let mut found = false;
-        let walk = walk::Walk {
-            catalog,
-            machine: &path.machine,
-            partition,
-        };
-        walk.each(line.eras.iter().rev(), &mut |_, seen| {
+        *unread = walk.each(line.eras.iter().rev(), &mut |_, seen| {
             found = inner.is_empty() || walk::resolve(&*seen.volume.open()?, inner)?.is_some();
             Ok(if found {
                 ControlFlow::Break(())
@@ -147,21 +180,16 @@ impl Pasts {
                 ControlFlow::Continue(())
             })
         });
-        Ok(found)
+        found
     }
 }
 
-fn fresh(held: &Option<Arc<History>>, timeline: &Arc<Timeline>) -> Option<Arc<History>> {
-    let history = held.as_ref()?;
-    history.is_of(timeline).then(|| history.clone())
-}
-
 impl Histories {
-    fn cell(&mut self, path: &PastPath) -> Cell<History> {
+    fn cell(&mut self, path: &PastPath) -> Arc<Cell<History>> {
         self.clock = self.clock.saturating_add(1);
         let now = self.clock;
         let kept = self.kept.entry(path.clone()).or_insert_with(|| Kept {
-            cell: Cell::default(),
+            cell: Arc::default(),
             used: now,
             weight: 0,
         });

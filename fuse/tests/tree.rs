@@ -127,7 +127,7 @@ fn partitions_with_something_in_them_are_listed() {
 
 /// **[error]** A partition that cannot be read is an empty folder `p<N>` beside `p<N>.error`, a text file that says in
 /// sentences what is wrong. Its neighbours are not affected. A disk whose partition table cannot be read has the one
-/// file `partitions.error`.
+/// file `partitions.error`. What may pass, such as an error of a disk or of a server, is tried again when it is asked for again.
 #[test]
 fn what_cannot_be_read_is_explained_beside_an_empty_folder() {
     let tree = image();
@@ -157,10 +157,48 @@ fn what_cannot_be_read_is_explained_beside_an_empty_folder() {
     assert_eq!(names(&tree, "files/disk0"), ["partitions.error"]);
     let said = String::from_utf8(content(&tree, "files/disk0/partitions.error")).unwrap();
     assert!(said.contains("the disk is broken"), "{said}");
+    the_passing_passes();
     assert_eq!(
         names(&tree, "disks"),
         ["disk0.raw", "disk0.vhd", "disk0.vhdx"]
     );
+}
+
+/// A disk of which nothing behind an offset can be read for a while.
+struct Passing {
+    disk: std::fs::File,
+    from: std::sync::atomic::AtomicU64,
+}
+
+impl cairn::ReadAt for Passing {
+    fn size(&self) -> u64 {
+        self.disk.metadata().unwrap().len()
+    }
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> cairn::Result<()> {
+        if offset + buffer.len() as u64 > self.from.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(Error::new(Kind::Io, "the disk is away").at_offset(offset));
+        }
+        std::os::unix::fs::FileExt::read_exact_at(&self.disk, buffer, offset).unwrap();
+        Ok(())
+    }
+}
+
+fn the_passing_passes() {
+    let disk = std::sync::Arc::new(Passing {
+        disk: std::fs::File::open(&fixture().disk).unwrap(),
+        from: 0.into(),
+    });
+    let set = |from: u64| disk.from.store(from, std::sync::atomic::Ordering::SeqCst);
+    let tree = Tree::of_image(DiskView::new("disk0", disk.clone(), None));
+    assert_eq!(names(&tree, "files/disk0"), ["partitions.error"]);
+    // The first partition can be read, what the second one holds not even guessed.
+    set(65 << 20);
+    let all = names(&tree, "files/disk0");
+    assert!(all.contains(&"p1".to_string()) && all.contains(&"p2.error".to_string()));
+    set(u64::MAX);
+    let all = names(&tree, "files/disk0");
+    assert!(!all.contains(&"p2.error".to_string()) && all.contains(&"p3.error".to_string()));
+    assert!(!names(&tree, "files/disk0/p2").is_empty());
 }
 
 /// What is on an image, and the lines that the program is told.

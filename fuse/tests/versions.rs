@@ -9,104 +9,13 @@
 
 mod shared;
 
-use cairn::{BackupOptions, DiskImage, EntryKind, PointFile, PointId, Silent, Store, Time};
+use cairn::{EntryKind, PointFile, PointId, Time};
 use cairn_fuse::{Look, MountOptions, Tree, Unmounted, mount_store};
-use shared::asked::{content, damage, find, names, record_of, try_find};
+use shared::asked::{content, find, names, record_of, try_find};
+use shared::days::{Days, HOME, day, four_days};
 use shared::{fuse_is_there, noise, run, text};
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
-use tempfile::{TempDir, tempdir};
-
-/// A machine `pc` with a bare ext4 disk of 8 MiB that debugfs changes from point to point.
-struct Days {
-    folder: TempDir,
-    store: Store,
-    image: PathBuf,
-}
-
-/// A day's point: `2026-11-DDT02-00-00Z`.
-fn day(day: u32) -> String {
-    format!("2026-11-{day:02}T02-00-00Z")
-}
-
-impl Days {
-    fn new() -> Days {
-        let folder = tempdir().unwrap();
-        let source = folder.path().join("source");
-        fs::create_dir_all(source.join("home/a")).unwrap();
-        fs::write(source.join("home/a/report.odt"), noise(50_000, 1)).unwrap();
-        fs::write(source.join("home/a/same.txt"), noise(20_000, 2)).unwrap();
-        fs::write(source.join("home/a/gone.tar.gz"), "soon gone").unwrap();
-        std::os::unix::fs::symlink("report.odt", source.join("home/a/link")).unwrap();
-        let image = folder.path().join("disk.raw");
-        run(
-            "mke2fs",
-            &[
-                "-q",
-                "-t",
-                "ext4",
-                "-F",
-                "-d",
-                text(&source),
-                text(&image),
-                "8m",
-            ],
-        );
-        let store = Store::create(&folder.path().join("store")).unwrap();
-        Days {
-            folder,
-            store,
-            image,
-        }
-    }
-
-    /// Changes the disk by commands of debugfs.
-    fn change(&self, commands: &[&str]) {
-        for command in commands {
-            run("debugfs", &["-w", "-R", command, text(&self.image)]);
-        }
-    }
-
-    /// Replaces a file's content.
-    fn write(&self, path: &str, bytes: &[u8]) {
-        let new = self.folder.path().join("new");
-        fs::write(&new, bytes).unwrap();
-        let write = format!("write {} {path}", text(&new));
-        run(
-            "debugfs",
-            &["-w", "-R", &format!("rm {path}"), text(&self.image)],
-        );
-        run("debugfs", &["-w", "-R", &write, text(&self.image)]);
-    }
-
-    fn back_up(&self, number: u32) -> PointId {
-        let disk = DiskImage::open("disk0", &self.image).unwrap();
-        let mut options = BackupOptions::new("pc");
-        options.time = Some(Time::parse(&day(number)).unwrap());
-        self.store.backup(vec![disk], &options, &Silent).unwrap().id
-    }
-
-    fn tree(&self) -> Tree {
-        Tree::of_store(Store::open(&self.folder.path().join("store")).unwrap())
-    }
-}
-
-/// Four days: the report changes on the second and the fourth, a file goes on the third, another comes; only times change of `same.txt`.
-fn four_days() -> Days {
-    let days = Days::new();
-    days.back_up(1);
-    days.write("/home/a/report.odt", &noise(50_000, 3));
-    days.change(&["set_inode_field /home/a/same.txt mtime @1700000000"]);
-    days.back_up(2);
-    days.change(&["rm /home/a/gone.tar.gz", "mkdir /home/a/new"]);
-    days.back_up(3);
-    days.write("/home/a/report.odt", &noise(40_000, 4));
-    days.back_up(4);
-    days
-}
-
-const HOME: &str = "pc/versions/disk0/p0/home/a";
 
 /// **[versions]** `versions/<disk>/p<N>/<path>/` in a machine's folder lists the versions of one file over all its points: each content that is not the same as in the point
 /// before, by the time of the first point that has it. A file that is the same again later is listed again; times and modes alone make no version. Links are versions by
@@ -229,37 +138,8 @@ fn deleted_names_show_up() {
     }
 }
 
-/// **[versions-error]** What cannot be read of a point below `versions` hides nothing of the others: the folder has a file `.error` that names each such point and why. Two
-/// versions that cannot be compared are both listed.
-#[test]
-fn points_that_cannot_be_read_hide_no_others() {
-    let days = four_days();
-    let second = days.store.find_point(&format!("pc@{}", day(2))).unwrap();
-    damage(&record_of(days.folder.path(), &second.id.to_string()));
-    let tree = days.tree();
-    let report = format!("{HOME}/report.odt");
-    // The second content is still there in the third point.
-    let wanted = [".error".to_string(), format!("{}.odt", day(1))];
-    let wanted = wanted
-        .into_iter()
-        .chain([3, 4].map(|number| format!("{}.odt", day(number))));
-    assert_eq!(names(&tree, &report), wanted.collect::<Vec<_>>());
-    for folder in ["pc/versions", "pc/versions/disk0", HOME, &report] {
-        let said = String::from_utf8(content(&tree, &format!("{folder}/.error"))).unwrap();
-        assert!(
-            said.contains(&day(2)) && !said.contains(&day(3)),
-            "{folder}: {said}"
-        );
-        let stat = find(&tree, &format!("{folder}/.error"));
-        assert_eq!(
-            (stat.attributes.size, stat.lasting),
-            (said.len() as u64, false)
-        );
-    }
-}
-
 /// **[versions-cost]** Nothing is looked at before it is asked for. Looking up a name asks the newest points first; listing a folder or the versions of a file looks at every
-/// point in which the volume is not the same as in the point before, three of them open at a time, and what was found is kept: up to 64 folders and files with a million names in
+/// point in which the volume is not the same as in the point before, three of them open at a time for each of the few requests that are worked at, and what was found is kept: up to 64 folders and files with a million names in
 /// all, and the numbers of the last 65,536 paths. A number that was forgotten is ESTALE, upon which the kernel looks the path up again.
 #[test]
 fn what_is_remembered_has_a_bound() {

@@ -38,6 +38,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether the same may go well another time, because nothing was found out of what was asked for: such a failure is not to be remembered.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Kind::Io | Kind::Full | Kind::Busy | Kind::Denied | Kind::Interrupted => true,
+            Kind::NotFound | Kind::Exists | Kind::Invalid | Kind::Unsupported | Kind::Damaged => {
+                false
+            }
+        }
+    }
+
     fn of_io(error: &std::io::Error) -> Kind {
         use std::io::ErrorKind as E;
         match error.kind() {

@@ -41,8 +41,8 @@ mod stream;
 mod upcase;
 
 use crate::volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, Note, RangeSink, StreamInfo, Volume,
-    VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, ExtentSink, Note, RangeSink, StreamInfo,
+    Volume, VolumeInfo,
 };
 use attribute::kind;
 use boot_sector::BootSector;
@@ -346,13 +346,13 @@ impl Volume for NtfsVolume {
             .ok_or_else(missing)
     }
 
-    fn extents(&self, id: EntryId, sink: RangeSink<'_>) -> Result<()> {
+    fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {
         let entry = self.entry(id)?;
         let mut ended = false;
         for kind in [kind::DATA, kind::INDEX_ALLOCATION, kind::REPARSE_POINT] {
             if !ended {
-                entry.extents(&self.mft, kind, &mut |range| {
-                    let flow = sink(range);
+                entry.extents(&self.mft, kind, &mut |extent| {
+                    let flow = sink(extent);
                     ended = flow.is_break();
                     flow
                 })?;

@@ -120,12 +120,16 @@ pub struct FoundVolume {
 }
 
 impl FoundVolume {
-    /// Opens its file system.
+    /// Opens its file system. If looking what it holds failed in a way that may pass, that is tried again.
     ///
     /// # Errors
     /// As [`open_volume`].
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
-        open_detected(self.device.clone(), self.detected.clone()?)
+        match &self.detected {
+            Ok(detected) => open_detected(self.device.clone(), *detected),
+            Err(error) if error.kind().may_pass() => open_volume(self.device.clone()),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     /// Its bytes.

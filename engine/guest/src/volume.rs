@@ -98,6 +98,31 @@ pub struct StreamInfo {
     pub size: u64,
 }
 
+/// A range of a volume in which a part of an entry's content lies.
+///
+/// If two files of one size have the same extents, and the bytes in them are the same, then all that extents tell of is the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it lies, in bytes of the volume.
+    pub place: Range<u64>,
+    /// Which content it belongs to: 0 is a file's main stream, 1 and so on are its named streams in the order of their names, as the volume
+    /// stores them. None: names of a folder, or the target of a link.
+    pub stream: Option<u32>,
+    /// Where it begins in that content, in bytes as they are stored.
+    pub offset: u64,
+    /// How the content is read from it.
+    pub reading: Reading,
+}
+
+/// What decides, beside the bytes of its extents, what a content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// From here on the content is zeros, whatever lies in the extents.
+    pub valid: u64,
+    /// How the file system marks what is compressed or encrypted: 0 is neither. Means something only within one file system.
+    pub packing: u32,
+}
+
 /// What is known of a volume as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeInfo {
@@ -167,6 +192,9 @@ impl fmt::Display for Note {
 /// Receives names; [`ControlFlow::Break`] ends the walk.
 pub type DirSink<'a> = &'a mut dyn FnMut(DirEntry) -> ControlFlow<()>;
 
+/// Receives extents; [`ControlFlow::Break`] ends the walk.
+pub type ExtentSink<'a> = &'a mut dyn FnMut(Extent) -> ControlFlow<()>;
+
 /// Receives ranges in bytes of the volume; [`ControlFlow::Break`] ends the walk.
 pub type RangeSink<'a> = &'a mut dyn FnMut(Range<u64>) -> ControlFlow<()>;
 
@@ -221,8 +249,8 @@ pub trait Volume: Send + Sync {
 
     /// Tells `sink` the ranges of the volume in which the content of an entry lies: the data of a file and of its named streams, the names of a
     /// folder, the target of a link. Content that lies in the entry's own record is not told, nor are the records. In the order of the
-    /// content; a file that shares ranges with others tells them too.
-    fn extents(&self, id: EntryId, sink: RangeSink<'_>) -> Result<()>;
+    /// content, one stream after the other; a file that shares ranges with others tells them too.
+    fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()>;
 
     /// Tells `sink` the ranges of the volume that the file system says hold nothing, ascending and not overlapping.
     fn free_space(&self, sink: RangeSink<'_>) -> Result<()>;

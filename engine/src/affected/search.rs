@@ -128,8 +128,8 @@ impl Search<'_> {
         let mut bytes = 0u64;
         let mut damages: Vec<usize> = Vec::new();
         let known = self.volume.extents(id, &mut |extent| {
-            for (range, number) in touched(lost, &extent) {
-                let both = shared(range, &extent);
+            for (range, number) in touched(lost, &extent.place) {
+                let both = shared(range, &extent.place);
                 bytes = bytes.saturating_add(both.end.saturating_sub(both.start));
                 if damages.last() != Some(number) {
                     damages.push(*number);

@@ -1,8 +1,9 @@
-//! Whether a file has the same content in two volumes. If its content lies at the same places in both, only what of these differs between the disks is read.
+//! Whether a file has the same content in two volumes. If its content lies at the same places in both, in the same order and with the same holes, only what of
+//! these places differs between the disks is read.
 
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Monitor, ReadAt, Result};
-use cairn_guest::{EntryId, Volume};
+use cairn_guest::{EntryId, Extent, StreamInfo, Volume};
 use cairn_store::Changes;
 use std::ops::{ControlFlow, Range};
 
@@ -38,13 +39,16 @@ pub struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Whether all content is the same: of files of one size, and of their named streams, which have the same names and lengths.
+    /// Whether all content is the same: of files of one size, and of their named streams.
     ///
     /// # Errors
     /// As reading does; [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request.
     pub fn same_content(&self, ids: [EntryId; 2], size: u64) -> Result<bool> {
         let [old, new] = ids;
-        let streams = self.new.volume.streams(new)?;
+        let streams = streams(self.new.volume, new)?;
+        if streams != self::streams(self.old.volume, old)? {
+            return Ok(false);
+        }
         let mut extents = 0usize;
         if let Some(same) = self.same_extents(ids, &mut extents)? {
             if !same {
@@ -84,7 +88,8 @@ impl Places<'_> {
         self.same_bytes(&*old, &*new)
     }
 
-    /// If the content lies at the same places: whether the bytes there are the same. `None` if it lies elsewhere. Their number is added to `count`.
+    /// If the content lies at the same places, and follows from them in the same way: whether the bytes there are the same. `None` if not. The number of
+    /// extents is added to `count`.
     fn same_extents(&self, [old, new]: [EntryId; 2], count: &mut usize) -> Result<Option<bool>> {
         let Some(changes) = self.changes.filter(|_| self.old.start == self.new.start) else {
             return Ok(None);
@@ -100,8 +105,8 @@ impl Places<'_> {
             }
             *count += window.len();
             for extent in &window {
-                let start = self.new.start.saturating_add(extent.start);
-                let end = self.new.start.saturating_add(extent.end);
+                let start = self.new.start.saturating_add(extent.place.start);
+                let end = self.new.start.saturating_add(extent.place.end);
                 for change in changes.within(start..end) {
                     same = same && self.same_range(self.old.disk, self.new.disk, change.range)?;
                 }
@@ -162,8 +167,15 @@ impl Places<'_> {
     }
 }
 
+/// The named streams, in the order of names.
+fn streams(volume: &dyn Volume, id: EntryId) -> Result<Vec<StreamInfo>> {
+    let mut streams = volume.streams(id)?;
+    streams.sort_unstable_by(|a, b| (&a.name, a.size).cmp(&(&b.name, b.size)));
+    Ok(streams)
+}
+
 /// The next extents of a file, without the first `skip`.
-fn extents(volume: &dyn Volume, id: EntryId, skip: usize) -> Result<Vec<Range<u64>>> {
+fn extents(volume: &dyn Volume, id: EntryId, skip: usize) -> Result<Vec<Extent>> {
     let mut window = Vec::new();
     let mut number = 0usize;
     volume.extents(id, &mut |extent| {

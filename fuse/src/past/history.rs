@@ -3,6 +3,7 @@
 use crate::catalog::Catalog;
 use crate::failure::Result;
 use crate::look::fold;
+use crate::past::cell::Whole;
 use crate::past::timeline::{DiskLine, Era, Problem, Timeline};
 use crate::past::walk::{self, Seen, Walk};
 use crate::paths::PastPath;
@@ -50,6 +51,12 @@ pub struct History {
     /// The file that tells what could not be read.
     pub error: Option<Vec<u8>>,
     problems: Vec<Problem>,
+}
+
+impl Whole for History {
+    fn is_whole(&self) -> bool {
+        self.problems.is_empty() && self.timeline.is_whole()
+    }
 }
 
 impl History {
@@ -144,6 +151,23 @@ fn line<'t>(timeline: &'t Timeline, disk: &[u8]) -> Result<&'t DiskLine> {
     timeline.disk(disk).ok_or_else(gone)
 }
 
+/// Names by what they are compared by; with the name as it is spelled, where that is another.
+type Spelled = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Adds a name if it is known already, or if there are fewer than `most`. Whether it is among them now.
+fn add_name(names: &mut Spelled, most: usize, name: Vec<u8>, ignores_case: bool) -> bool {
+    let (key, spelled) = match ignores_case {
+        // The newest spelling is the one that is shown.
+        true => (fold(&name), Some(name)),
+        false => (name, None),
+    };
+    if names.len() >= most && !names.contains_key(&key) {
+        return false;
+    }
+    names.insert(key, spelled);
+    true
+}
+
 /// What was found so far.
 #[derive(Default)]
 struct Search<'a> {
@@ -151,8 +175,7 @@ struct Search<'a> {
     name: &'a [u8],
     partition: u32,
     versions: Vec<Version>,
-    /// By the name as it is compared; with the name as it is spelled, where that is another.
-    names: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    names: Spelled,
     ignores_case: bool,
     problems: Vec<Problem>,
     /// The last point in which there was a file, and the file.
@@ -174,14 +197,17 @@ impl Search<'_> {
                         .extend(names.into_iter().map(|name| (name.into(), None)));
                 }
                 Err(crate::Failure::Gone(_)) => {}
-                Err(failure) => self.problem(era, failure.to_string()),
+                Err(failure) => self.problems.push(Problem::of(&era.point, &failure)),
             }
         }
     }
 
     fn problem(&mut self, era: &Era, text: String) {
-        let seconds = era.point.seconds;
-        self.problems.push(Problem { seconds, text });
+        self.problems.push(Problem {
+            seconds: era.point.seconds,
+            text,
+            may_hide: true,
+        });
     }
 
     /// Looks at a path in a point.
@@ -197,17 +223,12 @@ impl Search<'_> {
         }
         let mut full = false;
         volume.read_dir(id, 0, &mut |entry| {
-            full = self.names.len() >= NAMES;
+            full = !add_name(&mut self.names, NAMES, entry.name, self.ignores_case);
             if full {
-                return ControlFlow::Break(());
-            }
-            if self.ignores_case {
-                // The newest spelling is the one that is shown.
-                self.names.insert(fold(&entry.name), Some(entry.name));
+                ControlFlow::Break(())
             } else {
-                self.names.insert(entry.name, None);
+                ControlFlow::Continue(())
             }
-            ControlFlow::Continue(())
         })?;
         if full {
             self.problem(
@@ -309,6 +330,22 @@ fn last_ending(name: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_known_need_no_room() {
+        let mut names = Spelled::new();
+        for (name, wanted) in [("a", true), ("B", true), ("c", false), ("b", true)] {
+            let added = add_name(&mut names, 2, name.into(), true);
+            assert_eq!(added, wanted, "{name}");
+        }
+        let spelled: Vec<_> = names.into_values().map(Option::unwrap).collect();
+        assert_eq!(spelled, [b"a", b"b"]);
+        let mut names = Spelled::new();
+        for (name, wanted) in [("a", true), ("A", false), ("a", true)] {
+            let added = add_name(&mut names, 1, name.into(), false);
+            assert_eq!(added, wanted, "{name}");
+        }
+    }
 
     #[test]
     fn endings_are_kept_for_programs() {

@@ -1,11 +1,13 @@
 //! Which disks a machine had in which points.
 
 use crate::catalog::Catalog;
-use cairn::{Kind, PointFile};
+use crate::failure::Failure;
+use crate::past::cell::Whole;
+use cairn::{Error, Kind, PointFile, Time};
 use std::sync::Arc;
 
 /// Points in a row in which a disk is the same to the last byte.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Era {
     /// The first of them.
     pub point: PointFile,
@@ -14,7 +16,7 @@ pub struct Era {
 }
 
 /// A disk over the points of its machine.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct DiskLine {
     /// Its name, as the newest point spells it.
     pub name: String,
@@ -25,20 +27,51 @@ pub struct DiskLine {
 }
 
 /// Something that cannot be read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Time of the point, seconds since 1970.
     pub seconds: i64,
     /// Why, without a full stop.
     pub text: String,
+    /// Whether there may be names that are not told for it. What is not a file system that is read has none.
+    pub may_hide: bool,
+}
+
+impl Problem {
+    /// Something of a point failed.
+    pub fn of(point: &PointFile, failure: &Failure) -> Problem {
+        let is_unread =
+            matches!(failure, Failure::Engine(error) if error.kind() == Kind::Unsupported);
+        Problem {
+            seconds: point.seconds,
+            text: failure.to_string(),
+            may_hide: !is_unread,
+        }
+    }
+
+    /// The failure of somebody who asks for what it may hide.
+    pub fn failure(&self) -> Failure {
+        let time = Time::from_seconds(self.seconds).folder_name();
+        let text = format!(
+            "whether it was there in {time} cannot be said: {}",
+            self.text
+        );
+        Error::new(Kind::Io, text).into()
+    }
 }
 
 /// The disks of a machine over its points.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Timeline {
     points: Vec<PointFile>,
     disks: Vec<DiskLine>,
     problems: Vec<Problem>,
+}
+
+impl Whole for Timeline {
+    fn is_whole(&self) -> bool {
+        self.problems.is_empty()
+    }
 }
 
 impl Timeline {
@@ -55,10 +88,7 @@ impl Timeline {
                 Ok(read) => timeline.add(point, &read.record.disks),
                 // Forgotten a moment ago.
                 Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => timeline.problems.push(Problem {
-                    seconds: point.seconds,
-                    text: error.to_string(),
-                }),
+                Err(error) => timeline.problems.push(Problem::of(&point, &error.into())),
             }
         }
         timeline

@@ -37,6 +37,7 @@ pub type Visit<'v> = &'v mut dyn FnMut(&Era, &Arc<Seen>) -> Result<ControlFlow<(
 
 impl Walk<'_> {
     /// Shows `visit` the volume in one point after the other; at most three points are open at a time. Answers what could not be read: it never ends the walk.
+    /// Where it cannot be told whether a volume is the same as in the point before, it is shown.
     pub fn each<'e>(&self, eras: impl Iterator<Item = &'e Era>, visit: Visit<'_>) -> Vec<Problem> {
         let (mut before, mut problems) = (None, Vec::new());
         for era in eras {
@@ -45,10 +46,7 @@ impl Walk<'_> {
                 Ok(ControlFlow::Break(())) => break,
                 // Forgotten a moment ago.
                 Err(Failure::Gone(_)) => {}
-                Err(failure) => problems.push(Problem {
-                    seconds: era.point.seconds,
-                    text: failure.to_string(),
-                }),
+                Err(failure) => problems.push(Problem::of(&era.point, &failure)),
             }
         }
         problems
@@ -74,8 +72,9 @@ impl Walk<'_> {
             .as_ref()
             .and_then(|before| before.place())
             .zip(seen.place());
+        // What is lost may be of the other point only, or of a part of the volume that nobody asks for.
         if let Some((old, new)) = places
-            && same_volume(old, new)?
+            && same_volume(old, new).unwrap_or(false)
         {
             return Ok(ControlFlow::Continue(()));
         }

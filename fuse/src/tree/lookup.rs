@@ -22,6 +22,12 @@ impl Tree {
             return Ok(Found::Node(Box::new(self.stat(&folder)?)));
         }
         if name == b".." {
+            // The path says what is above it, though the number of that may have been forgotten.
+            if let Node::Past(path) = &folder
+                && let Some(above) = path.parent()
+            {
+                return Ok(Found::Node(Box::new(self.stat(&Node::Past(above))?)));
+            }
             let above = self.node(self.parent(&folder)?)?;
             return Ok(Found::Node(Box::new(self.stat(&above)?)));
         }
@@ -91,3 +97,6 @@ impl Tree {
         self.child(folder, found)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,30 +31,39 @@ impl Tree {
         if history.is_none() && (is_short || is_of_a_version(name)) {
             history = Some(self.history(folder)?);
         }
-        let found = match history {
-            None => {
-                let child = folder.child(name);
-                if self.pasts.existed(catalog, &child)? {
-                    Some(Node::Past(child))
-                } else if self.look.ignore_case {
-                    let history = self.history(folder)?;
-                    self.in_history(folder, &history, name)
-                } else {
-                    None
-                }
+        let mut found = None;
+        if let Some(history) = &history {
+            if let Some(version) = history.version(name) {
+                let stat = self.version_stat(folder, version)?;
+                return Ok(Found::Node(Box::new(stat)));
             }
-            Some(history) => {
-                if let Some(version) = history.version(name) {
-                    let stat = self.version_stat(folder, version)?;
-                    return Ok(Found::Node(Box::new(stat)));
-                }
-                self.in_history(folder, &history, name)
-            }
-        };
+            found = self.in_history(folder, history, name);
+        }
+        // A history that is whole knows all names.
+        if found.is_none() && history.as_ref().is_none_or(|known| known.error.is_some()) {
+            found = self.find_past(folder, name, history.is_none())?;
+        }
         match found {
             Some(node) => Ok(Found::Node(Box::new(self.stat(&node)?))),
             None => Ok(Found::Nothing { lasting: false }),
         }
+    }
+
+    /// The same by looking for this one name; for others that differ in case only if that is wanted.
+    fn find_past(&self, folder: &PastPath, name: &[u8], or_other: bool) -> Result<Option<Node>> {
+        let child = folder.child(name);
+        let existed = self.pasts.existed(self.catalog()?, &child);
+        if let Ok(true) = existed {
+            return Ok(Some(Node::Past(child)));
+        }
+        if or_other && self.look.ignore_case {
+            let history = self.history(folder)?;
+            let found = self.in_history(folder, &history, name);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        existed.map(|_| None)
     }
 
     fn in_history(&self, folder: &PastPath, history: &History, name: &[u8]) -> Option<Node> {
@@ -70,6 +79,13 @@ impl Tree {
 
     /// A version is the file of its point itself. Its name is not for good: it goes with its point.
     fn version_stat(&self, folder: &PastPath, version: &Version) -> Result<Stat> {
+        let inode = self.version_inode(folder, version)?;
+        let mut stat = self.entry_stat(inode, version.attributes.clone())?;
+        stat.lasting = false;
+        Ok(stat)
+    }
+
+    fn version_inode(&self, folder: &PastPath, version: &Version) -> Result<u64> {
         let point = self.point_ref(&folder.machine, &version.point)?;
         let tree = TreeKey {
             point: point.slot,
@@ -78,10 +94,7 @@ impl Tree {
             tree: version.entry.tree,
         };
         let slot = self.slots.claim(&Owner::Tree(tree))?;
-        let inode = node::entry_inode(&self.slots, slot, &tree, version.entry)?;
-        let mut stat = self.entry_stat(inode, version.attributes.clone())?;
-        stat.lasting = false;
-        Ok(stat)
+        node::entry_inode(&self.slots, slot, &tree, version.entry)
     }
 
     /// What is said of the folder of a path. Whoever is told its number may come back with it, so the path is remembered.
@@ -112,13 +125,12 @@ impl Tree {
         for at in start..all {
             offset = offset.saturating_add(1);
             let listed = if let Some(version) = history.versions.get(at) {
-                let stat = self.version_stat(folder, version)?;
                 Listed {
                     name: version.name.clone(),
-                    inode: stat.inode,
-                    kind: stat.attributes.kind,
+                    inode: self.version_inode(folder, version)?,
+                    kind: version.attributes.kind,
                     offset,
-                    stat: Some(stat),
+                    stat: self.version_stat(folder, version).ok(),
                 }
             } else {
                 let behind = at.saturating_sub(versions);

@@ -26,7 +26,9 @@ impl Tree {
         let Node::Entry(entry) = self.node(inode)? else {
             return Ok(Vec::new());
         };
-        let volume = self.volume(&entry.tree)?.volume;
+        // The point stays open as long as it is read.
+        let open = self.volume(&entry.tree)?;
+        let volume = &open.volume;
         let mut names = Vec::new();
         for (name, _) in volume.xattrs(entry.id())? {
             if !self.is_shown(&name) {
@@ -54,7 +56,8 @@ impl Tree {
         let Node::Entry(entry) = self.node(inode)? else {
             return Err(Failure::NoAttribute);
         };
-        let volume = self.volume(&entry.tree)?.volume;
+        let open = self.volume(&entry.tree)?;
+        let volume = &open.volume;
         if !self.is_shown(name) {
             return Err(Failure::NoAttribute);
         }

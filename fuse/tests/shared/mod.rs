@@ -8,6 +8,7 @@
 )]
 
 pub mod asked;
+pub mod days;
 pub mod mounted;
 pub mod nfs;
 pub mod odd;

@@ -4,7 +4,7 @@ use super::group::Core;
 use super::inode::{Inode, flag};
 use super::mapping::{Mapping, Segment};
 use super::number::clamp;
-use crate::volume::RangeSink;
+use crate::volume::{Extent, ExtentSink, Reading};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
@@ -96,12 +96,21 @@ impl Content {
         Ok(run)
     }
 
-    /// Tells `sink` where the content lies on the device.
-    pub fn extents(&self, sink: RangeSink<'_>) -> Result<()> {
+    /// Tells `sink` where the content lies on the device. `stream` and `packing` are those of [`Extent`].
+    pub fn extents(&self, stream: Option<u32>, packing: u32, sink: ExtentSink<'_>) -> Result<()> {
         self.walk(0..self.size, |part, at| {
             let Some(at) = at else { return Ok(true) };
             let length = part.end.saturating_sub(part.start);
-            Ok(sink(at..at.saturating_add(length)).is_continue())
+            let extent = Extent {
+                place: at..at.saturating_add(length),
+                stream,
+                offset: part.start,
+                reading: Reading {
+                    valid: self.size,
+                    packing,
+                },
+            };
+            Ok(sink(extent).is_continue())
         })
     }
 

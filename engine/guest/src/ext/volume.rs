@@ -11,7 +11,8 @@ use super::number::clamp;
 use super::superblock::{self, Found, Journal, Superblock, compat, incompat, ro_compat};
 use super::xattr;
 use crate::volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, Note, RangeSink, Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, ExtentSink, Note, RangeSink, Volume,
+    VolumeInfo,
 };
 use cairn_base::{Error, ReadAt, Result};
 use parking_lot::Mutex;
@@ -232,7 +233,7 @@ impl Volume for ExtVolume {
         Ok(Arc::new(Content::new(self.core.clone(), &inode)))
     }
 
-    fn extents(&self, id: EntryId, sink: RangeSink<'_>) -> Result<()> {
+    fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {
         let inode = self.inode(id)?;
         let in_blocks = match inode.format() {
             format::FILE | format::FOLDER => !inode.has(flag::INLINE_DATA),
@@ -242,7 +243,9 @@ impl Volume for ExtVolume {
             _ => false,
         };
         if in_blocks {
-            Content::new(self.core.clone(), &inode).extents(sink)
+            let stream = (inode.format() == format::FILE).then_some(0);
+            let packing = inode.flags & (flag::ENCRYPTED | flag::COMPRESSED);
+            Content::new(self.core.clone(), &inode).extents(stream, packing, sink)
         } else {
             Ok(())
         }

@@ -2,6 +2,7 @@
 
 use super::cluster::Vcn;
 use super::run_list::RunList;
+use crate::volume::Reading;
 use cairn_base::{Error, Result, View};
 use std::ops::Range;
 
@@ -132,6 +133,25 @@ impl Attribute {
         match &self.body {
             Body::Resident(range) => cairn_base::units::to_u64(range.len()),
             Body::NonResident(body) => body.sizes.data,
+        }
+    }
+
+    /// How its content is read from its clusters; meaningful for the first part.
+    pub fn reading(&self) -> Reading {
+        let packed = self.flags & (FLAG_COMPRESSION_MASK | FLAG_ENCRYPTED);
+        let (valid, unit) = match &self.body {
+            Body::Resident(range) => (cairn_base::units::to_u64(range.len()), 0),
+            Body::NonResident(body) => (body.sizes.initialized, body.unit),
+        };
+        // The unit matters to what is compressed only.
+        let unit = if packed & FLAG_COMPRESSION_MASK == 0 {
+            0
+        } else {
+            unit
+        };
+        Reading {
+            valid,
+            packing: u32::from_be_bytes([0, unit, 0, 0]) | u32::from(packed),
         }
     }
 

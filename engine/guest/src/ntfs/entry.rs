@@ -8,7 +8,7 @@ use super::mft::{Mft, find_part, list_bytes};
 use super::record::Record;
 use super::run_list::RunList;
 use super::stream::{Resident, Stream};
-use crate::volume::RangeSink;
+use crate::volume::{Extent, ExtentSink, Reading};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result, View};
 use std::sync::Arc;
@@ -178,16 +178,28 @@ impl Entry {
         }
     }
 
-    /// Tells `sink` the ranges of the volume in which the attributes of type `kind` lie, whatever their names.
+    /// Tells `sink` the ranges of the volume in which the attributes of type `kind` lie, one name after the other.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for impossible runs.
-    pub fn extents(&self, mft: &Mft, kind: u32, sink: RangeSink<'_>) -> Result<()> {
+    pub fn extents(&self, mft: &Mft, kind: u32, sink: ExtentSink<'_>) -> Result<()> {
         let clusters = mft.clusters();
-        for part in self.parts(mft, kind, |_, _| true)? {
+        let mut parts = self.parts(mft, kind, |_, _| true)?;
+        let order = |part: &Part| (part.attribute.name.clone(), first_cluster(part));
+        parts.sort_by_cached_key(order);
+        let (mut number, mut name, mut reading) = (0u32, &[][..], Reading::default());
+        for part in &parts {
+            if part.attribute.name != name {
+                number = number.saturating_add(1);
+                name = &part.attribute.name;
+                reading = Reading::default();
+            }
             let Body::NonResident(body) = &part.attribute.body else {
                 continue;
             };
+            if part.attribute.is_first() {
+                reading = part.attribute.reading();
+            }
             let mut runs = RunList::new();
             // Parts begin where the one before ended: what is before is a hole of this one.
             if body.first.0 > 0 {
@@ -199,7 +211,13 @@ impl Entry {
                 if let Some(lcn) = run.lcn {
                     let start = clusters.bytes(lcn.0)?;
                     let end = clusters.bytes(lcn.0.saturating_add(run.clusters))?;
-                    if sink(start..end).is_break() {
+                    let extent = Extent {
+                        place: start..end,
+                        stream: (kind == kind::DATA).then_some(number),
+                        offset: clusters.bytes(vcn.0)?,
+                        reading,
+                    };
+                    if sink(extent).is_break() {
                         return Ok(());
                     }
                 }
@@ -245,12 +263,16 @@ impl Entry {
     }
 }
 
-/// Joins the run lists of an attribute's parts.
-fn gather(parts: &mut [Part]) -> Result<(Arc<RunList>, super::attribute::Sizes, u8)> {
-    let first_cluster = |part: &Part| match &part.attribute.body {
+/// The first cluster of an attribute that a part of it maps.
+fn first_cluster(part: &Part) -> Vcn {
+    match &part.attribute.body {
         Body::Resident(_) => Vcn(0),
         Body::NonResident(body) => body.first,
-    };
+    }
+}
+
+/// Joins the run lists of an attribute's parts.
+fn gather(parts: &mut [Part]) -> Result<(Arc<RunList>, super::attribute::Sizes, u8)> {
     parts.sort_by_key(first_cluster);
     let mut runs = RunList::new();
     let mut head = None;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::affected::names::Names;
 use cairn_base::{PointId, ReadAt, Silent};
-use cairn_guest::{Attributes, VolumeInfo};
+use cairn_guest::{Attributes, Extent, Reading, VolumeInfo};
 use cairn_store::point::{BackupStats, Consistency, PointRecord};
 use cairn_store::{Point, VerifyReport};
 use std::ops::Range;
@@ -83,15 +83,17 @@ impl Volume for Many {
         none()
     }
 
-    fn extents(
-        &self,
-        id: EntryId,
-        sink: &mut dyn FnMut(Range<u64>) -> ControlFlow<()>,
-    ) -> Result<()> {
+    fn extents(&self, id: EntryId, sink: &mut dyn FnMut(Extent) -> ControlFlow<()>) -> Result<()> {
         if let Some(number) = id.number.checked_sub(1000) {
             let start = number * STEP;
-            let _more = sink(start + 8..start + 20);
-            let _more = sink(start..start + 8);
+            for (place, offset) in [(start + 8..start + 20, 0), (start..start + 8, 12)] {
+                let _more = sink(Extent {
+                    place,
+                    stream: Some(0),
+                    offset,
+                    reading: Reading::default(),
+                });
+            }
         }
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! Files that differ between two points, against what the file systems' own tools say.
 #![cfg(test)]
 
+mod layout;
+
 use cairn::{
-    BackupOptions, DiskImage, EntryKind, FileChange, Found, How, Part, PointView, Silent, Store,
-    VolumeOf, VolumeView, changed_files, same_content, same_volume,
+    BackupOptions, Criteria, DiskImage, EntryKind, FileChange, FindEvent, Found, How, Part,
+    PointView, Silent, Store, VolumeOf, VolumeView, changed_files, find_files, same_content,
+    same_volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
