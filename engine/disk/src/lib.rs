@@ -38,6 +38,7 @@ mod layer;
 mod layout;
 mod place;
 pub mod raw;
+mod reach;
 mod runs;
 pub mod source;
 mod stack;

@@ -91,6 +91,11 @@ impl FileSource {
         self.file_id
     }
 
+    /// Whether it is a block device.
+    pub(crate) fn is_device(&self) -> bool {
+        self.is_device
+    }
+
     /// Bytes in a logical sector, if it is a block device that tells.
     pub fn sector_size(&self) -> Option<u32> {
         self.sector_size
