@@ -6,6 +6,7 @@
 //! may have files opened: see [`reach`](crate::reach).
 
 use crate::guid::Guid;
+use crate::known::Known;
 use crate::layer::{Expected, Opened, ParentLink, ParentPlace};
 use crate::reach::{self, Reach};
 use crate::source::FileSource;
@@ -19,9 +20,6 @@ use std::sync::Arc;
 
 /// Images of a chain. Hyper-V makes at most 50 checkpoints, XenServer chains of 30. What a read costs grows with them.
 const MAX_IMAGES: usize = 64;
-/// Names of a folder that are looked at, and images of it that are opened, to find one by its id.
-const MAX_NAMES: usize = 100_000;
-const MAX_LOOKED_INTO: usize = 2000;
 /// Places that a message names.
 const SHOWN: usize = 3;
 /// From 1970-01-01 to 2000-01-01, where time begins in VHD.
@@ -52,6 +50,7 @@ pub(crate) fn with_parents(
         opened: child,
         file,
     }];
+    let mut known = Known::default();
     while let Some(youngest) = chain.last()
         && let Some(link) = &youngest.opened.parent
     {
@@ -71,7 +70,7 @@ pub(crate) fn with_parents(
             extra,
             reach: &reach,
         };
-        let file = search.find()?;
+        let file = search.find(&mut known)?;
         if chain
             .iter()
             .any(|member| member.file.file_id() == file.file_id())
@@ -88,6 +87,12 @@ pub(crate) fn with_parents(
                 let what = format!("the parent of {} cannot be used", path.display());
                 error.at_path(file.path()).context(what)
             })?;
+        let doubt = link.expected.doubt(&file)?;
+        if let Some(youngest) = chain.last_mut() {
+            youngest.opened.facts.warnings.extend(doubt);
+            // It may be large, and is of no more use.
+            youngest.opened.parent = None;
+        }
         chain.push(Member { opened, file });
     }
     Ok(chain)
@@ -167,7 +172,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn find(&self) -> Result<Arc<FileSource>> {
+    fn find(&self, known: &mut Known) -> Result<Arc<FileSource>> {
         let mut seen = HashSet::new();
         let mut refused: Option<Error> = None;
         let mut outside: Vec<PathBuf> = Vec::new();
@@ -179,13 +184,13 @@ impl Search<'_> {
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
-        for path in self.listed() {
+        for path in self.listed(known)? {
             match self.look_at(&path, &mut seen, &mut Vec::new()) {
                 Ok(Some(file)) => return Ok(file),
+                Ok(None) => {}
                 Err(error) if is_short_of_something(&error) => return Err(error),
-                // Other images have no business here, unless one is the parent and was changed.
-                Err(error) if self.is_changed(&path) => refused = refused.or(Some(error)),
-                Ok(None) | Err(_) => {}
+                // The parent by its id, and changed.
+                Err(error) => refused = refused.or(Some(error)),
             }
         }
         let what = format!("the parent of {} cannot be used", self.child.display());
@@ -230,12 +235,6 @@ impl Search<'_> {
         }
     }
 
-    /// Whether the file is the parent by its id, and was changed.
-    fn is_changed(&self, path: &Path) -> bool {
-        let file = FileSource::open(path);
-        file.is_ok_and(|file| matches!(self.link.expected.compare(&file, None), Ok(Ok(()))))
-    }
-
     /// Files by the names that the child gives, the likeliest first.
     fn named(&self) -> Vec<PathBuf> {
         let folders = &self.folders;
@@ -262,23 +261,22 @@ impl Search<'_> {
             .collect()
     }
 
-    /// Images in the folders, by name.
-    fn listed(&self) -> Vec<PathBuf> {
-        let mut paths = Vec::new();
-        for folder in self.folders.iter().chain(self.extra) {
-            let Ok(entries) = std::fs::read_dir(folder) else {
-                continue;
-            };
-            let mut found: Vec<PathBuf> = entries
-                .take(MAX_NAMES)
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| is_image_name(path))
-                .collect();
-            found.sort();
-            paths.append(&mut found);
+    /// Images in the folders that have the parent's id.
+    fn listed(&self, known: &mut Known) -> Result<Vec<PathBuf>> {
+        // What the caller names first: there it should be.
+        for folder in self.extra.iter().chain(&self.folders) {
+            known.add(folder, is_image_name, |path| self.open(path))?;
         }
-        paths.truncate(MAX_LOOKED_INTO);
-        paths
+        Ok(known.of(self.link.expected.ids()))
+    }
+
+    /// A file of a folder, if it may and can be opened.
+    fn open(&self, path: &Path) -> Result<Option<FileSource>> {
+        let real = self.reach.find(path);
+        match real.and_then(|real| real.map(|real| FileSource::open(&real)).transpose()) {
+            Err(error) if is_short_of_something(&error) => Err(error),
+            file => Ok(file.ok().flatten()),
+        }
     }
 }
 
@@ -331,6 +329,37 @@ impl Expected {
                 })
             }
         }
+    }
+
+    /// The ids of which the parent has one.
+    fn ids(&self) -> &[Guid] {
+        match self {
+            Expected::Vhd { id, .. } => std::slice::from_ref(id),
+            Expected::Vhdx(ids) => ids,
+        }
+    }
+
+    /// Why nobody can tell whether `file`, the parent, was changed since the child was made.
+    fn doubt(&self, file: &FileSource) -> Result<Option<String>> {
+        let Expected::Vhd { modified, .. } = self else {
+            return Ok(None);
+        };
+        let name = file.path().display();
+        if *modified == 0 {
+            return Ok(Some(format!(
+                "the differencing disk does not say when its parent {name} was changed last: whether it was changed since cannot be told"
+            )));
+        }
+        let time = file.stamp().modified;
+        let is_of_footer =
+            vhd::find_footer(file)?.is_some_and(|(footer, _)| footer.timestamp == *modified);
+        let is_unclear = is_of_footer && time != Time::default() && !is_same(time, *modified);
+        Ok(is_unclear.then(|| {
+            format!(
+                "the differencing disk names the time in the footer of its parent {name}, whose file was changed at {time}: whether that was \
+                 before the differencing disk was made or since cannot be told"
+            )
+        }))
     }
 
     /// The error that says what was expected and what was found.

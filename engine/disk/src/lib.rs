@@ -34,6 +34,7 @@ pub mod detect;
 pub mod disk;
 mod foreign;
 pub mod guid;
+mod known;
 mod layer;
 mod layout;
 mod place;
