@@ -31,6 +31,16 @@ pub enum FormatHint {
     Vhdx,
 }
 
+impl FormatHint {
+    /// What it says if the caller may know that it is a raw disk, and knows nothing else.
+    pub fn raw_if(is_raw: bool) -> FormatHint {
+        match is_raw {
+            true => FormatHint::Raw,
+            false => FormatHint::Detect,
+        }
+    }
+}
+
 /// What was found in an image.
 enum Found {
     Raw,
