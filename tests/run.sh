@@ -34,8 +34,8 @@ needed=(
     "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
     "findmnt util-linux" "perl perl-base"
 )
-# The package starts a file server for everybody, unless services are kept from starting, as they are in images of containers.
-[ ! -x /usr/sbin/policy-rc.d ] || needed+=("smbd samba" "smbclient smbclient")
+# These packages start file servers for everybody, unless services are kept from starting, as they are in images of containers.
+[ ! -x /usr/sbin/policy-rc.d ] || needed+=("smbd samba" "smbclient smbclient" "ganesha.nfsd nfs-ganesha-vfs" "nfs-ls libnfs-utils")
 
 missing_packages() {
     local pair

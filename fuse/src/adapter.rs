@@ -96,23 +96,35 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
-        self.serve(move |shared| match shared.tree.lookup(parent.0, &name) {
-            Ok(Found::Node(stat)) => {
-                if let Err(failure) = shared.told(stat.inode, stat.lasting) {
-                    return reply.error(errno(&failure));
+        let thread = request.pid();
+        self.serve(move |shared| {
+            let found = match shared.tree.lookup(parent.0, &name) {
+                Ok(Found::Nothing { .. }) if shared.tree.holds().is_asker(thread) => {
+                    let held = shared.tree.held_point(parent.0, &name);
+                    Ok(held.map_or(Found::Nothing { lasting: false }, |stat| {
+                        Found::Node(Box::new(stat))
+                    }))
                 }
-                let generation = shared.generation(stat.inode);
-                reply.entry(&ttl(&stat), &attributes(&stat), generation);
+                found => found,
+            };
+            match found {
+                Ok(Found::Node(stat)) => {
+                    if let Err(failure) = shared.told(stat.inode, stat.lasting) {
+                        return reply.error(errno(&failure));
+                    }
+                    let generation = shared.generation(stat.inode);
+                    reply.entry(&ttl(&stat), &attributes(&stat), generation);
+                }
+                // The number 0 means that there is nothing, and that this may be remembered.
+                Ok(Found::Nothing { lasting: true }) => {
+                    let nothing = Stat::made(0, EntryKind::File, 0, 0, Time::default());
+                    reply.entry(&LASTING, &attributes(&nothing), Generation(0));
+                }
+                Ok(Found::Nothing { lasting: false }) => reply.error(Errno::ENOENT),
+                Err(failure) => reply.error(errno(&failure)),
             }
-            // The number 0 means that there is nothing, and that this may be remembered.
-            Ok(Found::Nothing { lasting: true }) => {
-                let nothing = Stat::made(0, EntryKind::File, 0, 0, Time::default());
-                reply.entry(&LASTING, &attributes(&nothing), Generation(0));
-            }
-            Ok(Found::Nothing { lasting: false }) => reply.error(Errno::ENOENT),
-            Err(failure) => reply.error(errno(&failure)),
         });
     }
 

@@ -3,10 +3,11 @@
 //! What can change is looked up again after a second, by the names of files: a point costs nothing until it is entered. No lock is held over all machines or points while the store
 //! is read: each machine and each point has its own.
 
+use crate::changes::{self, Changes};
 use crate::extents;
 use crate::failure::{Failure, Result};
-use crate::inode::PointKey;
-use cairn::{DiskView, Error, Kind, Point, PointFile, PointId, PointView, Store, names};
+use crate::inode::{Hash, PointKey};
+use cairn::{DiskView, Error, Kind, Point, PointFile, PointId, PointView, Store, Time, names};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -36,6 +37,8 @@ pub struct Machines {
     pub names: Vec<Arc<str>>,
     /// Machines of which neither the name nor a point can be read.
     pub complaints: Vec<Complaint>,
+    /// When they were last seen to change; the time of the mount if they were not.
+    pub changed: Time,
 }
 
 /// The points of a machine as the names of their files tell them.
@@ -47,6 +50,8 @@ pub struct Points {
     pub latest: Option<PointFile>,
     /// Files that are not named like points.
     pub complaints: Vec<Complaint>,
+    /// When they were last seen to change; the time of the newest if they were not.
+    pub changed: Time,
 }
 
 /// The disks of a point or image that is open.
@@ -118,6 +123,9 @@ pub struct Catalog {
     open: Mutex<OpenPoints>,
     /// All points that are open, for whomever.
     alive: Mutex<Vec<(PointId, Weak<OpenPoint>)>>,
+    changes: Changes,
+    /// When it was mounted.
+    born: Time,
 }
 
 #[derive(Default)]
@@ -135,6 +143,8 @@ impl Catalog {
             points: Mutex::new(HashMap::new()),
             open: Mutex::new(OpenPoints::default()),
             alive: Mutex::default(),
+            changes: Changes::default(),
+            born: changes::now(),
         }
     }
 
@@ -150,9 +160,17 @@ impl Catalog {
             return Ok(machines.clone());
         }
         let (names, errors) = self.store.machines()?;
+        let complaints: Vec<_> = errors.iter().map(complaint).collect();
+        let mut content = content_of(&complaints);
+        for name in &names {
+            content.add(name.as_bytes());
+        }
+        // No machine is called so.
+        let changed = self.changes.note("", content.value(), self.born);
         let machines = Arc::new(Machines {
             names: names.into_iter().map(Arc::from).collect(),
-            complaints: errors.iter().map(complaint).collect(),
+            complaints,
+            changed,
         });
         *held = Some((Instant::now(), machines.clone()));
         Ok(machines)
@@ -203,9 +221,17 @@ impl Catalog {
         let known = |file: &PointFile| {
             before == Some(*file) || self.store.read_point(machine, file).is_ok()
         };
+        let latest = newest.filter(known);
+        let complaints: Vec<_> = listed.damaged.iter().map(complaint).collect();
+        let mut content = content_of(&complaints);
+        for file in listed.points.iter().chain(&latest) {
+            content.add(&file.id.0);
+        }
+        let newest = listed.points.last().map_or(self.born, PointFile::time);
         Ok(Points {
-            latest: newest.filter(known),
-            complaints: listed.damaged.iter().map(complaint).collect(),
+            changed: self.changes.note(machine, content.value(), newest),
+            latest,
+            complaints,
             points: listed.points,
         })
     }
@@ -333,14 +359,21 @@ fn if_gone(error: Error) -> Failure {
     }
 }
 
+/// The beginning of a hash of what a list holds.
+fn content_of(complaints: &[Complaint]) -> Hash {
+    let mut hash = Hash::new();
+    for complaint in complaints {
+        hash.add(complaint.name.as_bytes());
+    }
+    hash
+}
+
 /// The file that tells of something that is no point.
 fn complaint(error: &Error) -> Complaint {
     let name = match error.id().and_then(|id| id.get(..16)) {
         Some(prefix) => format!("{prefix}.error"),
         None => {
-            let hash = crate::inode::Hash::new()
-                .add(error.to_string().as_bytes())
-                .value();
+            let hash = Hash::new().add(error.to_string().as_bytes()).value();
             format!("unreadable-{hash:016x}.error")
         }
     };

@@ -4,14 +4,11 @@
 //! long as the kernel remembers any number that it was told of the point, which it counts and says when it forgets. It forgets
 //! when memory is short, or when it is asked to: what is in use it keeps even then. Only points are counted, never files.
 
-mod ask;
-
-pub use ask::Asker;
-
 use crate::failure::Result;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 
 /// Points held before the kernel is asked to forget one: as many as are kept open besides.
@@ -20,6 +17,8 @@ const POINTS: usize = 16;
 /// The points of which the kernel knows something, by their slots.
 pub struct Holds<T> {
     state: Mutex<State<T>>,
+    /// The thread that asks.
+    thread: AtomicU32,
 }
 
 struct State<T> {
@@ -34,6 +33,7 @@ struct Hold<T> {
     point: Option<Arc<T>>,
     /// Numbers that the kernel was told and has not forgotten, each as often as it was told.
     known: u64,
+    /// When something of it was last asked for, or the kernel was asked to forget it, by the clock of requests.
     used: u64,
 }
 
@@ -45,6 +45,7 @@ impl<T> Default for Holds<T> {
                 clock: 0,
                 asker: None,
             }),
+            thread: AtomicU32::new(0),
         }
     }
 }
@@ -53,6 +54,17 @@ impl<T> Holds<T> {
     /// From now on `asker` hears of points that the kernel should be asked to forget.
     pub fn listen(&self, asker: Sender<u32>) {
         self.state.lock().asker = Some(asker);
+    }
+
+    /// The thread that asks, as the kernel numbers it.
+    pub fn asks_from(&self, thread: rustix::thread::Pid) {
+        let number = u32::try_from(thread.as_raw_nonzero().get()).unwrap_or(0);
+        self.thread.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether this thread, as the kernel numbers it, is the one that asks.
+    pub fn is_asker(&self, thread: u32) -> bool {
+        thread != 0 && thread == self.thread.load(Ordering::Relaxed)
     }
 
     /// Nobody is to be asked any more.
@@ -116,6 +128,13 @@ impl<T> Holds<T> {
         self.state.lock().held.contains_key(&slot)
     }
 
+    /// The slots of those beyond the number to be kept, which the kernel should be asked to forget: those not used for longest.
+    pub fn beyond(&self) -> Vec<u32> {
+        let mut state = self.state.lock();
+        let excess = state.open().count().saturating_sub(POINTS);
+        (0..excess).filter_map(|_| state.next()).collect()
+    }
+
     /// The slots of all points of which it does.
     pub fn slots(&self) -> Vec<u32> {
         self.state.lock().held.keys().copied().collect()
@@ -137,16 +156,26 @@ impl<T> State<T> {
         Some(hold.point.is_some())
     }
 
-    /// Has the kernel asked to forget the one that was not used for longest, if there are too many.
-    fn ask(&self) {
-        let open = self.held.iter().filter(|(_, hold)| hold.point.is_some());
-        if open.clone().count() <= POINTS {
+    fn open(&self) -> impl Iterator<Item = (&u32, &Hold<T>)> + Clone {
+        self.held.iter().filter(|(_, hold)| hold.point.is_some())
+    }
+
+    /// The one that was not used for longest. If the kernel cannot forget it, it is the turn of others.
+    fn next(&mut self) -> Option<u32> {
+        let oldest = self.open().min_by_key(|(_, hold)| hold.used);
+        let slot = oldest.map(|(slot, _)| *slot)?;
+        self.touch(slot);
+        Some(slot)
+    }
+
+    /// Has the kernel asked to forget one, if there are too many.
+    fn ask(&mut self) {
+        if self.open().count() <= POINTS {
             return;
         }
-        let oldest = open.min_by_key(|(_, hold)| hold.used);
-        if let (Some((slot, _)), Some(asker)) = (oldest, &self.asker) {
+        if let (Some(slot), Some(asker)) = (self.next(), &self.asker) {
             // If nobody listens, the mount is at its end.
-            let _ = asker.send(*slot);
+            let _ = asker.send(slot);
         }
     }
 }

@@ -21,6 +21,7 @@ pub use label::Label;
 pub use space::Space;
 
 use crate::catalog::{Catalog, OpenPoint, Points};
+use crate::changes;
 use crate::failure::{Failure, Result};
 use crate::holds::Holds;
 use crate::inode::{self, IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
@@ -33,7 +34,6 @@ use crate::stat::Stat;
 use crate::writable::Overlays;
 use cairn::{Attributes, DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What `access` asks for: to write.
 pub const MAY_WRITE: u32 = 2;
@@ -73,7 +73,7 @@ pub struct Tree {
 }
 
 enum Source {
-    Store(Catalog),
+    Store(Box<Catalog>),
     Image(Arc<OpenPoint>),
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct OpenVolume {
 impl Tree {
     /// All points of a store.
     pub fn of_store(store: Store) -> Tree {
-        Tree::new(Source::Store(Catalog::new(store)))
+        Tree::new(Source::Store(Box::new(Catalog::new(store))))
     }
 
     /// What is on a disk image.
@@ -95,8 +95,6 @@ impl Tree {
     }
 
     fn new(source: Source) -> Tree {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seconds = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
         Tree {
             slots: Slots::default(),
             paths: Paths::default(),
@@ -107,7 +105,7 @@ impl Tree {
             holds: Holds::default(),
             source,
             overlays: None,
-            born: Time::from_seconds(seconds),
+            born: changes::now(),
         }
     }
 
@@ -216,10 +214,15 @@ impl Tree {
         let inode = node.inode(&self.slots)?;
         let folder = |time| Ok(Stat::folder(inode, time));
         match node {
-            Node::Root => folder(self.born),
+            Node::Root => {
+                // Where the store does not answer the root is there all the same.
+                let machines = self.catalog().and_then(Catalog::machines);
+                let changed = machines.map_or(self.born, |machines| machines.changed);
+                Ok(Stat::folder(inode, changed).new_at(self.born))
+            }
             Node::Machine(machine) => {
                 let points = self.catalog()?.points(machine)?;
-                folder(points.points.last().map_or(self.born, |point| point.time()))
+                Ok(Stat::folder(inode, points.changed).new_at(self.born))
             }
             Node::Latest(machine, _) => {
                 let points = self.catalog()?.points(machine)?;
@@ -244,7 +247,8 @@ impl Tree {
             | Node::PastError(_)
             | Node::PointError(_)
             | Node::PartitionsError(..)
-            | Node::VolumeError(..) => {
+            | Node::VolumeError(..)
+            | Node::VolumeNotes(..) => {
                 if let Node::PastError(path) = node {
                     self.paths.remember(inode::split(inode).0, path)?;
                 }
@@ -264,7 +268,8 @@ impl Tree {
         match node {
             Node::PointError(point)
             | Node::PartitionsError(point, _)
-            | Node::VolumeError(point, ..) => Some(point),
+            | Node::VolumeError(point, ..)
+            | Node::VolumeNotes(point, ..) => Some(point),
             _ => None,
         }
     }
@@ -293,9 +298,10 @@ impl Tree {
 
     /// The file system that a slot stands for.
     pub(crate) fn volume(&self, tree: &TreeKey) -> Result<OpenVolume> {
-        let point = self.open_point(&self.point_at(tree.point)?)?;
+        let at = self.point_at(tree.point)?;
+        let point = self.open_point(&at)?;
         let volume = match point.disk(tree.disk)?.volume(tree.partition)? {
-            Some(found) => found.open()?,
+            Some(found) => self.opened(&at, tree.disk, found)?,
             None => return Err(Error::not_found("the disk has no such partition").into()),
         };
         Ok(OpenVolume { volume, point })
@@ -331,9 +337,25 @@ impl Tree {
         })
     }
 
+    /// The file system of a partition. When it was just opened the journal is told why what it shows may be old, missing or wrong.
+    fn opened(
+        &self,
+        point: &PointRef,
+        disk: u16,
+        found: &VolumeView,
+    ) -> Result<Arc<dyn Volume>, Error> {
+        let volume = found.open()?;
+        for defect in found.take_defects() {
+            let node = Node::VolumeNotes(point.clone(), disk, found.number());
+            self.journal
+                .tell(&format!("{}: {defect}", self.label(&node)));
+        }
+        Ok(volume)
+    }
+
     /// The node of a partition: its file system's root, or an empty folder if it cannot be read.
     fn partition(&self, point: &PointRef, disk: u16, found: &VolumeView) -> Result<Node> {
-        let Ok(volume) = found.open() else {
+        let Ok(volume) = self.opened(point, disk, found) else {
             return Ok(Node::Unreadable(point.clone(), disk, found.number()));
         };
         let root = volume.root();
@@ -427,22 +449,32 @@ impl Tree {
                     .then(|| Node::PartitionsError(point.clone(), disk)));
             }
         };
-        let (folder, error) = match name.strip_suffix(".error") {
-            Some(folder) => (folder, true),
-            None => (name, false),
+        let (folder, ending) = match name.split_once('.') {
+            Some((folder, ending)) => (folder, Some(ending)),
+            None => (name, None),
         };
         let Some(found) = volumes.iter().find(|found| found.folder_name() == folder) else {
             return Ok(None);
         };
         let node = self.partition(point, disk, found)?;
-        match (error, &node) {
-            (false, _) => Ok(Some(node)),
-            (true, Node::Unreadable(..)) => {
-                Ok(Some(Node::VolumeError(point.clone(), disk, found.number())))
+        Ok(match (ending, &node) {
+            (None, _) => Some(node),
+            (Some("error"), Node::Unreadable(..)) => {
+                Some(Node::VolumeError(point.clone(), disk, found.number()))
             }
-            (true, _) => Ok(None),
-        }
+            (Some("notes"), _) if has_notes(found) => {
+                Some(Node::VolumeNotes(point.clone(), disk, found.number()))
+            }
+            _ => None,
+        })
     }
+}
+
+/// Whether there is something that a user should know of a file system.
+fn has_notes(found: &VolumeView) -> bool {
+    found
+        .open()
+        .is_ok_and(|volume| !volume.info().notes.is_empty())
 }
 
 /// The link to the latest point, if there is one.

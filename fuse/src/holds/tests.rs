@@ -61,10 +61,16 @@ fn beyond_so_many_the_kernel_is_asked_to_forget_the_one_that_was_not_used_for_lo
     assert!(asked.try_recv().is_err());
     told(&holds, most, "point");
     assert_eq!(asked.try_iter().collect::<Vec<_>>(), [1]);
-    // It stays open until the kernel has forgotten it; if it cannot, it is asked for again when there is one more.
+    // It stays open until the kernel has forgotten it; if it cannot, the next is asked for.
     assert!(holds.has(1));
     told(&holds, most + 1, "point");
-    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [1]);
+    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [2]);
+    assert_eq!(holds.beyond(), [3, 4]);
+    assert_eq!(holds.beyond(), [5, 6]);
+    holds.forgotten(3, 1);
+    assert_eq!(holds.beyond(), [7]);
+    holds.forgotten(4, 1);
+    assert!(holds.beyond().is_empty());
     holds.end();
     assert!(asked.recv().is_err());
 }

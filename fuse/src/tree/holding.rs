@@ -6,9 +6,20 @@ use crate::holds::Holds;
 use crate::inode::{self, IMAGE_SLOT, Owner, PointKey};
 use crate::node::Node;
 use crate::paths::PastPath;
+use crate::stat::Stat;
 use crate::tree::{Content, Source, Tree};
 use cairn::Time;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// A name in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldEntry {
+    /// The folder's inode number.
+    pub folder: u64,
+    /// The path of the name, from the root of the mount.
+    pub path: PathBuf,
+}
 
 impl Tree {
     /// Whether files can be read without being opened: nothing of what is read ever changes, and a point can be asked for by its
@@ -92,21 +103,40 @@ impl Tree {
         slots
     }
 
-    /// Folders, by number, and the names in them below which the kernel knows what is in a point.
-    pub fn entries_of(&self, slot: u32) -> Vec<(u64, Vec<u8>)> {
+    /// Names below which the kernel knows what is in a point.
+    pub fn entries_of(&self, slot: u32) -> Vec<HeldEntry> {
         let Some(key) = self.point_key_of(slot) else {
             return Vec::new();
         };
-        let Ok(machine) = Node::Machine(key.machine.clone()).inode(&self.slots) else {
+        let Ok(folder) = Node::Machine(key.machine.clone()).inode(&self.slots) else {
             return Vec::new();
         };
-        let name = Time::from_seconds(key.seconds).folder_name();
-        let mut entries = vec![(machine, name.into_bytes())];
+        let machine = Path::new(&*key.machine);
+        let entry = |name: &str| HeldEntry {
+            folder,
+            path: machine.join(name),
+        };
+        let mut entries = vec![entry(&Time::from_seconds(key.seconds).folder_name())];
         // The versions of files are entries of points.
         if self.paths_in_use() > 0 {
-            entries.push((machine, PastPath::NAME.into()));
+            entries.push(entry(PastPath::NAME));
         }
         entries
+    }
+
+    /// A point that the store may have forgotten and the kernel knows something of, by its name in a machine's folder.
+    pub fn held_point(&self, folder: u64, name: &[u8]) -> Option<Stat> {
+        let Ok(Node::Machine(machine)) = self.node(folder) else {
+            return None;
+        };
+        let slots = self.holds.slots();
+        let slot = slots.into_iter().find(|slot| {
+            self.point_key_of(*slot).is_some_and(|key| {
+                let called = Time::from_seconds(key.seconds).folder_name();
+                key.machine == machine && called.as_bytes() == name
+            })
+        })?;
+        self.stat(&Node::Point(self.point_at(slot).ok()?)).ok()
     }
 
     fn point_key_of(&self, slot: u32) -> Option<Arc<PointKey>> {

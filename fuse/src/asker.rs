@@ -2,8 +2,7 @@
 
 use crate::tree::Tree;
 use fuser::{INodeNo, Notifier};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,6 +14,8 @@ const LOOK: Duration = Duration::from_secs(10);
 pub struct Asker {
     tree: Weak<Tree>,
     notifier: Notifier,
+    /// Where it is mounted.
+    root: PathBuf,
     asked: Receiver<u32>,
 }
 
@@ -23,11 +24,12 @@ impl Asker {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start(tree: &Arc<Tree>, notifier: Notifier) -> std::io::Result<()> {
+    pub fn start(tree: &Arc<Tree>, notifier: Notifier, root: PathBuf) -> std::io::Result<()> {
         let (sender, asked) = channel();
         let asker = Asker {
             tree: Arc::downgrade(tree),
             notifier,
+            root,
             asked,
         };
         std::thread::Builder::new()
@@ -38,6 +40,9 @@ impl Asker {
     }
 
     fn run(self) {
+        if let Some(tree) = self.tree.upgrade() {
+            tree.holds().asks_from(rustix::thread::gettid());
+        }
         loop {
             let asked = self.asked.recv_timeout(LOOK);
             let Some(tree) = self.tree.upgrade() else {
@@ -46,7 +51,9 @@ impl Asker {
             match asked {
                 Ok(slot) => self.ask(&tree, slot),
                 Err(RecvTimeoutError::Timeout) => {
-                    for slot in tree.not_in_store() {
+                    let mut slots = tree.not_in_store();
+                    slots.extend(tree.holds().beyond());
+                    for slot in slots {
                         self.ask(&tree, slot);
                     }
                 }
@@ -55,13 +62,17 @@ impl Asker {
         }
     }
 
-    /// Whatever it answers: what it does not forget now stays held, and may be asked for again.
+    /// Whatever it answers: what it does not forget now stays open, and is asked for again.
     fn ask(&self, tree: &Tree, slot: u32) {
-        for (folder, name) in tree.entries_of(slot) {
-            if tree.holds().has(slot) {
-                let name = OsStr::from_bytes(&name);
-                let _ = self.notifier.inval_entry(INodeNo(folder), name);
+        for entry in tree.entries_of(slot) {
+            if !tree.holds().has(slot) {
+                return;
             }
+            // What was in use when it was asked for hangs on a name that the kernel has dropped, and stays even when it is not in use any more. A look-up
+            // puts it back in its place; the tree answers this thread even if the store has forgotten the point.
+            let _ = std::fs::symlink_metadata(self.root.join(&entry.path));
+            let name = entry.path.file_name().unwrap_or_default();
+            let _ = self.notifier.inval_entry(INodeNo(entry.folder), name);
         }
     }
 }
