@@ -2,7 +2,9 @@
 
 use super::bench::{Bench, have, text, tool};
 use super::mount::{Mounted, have_fuse};
+use super::serve::Served;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const SIZE: usize = 6 << 20;
@@ -32,6 +34,8 @@ fn make_child(base: &Path, child: &Path, written: &[usize], byte: u8) {
     header[28..32].copy_from_slice(&(blocks as u32).to_be_bytes());
     header[32..36].copy_from_slice(&(BLOCK as u32).to_be_bytes());
     header[40..56].copy_from_slice(&parent_id);
+    let changed = fs::metadata(base).unwrap().mtime() - 946_684_800;
+    header[56..60].copy_from_slice(&(changed as u32).to_be_bytes());
     let name = base.file_name().unwrap().to_str().unwrap();
     for (at, unit) in name.encode_utf16().enumerate() {
         header[64 + 2 * at..][..2].copy_from_slice(&unit.to_be_bytes());
@@ -160,4 +164,31 @@ fn a_child_is_mounted_with_what_its_parents_hold() {
     let mounted = Mounted::with(&bench, "b.vhd", &["--parent", text(&folder)]);
     assert!(mounted.read("disks/disk0.raw") == disk);
     mounted.end();
+    let mounted = Mounted::with(&bench, "b.vhd", &["--raw"]);
+    assert!(mounted.read("disks/disk0.raw") == fs::read(bench.path("b.vhd")).unwrap());
+    mounted.end();
+}
+
+#[test]
+fn a_child_is_served_with_what_its_parents_hold() {
+    let bench = Bench::new();
+    if !have(&["qemu-img"]) {
+        return;
+    }
+    let disk = bench.path("whole.raw");
+    fs::write(&disk, chain(&bench)).unwrap();
+    fs::create_dir(bench.path("elsewhere")).unwrap();
+    fs::rename(bench.path("base.vhd"), bench.path("elsewhere/renamed.vhd")).unwrap();
+    let folder = bench.path("elsewhere");
+    let child = bench.path("b.vhd");
+    let cases: [(&[&str], &Path); 2] = [
+        (&["b.vhd", "--parent", text(&folder)], &disk),
+        (&["b.vhd", "--raw"], &child),
+    ];
+    for (arguments, expected) in cases {
+        let served = Served::new(&bench, arguments);
+        let compare = ["compare", "-f", "raw", "-F", "raw", text(expected)];
+        tool("qemu-img", &[&compare[..], &[&served.uris[0]]].concat());
+        served.end(0);
+    }
 }

@@ -1,6 +1,7 @@
 //! Bitmaps with a bit for each sector of a block.
 
-use std::ops::Range;
+use cairn_base::units::to_u64;
+use std::ops::{ControlFlow, Range};
 
 /// Which bit of a byte belongs to the first of its eight sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +29,13 @@ impl Bits<'_> {
         }
     }
 
-    /// Calls `each` for every run of sectors of `range` that are all set or all clear: first sector, number, set or
-    /// not. Sectors that the bitmap does not reach count as clear.
-    pub(crate) fn runs(&self, range: Range<u64>, mut each: impl FnMut(u64, u64, bool)) {
+    /// Calls `each` for every run of sectors of `range` that are all set or all clear, as long as it wants more: first sector,
+    /// number, set or not. Sectors that the bitmap does not reach count as clear.
+    pub(crate) fn runs(
+        &self,
+        range: Range<u64>,
+        mut each: impl FnMut(u64, u64, bool) -> ControlFlow<()>,
+    ) {
         let mut at = range.start;
         while at < range.end {
             let set = self.is_set(at);
@@ -38,28 +43,51 @@ impl Bits<'_> {
             while at < range.end && self.is_set(at) == set {
                 // Whole bytes at once: bitmaps are mostly all ones.
                 let alike = if set { 0xff } else { 0 };
-                let step = if at.is_multiple_of(8) && self.byte(at) == alike {
-                    8
-                } else {
-                    1
+                let step = match at.is_multiple_of(8) {
+                    true => self.alike(at, alike).saturating_mul(8).max(1),
+                    false => 1,
                 };
                 at = at.saturating_add(step).min(range.end);
             }
-            each(start, at.saturating_sub(start), set);
+            if each(start, at.saturating_sub(start), set).is_break() {
+                return;
+            }
         }
     }
 
     /// Whether the bits of all sectors of `range` are set.
     pub(crate) fn is_full(&self, range: Range<u64>) -> bool {
         let mut full = true;
-        self.runs(range, |_, _, set| full &= set);
+        self.runs(range, |_, _, set| {
+            full = set;
+            match set {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
         full
     }
 
+    /// How many bytes from that of `sector` on are `byte`; behind the end of the bitmap one is, if it is 0.
+    fn alike(&self, sector: u64, byte: u8) -> u64 {
+        let rest = self.index(sector).and_then(|at| self.bytes.get(at..));
+        match rest {
+            Some(rest) if !rest.is_empty() => {
+                let other = rest.iter().position(|found| *found != byte);
+                to_u64(other.unwrap_or(rest.len()))
+            }
+            _ => u64::from(byte == 0),
+        }
+    }
+
+    fn index(&self, sector: u64) -> Option<usize> {
+        let bit = sector.checked_sub(self.first)?;
+        usize::try_from(bit >> 3).ok()
+    }
+
     fn byte(&self, sector: u64) -> u8 {
-        sector
-            .checked_sub(self.first)
-            .and_then(|bit| usize::try_from(bit >> 3).ok())
+        let index = self.index(sector);
+        index
             .and_then(|at| self.bytes.get(at).copied())
             .unwrap_or(0)
     }
@@ -82,8 +110,10 @@ mod tests {
     fn which_bit_is_first() {
         let seen = |order| {
             let mut seen = Vec::new();
-            Bits::new(&[0b1000_0011, 0xff, 0], 8, order)
-                .runs(8..28, |at, count, set| seen.push((at, count, set)));
+            Bits::new(&[0b1000_0011, 0xff, 0], 8, order).runs(8..28, |at, count, set| {
+                seen.push((at, count, set));
+                ControlFlow::Continue(())
+            });
             seen
         };
         assert_eq!(
@@ -98,6 +128,16 @@ mod tests {
         assert!(bits(&[0xff, 0xe0]).is_full(0..11));
         assert!(!bits(&[0xff, 0xe0]).is_full(0..12));
         assert!(!bits(&[0xff]).is_full(0..9));
+        let mut calls = 0;
+        bits(&[0xAA; 100]).runs(0..800, |_, _, _| {
+            calls += 1;
+            if calls < 3 {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        assert_eq!(calls, 3);
     }
 
     proptest! {
@@ -117,6 +157,7 @@ mod tests {
                     assert_eq!(byte >> shift & 1 == 1, set);
                 }
                 expected_at = at + count;
+                ControlFlow::Continue(())
             });
             assert_eq!(expected_at, start + length);
         }

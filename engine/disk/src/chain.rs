@@ -2,10 +2,13 @@
 //!
 //! A parent is looked for where the child's relative paths lead from its folder, then at its absolute paths, then under
 //! the same names in the child's folder and in those that the caller names, and at last among all images of these
-//! folders: files are renamed, ids are not. Whatever the file is called, only one that has the id counts.
+//! folders: files are renamed, ids are not. Whatever the file is called, only one that has the id counts, and only where the image
+//! may have files opened: see [`reach`](crate::reach).
 
 use crate::guid::Guid;
+use crate::known::Known;
 use crate::layer::{Expected, Opened, ParentLink, ParentPlace};
+use crate::reach::{self, Reach};
 use crate::source::FileSource;
 use crate::table::Share;
 use crate::{vhd, vhdx};
@@ -15,12 +18,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Images of a chain. Hyper-V makes at most 50 checkpoints. Each has two descriptors, and a process has 1,024 unless it is
-/// told otherwise.
-const MAX_IMAGES: usize = 400;
-/// Names of a folder that are looked at, and images of it that are opened, to find one by its id.
-const MAX_NAMES: usize = 100_000;
-const MAX_LOOKED_INTO: usize = 2000;
+/// Images of a chain. Hyper-V makes at most 50 checkpoints, XenServer chains of 30. What a read costs grows with them.
+const MAX_IMAGES: usize = 64;
+/// Places that a message names.
+const SHOWN: usize = 3;
 /// From 1970-01-01 to 2000-01-01, where time begins in VHD.
 const EPOCH: i64 = 946_684_800;
 /// FAT keeps times of change to two seconds.
@@ -32,20 +33,24 @@ pub(crate) struct Member {
     pub(crate) file: Arc<FileSource>,
 }
 
-/// `child` and all its parents, each behind its child. `extra` are folders to look in (or files) besides the child's own.
+/// `child` and all its parents, each behind its child. `extra` are folders to look in (or files) besides the child's own; `reach` is
+/// what may be opened, besides what lies in the folders of the chain.
 ///
 /// # Errors
 /// [`Kind::NotFound`] if a parent is nowhere; [`Kind::Damaged`] if the only file that could be it is another one or was
-/// changed, if sizes differ, or if the chain goes in a circle; [`Kind::Unsupported`] if it has more than 400 images.
+/// changed, if sizes differ, if the chain goes in a circle, or if a child is a VHD by its first sector alone;
+/// [`Kind::Unsupported`] if it has more than 64 images.
 pub(crate) fn with_parents(
     child: Opened,
     file: Arc<FileSource>,
     extra: &[PathBuf],
+    mut reach: Reach,
 ) -> Result<Vec<Member>> {
     let mut chain = vec![Member {
         opened: child,
         file,
     }];
+    let mut known = Known::default();
     while let Some(youngest) = chain.last()
         && let Some(link) = &youngest.opened.parent
     {
@@ -56,12 +61,16 @@ pub(crate) fn with_parents(
             ))
             .at_path(path));
         }
+        check_is_told(link, &youngest.file, &reach)?;
+        let folders = reach.add_folders(&youngest.file);
         let search = Search {
             link,
             child: &path,
+            folders,
             extra,
+            reach: &reach,
         };
-        let file = search.find()?;
+        let file = search.find(&mut known)?;
         if chain
             .iter()
             .any(|member| member.file.file_id() == file.file_id())
@@ -78,6 +87,12 @@ pub(crate) fn with_parents(
                 let what = format!("the parent of {} cannot be used", path.display());
                 error.at_path(file.path()).context(what)
             })?;
+        let doubt = link.expected.doubt(&file)?;
+        if let Some(youngest) = chain.last_mut() {
+            youngest.opened.facts.warnings.extend(doubt);
+            // It may be large, and is of no more use.
+            youngest.opened.parent = None;
+        }
         chain.push(Member { opened, file });
     }
     Ok(chain)
@@ -102,7 +117,7 @@ pub(crate) fn of_images(child: Opened, parents: Vec<Arc<dyn ReadAt>>) -> Result<
         chain.push(parent);
     }
     match chain.last().and_then(|oldest| oldest.parent.as_ref()) {
-        Some(link) => Err(link.not_there(&[])),
+        Some(link) => Err(link.not_there(&[], &[])),
         None => Ok(chain),
     }
 }
@@ -115,6 +130,21 @@ fn open_parent(expected: &Expected, image: Arc<dyn ReadAt>, share: Share) -> Res
             None => Err(Error::damaged("the image has no VHD footer")),
         },
     }
+}
+
+/// Refuses to look for the parent of what is a VHD by its first sector alone, unless the caller said that it is one.
+fn check_is_told(link: &ParentLink, file: &FileSource, reach: &Reach) -> Result<()> {
+    let is_vhd = matches!(link.expected, Expected::Vhd { .. });
+    if reach.is_everywhere() || !is_vhd || !vhd::is_by_copy(file)? {
+        return Ok(());
+    }
+    Err(Error::damaged(format!(
+        "the image is a differencing VHD by its first sector alone, which the guest of a raw disk can write: there is no good \
+         footer at its end. Its parent {} was not followed",
+        link.names()
+    ))
+    .at_path(file.path())
+    .advise("say that it is a VHD if it is one, or that it is raw"))
 }
 
 /// A VHDX has the size of its parent. XenServer makes the child of a VHD larger when a disk grows; what the parent does not
@@ -134,46 +164,62 @@ fn check_sizes(child: &Opened, parent: &Opened) -> Result<()> {
 /// Where a parent is looked for.
 struct Search<'a> {
     link: &'a ParentLink,
-    /// The child's file.
+    /// The child's file, and its folders.
     child: &'a Path,
+    folders: Vec<PathBuf>,
     extra: &'a [PathBuf],
+    reach: &'a Reach,
 }
 
 impl Search<'_> {
-    fn find(&self) -> Result<Arc<FileSource>> {
+    fn find(&self, known: &mut Known) -> Result<Arc<FileSource>> {
         let mut seen = HashSet::new();
         let mut refused: Option<Error> = None;
+        let mut outside: Vec<PathBuf> = Vec::new();
         for path in self.named() {
-            match self.look_at(&path, &mut seen) {
+            match self.look_at(&path, &mut seen, &mut outside) {
                 Ok(Some(file)) => return Ok(file),
                 Ok(None) => {}
                 Err(error) if is_short_of_something(&error) => return Err(error),
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
-        for path in self.listed() {
-            match self.look_at(&path, &mut seen) {
+        for path in self.listed(known)? {
+            match self.look_at(&path, &mut seen, &mut Vec::new()) {
                 Ok(Some(file)) => return Ok(file),
+                Ok(None) => {}
                 Err(error) if is_short_of_something(&error) => return Err(error),
-                // Other images have no business here, unless one is the parent and was changed.
-                Err(error) if self.is_changed(&path) => refused = refused.or(Some(error)),
-                Ok(None) | Err(_) => {}
+                // The parent by its id, and changed.
+                Err(error) => refused = refused.or(Some(error)),
             }
         }
         let what = format!("the parent of {} cannot be used", self.child.display());
         Err(match refused {
             Some(error) => error.context(what),
-            None => self.link.not_there(self.extra).at_path(self.child),
+            None => self
+                .link
+                .not_there(self.extra, &outside)
+                .at_path(self.child),
         })
     }
 
-    /// The file at `path`, if it is the parent; `None` if there is none, or it was looked at before.
+    /// The file at `path`, if it is the parent; `None` if there is none, or it was looked at before, or lies where nothing may be
+    /// opened: that is added to `outside`.
     fn look_at(
         &self,
         path: &Path,
         seen: &mut HashSet<(u64, u64)>,
+        outside: &mut Vec<PathBuf>,
     ) -> Result<Option<Arc<FileSource>>> {
-        let file = match FileSource::open(path) {
+        let found = match self.reach.find(path) {
+            Ok(None) => {
+                outside.extend(reach::plain(path));
+                return Ok(None);
+            }
+            Ok(Some(real)) => FileSource::open(&real),
+            Err(error) => Err(error),
+        };
+        let file = match found {
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             Err(error) if code_of(&error) == Some(Errno::NOTDIR.raw_os_error()) => return Ok(None),
             file => file?,
@@ -189,28 +235,9 @@ impl Search<'_> {
         }
     }
 
-    /// Whether the file is the parent by its id, and was changed.
-    fn is_changed(&self, path: &Path) -> bool {
-        let file = FileSource::open(path);
-        file.is_ok_and(|file| matches!(self.link.expected.compare(&file, None), Ok(Ok(()))))
-    }
-
-    /// Folders of the child: of its name, and, if that is a link, of the file itself.
-    fn folders(&self) -> Vec<PathBuf> {
-        let folder = |path: &Path| match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
-        let mut folders = vec![folder(self.child)];
-        if let Ok(file) = std::fs::canonicalize(self.child) {
-            folders.push(folder(&file));
-        }
-        folders
-    }
-
     /// Files by the names that the child gives, the likeliest first.
     fn named(&self) -> Vec<PathBuf> {
-        let folders = self.folders();
+        let folders = &self.folders;
         let mut paths = Vec::new();
         for place in &self.link.places {
             match place {
@@ -234,23 +261,22 @@ impl Search<'_> {
             .collect()
     }
 
-    /// Images in the folders, by name.
-    fn listed(&self) -> Vec<PathBuf> {
-        let mut paths = Vec::new();
-        for folder in self.folders().iter().chain(self.extra) {
-            let Ok(entries) = std::fs::read_dir(folder) else {
-                continue;
-            };
-            let mut found: Vec<PathBuf> = entries
-                .take(MAX_NAMES)
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| is_image_name(path))
-                .collect();
-            found.sort();
-            paths.append(&mut found);
+    /// Images in the folders that have the parent's id.
+    fn listed(&self, known: &mut Known) -> Result<Vec<PathBuf>> {
+        // What the caller names first: there it should be.
+        for folder in self.extra.iter().chain(&self.folders) {
+            known.add(folder, is_image_name, |path| self.open(path))?;
         }
-        paths.truncate(MAX_LOOKED_INTO);
-        paths
+        Ok(known.of(self.link.expected.ids()))
+    }
+
+    /// A file of a folder, if it may and can be opened.
+    fn open(&self, path: &Path) -> Result<Option<FileSource>> {
+        let real = self.reach.find(path);
+        match real.and_then(|real| real.map(|real| FileSource::open(&real)).transpose()) {
+            Err(error) if is_short_of_something(&error) => Err(error),
+            file => Ok(file.ok().flatten()),
+        }
     }
 }
 
@@ -303,6 +329,37 @@ impl Expected {
                 })
             }
         }
+    }
+
+    /// The ids of which the parent has one.
+    fn ids(&self) -> &[Guid] {
+        match self {
+            Expected::Vhd { id, .. } => std::slice::from_ref(id),
+            Expected::Vhdx(ids) => ids,
+        }
+    }
+
+    /// Why nobody can tell whether `file`, the parent, was changed since the child was made.
+    fn doubt(&self, file: &FileSource) -> Result<Option<String>> {
+        let Expected::Vhd { modified, .. } = self else {
+            return Ok(None);
+        };
+        let name = file.path().display();
+        if *modified == 0 {
+            return Ok(Some(format!(
+                "the differencing disk does not say when its parent {name} was changed last: whether it was changed since cannot be told"
+            )));
+        }
+        let time = file.stamp().modified;
+        let is_of_footer =
+            vhd::find_footer(file)?.is_some_and(|(footer, _)| footer.timestamp == *modified);
+        let is_unclear = is_of_footer && time != Time::default() && !is_same(time, *modified);
+        Ok(is_unclear.then(|| {
+            format!(
+                "the differencing disk names the time in the footer of its parent {name}, whose file was changed at {time}: whether that was \
+                 before the differencing disk was made or since cannot be told"
+            )
+        }))
     }
 
     /// The error that says what was expected and what was found.
@@ -378,7 +435,8 @@ impl ParentLink {
         }
     }
 
-    fn not_there(&self, extra: &[PathBuf]) -> Error {
+    /// `extra` is where it was looked for besides, `outside` where it was not.
+    fn not_there(&self, extra: &[PathBuf], outside: &[PathBuf]) -> Error {
         let looked: Vec<String> = extra
             .iter()
             .map(|folder| folder.display().to_string())
@@ -387,8 +445,20 @@ impl ParentLink {
             0 => String::new(),
             _ => format!(" and {}", looked.join(", ")),
         };
+        let shown: Vec<String> = outside
+            .iter()
+            .take(SHOWN)
+            .map(|path| format!("`{}`", path.to_string_lossy().escape_debug()))
+            .collect();
+        let not_followed = match shown.len() {
+            0 => String::new(),
+            _ => format!(
+                "; the disk says {}, outside of its folder, which was not followed",
+                shown.join(", ")
+            ),
+        };
         Error::not_found(format!(
-            "the parent {} of this differencing disk, known by the id {}, was not found; looked where the disk says, beside it{also}",
+            "the parent {} of this differencing disk, known by the id {}, was not found; looked where the disk says, beside it{also}{not_followed}",
             self.names(),
             self.expected
         ))

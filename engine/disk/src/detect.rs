@@ -4,6 +4,7 @@ use crate::align::to_usize;
 use crate::disk::{Format, Identity, VirtualDisk};
 use crate::layer::Opened;
 use crate::raw::RawDisk;
+use crate::reach::Reach;
 use crate::source::FileSource;
 use crate::stack::Stack;
 use crate::table::Share;
@@ -28,6 +29,16 @@ pub enum FormatHint {
     Vhd,
     /// It is a VHDX, fixed or dynamic.
     Vhdx,
+}
+
+impl FormatHint {
+    /// What it says if the caller may know that it is a raw disk, and knows nothing else.
+    pub fn raw_if(is_raw: bool) -> FormatHint {
+        match is_raw {
+            true => FormatHint::Raw,
+            false => FormatHint::Detect,
+        }
+    }
 }
 
 /// What was found in an image.
@@ -137,8 +148,9 @@ pub fn open_chain(
 pub struct OpenOptions {
     /// What is known of its format.
     pub hint: FormatHint,
-    /// Folders in which parents of a differencing disk are looked for, besides where the disk says and its own folder.
-    /// A parent's file may be named itself.
+    /// Folders in which parents of a differencing disk are looked for, besides its own folder. A parent's file may be named itself.
+    /// Where the disk says is looked too, whatever lies there, if the format is known; if it was found out by the content, only in
+    /// these folders: see [`open_with`].
     pub parents: Vec<PathBuf>,
 }
 
@@ -167,6 +179,11 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// A file called `.vhd` or `.vhdx` in which nothing of the kind is found is refused unless the caller says what it is:
 /// its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing.
 ///
+/// The guest of a raw disk can write what it likes, also what begins or ends like a container, and name any file of this machine as
+/// its parent. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
+/// it, and in [`OpenOptions::parents`], after links are followed; a block device none but the latter; and what is a differencing VHD by
+/// its first sector alone, without a footer at the end, has no parent opened.
+///
 /// # Errors
 /// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
@@ -187,7 +204,9 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
             (Arc::new(RawDisk::new(image, sector_size)), vec![file])
         }
         Content::Container(opened) => {
-            let chain = chain::with_parents(*opened, file, &options.parents)?;
+            let is_told = options.hint != FormatHint::Detect;
+            let reach = Reach::new(&options.parents, is_told);
+            let chain = chain::with_parents(*opened, file, &options.parents, reach)?;
             let mut files = Vec::with_capacity(chain.len());
             let mut images = Vec::with_capacity(chain.len());
             for member in chain {

@@ -76,9 +76,15 @@ pub(crate) enum Expected {
     Vhdx(Vec<Guid>),
 }
 
+/// Bytes of a path, with the zero at its end.
+const MAX_PATH: usize = 4096;
+
 impl ParentPlace {
-    /// What a path that a child names means on this machine; `None` if it is empty.
+    /// What a path that a child names means on this machine; `None` if it is empty, or longer than a path of Linux can be.
     pub(crate) fn of(text: &str) -> Option<ParentPlace> {
+        if text.len() > MAX_PATH {
+            return None;
+        }
         let name = file_name(text)?;
         let has_drive = text.as_bytes().get(1) == Some(&b':');
         if text.starts_with('/') {

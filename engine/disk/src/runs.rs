@@ -1,7 +1,7 @@
 //! Where the bytes of a range of a virtual disk lie in its image: few, large, contiguous runs.
 
 use crate::bits::Bits;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// Where a piece of a virtual disk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +85,11 @@ impl Runs {
             } else {
                 clear
             };
+            pieces.push(length, place);
             // One more than would be kept says as much as all of them.
-            if detail == Detail::Exact || pieces.0.len() <= ROUGH_PIECES {
-                pieces.push(length, place);
+            match detail == Detail::Rough && pieces.0.len() > ROUGH_PIECES {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
         });
         if detail == Detail::Rough && pieces.0.len() > ROUGH_PIECES {

@@ -5,9 +5,9 @@ use cairn_base::cold::{Cold, LARGE};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result, Time};
-use rustix::fs::{Advice, SeekFrom};
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use std::fs::{File, Metadata};
+use std::fs::{File, FileType, Metadata};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -37,25 +37,28 @@ impl FileSource {
     /// operating system says otherwise.
     pub fn open(path: &Path) -> Result<FileSource> {
         let fail = |e| Error::io("cannot open the disk image", path, e);
-        // Looked at before it is opened: opening a pipe would wait for its writer.
-        let kind = std::fs::metadata(path).map_err(fail)?.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(Error::invalid(
-                "a disk image is a regular file or a block device, and this is neither",
-            )
-            .at_path(path));
-        }
-        let file = File::open(path).map_err(fail)?;
+        // Looked at before it is opened: opening a device may do something. What is opened is looked at again; it may be another file by
+        // then, and a pipe would wait for its writer.
+        check_kind(std::fs::metadata(path).map_err(fail)?.file_type(), path)?;
+        let waits_not = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | waits_not;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            // Only somebody's lease on a regular file makes one wait here.
+            Err(Errno::WOULDBLOCK) => File::open(path).map_err(fail)?,
+            file => File::from(file.map_err(|e| fail(e.into()))?),
+        };
         FileSource::from_file(file, path)
     }
 
     /// Takes a file that is open for reading; `path` is its name in messages.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for anything but a regular file or a block device; what the operating system
+    /// says otherwise.
     pub fn from_file(file: File, path: &Path) -> Result<FileSource> {
         let fail = |e| Error::io("cannot find out the size of the disk image", path, e);
         let metadata = file.metadata().map_err(fail)?;
+        check_kind(metadata.file_type(), path)?;
         let is_device = metadata.file_type().is_block_device();
         let (size, sector_size) = if is_device {
             // A device's metadata has no size. The cursor this moves is used by nobody.
@@ -89,6 +92,11 @@ impl FileSource {
     /// Which file it is, whatever its name: device and inode.
     pub(crate) fn file_id(&self) -> (u64, u64) {
         self.file_id
+    }
+
+    /// Whether it is a block device.
+    pub(crate) fn is_device(&self) -> bool {
+        self.is_device
     }
 
     /// Bytes in a logical sector, if it is a block device that tells.
@@ -198,6 +206,16 @@ impl ReadAt for FileSource {
             let _ = rustix::fs::fadvise(&self.file, range.start, Some(length), Advice::WillNeed);
         }
     }
+}
+
+fn check_kind(kind: FileType, path: &Path) -> Result<()> {
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    }
+    Err(
+        Error::invalid("a disk image is a regular file or a block device, and this is neither")
+            .at_path(path),
+    )
 }
 
 fn stamp(metadata: &Metadata, size: u64, is_device: bool) -> FileStamp {

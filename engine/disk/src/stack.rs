@@ -10,7 +10,8 @@ use cairn_base::{Error, Kind, ReadAt, Result};
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// So many blocks are looked at in one step when a large range is asked about, so that memory stays bounded.
+/// So many blocks are looked at in one step when a large range is asked about, divided by the number of levels: with 64 pieces of a block
+/// on each level that is 24 MiB of pieces at most.
 const STEP: u64 = 8192;
 /// After so many extents the rest of the range counts as data.
 const MAX_EXTENTS: usize = 1 << 20;
@@ -74,45 +75,12 @@ impl Stack {
         let mut open = vec![range];
         for (index, level) in self.levels.iter().enumerate() {
             let mut below: Vec<Range<u64>> = Vec::new();
-            for range in open {
-                // A parent may be smaller than its child: there is nothing behind its end.
-                let range = clip(range, level.layer.size());
-                if range.is_empty() {
-                    continue;
-                }
-                let runs = match level.layer.runs(range.clone(), detail) {
-                    Err(error) if lenient && error.kind() == Kind::Damaged => {
-                        pieces.push(Piece {
-                            range,
-                            level: index,
-                            place: None,
-                        });
-                        continue;
-                    }
-                    runs => runs.map_err(|error| level.name(error))?,
-                };
-                let mut at = range.start;
-                for run in runs.pieces() {
-                    let part = at..at.saturating_add(run.length);
-                    at = part.end;
-                    let place = match run.place {
-                        Place::Zeros => continue,
-                        Place::Parent => {
-                            match below.last_mut() {
-                                Some(last) if last.end == part.start => last.end = part.end,
-                                _ => below.push(part),
-                            }
-                            continue;
-                        }
-                        Place::Image(place) => Some(place),
-                        Place::Somewhere => None,
-                    };
-                    pieces.push(Piece {
-                        range: part,
-                        level: index,
-                        place,
-                    });
-                }
+            let mut rest = &*open;
+            while !rest.is_empty() {
+                let count = together(rest, level.layer.block_size());
+                let (group, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+                rest = behind;
+                level.look_up(index, group, detail, lenient, &mut pieces, &mut below)?;
             }
             open = below;
             if open.is_empty() {
@@ -133,7 +101,9 @@ impl Stack {
     /// Bytes of the disk that are looked at in one step.
     fn step(&self) -> u64 {
         let blocks = self.levels.iter().map(|level| level.layer.block_size());
-        blocks.min().unwrap_or(1).max(512).saturating_mul(STEP)
+        let step = STEP.checked_div(to_u64(self.levels.len())).unwrap_or(1);
+        let block = blocks.min().unwrap_or(1).max(512);
+        block.saturating_mul(step.max(1))
     }
 
     /// The extents of `range`, appended to `extents`.
@@ -158,6 +128,27 @@ impl Stack {
     }
 }
 
+/// Appends `part`, which lies so many bytes behind the beginning of a run.
+fn push(
+    level: usize,
+    part: Range<u64>,
+    (place, skipped): (Place, u64),
+    pieces: &mut Vec<Piece>,
+    below: &mut Vec<Range<u64>>,
+) {
+    let place = match place {
+        Place::Zeros => return,
+        Place::Parent => return append(below, part),
+        Place::Image(place) => Some(place.saturating_add(skipped)),
+        Place::Somewhere => None,
+    };
+    pieces.push(Piece {
+        range: part,
+        level,
+        place,
+    });
+}
+
 /// Appends an extent, joined with the last one where it touches that.
 fn append(extents: &mut Vec<Range<u64>>, extent: Range<u64>) {
     match extents.last_mut() {
@@ -166,7 +157,68 @@ fn append(extents: &mut Vec<Range<u64>>, extent: Range<u64>) {
     }
 }
 
+/// How many of the first of `open`, which are in order, are looked up at once: as long as one begins in the block in which the one before
+/// it ends. So each block is looked up once, however many pieces of it are asked for, and none that nobody asks for.
+fn together(open: &[Range<u64>], block_size: u64) -> usize {
+    let block = |at: u64| at.checked_div(block_size).unwrap_or(0);
+    let joined = open.iter().zip(open.iter().skip(1));
+    let joined =
+        joined.take_while(|(one, next)| block(one.end.saturating_sub(1)) == block(next.start));
+    joined.count().saturating_add(1)
+}
+
 impl Level {
+    /// Looks up the ranges of `group`: what may hold data goes to `pieces`, what lies in a parent to `below`.
+    fn look_up(
+        &self,
+        index: usize,
+        group: &[Range<u64>],
+        detail: Detail,
+        lenient: bool,
+        pieces: &mut Vec<Piece>,
+        below: &mut Vec<Range<u64>>,
+    ) -> Result<()> {
+        // A parent may be smaller than its child: there is nothing behind its end.
+        let size = self.layer.size();
+        let clipped = || group.iter().map(|range| clip(range.clone(), size));
+        let start = group.first().map_or(0, |range| range.start);
+        let hull = clip(start..group.last().map_or(0, |range| range.end), size);
+        if hull.is_empty() {
+            return Ok(());
+        }
+        let runs = match self.layer.runs(hull.clone(), detail) {
+            Err(error) if lenient && error.kind() == Kind::Damaged => {
+                let wanted = clipped().filter(|range| !range.is_empty());
+                pieces.extend(wanted.map(|range| Piece {
+                    range,
+                    level: index,
+                    place: None,
+                }));
+                return Ok(());
+            }
+            runs => runs.map_err(|error| self.name(error))?,
+        };
+        let mut wanted = clipped().peekable();
+        let mut at = hull.start;
+        for run in runs.pieces() {
+            let found = at..at.saturating_add(run.length);
+            at = found.end;
+            while let Some(range) = wanted.peek() {
+                let part = range.start.max(found.start)..range.end.min(found.end);
+                if !part.is_empty() {
+                    let skipped = part.start.saturating_sub(found.start);
+                    push(index, part, (run.place, skipped), pieces, below);
+                }
+                // The next run may hold the rest of it.
+                if range.end > found.end {
+                    break;
+                }
+                wanted.next();
+            }
+        }
+        Ok(())
+    }
+
     fn name(&self, error: Error) -> Error {
         match &self.path {
             Some(path) => error.at_path(path),

@@ -20,7 +20,7 @@ mod locator;
 pub(crate) mod made;
 
 pub use disk::find_footer;
-pub(crate) use disk::open;
+pub(crate) use disk::{is_by_copy, open};
 
 /// Bytes in a sector, everywhere in VHD.
 pub const SECTOR: u64 = 512;

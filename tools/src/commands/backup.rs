@@ -94,11 +94,7 @@ impl Args {
     /// How images are opened.
     fn how(&self) -> OpenOptions {
         OpenOptions {
-            hint: if self.raw {
-                FormatHint::Raw
-            } else {
-                FormatHint::Detect
-            },
+            hint: FormatHint::raw_if(self.raw),
             parents: self.parent.clone(),
         }
     }

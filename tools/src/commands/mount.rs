@@ -4,7 +4,7 @@ use crate::account::{Group, User};
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure, warn};
 use crate::signals;
-use cairn::{DiskView, Error, Kind, OpenOptions, Store};
+use cairn::{DiskView, Error, FormatHint, Kind, OpenOptions, Store};
 use cairn_fuse::{Look, MountOptions, Scratch, Unmounted, mount_image, mount_store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +46,9 @@ pub struct Args {
     /// Another folder to look in for parents of a differencing VHD or VHDX (or the parent's file)
     #[arg(long, value_name = "DIR")]
     parent: Vec<PathBuf>,
+    /// Take the image for a raw disk, whatever its content looks like
+    #[arg(long)]
+    raw: bool,
     /// Disks (`disks/*.raw`) can be written to: what is written goes to scratch files, and is gone at the end
     #[arg(long)]
     writable: bool,
@@ -104,8 +107,8 @@ pub fn run(args: &Args) -> Answer {
             .into());
     } else {
         let how = OpenOptions {
+            hint: FormatHint::raw_if(args.raw),
             parents: args.parent.clone(),
-            ..OpenOptions::default()
         };
         let view = DiskView::open_image_with(&args.source, &how).map_err(Failure::of_input)?;
         for warning in view.warnings() {

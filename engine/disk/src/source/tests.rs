@@ -54,6 +54,9 @@ fn folders_and_pipes_are_refused_without_waiting() {
             .kind(),
         Kind::Invalid
     );
+    let null = File::open("/dev/null").unwrap();
+    let error = FileSource::from_file(null, Path::new("x")).err().unwrap();
+    assert_eq!(error.kind(), Kind::Invalid);
     let missing = folder.path().join("missing");
     assert_eq!(
         FileSource::open(&missing).err().unwrap().kind(),

@@ -142,17 +142,25 @@ impl Blocks {
         let state = to_usize(block)
             .ok()
             .and_then(|index| self.bitmaps.get(index));
-        let is_full = state.is_some_and(|state| state.load(Ordering::Relaxed) == FULL);
+        // Where nothing can be remembered, only what is asked for is read.
+        let known = state.map_or(PARTIAL, |state| state.load(Ordering::Relaxed));
         // What is clear in a dynamic disk is zeros: to know what may hold data the bitmap need not be read.
-        if is_full || (detail == Detail::Rough && self.absent == Place::Zeros) {
+        if known == FULL || (detail == Detail::Rough && self.absent == Place::Zeros) {
             runs.push(whole, here);
             return Ok(());
         }
+        let wanted = match known {
+            UNKNOWN => 0..bytes.div_ceil(SECTOR),
+            _ => part.start.checked_div(SECTOR).unwrap_or(0)..part.end.div_ceil(SECTOR),
+        };
         // At most 64 KiB.
-        let bytes_of_bits = read_vec(&*self.image, place, to_usize(self.bitmap_size)?)?;
-        let bits = Bits::new(&bytes_of_bits, 0, Order::HighFirst);
-        if let Some(state) = state {
-            let full = bits.is_full(0..bytes.div_ceil(SECTOR));
+        let first = wanted.start & !7;
+        let length = wanted.end.saturating_sub(first).div_ceil(8);
+        let at = place.saturating_add(first >> 3);
+        let bytes_of_bits = read_vec(&*self.image, at, to_usize(length)?)?;
+        let bits = Bits::new(&bytes_of_bits, first, Order::HighFirst);
+        if let Some(state) = state.filter(|_| known == UNKNOWN) {
+            let full = bits.is_full(wanted);
             state.store(if full { FULL } else { PARTIAL }, Ordering::Relaxed);
         }
         runs.push_sectors(&bits, &part, SECTOR, (data, self.absent), detail);

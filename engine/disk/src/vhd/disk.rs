@@ -37,23 +37,8 @@ struct Fixed {
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is no copy left whose checksum holds, and what [`Footer::parse`] says.
 pub fn find_footer(image: &dyn ReadAt) -> Result<Option<(Footer, Vec<String>)>> {
     let size = image.size();
-    let read = |offset: Option<u64>, length: usize| -> Result<Option<Result<Footer>>> {
-        let Some(offset) = offset.filter(|at| at.saturating_add(to_u64(length)) <= size) else {
-            return Ok(None);
-        };
-        let bytes = read_vec(image, offset, length)?;
-        Ok(bytes
-            .starts_with(footer::COOKIE)
-            .then(|| Footer::parse(&bytes, offset)))
-    };
-    let holds = |found: &Option<Result<Footer>>| matches!(found, Some(Ok(f)) if f.checksum_holds);
-
-    let mut end = read(size.checked_sub(512), 512)?;
-    if end.is_none() {
-        // Virtual PC before 2004 wrote 511 bytes.
-        end = read(size.checked_sub(511), 511)?;
-    }
-    let start = read(Some(0), 512)?;
+    let end = at_end(image)?;
+    let start = footer_at(image, Some(0), 512)?;
     let mut warnings = Vec::new();
     if holds(&end) {
         if let Some(Ok(found)) = &end
@@ -82,6 +67,45 @@ pub fn find_footer(image: &dyn ReadAt) -> Result<Option<(Footer, Vec<String>)>> 
         )
         .advise("say that the image is raw if it is a raw disk")),
     }
+}
+
+/// Whether the copy of the footer at the start of `image` is all there is to say that it is a VHD. The guest of a raw disk can write that as it
+/// writes any boot sector.
+///
+/// # Errors
+/// What the image says when it is read.
+pub(crate) fn is_by_copy(image: &dyn ReadAt) -> Result<bool> {
+    let start = footer_at(image, Some(0), 512)?;
+    Ok(holds(&start) && !holds(&at_end(image)?))
+}
+
+/// What begins like a footer at the end of `image`.
+fn at_end(image: &dyn ReadAt) -> Result<Option<Result<Footer>>> {
+    let size = image.size();
+    match footer_at(image, size.checked_sub(512), 512)? {
+        // Virtual PC before 2004 wrote 511 bytes.
+        None => footer_at(image, size.checked_sub(511), 511),
+        end => Ok(end),
+    }
+}
+
+/// What begins like a footer at `offset`, if the image reaches so far.
+fn footer_at(
+    image: &dyn ReadAt,
+    offset: Option<u64>,
+    length: usize,
+) -> Result<Option<Result<Footer>>> {
+    let is_inside = |at: &u64| at.saturating_add(to_u64(length)) <= image.size();
+    let Some(offset) = offset.filter(is_inside) else {
+        return Ok(None);
+    };
+    let bytes = read_vec(image, offset, length)?;
+    let begins = bytes.starts_with(footer::COOKIE);
+    Ok(begins.then(|| Footer::parse(&bytes, offset)))
+}
+
+fn holds(found: &Option<Result<Footer>>) -> bool {
+    matches!(found, Some(Ok(footer)) if footer.checksum_holds)
 }
 
 /// Whether a footer at the end of a file of `size` bytes is to be believed although its checksum does not hold.

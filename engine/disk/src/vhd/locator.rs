@@ -15,8 +15,8 @@ const ENTRIES: usize = 576;
 const ENTRY: usize = 24;
 /// "The number of parent locator entries" in a header.
 const COUNT: usize = 8;
-/// Windows knows no longer path than 32,767 units of UTF-16.
-const MAX_LENGTH: u32 = 64 << 10;
+/// Bytes of a path that is looked at, as it is written: [`ParentPlace::of`] takes no longer one.
+const MAX_LENGTH: u32 = 8 << 10;
 
 /// What the dynamic header in `header`, which lay at `base` of `image`, says of the parent. A locator that cannot be read
 /// is passed over: another one, or the name, may do.
@@ -56,12 +56,18 @@ pub(super) fn parse(image: &dyn ReadAt, header: &[u8], base: u64) -> Result<Pare
         }
     }
     let name = ParentPlace::of(&name);
+    let mut places: Vec<ParentPlace> = Vec::new();
+    for place in relative.into_iter().chain(absolute).chain(name) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
     Ok(ParentLink {
         expected: Expected::Vhd {
             id,
             modified: view.u32_be(MODIFIED)?,
         },
-        places: relative.into_iter().chain(absolute).chain(name).collect(),
+        places,
     })
 }
 
@@ -151,6 +157,20 @@ mod tests {
         bytes[ID..ID + 16].fill(0);
         let error = parsed(&bytes).unwrap_err();
         assert_eq!(error.kind(), cairn_base::Kind::Unsupported);
+    }
+
+    #[test]
+    fn no_path_is_kept_twice_and_none_that_is_too_long() {
+        let long = "a/".repeat(2048) + "b.vhd";
+        let bytes = header(&[
+            (b"W2ru", wide(r".\a.vhd")),
+            (b"Wi2r", b".\\a.vhd".to_vec()),
+            (b"MacX", long.clone().into_bytes()),
+            (b"W2ru", wide(&long)),
+            (b"W2ru", wide("name.vhd")),
+        ]);
+        let expected = ["./a.vhd", "name.vhd"].map(|path| ParentPlace::Relative(path.into()));
+        assert_eq!(parsed(&bytes).unwrap().places, expected);
     }
 
     proptest! {

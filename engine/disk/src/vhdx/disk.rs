@@ -18,9 +18,15 @@ use std::sync::Arc;
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) where the file contradicts the specification.
 pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
     let (header, header_warning) = read_header(&*image)?;
-    let entries = log::active_sequence(&*image, &header).map_err(|e| {
+    let most = share.of(log::MAX_CHANGES);
+    let entries = log::sequence_of(&*image, &header, most).map_err(|e| {
         e.advise("attach the disk once where it was used (Hyper-V, Windows), so that its log is dealt with there")
     })?;
+    let is_unused = !header.log_id.is_nil() && entries.is_empty();
+    let log_warning = is_unused.then(|| {
+        "the VHDX says that its log is in use, and the log holds nothing: it is taken for empty"
+            .to_string()
+    });
     let log_range = header.log_range(image.size())?;
     let image = replay::over(image, &entries);
     let (regions, region_warning) = region::find(&*image)?;
@@ -49,7 +55,11 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
                 data_id: Some(header.data_write_id),
                 file: None,
             },
-            warnings: header_warning.into_iter().chain(region_warning).collect(),
+            warnings: header_warning
+                .into_iter()
+                .chain(log_warning)
+                .chain(region_warning)
+                .collect(),
         },
         layer: Box::new(Bat::open(image, &regions.bat, &metadata, reserved, share)?),
         parent,

@@ -7,7 +7,7 @@ use crate::align::{is_multiple, to_usize};
 use crate::guid::Guid;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
-use cairn_base::{Error, ReadAt, Result, View};
+use cairn_base::{Error, Kind, ReadAt, Result, View};
 use std::ops::Range;
 
 /// Bytes of a log sector; entries and what they change are whole sectors.
@@ -18,9 +18,9 @@ const DATA_SIGNATURE: &[u8; 4] = b"data";
 const HEADER_SIZE: usize = 64;
 const DESCRIPTOR_SIZE: usize = 32;
 /// Windows and QEMU make logs of 1 MiB. A larger one than this is not looked at.
-const MAX_LENGTH: u64 = 64 << 20;
-/// Changes that are replayed; a log of 1 MiB has room for 32,766. 14 MiB of memory.
-const MAX_CHANGES: usize = 1 << 18;
+const MAX_LENGTH: u64 = 16 << 20;
+/// Changes that are replayed; a log of 1 MiB has room for 32,766. 8 MiB of memory.
+pub(super) const MAX_CHANGES: u64 = 1 << 16;
 
 /// One change of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,12 +66,12 @@ impl Entry {
     /// entry of the log `log_id`: then it is left over from earlier, or its writing was cut short. Where its sectors lie is
     /// told from the beginning of the entry.
     pub fn parse(bytes: &[u8], base: u64, log_id: Guid) -> Option<Entry> {
-        Entry::decode(&View::new(bytes, "VHDX log entry", base), log_id)
-            .ok()
-            .flatten()
+        let view = View::new(bytes, "VHDX log entry", base);
+        Entry::decode(&view, log_id, MAX_CHANGES).ok().flatten()
     }
 
-    fn decode(view: &View<'_>, log_id: Guid) -> Result<Option<Entry>> {
+    /// As [`parse`](Entry::parse); a valid entry of more than `most` changes is an error, so that they are not listed.
+    fn decode(view: &View<'_>, log_id: Guid, most: u64) -> Result<Option<Entry>> {
         let Some(length) = plausible_length(view, log_id)? else {
             return Ok(None);
         };
@@ -88,6 +88,9 @@ impl Entry {
         let mut data_at = described.div_ceil(4096).saturating_mul(4096);
         if data_at > bytes.len() {
             return Ok(None);
+        }
+        if to_u64(count) > most {
+            return Err(too_many(most).at_offset(view.base()));
         }
         let mut changes = Vec::new();
         for index in 0..count {
@@ -138,6 +141,12 @@ impl Entry {
     }
 }
 
+fn too_many(most: u64) -> Error {
+    Error::unsupported(format!(
+        "the VHDX's log holds more than {most} changes, which is the most that is replayed here"
+    ))
+}
+
 /// The length of the entry that begins here, if its first 64 bytes may be those of one.
 fn plausible_length(view: &View<'_>, log_id: Guid) -> Result<Option<u64>> {
     let length = u64::from(view.u32_le(8)?);
@@ -156,6 +165,10 @@ struct Ring<'a> {
     log_id: Guid,
     /// Bytes that may still be read, so that entries made to overlap cannot keep us here.
     budget: u64,
+    /// Changes that a sequence may have.
+    most: u64,
+    /// Whether a sector begins an entry of this log, whole or not.
+    is_written: bool,
 }
 
 impl Ring<'_> {
@@ -188,10 +201,16 @@ impl Ring<'_> {
         // A sector never wraps: the ring's length is a multiple of it.
         let head = self.read(at, SECTOR)?;
         let view = View::new(&head, "VHDX log entry", base);
+        self.is_written |= view.slice(0, 4)? == ENTRY_SIGNATURE
+            && Guid::from_windows(view.array(32)?) == self.log_id;
         match plausible_length(&view, self.log_id)? {
             Some(length) if length <= self.length() => {
                 let bytes = self.read(at, length)?;
-                let mut entry = Entry::parse(&bytes, base, self.log_id);
+                let view = View::new(&bytes, "VHDX log entry", base);
+                let mut entry = match Entry::decode(&view, self.log_id, self.most) {
+                    Err(error) if error.kind() == Kind::Unsupported => return Err(error),
+                    entry => entry.ok().flatten(),
+                };
                 for change in entry.iter_mut().flat_map(|entry| &mut entry.changes) {
                     if let Change::Data(sector) = change {
                         let in_ring = self.advance(at, sector.from);
@@ -207,15 +226,12 @@ impl Ring<'_> {
     /// The entries that follow each other from `tail` on, and where the next one would be.
     fn sequence(&mut self, tail: u64) -> Result<(Vec<(u64, Entry)>, u64)> {
         let mut entries: Vec<(u64, Entry)> = Vec::new();
-        let (mut at, mut used, mut changes) = (tail, 0u64, 0usize);
+        let (mut at, mut used, mut changes) = (tail, 0u64, 0u64);
         while let Some(entry) = self.entry(at)? {
             used = used.saturating_add(entry.length);
-            changes = changes.saturating_add(entry.changes.len());
-            if changes > MAX_CHANGES {
-                return Err(Error::unsupported(format!(
-                    "the VHDX's log holds more than {MAX_CHANGES} changes"
-                ))
-                .at_offset(self.range.start.saturating_add(tail)));
+            changes = changes.saturating_add(to_u64(entry.changes.len()));
+            if changes > self.most {
+                return Err(too_many(self.most).at_offset(self.range.start.saturating_add(tail)));
             }
             let follows = entries
                 .last()
@@ -231,12 +247,19 @@ impl Ring<'_> {
     }
 }
 
-/// The entries to be replayed, in order: none if the header says that the log is empty.
+/// The entries to be replayed, in order: none if the header says that the log is empty, or if it says that it is in use and not one
+/// sector of it begins an entry. Then there is nothing to be lost, and QEMU takes it for empty too.
 ///
 /// # Errors
-/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the log is in use and holds no valid sequence, or says that the file
-/// was cut off; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a log of another version or more than 64 MiB.
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the log has entries and no valid sequence, or says that the file was cut
+/// off; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a log of another version, of more than 16 MiB or of more than
+/// 65,536 changes.
 pub fn active_sequence(image: &dyn ReadAt, header: &Header) -> Result<Vec<Entry>> {
+    sequence_of(image, header, MAX_CHANGES)
+}
+
+/// As [`active_sequence`], for at most so many changes.
+pub(super) fn sequence_of(image: &dyn ReadAt, header: &Header, most: u64) -> Result<Vec<Entry>> {
     if header.log_id.is_nil() {
         return Ok(Vec::new());
     }
@@ -254,6 +277,8 @@ pub fn active_sequence(image: &dyn ReadAt, header: &Header) -> Result<Vec<Entry>
         log_id: header.log_id,
         // Each sector is looked at once as a start and read once as part of an entry, or twice where a sequence ends.
         budget: length.saturating_mul(8),
+        most,
+        is_written: false,
     };
     let mut active: Vec<Entry> = Vec::new();
     let mut tail = 0;
@@ -279,6 +304,9 @@ pub fn active_sequence(image: &dyn ReadAt, header: &Header) -> Result<Vec<Entry>
         tail = step;
     }
     let Some(newest) = active.last() else {
+        if !ring.is_written {
+            return Ok(active);
+        }
         return Err(Error::damaged(
             "the VHDX says its log is in use, and the log holds no valid entries",
         )

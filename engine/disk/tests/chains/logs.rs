@@ -239,8 +239,10 @@ fn a_log_that_cannot_be_used_is_refused() {
     let temporary = tempfile::tempdir().unwrap();
     let image = made(temporary.path(), 1, None);
     let size = fs::metadata(&image.path).unwrap().len();
-    // In use and empty; of a file that was longer; and whose first entry is gone.
-    put_log(&image, 0, &[vec![0; SECTOR as usize]]);
+    // With an entry that is torn; of a file that was longer; and whose first entry is gone.
+    let mut torn = entry(3, 0, size, &[]);
+    torn[100] ^= 1;
+    put_log(&image, 0, &[torn]);
     assert_eq!(open(&image.path).err().unwrap().kind(), ErrorKind::Damaged);
     put_log(&image, 0, &[entry(3, 0, size + 4096, &[])]);
     assert_eq!(open(&image.path).err().unwrap().kind(), ErrorKind::Damaged);
@@ -248,4 +250,31 @@ fn a_log_that_cannot_be_used_is_refused() {
     assert_eq!(open(&image.path).err().unwrap().kind(), ErrorKind::Damaged);
     put_log(&image, 0, &[entry(3, 0, size, &[])]);
     check(&[image]);
+}
+
+#[test]
+fn a_log_that_is_said_to_be_in_use_and_holds_nothing_is_told() {
+    let temporary = tempfile::tempdir().unwrap();
+    let image = made(temporary.path(), 1, None);
+    put_log(&image, 0, &[vec![0; SECTOR as usize]]);
+    let disk = open(&image.path).unwrap();
+    assert_eq!(disk.warnings().len(), 1);
+    assert!(disk.warnings()[0].contains("log"), "{:?}", disk.warnings());
+    let read = read_vec(&*disk, 0, image.size as usize).unwrap();
+    assert!(read == expected(&[image], 0, read.len()));
+}
+
+#[test]
+fn logs_of_parents_have_a_share_of_the_memory() {
+    let temporary = tempfile::tempdir().unwrap();
+    let oldest = made(temporary.path(), 1, None);
+    let size = fs::metadata(&oldest.path).unwrap().len();
+    let changes: Vec<Change> = (0..30_000).map(|_| Change::Zero(1 << 30, 4096)).collect();
+    put_log(&oldest, 0, &[entry(3, 0, size, &changes)]);
+    open(&oldest.path).unwrap();
+    let middle = made(temporary.path(), 2, Some(&oldest));
+    open(&middle.path).unwrap();
+    let youngest = made(temporary.path(), 3, Some(&middle));
+    let error = open(&youngest.path).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }

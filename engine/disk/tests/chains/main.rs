@@ -4,13 +4,17 @@
 //! - `made`: writes VHD and VHDX images of any block size, with what their sectors should read as
 //! - `model`: random chains against that
 //! - `search`: where parents are found, and which ones are refused
+//! - `reach`: files that are not opened because an image names them
+//! - `hostile`: chains made to cost much
 //! - `logs`: VHDX with changes in their logs
 //! - `libvhdi`: the same chains through another reader
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hostile;
 mod libvhdi;
 mod logs;
 mod made;
 mod model;
+mod reach;
 mod search;

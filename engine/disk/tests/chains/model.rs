@@ -173,7 +173,7 @@ fn vhdx_of_every_block_size() {
 fn a_long_chain_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random::new(5);
-    let chain = chain(folder.path(), &mut random, (Kind::Vhd, 4096, 512), 350);
+    let chain = chain(folder.path(), &mut random, (Kind::Vhd, 4096, 512), 64);
     let disk = open(&chain[0].path).unwrap();
     let read = read_vec(&*disk, 0, chain[0].size as usize).unwrap();
     assert!(read == expected(&chain, 0, read.len()));

@@ -118,25 +118,58 @@ fn a_torn_tail_leaves_the_entries_before_it() {
 
 #[test]
 fn a_log_in_use_without_a_valid_sequence_is_damage() {
-    assert_eq!(numbers(&image(&[])).unwrap_err().kind(), Kind::Damaged);
-    for at in [0, 8, 16, 24, 32, 64, 90, 4096, 5000, 8190] {
+    for at in [8, 16, 24, 64, 90, 4096, 5000, 8190] {
         let mut bytes = entry(5, 0, 1);
         bytes[at] ^= 0x11;
         assert!(numbers(&image(&[(0, bytes)])).is_err(), "byte {at}");
     }
     // Valid by itself, but the entry it names as the first one is not there.
     assert!(numbers(&image(&[(0, entry(5, 8192, 1))])).is_err());
-    // Left over from another log.
+    // Nothing of it was written, or what is there is left over from another log.
+    assert!(numbers(&image(&[])).unwrap().is_empty());
     let other = Header {
         log_id: Guid([5; 16]),
         ..header()
     };
-    assert!(active_sequence(&image(&[(0, entry(5, 0, 1))]), &other).is_err());
+    let left_over = image(&[(0, entry(5, 0, 1))]);
+    assert!(active_sequence(&left_over, &other).unwrap().is_empty());
     let empty = Header {
         log_id: Guid::NIL,
         ..header()
     };
     assert!(active_sequence(&image(&[]), &empty).unwrap().is_empty());
+}
+
+#[test]
+fn a_log_of_too_much_is_refused() {
+    let mut image = vec![0; 8 << 20];
+    let wide = Header {
+        log_length: 4 << 20,
+        ..header()
+    };
+    let count = MAX_CHANGES as u32 + 1;
+    let mut bytes = entry(5, 0, 1)[..64].to_vec();
+    let length = (64 + 32 * count).next_multiple_of(4096);
+    bytes[8..12].copy_from_slice(&length.to_le_bytes());
+    bytes[24..28].copy_from_slice(&count.to_le_bytes());
+    bytes[48..56].fill(0);
+    let zero = &entry(5, 0, 1)[64..96];
+    for _ in 0..count {
+        bytes.extend_from_slice(zero);
+    }
+    bytes.resize(length as usize, 0);
+    seal(&mut bytes);
+    image[LOG as usize..][..bytes.len()].copy_from_slice(&bytes);
+    let error = active_sequence(&image, &wide).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    // It is not so much as listed.
+    assert!(Entry::parse(&bytes, LOG, ID).is_none());
+    let long = Header {
+        log_length: 17 << 20,
+        ..header()
+    };
+    let error = active_sequence(&vec![0u8; 20 << 20], &long).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Which files of this machine a chain of images may have opened. Whoever writes to an image, the guest of a raw disk above all, must not
+//! decide what is read.
+//!
+//! An image that is known by its content alone reaches the files in its own folder, and below it, and what the caller names; links are
+//! followed first. What lies elsewhere is not so much as looked for, so that no answer tells whether it is there. The folder of a block device is
+//! not its own: all devices lie there.
+
+use crate::source::FileSource;
+use cairn_base::{Error, Result};
+use std::path::{Component, Path, PathBuf};
+
+/// What may be opened.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    /// Whether that is everything: the caller knows what the image is.
+    is_everywhere: bool,
+    /// Folders and files, as they are named and without links.
+    roots: Vec<PathBuf>,
+}
+
+impl Reach {
+    /// What the caller names; everything, if `is_everywhere`.
+    pub(crate) fn new(named: &[PathBuf], is_everywhere: bool) -> Reach {
+        let mut reach = Reach {
+            is_everywhere,
+            roots: Vec::new(),
+        };
+        for path in named {
+            reach.add(path);
+        }
+        reach
+    }
+
+    /// Whether an image may name any file.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.is_everywhere
+    }
+
+    /// Adds the folders of an image that is part of the chain; those in which its parent is to be looked for.
+    pub(crate) fn add_folders(&mut self, file: &FileSource) -> Vec<PathBuf> {
+        if file.is_device() && !self.is_everywhere {
+            return Vec::new();
+        }
+        let folders = folders(file.path());
+        for folder in &folders {
+            self.add(folder);
+        }
+        folders
+    }
+
+    fn add(&mut self, path: &Path) {
+        let real = std::fs::canonicalize(path).ok();
+        for root in plain(path).into_iter().chain(real) {
+            if !self.roots.contains(&root) {
+                self.roots.push(root);
+            }
+        }
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        self.roots.iter().any(|root| path.starts_with(root))
+    }
+
+    /// What is to be opened for `path`; `None` if it lies, or leads, outside.
+    ///
+    /// # Errors
+    /// What the operating system says of a path that lies inside.
+    pub(crate) fn find(&self, path: &Path) -> Result<Option<PathBuf>> {
+        if self.is_everywhere {
+            return Ok(Some(path.to_path_buf()));
+        }
+        let Some(path) = plain(path).filter(|path| self.holds(path)) else {
+            return Ok(None);
+        };
+        let real = std::fs::canonicalize(&path)
+            .map_err(|error| Error::io("cannot look for the parent", &path, error))?;
+        Ok(Some(real).filter(|real| self.holds(real)))
+    }
+}
+
+/// Folders of an image: of its name, and, if that is a link, of the file itself.
+pub(crate) fn folders(image: &Path) -> Vec<PathBuf> {
+    let folder = |path: &Path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let mut folders = vec![folder(image)];
+    if let Ok(file) = std::fs::canonicalize(image) {
+        let real = folder(&file);
+        if !folders.contains(&real) {
+            folders.push(real);
+        }
+    }
+    folders
+}
+
+/// `path` from the root on and without dots, by its letters alone.
+pub(crate) fn plain(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::new();
+    for part in std::path::absolute(path).ok()?.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn inside_by_its_letters_and_without_links() {
+        let temporary = tempfile::tempdir().unwrap();
+        let at = |name: &str| temporary.path().join(name);
+        for folder in ["own/sub", "other"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["own/image", "own/sub/a", "other/b"] {
+            fs::write(at(file), file).unwrap();
+        }
+        symlink(at("other"), at("own/out")).unwrap();
+        symlink("sub", at("own/in")).unwrap();
+        symlink(at("own"), at("alias")).unwrap();
+        let file = FileSource::open(&at("alias/image")).unwrap();
+        let mut reach = Reach::default();
+        assert_eq!(reach.find(&at("own/sub/a")).unwrap(), None);
+        assert_eq!(reach.add_folders(&file).len(), 2);
+        for (path, is_inside) in [
+            ("own/sub/a", true),
+            ("alias/sub/a", true),
+            ("own/in/a", true),
+            ("other/../own/sub/a", true),
+            ("own/out/b", false),
+            ("own/sub/../../other/b", false),
+            ("own/../other/nothing", false),
+            ("other/b", false),
+        ] {
+            let found = reach.find(&at(path)).unwrap();
+            assert_eq!(found.is_some(), is_inside, "{path}: {found:?}");
+        }
+        assert!(reach.find(&at("own/nothing")).is_err());
+        let named = Reach::new(&[at("other/b")], false);
+        assert!(named.find(&at("other/b")).unwrap().is_some());
+        assert!(named.find(&at("other")).unwrap().is_none());
+        let all = Reach::new(&[], true);
+        assert!(all.find(&at("other/b")).unwrap().is_some());
+    }
+}
