@@ -5,7 +5,7 @@ use cairn_base::{ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
 use cairn_store::hash::checksum;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// What is recognised by these names holds no files of its own.
@@ -22,6 +22,7 @@ pub struct DiskView {
     origin: (Vec<u8>, Time),
     /// Whether that changes when the disk's bytes do.
     is_told_apart: bool,
+    files: Vec<PathBuf>,
     /// As VHD and as VHDX.
     images: [OnceLock<Arc<dyn ReadAt>>; 2],
 }
@@ -51,6 +52,7 @@ impl DiskView {
             sector_size,
             warnings: Vec::new(),
             volumes: OnceLock::new(),
+            files: Vec::new(),
             images: Default::default(),
         }
     }
@@ -76,7 +78,7 @@ impl DiskView {
     /// As [`cairn_disk::open_with`].
     pub fn open_image_with(path: &Path, options: &OpenOptions) -> Result<DiskView> {
         let image = cairn_disk::open_with(path, options)?;
-        let warnings = image.warnings().to_vec();
+        let (warnings, files) = (image.warnings().to_vec(), image.files());
         let identity = image.identity();
         let id = identity.disk_id.unwrap_or_default();
         let file = identity.file.map(|stamp| (stamp.size, stamp.modified));
@@ -94,6 +96,7 @@ impl DiskView {
         let mut view = DiskView::new("disk0", image, sector_size)
             .of_origin(&[&id.0, &stamp, full.as_encoded_bytes()], time);
         view.warnings = warnings;
+        view.files = files;
         view.is_told_apart = path.metadata().is_ok_and(|found| found.is_file());
         Ok(view)
     }
@@ -161,6 +164,11 @@ impl DiskView {
     /// What a user should know although the disk can be read.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The files of this machine that it is read from, if it was opened as an image: its own and those of its parents.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Its volumes by partition number. Empty partitions are not among them.

@@ -16,7 +16,7 @@
 //! - [`tree`]: the whole file system, without a kernel
 //! - [`awake`]: processors that do not sleep between two requests
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
-//! - [`device`], [`stale`], [`mount`]: mounting, mounts that lost their program, unmounting
+//! - [`device`], [`ground`], [`stale`], [`mount`]: mounting, what must not be covered, mounts that lost their program, unmounting
 #![cfg_attr(
     not(test),
     warn(
@@ -32,6 +32,7 @@ pub mod catalog;
 pub mod device;
 pub mod extents;
 pub mod failure;
+pub mod ground;
 pub mod inode;
 pub mod journal;
 pub mod look;

@@ -3,6 +3,7 @@
 use crate::adapter::Adapter;
 use crate::device::{self, Detached, Manner, Place};
 use crate::failure::Failure;
+use crate::ground::Ground;
 use crate::journal::{Journal, Sink};
 use crate::look::Look;
 use crate::stale;
@@ -12,7 +13,7 @@ use cairn::{DiskView, Error, Kind, Result, Store};
 use fuser::{Config, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -91,20 +92,27 @@ struct Ended {
 /// Mounts all points of a store at `mountpoint`, an existing folder. Returns when the mount can be used.
 ///
 /// # Errors
-/// As [`device::mount`].
+/// As [`device::mount`] and [`Ground::check`].
 pub fn mount_store(store: Store, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
-    mount(Tree::of_store(store), mountpoint, options)
+    let source = store.place().map(Path::to_path_buf).into_iter().collect();
+    mount(Tree::of_store(store), source, mountpoint, options)
 }
 
 /// Mounts what is on a disk image at `mountpoint`, an existing folder. Returns when the mount can be used.
 ///
 /// # Errors
-/// As [`device::mount`].
+/// As [`device::mount`] and [`Ground::check`].
 pub fn mount_image(view: DiskView, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
-    mount(Tree::of_image(view), mountpoint, options)
+    let source = view.files().to_vec();
+    mount(Tree::of_image(view), source, mountpoint, options)
 }
 
-fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
+fn mount(
+    mut tree: Tree,
+    source: Vec<PathBuf>,
+    mountpoint: &Path,
+    options: &MountOptions,
+) -> Result<Mounted> {
     let overlays = match options.writable.clone() {
         Some(scratch) => Some(Arc::new(Overlays::new(scratch)?)),
         None => None,
@@ -132,6 +140,8 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
             "a mount at {shown} that had lost its program was cleared away"
         ));
     }
+    let scratch = overlays.as_ref().map(|overlays| overlays.folder());
+    Ground { source, scratch }.check(mountpoint)?;
     let manner = Manner {
         allow_other: options.allow_other,
         writable: overlays.is_some(),
