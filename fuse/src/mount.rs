@@ -123,7 +123,7 @@ fn mount(
     let loops = options.loops();
     let mut config = Config::default();
     config.n_threads = Some(loops);
-    config.clone_fd = device::can_open_device();
+    config.clone_fd = device::can_open_devices(loops);
     let acl = if options.allow_other {
         SessionACL::All
     } else {
@@ -163,11 +163,13 @@ fn mount(
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
     let ended = Arc::new(Ended::default());
     let told = ended.clone();
-    let shown = mountpoint.to_path_buf();
+    let (shown, served) = (mountpoint.to_path_buf(), place.clone());
     std::thread::Builder::new()
         .name("cairn-mount".into())
         .spawn(move || {
             let result = session.run();
+            // Nobody answers any more, whether it was unmounted, cut off, or has failed. What remains is tried again by whoever unmounts.
+            let _ = device::unmount_what_is_left(&served);
             let result =
                 result.map_err(|error| Error::io("serving the mount failed", &shown, error));
             *told.result.lock() = Some(result);
@@ -218,7 +220,7 @@ impl Mounted {
     /// [`Kind::Busy`] if another file system is mounted over it; as the operating system reports.
     pub fn unmount(&self) -> Result<Unmounted> {
         if self.ended_within(Duration::ZERO) {
-            return Ok(Unmounted::Cleanly);
+            return device::unmount_what_is_left(&self.place).map(|()| Unmounted::Cleanly);
         }
         let started = Instant::now();
         let detached = loop {

@@ -11,8 +11,10 @@ mod shared;
 
 use cairn::{DiskView, Error, Kind, Store};
 use cairn_fuse::{MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store};
+use rustix::mount::{UnmountFlags, unmount};
+use shared::mounted::{image, is_mounted};
 use shared::{fixture, fuse_is_there, run, text};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use tempfile::tempdir;
@@ -103,4 +105,25 @@ fn by_another_name(temp: &Path) {
     let refused = mounted.map(|mounted| assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly));
     run("umount", &[text(&place)]);
     assert!(refused.is_err());
+}
+
+/// **[cut-off]** A mount that cannot be served any more, because its connection was cut or its threads have failed, is taken out of the tree of files by its program: nothing is left
+/// that answers "Transport endpoint is not connected".
+#[test]
+fn what_is_served_no_more_does_not_stay() {
+    let Some(image) = image() else { return };
+    if !is_root() {
+        return;
+    }
+    let folder = image.folder.path();
+    let held = File::open(image.at("disks/disk0.raw")).unwrap();
+    // It cuts the connection, and then finds it in use.
+    let cut = unmount(folder, UnmountFlags::FORCE);
+    assert_eq!(cut, Err(rustix::io::Errno::BUSY));
+    drop(image.mounted.wait());
+    let left = fs::read_dir(folder).map(|entries| entries.count());
+    assert_eq!(left.map_err(|error| error.raw_os_error()), Ok(0));
+    assert!(!is_mounted(folder));
+    assert_eq!(image.mounted.unmount().unwrap(), Unmounted::Cleanly);
+    drop(held);
 }
