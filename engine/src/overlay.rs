@@ -43,7 +43,7 @@ use page::{State, UNIT};
 use parking_lot::Mutex;
 use scratch::Scratch;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -80,6 +80,11 @@ impl Overlay {
     pub fn temporary(base: Arc<dyn ReadAt>, folder: Option<&Path>) -> Result<Overlay> {
         let files = files::temporary(folder, base.size())?;
         Ok(Overlay::of(base, files, false))
+    }
+
+    /// Where scratch files go unless somebody says otherwise: `TMPDIR`, or `/var/tmp`.
+    pub fn default_folder() -> PathBuf {
+        folders::default_folder()
     }
 
     /// The overlay of this base that is kept in `folder`, made if it is not there.

@@ -109,6 +109,11 @@ impl Store {
         self.inner.folder().describe("")
     }
 
+    /// The folder of this machine that it lies in, if it does.
+    pub fn place(&self) -> Option<&Path> {
+        self.inner.folder().place()
+    }
+
     /// Backs up disks as one recovery point of a machine.
     ///
     /// # Errors

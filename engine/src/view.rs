@@ -6,7 +6,7 @@ use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
 use cairn_store::hash::checksum;
 use parking_lot::Mutex;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +24,7 @@ pub struct DiskView {
     origin: (Vec<u8>, Time),
     /// Whether that changes when the disk's bytes do.
     is_told_apart: bool,
+    files: Vec<PathBuf>,
     /// As VHD and as VHDX.
     images: [OnceLock<Arc<dyn ReadAt>>; 2],
 }
@@ -98,6 +99,7 @@ impl DiskView {
             sector_size,
             warnings: Vec::new(),
             volumes: Remembered::default(),
+            files: Vec::new(),
             images: Default::default(),
         }
     }
@@ -123,7 +125,7 @@ impl DiskView {
     /// As [`cairn_disk::open_with`].
     pub fn open_image_with(path: &Path, options: &OpenOptions) -> Result<DiskView> {
         let image = cairn_disk::open_with(path, options)?;
-        let warnings = image.warnings().to_vec();
+        let (warnings, files) = (image.warnings().to_vec(), image.files());
         let identity = image.identity();
         let id = identity.disk_id.unwrap_or_default();
         let file = identity.file.map(|stamp| (stamp.size, stamp.modified));
@@ -141,6 +143,7 @@ impl DiskView {
         let mut view = DiskView::new("disk0", image, sector_size)
             .of_origin(&[&id.0, &stamp, full.as_encoded_bytes()], time);
         view.warnings = warnings;
+        view.files = files;
         view.is_told_apart = path.metadata().is_ok_and(|found| found.is_file());
         Ok(view)
     }
@@ -208,6 +211,11 @@ impl DiskView {
     /// What a user should know although the disk can be read.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The files of this machine that it is read from, if it was opened as an image: its own and those of its parents.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Its volumes by partition number. Empty partitions are not among them.

@@ -17,10 +17,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const DEVICE: &str = "/dev/fuse";
+/// What is mounted where, see proc_pid_mountinfo(5).
+const TABLE: &str = "/proc/self/mountinfo";
 /// Behind `fuse.` the type that `mount` and `df` show, and the source unless another one is told.
 pub const NAME: &str = "cairn";
 /// The programs that mount for those who may not, the current one first.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
+
+/// Descriptors that are left for what is read: the files of a store or image, and those of overlays.
+const SPARE: usize = 64;
 
 /// A file system mounted by this process.
 #[derive(Debug, Clone)]
@@ -96,9 +101,11 @@ fn folder(path: &Path) -> Result<PathBuf> {
     Ok(full)
 }
 
-/// Whether every event loop can have a descriptor of its own.
-pub fn can_open_device() -> bool {
-    open_device().is_ok()
+/// Whether each of `count` event loops can have a descriptor of its own, and enough are left for what is read.
+pub fn can_open_devices(count: usize) -> bool {
+    let wanted = count.saturating_add(SPARE);
+    let opened: rustix::io::Result<Vec<OwnedFd>> = (0..wanted).map(|_| open_device()).collect();
+    opened.is_ok()
 }
 
 fn open_device() -> rustix::io::Result<OwnedFd> {
@@ -240,9 +247,10 @@ fn receive(socket: &UnixStream) -> Option<OwnedFd> {
 pub fn unmount(place: &Place, lazy: bool) -> Result<Detached> {
     let path = &place.path;
     if place.number.is_some() {
-        let top = topmost(path);
-        if top != place.number {
-            return if all_at(path)
+        let all = all_at(path)
+            .map_err(|error| Error::io("cannot see what is mounted", Path::new(TABLE), error))?;
+        if all.last() != place.number.as_ref() {
+            return if all
                 .iter()
                 .any(|number| Some(number) == place.number.as_ref())
             {
@@ -270,6 +278,18 @@ pub fn unmount(place: &Place, lazy: bool) -> Result<Detached> {
         Err(error @ Errno::BUSY) => Err(in_use(path, error.into())),
         Err(error) => Err(Error::io("cannot unmount", path, error.into())),
     }
+}
+
+/// Unmounts what nobody serves any more, if it is still there.
+///
+/// # Errors
+/// As [`unmount`].
+pub fn unmount_what_is_left(place: &Place) -> Result<()> {
+    // Without its number nothing tells it from what others may have mounted there since.
+    if place.number.is_none() {
+        return Ok(());
+    }
+    unmount(place, true).map(|_| ())
 }
 
 fn in_use(path: &Path, error: std::io::Error) -> Error {
@@ -327,22 +347,20 @@ pub fn is_topmost(place: &Place) -> bool {
 
 /// The device number of what is mounted on top at `path`.
 fn topmost(path: &Path) -> Option<String> {
-    all_at(path).pop()
+    all_at(path).ok()?.pop()
 }
 
 /// The device numbers of everything mounted at `path`, lowest first. See proc_pid_mountinfo(5).
-fn all_at(path: &Path) -> Vec<String> {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+fn all_at(path: &Path) -> std::io::Result<Vec<String>> {
+    let table = std::fs::read(TABLE)?;
     let escaped = escape(path);
-    table
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| {
-            let mut fields = line.split(|byte| *byte == b' ').skip(2);
-            let number = fields.next()?;
-            let place = fields.nth(1)?;
-            (place == escaped).then(|| String::from_utf8_lossy(number).into_owned())
-        })
-        .collect()
+    let found = table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ').skip(2);
+        let number = fields.next()?;
+        let place = fields.nth(1)?;
+        (place == escaped).then(|| String::from_utf8_lossy(number).into_owned())
+    });
+    Ok(found.collect())
 }
 
 fn escape(path: &Path) -> Vec<u8> {

@@ -12,6 +12,7 @@ use crate::failure::{Failure, Result};
 use cairn::{Error, Kind, PointId};
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Bits of the number within a slot.
@@ -86,9 +87,26 @@ pub struct TreeKey {
 #[derive(Default)]
 pub struct Slots {
     owners: RwLock<HashMap<u32, Owner>>,
+    /// What tells the image of an image mount from all others.
+    image: [u8; 32],
 }
 
 impl Slots {
+    /// Those of the mount of one image, told from others by `origin`, see [`cairn::DiskView::origin`]. If that is not known the mount itself is.
+    pub fn of_image(origin: [u8; 32]) -> Slots {
+        let mut image = origin;
+        if origin == [0; 32] {
+            let keys = std::hash::RandomState::new();
+            for (part, number) in image.chunks_mut(8).zip(0u64..) {
+                part.copy_from_slice(&keys.hash_one(number).to_le_bytes());
+            }
+        }
+        Slots {
+            image,
+            ..Slots::default()
+        }
+    }
+
     /// How many there are.
     pub fn in_use(&self) -> usize {
         self.owners.read().len()
@@ -105,6 +123,10 @@ impl Slots {
 
     /// What tells apart the things that may have had a slot in one mount or another: a handle that was given out for one of them is not taken for another.
     pub fn generation(&self, slot: u32) -> u64 {
+        if slot == IMAGE_SLOT {
+            let mut hash = Hash::new();
+            return hash.add(b"image").add(&self.image).value() >> GENERATION_SHIFT;
+        }
         match self.owner(slot) {
             Ok(owner) => self.hash(&owner) >> GENERATION_SHIFT,
             Err(_) => 0,
@@ -173,6 +195,7 @@ impl Slots {
 
     fn hash(&self, owner: &Owner) -> u64 {
         let point = |key: &TreeKey| match self.owner(key.point) {
+            _ if key.point == IMAGE_SLOT => Some(PointId(self.image)),
             Ok(Owner::Point(point)) => Some(point.id),
             _ => None,
         };

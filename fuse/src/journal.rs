@@ -50,9 +50,10 @@ impl Journal {
         }
     }
 
-    /// Tells a line, unless it was told lately or there are too many.
+    /// Tells a line, unless it was told lately or there are too many. What would play with a terminal is written as `\u{1b}`: guests give names.
     pub fn tell(&self, line: &str) {
         let Some(sink) = &self.sink else { return };
+        let line = &*tame(line);
         let missed = self.told.lock().admit(line, Instant::now());
         // Not under the lock: where it goes may be slow.
         match missed {
@@ -61,6 +62,23 @@ impl Journal {
             Some(missed) => sink(&format!("{line} ({missed} other messages were left out)")),
         }
     }
+}
+
+/// Without control characters, line ends, and what turns the direction of writing.
+fn tame(line: &str) -> String {
+    let is_wild = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut tamed = String::with_capacity(line.len());
+    for c in line.chars() {
+        if is_wild(c) {
+            tamed.extend(c.escape_unicode());
+        } else {
+            tamed.push(c);
+        }
+    }
+    tamed
 }
 
 impl Told {

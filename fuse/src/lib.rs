@@ -18,7 +18,7 @@
 //! - [`awake`]: processors that do not sleep between two requests
 //! - [`asker`]: what the kernel is asked to forget
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
-//! - [`device`], [`stale`], [`mount`]: mounting, mounts that lost their program, unmounting
+//! - [`device`], [`ground`], [`stale`], [`mount`]: mounting, what must not be covered, mounts that lost their program, unmounting
 #![cfg_attr(
     not(test),
     warn(
@@ -36,6 +36,7 @@ pub mod changes;
 pub mod device;
 pub mod extents;
 pub mod failure;
+pub mod ground;
 pub mod holds;
 pub mod inode;
 pub mod journal;

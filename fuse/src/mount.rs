@@ -4,6 +4,7 @@ use crate::adapter::Adapter;
 use crate::asker::Asker;
 use crate::device::{self, Detached, Manner, Place};
 use crate::failure::Failure;
+use crate::ground::Ground;
 use crate::journal::{Journal, Sink};
 use crate::look::Look;
 use crate::stale;
@@ -13,7 +14,7 @@ use cairn::{DiskView, Error, Kind, Result, Store};
 use fuser::{Config, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -93,20 +94,27 @@ struct Ended {
 /// Mounts all points of a store at `mountpoint`, an existing folder. Returns when the mount can be used.
 ///
 /// # Errors
-/// As [`device::mount`].
+/// As [`device::mount`] and [`Ground::check`].
 pub fn mount_store(store: Store, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
-    mount(Tree::of_store(store), mountpoint, options)
+    let source = store.place().map(Path::to_path_buf).into_iter().collect();
+    mount(Tree::of_store(store), source, mountpoint, options)
 }
 
 /// Mounts what is on a disk image at `mountpoint`, an existing folder. Returns when the mount can be used.
 ///
 /// # Errors
-/// As [`device::mount`].
+/// As [`device::mount`] and [`Ground::check`].
 pub fn mount_image(view: DiskView, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
-    mount(Tree::of_image(view), mountpoint, options)
+    let source = view.files().to_vec();
+    mount(Tree::of_image(view), source, mountpoint, options)
 }
 
-fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mounted> {
+fn mount(
+    mut tree: Tree,
+    source: Vec<PathBuf>,
+    mountpoint: &Path,
+    options: &MountOptions,
+) -> Result<Mounted> {
     let overlays = match options.writable.clone() {
         Some(scratch) => Some(Arc::new(Overlays::new(scratch)?)),
         None => None,
@@ -117,13 +125,15 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
     let loops = options.loops();
     let mut config = Config::default();
     config.n_threads = Some(loops);
-    config.clone_fd = device::can_open_device();
+    config.clone_fd = device::can_open_devices(loops);
     let acl = if options.allow_other {
         SessionACL::All
     } else {
         SessionACL::Owner
     };
     let journal = clear_stale(mountpoint, options)?;
+    let scratch = overlays.as_ref().map(|overlays| overlays.folder());
+    Ground { source, scratch }.check(mountpoint)?;
     let manner = Manner {
         allow_other: options.allow_other,
         writable: overlays.is_some(),
@@ -152,16 +162,11 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
     };
     let ended = Arc::new(Ended::default());
     let told = ended.clone();
-    let served = tree.clone();
-    let shown = mountpoint.to_path_buf();
+    let (served, at, shown) = (tree.clone(), place.clone(), mountpoint.to_path_buf());
     std::thread::Builder::new()
         .name("cairn-mount".into())
         .spawn(move || {
-            let result = session.run();
-            served.holds().end();
-            // Whoever is told of the end may end the process: what is open has to be closed by then.
-            drop(served);
-            let _ = asker.map(JoinHandle::join);
+            let result = serve(session, served, &at, asker);
             let result =
                 result.map_err(|error| Error::io("serving the mount failed", &shown, error));
             *told.result.lock() = Some(result);
@@ -175,6 +180,25 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
         overlays,
         ended,
     })
+}
+
+/// Answers the kernel until there is nothing mounted any more. Whoever is told of the end may end the process: what is open is closed by then.
+fn serve(
+    session: Session<Adapter>,
+    tree: Arc<Tree>,
+    place: &Place,
+    asker: Option<JoinHandle<()>>,
+) -> std::io::Result<()> {
+    let result = session.run();
+    tree.holds().end();
+    // Nobody answers any more, whether it was unmounted, cut off, or has failed. What remains is tried again by whoever unmounts.
+    let _ = device::unmount_what_is_left(place);
+    drop(tree);
+    // If it failed, the thread may wait for an answer that nobody gives.
+    if let (Ok(()), Some(asker)) = (&result, asker) {
+        let _ = asker.join();
+    }
+    result
 }
 
 /// Clears away what a killed program left there, and tells of it.
@@ -225,7 +249,7 @@ impl Mounted {
     /// [`Kind::Busy`] if another file system is mounted over it; as the operating system reports.
     pub fn unmount(&self) -> Result<Unmounted> {
         if self.ended_within(Duration::ZERO) {
-            return Ok(Unmounted::Cleanly);
+            return device::unmount_what_is_left(&self.place).map(|()| Unmounted::Cleanly);
         }
         let started = Instant::now();
         let detached = loop {

@@ -91,7 +91,11 @@ impl Tree {
 
     /// What is on a disk image.
     pub fn of_image(disk: DiskView) -> Tree {
-        Tree::new(Source::Image(Arc::new(OpenPoint::of_image(disk))))
+        let slots = Slots::of_image(disk.origin());
+        Tree {
+            slots,
+            ..Tree::new(Source::Image(Arc::new(OpenPoint::of_image(disk))))
+        }
     }
 
     fn new(source: Source) -> Tree {

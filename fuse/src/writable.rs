@@ -71,6 +71,12 @@ impl Overlays {
         })
     }
 
+    /// The folder in which scratch files are made.
+    pub fn folder(&self) -> PathBuf {
+        let named = self.scratch.folder.clone();
+        named.unwrap_or_else(Overlay::default_folder)
+    }
+
     /// The disk of an open point at a position.
     ///
     /// # Errors

@@ -9,7 +9,8 @@
 
 mod shared;
 
-use cairn_fuse::{Look, MountOptions, Mounted, Unmounted, mount_store};
+use cairn::DiskView;
+use cairn_fuse::{Look, MountOptions, Mounted, Unmounted, mount_image, mount_store};
 use shared::odd::odd;
 use shared::{fixture, fuse_is_there, run, store, text};
 use std::fs;
@@ -55,7 +56,7 @@ fn can_share() -> bool {
 
 /// **[handles]** A handle of a file or folder, as NFS servers keep them, opens the same thing after the kernel forgot it, and in the next mount of the store: for all that
 /// a point shows of its first 16 disks and 64 partitions. One of something that is not there any more, or was given out for another thing of the same number, is ESTALE;
-/// so is one of a folder below `versions` in the next mount.
+/// so is one of a folder below `versions` in the next mount, and one of an image in the mount of another image, or of one that was changed.
 #[test]
 fn handles_outlive_the_mount() {
     let machine = std::env::consts::ARCH;
@@ -103,6 +104,51 @@ fn handles_outlive_the_mount() {
     let strange = cairn::Store::create(&other.path().join("store")).unwrap();
     let mounted = mount_store(strange, &mnt, &MountOptions::default()).unwrap();
     assert_eq!(open(&hostname), "error 116");
+    end(mounted);
+    of_images(&mnt);
+}
+
+/// Every image has the same names and numbers in it.
+fn of_images(mnt: &Path) {
+    let temp = tempdir().unwrap();
+    let other = temp.path().join("other.raw");
+    fs::copy(&fixture().disk, &other).unwrap();
+    let image = |path: &Path| DiskView::open_image(path).unwrap();
+    // Nothing tells what such a disk is.
+    let nothing = || DiskView::new("disk0", image(&fixture().disk).disk().clone(), None);
+    let mount = |view: DiskView| mount_image(view, mnt, &MountOptions::default()).unwrap();
+    let end = |mounted: Mounted| assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
+    let open = |handle: &str| handles(&["open", text(mnt), handle]);
+    let names = ["disks", "disks/disk0.raw", "files/disk0/p1/etc/hostname"];
+    let make = || names.map(|name| handles(&["make", text(&mnt.join(name))]));
+    let stale = |handles: &[String]| {
+        // Its own are given out, so that each number stands for something.
+        make();
+        let is_stale = |handle: &String| open(handle) == "error 116";
+        assert_eq!(
+            handles.iter().filter(|it| is_stale(it)).count(),
+            handles.len()
+        );
+    };
+    let mounted = mount(image(&fixture().disk));
+    let first = make();
+    assert_eq!(open(&first[2]), "web01\n");
+    end(mounted);
+    let mounted = mount(image(&other));
+    stale(&first);
+    end(mounted);
+    let mounted = mount(nothing());
+    stale(&first);
+    let unknown = make();
+    assert_eq!(open(&unknown[2]), "web01\n");
+    end(mounted);
+    let mounted = mount(nothing());
+    stale(&unknown);
+    end(mounted);
+    let mounted = mount(image(&fixture().disk));
+    assert_eq!(make(), first);
+    assert_eq!(open(&first[2]), "web01\n");
+    assert!(!open(&first[1]).is_empty());
     end(mounted);
 }
 

@@ -263,7 +263,8 @@ fn points_come_and_go() {
 }
 
 /// **[gone]** What belongs to a point that was forgotten is ESTALE, what is damaged EIO. A failure that is no ordinary answer is told to the program in a line, the same line
-/// once a minute, and a flood of them is cut short; `cairn mount` prints them. All else goes on.
+/// once a minute, and a flood of them is cut short; `cairn mount` prints them. Control characters in it, which guests may have in names, are written as `\u{1b}`. All else
+/// goes on.
 #[test]
 fn what_goes_wrong_is_answered_and_told() {
     let temp = tempdir().unwrap();
@@ -299,6 +300,12 @@ fn what_goes_wrong_is_answered_and_told() {
     };
     assert!(one.starts_with("web01 2026-11-19T02-00-00Z: "), "{one}");
     assert!(other.starts_with("web01 2026-11-20T02-00-00Z: "), "{other}");
+    let kept = lines.clone();
+    let journal = Journal::new(Arc::new(move |line: &str| {
+        kept.lock().push(line.to_string())
+    }));
+    journal.tell("a\x1b[2J\nb");
+    assert_eq!(lines.lock().last().unwrap(), "a\\u{1b}[2J\\u{a}b");
 }
 
 /// **[mount-errors]** Mounting fails with advice if the folder is not there or is no folder, if there is no FUSE, or if

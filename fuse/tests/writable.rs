@@ -261,8 +261,8 @@ fn all_else_is_read_only(mount: &Mount) {
 
 /// **[scratch]** What is written lies in the scratch folder, in files that are made when something is first written to a disk and have no name, so that they
 /// are gone with the mount, however it ends. With `--keep` they stay, and the next mount with that folder shows the disks as they were left; two mounts
-/// cannot write to one kept disk at a time (EBUSY). Who opens a kept disk reads what others have left in it meanwhile; who had it open before they wrote gets EBUSY for writing. What was
-/// not synced before a crash may be lost.
+/// cannot use one kept disk at a time: the first that opens it, if only to read it, has it until it is unmounted, and opening it in others is EBUSY. Who opens a kept disk reads what
+/// others have left in it meanwhile; who had it open before they wrote gets EBUSY for writing. What was not synced before a crash may be lost.
 #[test]
 fn what_is_written_is_gone_or_kept() {
     let scratch = tempdir().unwrap();
@@ -297,7 +297,15 @@ fn what_is_written_is_gone_or_kept() {
         read(&File::open(mount.at(DISK)).unwrap(), 0, 13),
         b"here tomorrow"
     );
+    // It was only read here, and is closed.
+    let other = image(&folder, true).unwrap();
+    assert_eq!(errno(File::open(other.at(DISK))), refused(Errno::BUSY));
     mount.end();
+    assert_eq!(
+        read(&File::open(other.at(DISK)).unwrap(), 0, 13),
+        b"here tomorrow"
+    );
+    other.end();
     // Without the wish to keep it is left alone.
     let mount = image(&folder, false).unwrap();
     assert_ne!(read(&File::open(mount.at(DISK)).unwrap(), 0, 4), b"here");

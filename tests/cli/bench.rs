@@ -115,6 +115,17 @@ impl Bench {
         Running(Some(command.spawn().unwrap()))
     }
 
+    /// As [`start`](Bench::start), with so many descriptors at most.
+    pub fn start_with_descriptors(&self, most: u32, arguments: &[&str]) -> Running {
+        let program = cairn().get_program().to_owned();
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        command.arg("-c").arg(limited).arg(program).args(arguments);
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(Some(command.spawn().unwrap()))
+    }
+
     /// All files below a folder of the store.
     pub fn store_files(&self, name: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();

@@ -167,6 +167,11 @@ fn a_child_is_mounted_with_what_its_parents_hold() {
     let mounted = Mounted::with(&bench, "b.vhd", &["--raw"]);
     assert!(mounted.read("disks/disk0.raw") == fs::read(bench.path("b.vhd")).unwrap());
     mounted.end();
+    // A parent is not covered either.
+    let over = ["mount", "b.vhd", text(&folder), "--parent", text(&folder)];
+    let (status, answer) = bench.start(&over).end();
+    assert_eq!(status.code(), Some(2), "{}", answer.stderr);
+    assert!(answer.stderr.contains("would cover"), "{}", answer.stderr);
 }
 
 #[test]

@@ -298,6 +298,30 @@ fn what_cannot_be_mounted_is_refused() {
     bench.expect(1, &["mount", "store", "no-folder"]);
 }
 
+/// Where not every thread can have a descriptor of its own, they share one.
+#[test]
+fn few_descriptors_are_enough() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    for limit in [10, 11, 12, 16] {
+        let folder = bench.path("mnt");
+        fs::create_dir_all(&folder).unwrap();
+        let arguments = ["mount", "disk.raw", text(&folder)];
+        let process = bench.start_with_descriptors(limit, &arguments);
+        let mut mounted = Mounted { folder, process };
+        let hostname = mounted.folder.join("files/disk0/p1/etc/hostname");
+        eventually("it is served", || {
+            let is_alive = mounted.process.is_alive();
+            assert!(is_alive, "ended with {limit} descriptors");
+            fs::read(&hostname).is_ok_and(|content| content == b"web01\n")
+        });
+        mounted.end();
+    }
+}
+
 /// A point's disk is written to: for this mount only, or for the next one too.
 #[test]
 fn disks_are_written_to_for_once_or_for_good() {

@@ -5,6 +5,7 @@
 use crate::error::{Kind, Result};
 use crate::pages::Pages;
 use crate::read_at::ReadAt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How a lock is held.
@@ -74,6 +75,11 @@ pub trait Folder: Send + Sync {
     /// # Errors
     /// [`Kind::NotFound`] if there is no such folder.
     fn list(&self, path: &str) -> Result<Vec<String>>;
+
+    /// Where it lies, if it is a folder of the operating system.
+    fn place(&self) -> Option<&Path> {
+        None
+    }
 
     /// The stamp of the folder `path`. Two equal ones mean that no name in it changed in between. `None` where that is not
     /// sure: on network file systems, and as long as the last change is so recent that another one might get the same time.

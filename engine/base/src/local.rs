@@ -93,6 +93,9 @@ fn on_network(path: &Path) -> bool {
 }
 
 impl Folder for LocalFolder {
+    fn place(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
     fn list(&self, path: &str) -> Result<Vec<String>> {
         let path = self.path(path);
         let failed = |e| Error::io("cannot list the folder", &path, e);

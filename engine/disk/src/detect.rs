@@ -266,6 +266,10 @@ impl VirtualDisk for FileDisk {
     fn warnings(&self) -> &[String] {
         self.disk.warnings()
     }
+    fn files(&self) -> Vec<PathBuf> {
+        let paths = self.files.iter().map(|file| file.path().to_path_buf());
+        paths.collect()
+    }
     fn changed(&self) -> Result<Option<PathBuf>> {
         for file in &self.files {
             if file.changed()? {

@@ -75,6 +75,12 @@ pub trait VirtualDisk: ReadAt {
     /// What a user should know although the disk can be read: a damaged copy of a header, say. Sentences.
     fn warnings(&self) -> &[String];
 
+    /// The files or devices that it is read from, by the names they were opened by: its own, then those of its parents. None for an image that
+    /// is no file.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// The image file that is no longer as it was when it was opened (size or time of change): the disk's own, or that of
     /// a parent. Always `None` for an image that is not a regular file.
     ///

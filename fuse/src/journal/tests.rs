@@ -35,3 +35,21 @@ fn lines_reach_the_sink() {
     assert_eq!(*lines.lock(), ["one", "two"]);
     Journal::default().tell("nobody listens");
 }
+
+#[test]
+fn a_line_is_one_line_of_text_whatever_a_guest_calls_its_files() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = lines.clone();
+    let journal = Journal::new(Arc::new(move |line: &str| {
+        kept.lock().push(line.to_string())
+    }));
+    journal.tell("versions/a\x1b]0;title\x07\ncairn: all is well\u{9b}2J\u{7f}");
+    journal.tell("turned \u{202e}round\u{2066}\u{2028}");
+    journal.tell("Grüße 世界 \\ 'quoted'");
+    let shown = [
+        "versions/a\\u{1b}]0;title\\u{7}\\u{a}cairn: all is well\\u{9b}2J\\u{7f}",
+        "turned \\u{202e}round\\u{2066}\\u{2028}",
+        "Grüße 世界 \\ 'quoted'",
+    ];
+    assert_eq!(*lines.lock(), shown);
+}

@@ -1,0 +1,129 @@
+//! Where nothing is mounted, and what is not left behind. Skipped, saying so, where there is no `/dev/fuse`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "only tests are here"
+)]
+
+mod shared;
+
+use cairn::{DiskView, Error, Kind, Store};
+use cairn_fuse::{MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store};
+use rustix::mount::{UnmountFlags, unmount};
+use shared::mounted::{image, is_mounted};
+use shared::{fixture, fuse_is_there, run, text};
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use tempfile::tempdir;
+
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("SKIPPED: not root, who alone may mount and unmount anything");
+    }
+    is_root
+}
+
+#[track_caller]
+fn is_refused(mounted: cairn::Result<Mounted>) {
+    let error: Error = mounted.err().expect("it is mounted over what it needs");
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.to_string().contains("would cover"), "{error}");
+}
+
+/// **[covered]** The mount lies neither over the store or image that it shows, the image's parents, or the scratch folder of one that can be written to, nor anywhere within the
+/// store: it would wait for itself. Such a place is refused, however it is spelled.
+#[test]
+fn what_the_mount_stands_on_is_not_covered() {
+    if !fuse_is_there() {
+        return;
+    }
+    let temp = tempdir().unwrap();
+    let at = |path: &str| temp.path().join(path);
+    fs::create_dir_all(at("in/deep")).unwrap();
+    symlink(at("in"), at("link")).unwrap();
+    let of_store = |place: &str| {
+        let store = Store::open(&at("link/deep/store")).unwrap();
+        mount_store(store, &at(place), &MountOptions::default())
+    };
+    Store::create(&at("in/deep/store")).unwrap();
+    for place in [
+        "",
+        "in",
+        "link",
+        "in/deep",
+        "in/deep/store",
+        "in/deep/store/packs",
+    ] {
+        fs::create_dir_all(at(place)).unwrap();
+        is_refused(of_store(place));
+    }
+    fs::create_dir(at("in/deep/mnt")).unwrap();
+    let mounted = of_store("in/deep/mnt").unwrap();
+    assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
+
+    fs::copy(&fixture().disk, at("in/disk.raw")).unwrap();
+    let of_image = |place: &str, image: &str, scratch: Option<&Path>| {
+        let writable = scratch.map(|folder| Scratch {
+            folder: Some(folder.to_path_buf()),
+            keep: false,
+        });
+        let options = MountOptions {
+            writable,
+            ..MountOptions::default()
+        };
+        let view = DiskView::open_image(&at(image)).unwrap();
+        mount_image(view, &at(place), &options)
+    };
+    is_refused(of_image("in", "in/disk.raw", None));
+    is_refused(of_image("", "link/disk.raw", None));
+    // The scratch folder need not be there yet; beside it, and within it, is room.
+    fs::create_dir_all(at("room/mnt")).unwrap();
+    for scratch in ["room", "room/new/folder"] {
+        is_refused(of_image("room", "in/disk.raw", Some(&at(scratch))));
+    }
+    for scratch in ["room", "in"] {
+        let mounted = of_image("room/mnt", "in/disk.raw", Some(&at(scratch))).unwrap();
+        assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
+    }
+    by_another_name(temp.path());
+}
+
+/// The same folder at another place: what is mounted over the one may show over the other.
+fn by_another_name(temp: &Path) {
+    let place = temp.join("other name");
+    fs::create_dir(&place).unwrap();
+    if !is_root() {
+        return;
+    }
+    run("mount", &["--bind", text(&temp.join("in")), text(&place)]);
+    let store = Store::open(&temp.join("in/deep/store")).unwrap();
+    let mounted = mount_store(store, &place.join("deep"), &MountOptions::default());
+    let refused = mounted.map(|mounted| assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly));
+    run("umount", &[text(&place)]);
+    assert!(refused.is_err());
+}
+
+/// **[cut-off]** A mount that cannot be served any more, because its connection was cut or its threads have failed, is taken out of the tree of files by its program: nothing is left
+/// that answers "Transport endpoint is not connected".
+#[test]
+fn what_is_served_no_more_does_not_stay() {
+    let Some(image) = image() else { return };
+    if !is_root() {
+        return;
+    }
+    let folder = image.folder.path();
+    let held = File::open(image.at("disks/disk0.raw")).unwrap();
+    // It cuts the connection, and then finds it in use.
+    let cut = unmount(folder, UnmountFlags::FORCE);
+    assert_eq!(cut, Err(rustix::io::Errno::BUSY));
+    drop(image.mounted.wait());
+    let left = fs::read_dir(folder).map(|entries| entries.count());
+    assert_eq!(left.map_err(|error| error.raw_os_error()), Ok(0));
+    assert!(!is_mounted(folder));
+    assert_eq!(image.mounted.unmount().unwrap(), Unmounted::Cleanly);
+    drop(held);
+}
