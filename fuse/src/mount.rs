@@ -115,10 +115,8 @@ fn mount(
     mountpoint: &Path,
     options: &MountOptions,
 ) -> Result<Mounted> {
-    let overlays = match options.writable.clone() {
-        Some(scratch) => Some(Arc::new(Overlays::new(scratch)?)),
-        None => None,
-    };
+    let overlays = options.writable.clone().map(Overlays::new);
+    let overlays = overlays.transpose()?.map(Arc::new);
     if let Some(overlays) = &overlays {
         tree = tree.with_overlays(overlays.clone());
     }
