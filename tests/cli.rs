@@ -17,6 +17,7 @@
 //! - `full`: disks that are full
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
+//! - `overlap`: paths that meet at the target of a copy
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
@@ -24,6 +25,7 @@
 //! - `serve`: disks over NBD
 //! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
+//! - `targets`: copies where not all can be kept
 //! - `verify`: all ways of verifying, and the doctor
 
 mod against;
@@ -43,6 +45,7 @@ mod forget;
 mod full;
 mod images;
 mod mount;
+mod overlap;
 mod points;
 mod prune;
 mod restore;
@@ -50,4 +53,5 @@ mod schedule;
 mod serve;
 mod sessions;
 mod stats;
+mod targets;
 mod verify;
