@@ -3,7 +3,7 @@
 //! - `against`: every command beside every other, killed at any moment
 //! - `archive`: copies as tar and zip
 //! - `bench`: a folder with a store, images, and what runs on them
-//! - `boot`: a machine that starts from its recovery point
+//! - `boot`: machines that start from their recovery points
 //! - `browse`: ls, cat, copy
 //! - `chains`: differencing disks and their parents
 //! - `changed`: backups that read no more than what changed

@@ -9,7 +9,8 @@
 //! - [`paths`]: numbers of paths below `versions`
 //! - [`stat`]: what is said of a node
 //! - [`node`]: what there is: machines, points, disks, volumes, entries of guests
-//! - [`catalog`]: machines and points as they are now, and the points that are open
+//! - [`catalog`], [`changes`]: machines and points as they are now, and the points that are open; when lists were seen to change
+//! - [`holds`]: points that stay open because the kernel knows of something in them
 //! - [`past`]: the versions of a file, and all names that a folder ever had
 //! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
 //! - [`writable`]: disks that can be written to, each in a private overlay
@@ -29,9 +30,11 @@
 pub mod adapter;
 pub mod awake;
 pub mod catalog;
+pub mod changes;
 pub mod device;
 pub mod extents;
 pub mod failure;
+pub mod holds;
 pub mod inode;
 pub mod journal;
 pub mod look;

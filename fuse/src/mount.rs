@@ -3,6 +3,7 @@
 use crate::adapter::Adapter;
 use crate::device::{self, Detached, Manner, Place};
 use crate::failure::Failure;
+use crate::holds::Asker;
 use crate::journal::{Journal, Sink};
 use crate::look::Look;
 use crate::stale;
@@ -151,13 +152,19 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
     let adapter = Adapter::new(tree.clone(), loops, lists);
     let session = Session::from_fd(adapter, fuse, acl, config)
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
+    if tree.opens_once() {
+        Asker::start(&tree, session.notifier(), place.path().to_path_buf())
+            .map_err(|error| failed("cannot start a thread", error))?;
+    }
     let ended = Arc::new(Ended::default());
     let told = ended.clone();
+    let served = tree.clone();
     let shown = mountpoint.to_path_buf();
     std::thread::Builder::new()
         .name("cairn-mount".into())
         .spawn(move || {
             let result = session.run();
+            served.holds().end();
             let result =
                 result.map_err(|error| Error::io("serving the mount failed", &shown, error));
             *told.result.lock() = Some(result);

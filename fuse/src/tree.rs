@@ -6,6 +6,7 @@ mod complaint;
 mod content;
 mod disks;
 mod folder;
+mod holding;
 mod label;
 mod lookup;
 mod past;
@@ -20,7 +21,9 @@ pub use label::Label;
 pub use space::Space;
 
 use crate::catalog::{Catalog, OpenPoint, Points};
+use crate::changes;
 use crate::failure::{Failure, Result};
+use crate::holds::Holds;
 use crate::inode::{self, IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
 use crate::journal::Journal;
 use crate::look::Look;
@@ -31,7 +34,6 @@ use crate::stat::Stat;
 use crate::writable::Overlays;
 use cairn::{Attributes, DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What `access` asks for: to write.
 pub const MAY_WRITE: u32 = 2;
@@ -39,6 +41,8 @@ pub const MAY_WRITE: u32 = 2;
 pub const MAY_EXECUTE: u32 = 1;
 
 const ERROR_MODE: u32 = 0o444;
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// The answer to a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,7 @@ pub struct Tree {
     look: Look,
     journal: Arc<Journal>,
     missed: recall::Missed,
+    holds: Holds<OpenPoint>,
     source: Source,
     /// Disks can be written to.
     overlays: Option<Arc<Overlays>>,
@@ -68,7 +73,7 @@ pub struct Tree {
 }
 
 enum Source {
-    Store(Catalog),
+    Store(Box<Catalog>),
     Image(Arc<OpenPoint>),
 }
 
@@ -81,7 +86,7 @@ pub(crate) struct OpenVolume {
 impl Tree {
     /// All points of a store.
     pub fn of_store(store: Store) -> Tree {
-        Tree::new(Source::Store(Catalog::new(store)))
+        Tree::new(Source::Store(Box::new(Catalog::new(store))))
     }
 
     /// What is on a disk image.
@@ -90,8 +95,6 @@ impl Tree {
     }
 
     fn new(source: Source) -> Tree {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seconds = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
         Tree {
             slots: Slots::default(),
             paths: Paths::default(),
@@ -99,9 +102,10 @@ impl Tree {
             look: Look::default(),
             journal: Arc::default(),
             missed: recall::Missed::default(),
+            holds: Holds::default(),
             source,
             overlays: None,
-            born: Time::from_seconds(seconds),
+            born: changes::now(),
         }
     }
 
@@ -210,10 +214,15 @@ impl Tree {
         let inode = node.inode(&self.slots)?;
         let folder = |time| Ok(Stat::folder(inode, time));
         match node {
-            Node::Root => folder(self.born),
+            Node::Root => {
+                // Where the store does not answer the root is there all the same.
+                let machines = self.catalog().and_then(Catalog::machines);
+                let changed = machines.map_or(self.born, |machines| machines.changed);
+                Ok(Stat::folder(inode, changed).new_at(self.born))
+            }
             Node::Machine(machine) => {
                 let points = self.catalog()?.points(machine)?;
-                folder(points.points.last().map_or(self.born, |point| point.time()))
+                Ok(Stat::folder(inode, points.changed).new_at(self.born))
             }
             Node::Latest(machine, _) => {
                 let points = self.catalog()?.points(machine)?;
@@ -243,9 +252,11 @@ impl Tree {
                     self.paths.remember(inode::split(inode).0, path)?;
                 }
                 let text = self.error_text(node)?;
-                let time = self
+                let mut time = self
                     .point_of(node)
                     .map_or(self.born, |point| self.time(point));
+                // Another text is another time, by which the kernel knows that it has to read it again.
+                time.nanos = u32::try_from(name_hash(text.as_bytes()) % SECOND).unwrap_or(0);
                 let size = cairn::units::to_u64(text.len());
                 Ok(Stat::made(inode, EntryKind::File, ERROR_MODE, size, time))
             }
@@ -386,7 +397,7 @@ impl Tree {
         if name == "latest" {
             return Ok(latest(machine, &points));
         }
-        if name == "versions" && !points.points.is_empty() {
+        if name == PastPath::NAME && !points.points.is_empty() {
             return Ok(Some(Node::Past(PastPath::top(machine.clone()))));
         }
         if points.complaints.iter().any(|told| told.name == name) {

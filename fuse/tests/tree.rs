@@ -263,11 +263,35 @@ fn what_changes_among_the_points_is_seen() {
         names(&tree, "db"),
         ["2026-11-20T03-00-00Z", "latest", "versions"]
     );
-    // The machine's folder has the time of its newest point.
-    assert_eq!(
-        find(&tree, "db").attributes.modified,
-        Time::parse("2026-11-20T03:00:00Z").unwrap()
-    );
+}
+
+/// **[folder-times]** A machine's folder has the time of its newest point, and the root that of the mount, until points or machines come or go, of whatever time: from then on these, and
+/// the folders below `versions`, have a time that is later with each change, by which NFS servers and clients see that lists they keep are old.
+#[test]
+fn folders_tell_when_their_points_change() {
+    let temp = tempdir().unwrap();
+    let store = store(temp.path());
+    let tree = Tree::of_store(store.clone());
+    let times =
+        || ["", "web01", "web01/versions", "db"].map(|path| find(&tree, path).attributes.modified);
+    let before = times();
+    let newest = |time: &str| Time::parse(time).unwrap();
+    assert_eq!(before[1], newest("2026-11-20T02:00:00Z"));
+    assert_eq!(before[3], newest("2026-11-20T03:00:00Z"));
+    let import = back_up(&store, "web01", Some("2026-11-18T02:00:00Z"));
+    back_up(&store, "third", Some("2026-11-18T02:00:00Z"));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let added = times();
+    assert!((0..3).all(|at| added[at] > before[at]), "{added:?}");
+    assert_eq!(added[3], before[3]);
+    fs::remove_file(record_of(temp.path(), &import.id.to_string())).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let gone = times();
+    assert!((1..3).all(|at| gone[at] > added[at]), "{gone:?}");
+    assert_eq!([gone[0], gone[3]], [added[0], added[3]]);
+    // In the next mount it may be another list of the same time.
+    let changed = |tree: &Tree| find(tree, "db").attributes.changed;
+    assert!(changed(&Tree::of_store(store)) > changed(&tree));
 }
 
 /// **[names]** A machine, point or disk has one name, in exactly these letters. Below `p<N>` the guest's file system

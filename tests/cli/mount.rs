@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 /// A mounted store or image; gone at the end of a test whatever happens.
 pub(super) struct Mounted {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     process: Running,
 }
 

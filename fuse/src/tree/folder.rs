@@ -293,7 +293,7 @@ impl Tree {
                 names.extend(latest(machine, &points).map(|node| ("latest".to_string(), node)));
                 if !points.points.is_empty() {
                     let past = PastPath::top(machine.clone());
-                    names.push(("versions".to_string(), Node::Past(past)));
+                    names.push((PastPath::NAME.to_string(), Node::Past(past)));
                 }
                 for told in &points.complaints {
                     let node = Node::MachineError(machine.clone(), name_hash(told.name.as_bytes()));
