@@ -17,6 +17,7 @@
 //! - `full`: disks that are full
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
+//! - `notes`: what a volume cannot show is told
 //! - `overlap`: paths that meet at the target of a copy
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
@@ -45,6 +46,7 @@ mod forget;
 mod full;
 mod images;
 mod mount;
+mod notes;
 mod overlap;
 mod points;
 mod prune;

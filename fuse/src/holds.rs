@@ -4,10 +4,6 @@
 //! long as the kernel remembers any number that it was told of the point, which it counts and says when it forgets. It forgets
 //! when memory is short, or when it is asked to: what is in use it keeps even then. Only points are counted, never files.
 
-mod ask;
-
-pub use ask::Asker;
-
 use crate::failure::Result;
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -16,6 +16,7 @@
 //! - [`writable`]: disks that can be written to, each in a private overlay
 //! - [`tree`]: the whole file system, without a kernel
 //! - [`awake`]: processors that do not sleep between two requests
+//! - [`asker`]: what the kernel is asked to forget
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
 //! - [`device`], [`stale`], [`mount`]: mounting, mounts that lost their program, unmounting
 #![cfg_attr(
@@ -28,6 +29,7 @@
 )]
 
 pub mod adapter;
+pub mod asker;
 pub mod awake;
 pub mod catalog;
 pub mod changes;

@@ -1,9 +1,9 @@
 //! Mounting a store or an image, and ending the mount.
 
 use crate::adapter::Adapter;
+use crate::asker::Asker;
 use crate::device::{self, Detached, Manner, Place};
 use crate::failure::Failure;
-use crate::holds::Asker;
 use crate::journal::{Journal, Sink};
 use crate::look::Look;
 use crate::stale;
@@ -122,17 +122,7 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
     } else {
         SessionACL::Owner
     };
-    let journal = options
-        .journal
-        .clone()
-        .map(Journal::new)
-        .unwrap_or_default();
-    if stale::clear(mountpoint)? > 0 {
-        let shown = mountpoint.display();
-        journal.tell(&format!(
-            "a mount at {shown} that had lost its program was cleared away"
-        ));
-    }
+    let journal = clear_stale(mountpoint, options)?;
     let manner = Manner {
         allow_other: options.allow_other,
         writable: overlays.is_some(),
@@ -178,6 +168,19 @@ fn mount(mut tree: Tree, mountpoint: &Path, options: &MountOptions) -> Result<Mo
         overlays,
         ended,
     })
+}
+
+/// Clears away what a killed program left there, and tells of it.
+fn clear_stale(mountpoint: &Path, options: &MountOptions) -> Result<Journal> {
+    let journal = options.journal.clone().map(Journal::new);
+    let journal = journal.unwrap_or_default();
+    if stale::clear(mountpoint)? > 0 {
+        let shown = mountpoint.display();
+        journal.tell(&format!(
+            "a mount at {shown} that had lost its program was cleared away"
+        ));
+    }
+    Ok(journal)
 }
 
 impl Mounted {

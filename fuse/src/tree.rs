@@ -247,7 +247,8 @@ impl Tree {
             | Node::PastError(_)
             | Node::PointError(_)
             | Node::PartitionsError(..)
-            | Node::VolumeError(..) => {
+            | Node::VolumeError(..)
+            | Node::VolumeNotes(..) => {
                 if let Node::PastError(path) = node {
                     self.paths.remember(inode::split(inode).0, path)?;
                 }
@@ -267,7 +268,8 @@ impl Tree {
         match node {
             Node::PointError(point)
             | Node::PartitionsError(point, _)
-            | Node::VolumeError(point, ..) => Some(point),
+            | Node::VolumeError(point, ..)
+            | Node::VolumeNotes(point, ..) => Some(point),
             _ => None,
         }
     }
@@ -296,9 +298,10 @@ impl Tree {
 
     /// The file system that a slot stands for.
     pub(crate) fn volume(&self, tree: &TreeKey) -> Result<OpenVolume> {
-        let point = self.open_point(&self.point_at(tree.point)?)?;
+        let at = self.point_at(tree.point)?;
+        let point = self.open_point(&at)?;
         let volume = match point.disk(tree.disk)?.volume(tree.partition)? {
-            Some(found) => found.open()?,
+            Some(found) => self.opened(&at, tree.disk, found)?,
             None => return Err(Error::not_found("the disk has no such partition").into()),
         };
         Ok(OpenVolume { volume, point })
@@ -334,9 +337,25 @@ impl Tree {
         })
     }
 
+    /// The file system of a partition. When it was just opened the journal is told why what it shows may be old, missing or wrong.
+    fn opened(
+        &self,
+        point: &PointRef,
+        disk: u16,
+        found: &VolumeView,
+    ) -> Result<Arc<dyn Volume>, Error> {
+        let volume = found.open()?;
+        for defect in found.take_defects() {
+            let node = Node::VolumeNotes(point.clone(), disk, found.number());
+            self.journal
+                .tell(&format!("{}: {defect}", self.label(&node)));
+        }
+        Ok(volume)
+    }
+
     /// The node of a partition: its file system's root, or an empty folder if it cannot be read.
     fn partition(&self, point: &PointRef, disk: u16, found: &VolumeView) -> Result<Node> {
-        let Ok(volume) = found.open() else {
+        let Ok(volume) = self.opened(point, disk, found) else {
             return Ok(Node::Unreadable(point.clone(), disk, found.number()));
         };
         let root = volume.root();
@@ -430,22 +449,32 @@ impl Tree {
                     .then(|| Node::PartitionsError(point.clone(), disk)));
             }
         };
-        let (folder, error) = match name.strip_suffix(".error") {
-            Some(folder) => (folder, true),
-            None => (name, false),
+        let (folder, ending) = match name.split_once('.') {
+            Some((folder, ending)) => (folder, Some(ending)),
+            None => (name, None),
         };
         let Some(found) = volumes.iter().find(|found| found.folder_name() == folder) else {
             return Ok(None);
         };
         let node = self.partition(point, disk, found)?;
-        match (error, &node) {
-            (false, _) => Ok(Some(node)),
-            (true, Node::Unreadable(..)) => {
-                Ok(Some(Node::VolumeError(point.clone(), disk, found.number())))
+        Ok(match (ending, &node) {
+            (None, _) => Some(node),
+            (Some("error"), Node::Unreadable(..)) => {
+                Some(Node::VolumeError(point.clone(), disk, found.number()))
             }
-            (true, _) => Ok(None),
-        }
+            (Some("notes"), _) if has_notes(found) => {
+                Some(Node::VolumeNotes(point.clone(), disk, found.number()))
+            }
+            _ => None,
+        })
     }
+}
+
+/// Whether there is something that a user should know of a file system.
+fn has_notes(found: &VolumeView) -> bool {
+    found
+        .open()
+        .is_ok_and(|volume| !volume.info().notes.is_empty())
 }
 
 /// The link to the latest point, if there is one.

@@ -26,7 +26,8 @@ use target::{Place, ToFile};
 ///
 /// Content, holes, permissions, times, extended attributes and ACLs are kept, as root also owners and devices; several names of a file stay that. Named streams of NTFS become attributes
 /// `user.NAME`. Symbolic links are copied, and never followed. Each file is made under another name and gets its own when it is whole; in the end everything is written to the disk.
-/// What the target cannot hold of a file is named, and the command ends with 3. Programs that act as their owner (set-user-ID) do so only if they get the guest's owner.
+/// What the target cannot hold of a file is named, and the command ends with 3. So it is if a volume may be shown old, in part or wrong. Programs that act as their owner
+/// (set-user-ID) do so only if they get the guest's owner.
 ///
 /// Of Windows file systems access lists, attributes (hidden, system, read-only, ...) and times of making are not copied. That is said once, and counts as no failure.
 ///
