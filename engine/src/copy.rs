@@ -174,6 +174,7 @@ fn to_folder(
         options,
         monitor,
         dress: dress::Dress::new(),
+        owners: Mutex::default(),
     };
     let shared = Shared::new(maker, root, path.to_path_buf());
     let threads = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));

@@ -47,7 +47,9 @@ fn a_second_name_never_gets_the_content_of_what_replaced_the_first() {
     };
     let how = ["out", "--on-conflict", "overwrite", "--verify"];
     // Replaced once, and twice, so that the number of the first inode may be in use again.
-    for between in [&["b/a/f"][..], &["b/a/f", "d/a/f"]] {
+    let once = &["b/a/f"][..];
+    let twice = &["b/a/f", "d/a/f"][..];
+    for between in [once, twice, twice, twice, twice] {
         let paths = [&["a/f"], between, &["c/g", "c/h"]].concat();
         copy(&bench, 0, &paths, &how);
         assert_eq!(read(&bench, "out/g"), "X\n");

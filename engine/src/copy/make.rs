@@ -2,14 +2,16 @@
 
 use crate::copy::content::{Digest, Hash, Written, each_piece};
 use crate::copy::dress::Dress;
-use crate::copy::item::Item;
+use crate::copy::item::{Identity, Item};
 use crate::copy::name::{numbered, partial};
 use crate::copy::place::{Folder, Inode, inode_of, kind_of};
 use crate::copy::{CopyOptions, OnConflict};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, Monitor, Result, Stage};
 use cairn_guest::EntryKind;
+use parking_lot::Mutex;
 use rustix::fs::{FileType, Mode, Stat, makedev};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -24,6 +26,9 @@ pub struct Maker<'a> {
     pub monitor: &'a dyn Monitor,
     /// Sets attributes.
     pub dress: Dress,
+    /// Whose the files are that were made of guest's files with several names. A number that comes back, for what was replaced is gone, is another's from the
+    /// moment on in which that is made: before it has a name that could be linked.
+    pub owners: Mutex<HashMap<Inode, Identity>>,
 }
 
 /// What became of an entry.
@@ -100,18 +105,24 @@ impl Maker<'_> {
         placed
     }
 
-    /// Makes another name of the file that got the name `first`. None if another one has that name now.
+    /// Makes another name of the file of `identity`, which got the name `first`. None if another one has that name now.
     ///
     /// # Errors
     /// [`Kind::Exists`]; [`Kind::Unsupported`] if the target has no such names.
-    pub fn link(&self, first: First<'_>, to: Where<'_>, item: &Item) -> Result<Option<Made>> {
+    pub fn link(
+        &self,
+        identity: Identity,
+        first: First<'_>,
+        to: Where<'_>,
+        item: &Item,
+    ) -> Result<Option<Made>> {
         let Where { folder, name, .. } = to;
         let linked = || New {
             inode: Some(first.inode),
             ..New::default()
         };
         if let Some(there) = folder.stat(name)? {
-            if inode_of(&there) == first.inode {
+            if inode_of(&there) == first.inode && self.is_of(first.inode, identity) {
                 return Ok(Some(Made::Already(linked())));
             }
             if self.options.resume
@@ -138,7 +149,9 @@ impl Maker<'_> {
         )?;
         // What the copy replaced meanwhile is another file under the same name.
         let placed = match folder.stat(&made) {
-            Ok(there) if there.is_some_and(|there| inode_of(&there) == first.inode) => {
+            Ok(Some(there))
+                if inode_of(&there) == first.inode && self.is_of(first.inode, identity) =>
+            {
                 self.place(&made, to, linked()).map(Some)
             }
             other => other.map(|_| None),
@@ -146,6 +159,10 @@ impl Maker<'_> {
         // Also after a success: renaming one name of a file to another one of the same file does nothing.
         folder.remove(&made);
         placed
+    }
+
+    fn is_of(&self, inode: Inode, identity: Identity) -> bool {
+        self.owners.lock().get(&inode) == Some(&identity)
     }
 
     fn replaces(&self, to: Where<'_>) -> bool {
@@ -254,7 +271,12 @@ impl Maker<'_> {
         let source = item.volume.open(item.id)?;
         let file = &*open.insert(folder.create(made)?);
         let failed = |e| Error::io("cannot write the file", &folder.path_of(made), e);
-        let mut new = New::default();
+        let known = rustix::fs::fstat(file).map_err(|e| failed(e.into()))?;
+        let mut new = New {
+            inode: Some(inode_of(&known)),
+            ..New::default()
+        };
+        self.own(inode_of(&known), item);
         let mut digest = self.options.verify.then(Digest::default);
         each_piece(&*source, self.monitor, &mut |piece| {
             for range in piece.data {
@@ -275,9 +297,16 @@ impl Maker<'_> {
             .advance(Stage::Copy, size.saturating_sub(new.bytes));
         new.hash = digest.map(|digest| digest.finish(size));
         new.wrong = self.dress.open(file, item);
-        let known = rustix::fs::fstat(file);
-        new.inode = known.ok().map(|known| inode_of(&known));
         Ok(new)
+    }
+
+    /// A file is of this entry from now on.
+    fn own(&self, inode: Inode, item: &Item) {
+        let mut owners = self.owners.lock();
+        match item.identity() {
+            Some(identity) => owners.insert(inode, identity),
+            None => owners.remove(&inode),
+        };
     }
 
     /// Whether what is there is what would be made: then it gets its attributes once more. Nothing is believed of a file but what is read.
@@ -328,6 +357,7 @@ impl Maker<'_> {
             return Ok(None);
         }
         self.monitor.advance(Stage::Copy, size);
+        self.own(inode_of(there), item);
         Ok(Some(New {
             inode: Some(inode_of(there)),
             wrong: self.dress.open(&file, item),

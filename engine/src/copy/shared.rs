@@ -40,15 +40,8 @@ impl Job {
     }
 }
 
-/// Where the first name of a file with several went: folder, name, and the file that got it.
+/// Where the latest name of a file with several went: folder, name, and the file that got it.
 type FirstName = (Arc<Vec<u8>>, Vec<u8>, Inode);
-
-/// First names of files with several, and the files that got them as far as nothing else has their numbers.
-#[derive(Default)]
-struct Linked {
-    firsts: HashMap<Identity, FirstName>,
-    inodes: HashSet<Inode>,
-}
 
 /// What the threads have in common.
 pub struct Shared<'a> {
@@ -62,7 +55,7 @@ pub struct Shared<'a> {
     pub report: Mutex<CopyReport>,
     /// Files that are to be read back.
     unread: Mutex<Vec<Unread>>,
-    linked: Mutex<Linked>,
+    linked: Mutex<HashMap<Identity, FirstName>>,
     /// What makes it useless to go on.
     fatal: Mutex<Option<Error>>,
     /// Jobs that were handed out and are not done.
@@ -94,7 +87,7 @@ impl<'a> Shared<'a> {
             let _done = Done(self, jobs);
             if self.fatal.lock().is_none() {
                 let made = self.maker.make(job.to(), &job.item);
-                let _placed = self.made(&job, made);
+                let _placed = self.note(&job, made);
             }
             drop(job);
         }
@@ -154,21 +147,17 @@ impl<'a> Shared<'a> {
     /// # Errors
     /// As [`check`](Shared::check).
     pub fn make_linked(&self, identity: Identity, job: &Job) -> Result<()> {
-        if let Some(made) = self.link(identity, job) {
-            self.note(job, made);
-            return self.check();
-        }
-        let made = self.maker.make(job.to(), &job.item);
-        let Some((now, inode)) = self.made(job, made) else {
+        let made = match self.link(identity, job) {
+            Some(made) => made,
+            None => self.maker.make(job.to(), &job.item),
+        };
+        let Some((now, Some(inode))) = self.note(job, made) else {
             return self.check();
         };
         let mut linked = self.linked.lock();
-        if linked.firsts.len() < MAX_LINKED {
-            if let Some(inode) = inode {
-                let first = (job.within.clone(), now, inode);
-                linked.firsts.insert(identity, first);
-                linked.inodes.insert(inode);
-            }
+        if linked.len() < MAX_LINKED || linked.contains_key(&identity) {
+            // The name that it got last is the one that hardly anything has replaced yet.
+            linked.insert(identity, (job.within.clone(), now, inode));
         } else {
             drop(linked);
             let what = "too many files have several names: further ones become files of their own";
@@ -179,18 +168,14 @@ impl<'a> Shared<'a> {
 
     /// Makes a second name; none if the file is to be made anew.
     fn link(&self, identity: Identity, job: &Job) -> Option<Result<Made>> {
-        let linked = self.linked.lock();
-        let (at, name, inode) = linked.firsts.get(&identity)?.clone();
-        // Another file has the number now: this one is gone.
-        let is_there = linked.inodes.contains(&inode);
-        drop(linked);
-        let folder = self.root.walk(&at).ok().filter(|_| is_there)?;
+        let (at, name, inode) = self.linked.lock().get(&identity)?.clone();
+        let folder = self.root.walk(&at).ok()?;
         let first = First {
             folder: &folder,
             name: &name,
             inode,
         };
-        match self.maker.link(first, job.to(), &job.item) {
+        match self.maker.link(identity, first, job.to(), &job.item) {
             Err(error) if error.kind() == Kind::Unsupported => {
                 let path = self.at(&join(&job.within, &job.name));
                 let what = format!("{} became a file of its own", path.display());
@@ -203,17 +188,8 @@ impl<'a> Shared<'a> {
 
     /// The volumes may go, and their addresses with them.
     pub fn forget_linked(&self) {
-        *self.linked.lock() = Linked::default();
-    }
-
-    /// Counts what was made anew.
-    fn made(&self, job: &Job, made: Result<Made>) -> Option<(Vec<u8>, Option<Inode>)> {
-        if let Ok(Made::As(_, new)) = &made
-            && let Some(inode) = new.inode
-        {
-            self.linked.lock().inodes.remove(&inode);
-        }
-        self.note(job, made)
+        self.linked.lock().clear();
+        self.maker.owners.lock().clear();
     }
 
     /// Counts what became of an entry. Answers the name that it has now, and which file it is.
