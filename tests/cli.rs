@@ -18,6 +18,7 @@
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
 //! - `notes`: what a volume cannot show is told
+//! - `overlap`: paths that meet at the target of a copy
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
@@ -25,6 +26,7 @@
 //! - `serve`: disks over NBD
 //! - `sessions`: those of other hosts, and their end on the user's word
 //! - `stats`: what machines and points take, and the chart
+//! - `targets`: copies where not all can be kept
 //! - `verify`: all ways of verifying, and the doctor
 
 mod against;
@@ -45,6 +47,7 @@ mod full;
 mod images;
 mod mount;
 mod notes;
+mod overlap;
 mod points;
 mod prune;
 mod restore;
@@ -52,4 +55,5 @@ mod schedule;
 mod serve;
 mod sessions;
 mod stats;
+mod targets;
 mod verify;

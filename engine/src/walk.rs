@@ -36,15 +36,27 @@ pub fn resolve(volume: &dyn Volume, path: &[u8]) -> Result<EntryId> {
     Ok(at)
 }
 
-/// All names in a folder. For interactive use: a very large folder is better walked with [`Volume::read_dir`].
+/// The folders above the entry at `path`, which [`resolve`] takes: the root, and so on down to the one in which it lies. None above the root.
 ///
 /// # Errors
-/// As [`Volume::read_dir`].
-pub fn list(volume: &dyn Volume, folder: EntryId) -> Result<Vec<DirEntry>> {
+/// As [`resolve`].
+pub fn above(volume: &dyn Volume, path: &[u8]) -> Result<Vec<EntryId>> {
+    let names = path.split(|byte| *byte == b'/');
+    let names: Vec<&[u8]> = names
+        .filter(|name| !name.is_empty() && *name != b".")
+        .collect();
+    let depths = 0..names.len();
+    depths
+        .map(|depth| resolve(volume, &names.get(..depth).unwrap_or_default().join(&b'/')))
+        .collect()
+}
+
+/// All names in a folder that can be read, and why the rest cannot. For interactive use: a very large folder is better walked with [`Volume::read_dir`].
+pub fn list(volume: &dyn Volume, folder: EntryId) -> (Vec<DirEntry>, Result<()>) {
     let mut entries = Vec::new();
-    volume.read_dir(folder, 0, &mut |entry| {
+    let read = volume.read_dir(folder, 0, &mut |entry| {
         entries.push(entry);
         ControlFlow::Continue(())
-    })?;
-    Ok(entries)
+    });
+    (entries, read)
 }

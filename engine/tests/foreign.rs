@@ -49,13 +49,8 @@ fn look_at_volume(view: &VolumeView, seen: &mut Seen) -> Result<()> {
     let mut waiting = vec![volume.root()];
     let mut found = 0;
     while let Some(folder) = waiting.pop() {
-        let entries = match walk::list(&*volume, folder) {
-            Ok(entries) => entries,
-            Err(_) => {
-                seen.errors += 1;
-                continue;
-            }
-        };
+        let (entries, read) = walk::list(&*volume, folder);
+        seen.errors += usize::from(read.is_err());
         for entry in entries {
             found += 1;
             if found > MOST_ENTRIES {

@@ -209,3 +209,62 @@ fn a_zip_is_unpacked_by_others_as_far_as_it_can_hold() {
         same_lines(&tree, &out);
     }
 }
+
+#[test]
+fn a_sparse_file_has_a_telling_name_for_tools_that_do_not_know_it() {
+    let bench = Bench::new();
+    let Some(()) = everything(&bench) else { return };
+    let from = "m@latest:/disk0/p0/holes";
+    bench.expect(0, &["copy", "store", from, "--format", "tar", "a.tar"]);
+    let bytes = fs::read(bench.path("a.tar")).unwrap();
+    // Names in headers, as tools see them that pass over records.
+    let names: Vec<String> = bytes
+        .chunks(512)
+        .filter(|block| block.get(257..262) == Some(b"ustar") && block[156] == b'0')
+        .map(|block| String::from_utf8_lossy(&block[..100]).into_owned())
+        .map(|name| name.trim_end_matches('\0').to_string())
+        .collect();
+    assert!(
+        names.contains(&"holes/GNUSparseFile.0/far".to_string()),
+        "{names:?}"
+    );
+    assert!(!names.contains(&"holes/far".to_string()), "{names:?}");
+    let listed = tool("tar", &["-tf", text(&bench.path("a.tar"))]);
+    assert!(
+        listed.contains("holes/far\n") && !listed.contains("Sparse"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn an_archive_that_nobody_read_to_its_end_is_a_failure() {
+    use std::io::Read;
+    let bench = Bench::new();
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    fs::create_dir(bench.path("tree")).unwrap();
+    bench.noise("tree/large", 5, 8 << 20);
+    super::copy::image_of(&bench, "tree", "whole.raw", "24m");
+    bench.backup("m", &["whole.raw"]);
+    let mut command = crate::command::cairn();
+    command.current_dir(&bench.folder);
+    command.args([
+        "copy",
+        "store",
+        "m@latest:/disk0/p0",
+        "--format",
+        "tar",
+        "-",
+    ]);
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut pipe = child.stdout.take().unwrap();
+    pipe.read_exact(&mut [0; 10]).unwrap();
+    drop(pipe);
+    let out = child.wait_with_output().unwrap();
+    let errors = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("not complete"), "{errors}");
+}

@@ -323,3 +323,67 @@ fn names_that_are_no_text_are_told_with_their_bytes() {
     bench.expect(0, &["copy", "store", "--from-file", "list", "-0", "out"]);
     assert_eq!(fs::read(bench.path("out").join(name)).unwrap(), b"odd\n");
 }
+
+/// The lines of `ls` and the paths that `find` tells of `/many`, of which one block of names in the middle is lost.
+#[test]
+fn a_folder_with_a_bad_block_shows_the_names_that_can_be_read() {
+    let bench = Bench::new();
+    if !have(&["mke2fs", "debugfs"]) {
+        return;
+    }
+    let (tree, part) = (bench.path("tree"), bench.path("part.img"));
+    fs::create_dir_all(tree.join("many")).unwrap();
+    for number in 0..300 {
+        fs::write(
+            tree.join(format!("many/a file with a long name {number:04}")),
+            "",
+        )
+        .unwrap();
+    }
+    let make = ["-q", "-t", "ext4", "-b", "1024", "-N", "1000", "-d"];
+    tool(
+        "mke2fs",
+        &[&make[..], &[text(&tree), text(&part), "8m"]].concat(),
+    );
+    let at = block_of(&bench, "/many", 4);
+    let file = fs::OpenOptions::new().write(true).open(&part).unwrap();
+    file.write_all_at(&[0x55; 1024], at).unwrap();
+    bench.backup("m", &["part.img"]);
+    let found = bench.expect(3, &["find", "store", "m", "--type", "f", "--plain"]);
+    assert!(found.stderr.contains("/disk0/p0/many"), "{}", found.stderr);
+    let listed = bench.expect(3, &["ls", "store", "m@latest:/disk0/p0/many"]);
+    assert!(!listed.stderr.is_empty());
+    let (found, listed) = (found.lines().len(), listed.lines().len());
+    assert!(found > 20 && found < 300, "{found}");
+    assert_eq!(listed, found);
+}
+
+#[test]
+fn a_named_stream_is_part_of_a_version() {
+    let bench = Bench::new();
+    if !have(&["mkntfs", "ntfscp"]) {
+        return;
+    }
+    let (image, file) = (bench.path("pc.raw"), bench.path("file"));
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    tool("mkntfs", &["-F", "-q", text(&image)]);
+    let put = |content: &str, how: &[&str]| {
+        fs::write(&file, content).unwrap();
+        let rest = [text(&image), text(&file), "report.txt"];
+        tool("ntfscp", &[&["-q"], how, &rest].concat());
+    };
+    let versions = |code: i32| {
+        let find = ["find", "store", "pc", "--name", "report.txt", "--json"];
+        let answer = bench.expect(code, &find);
+        assert_eq!(answer.stderr, "");
+        answer.json().as_array().unwrap().len()
+    };
+    put("content\n", &[]);
+    bench.backup("pc", &["pc.raw"]);
+    // A new one, one of another length, one of the same.
+    for (round, content) in ["1\n", "22\n", "33\n"].iter().enumerate() {
+        put(content, &["-N", "stream"]);
+        bench.backup("pc", &["pc.raw"]);
+        assert_eq!(versions(0), round + 2, "{content}");
+    }
+}

@@ -43,7 +43,7 @@ impl<'a> Address<'a> {
     pub fn last_name(&self) -> &'a [u8] {
         self.path
             .split(|byte| *byte == b'/')
-            .rfind(|name| !name.is_empty())
+            .rfind(|name| !name.is_empty() && *name != b".")
             .unwrap_or_default()
     }
 }
@@ -128,6 +128,17 @@ pub fn tell_defects(point: &PointView, path: &str, volume: &dyn Volume) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dot_is_no_last_name() {
+        let name = |text: &'static str| {
+            let address = Address::parse(OsStr::new(text)).ok();
+            address.map(|address| address.last_name())
+        };
+        for text in ["a@latest:/disk0/p1/x", "a@latest:/disk0/p1/x/./"] {
+            assert_eq!(name(text), Some(&b"x"[..]));
+        }
+    }
 
     #[test]
     fn the_first_colon_before_a_slash_divides() {

@@ -1,12 +1,14 @@
 //! The names in a folder in the order of their bytes, in bounded memory.
 
-use cairn_base::Result;
+use cairn_base::{Error, Result};
 use cairn_guest::{DirEntry, EntryId, Volume};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// The names in a folder, ascending. A folder with more names than fit is read several times, each time for those that follow.
+///
+/// Of a folder that cannot be read as a whole, either no name is told any more, or those that can be read before the failure is.
 pub struct Names<'v> {
     volume: &'v dyn Volume,
     folder: EntryId,
@@ -16,14 +18,26 @@ pub struct Names<'v> {
     /// The highest name of the batch; everything up to it was told or is in the batch.
     until: Option<Vec<u8>>,
     more: bool,
+    /// What can be read is told first.
+    in_part: bool,
+    /// Why not all can be read.
+    failed: Option<Error>,
 }
 
 impl<'v> Names<'v> {
-    /// Of this folder, with at most `limit` names (at least one) in memory.
+    /// Of this folder, with at most `limit` names (at least one) in memory; none, unless it can be read as a whole.
     ///
     /// # Errors
     /// As [`Volume::read_dir`].
     pub fn of(volume: &'v dyn Volume, folder: EntryId, limit: usize) -> Result<Names<'v>> {
+        let mut names = Names::readable(volume, folder, limit);
+        names.in_part = false;
+        names.failed.take().map_or(Ok(names), Err)
+    }
+
+    /// Of this folder, with at most `limit` names (at least one) in memory. If it cannot be read as a whole, [`next`](Names::next) answers the failure behind
+    /// the names that can be read.
+    pub fn readable(volume: &'v dyn Volume, folder: EntryId, limit: usize) -> Names<'v> {
         let mut names = Names {
             volume,
             folder,
@@ -31,9 +45,11 @@ impl<'v> Names<'v> {
             batch: Vec::new(),
             until: None,
             more: true,
+            in_part: true,
+            failed: None,
         };
-        names.fill()?;
-        Ok(names)
+        names.fill();
+        names
     }
 
     /// The folder.
@@ -58,15 +74,18 @@ impl<'v> Names<'v> {
     pub fn next(&mut self) -> Result<Option<DirEntry>> {
         let next = self.batch.pop();
         if self.batch.is_empty() && self.more {
-            self.fill()?;
+            self.fill();
+        }
+        if next.is_none() || !self.in_part {
+            return self.failed.take().map_or(Ok(next), Err);
         }
         Ok(next)
     }
 
-    fn fill(&mut self) -> Result<()> {
+    fn fill(&mut self) {
         let mut lowest: BTreeMap<Vec<u8>, DirEntry> = BTreeMap::new();
         let (mut more, until, limit) = (false, self.until.take(), self.limit);
-        self.volume.read_dir(self.folder, 0, &mut |entry| {
+        let read = self.volume.read_dir(self.folder, 0, &mut |entry| {
             if until.as_ref().is_some_and(|until| entry.name <= *until) {
                 return ControlFlow::Continue(());
             }
@@ -86,11 +105,11 @@ impl<'v> Names<'v> {
                 more = true;
             }
             ControlFlow::Continue(())
-        })?;
+        });
+        self.failed = read.err();
         self.until = lowest.last_key_value().map(|(name, _)| name.clone());
         self.batch = lowest.into_values().rev().collect();
         self.more = more;
-        Ok(())
     }
 }
 

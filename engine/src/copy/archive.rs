@@ -2,7 +2,7 @@
 
 use crate::copy::content::each_piece;
 use crate::copy::item::{Identity, Item};
-use crate::copy::place::numbered;
+use crate::copy::name::{join, numbered};
 use crate::copy::report::CopyReport;
 use crate::copy::tar::Tar;
 use crate::copy::tree::{Takes, give};
@@ -143,13 +143,17 @@ impl<'a> ToArchive<'a> {
             .0 += 1;
     }
 
+    fn incomplete(&mut self, path: &[u8], error: Error) {
+        let shown = String::from_utf8_lossy(path);
+        let what = format!("{shown} is not complete");
+        self.report.fail(error.context(what));
+    }
+
     fn member(&mut self, path: &[u8], item: &Item) -> Result<()> {
         let kind = item.attributes.kind;
         let extended = item.extended();
         for error in extended.missing {
-            let shown = String::from_utf8_lossy(path).into_owned();
-            self.report
-                .fail(error.context(format!("{shown} is not complete")));
+            self.incomplete(path, error);
         }
         let target = match kind {
             EntryKind::Symlink => item.volume.read_link(item.id)?,
@@ -178,10 +182,13 @@ impl<'a> ToArchive<'a> {
         let before = self.archive.offset();
         let written = match &mut self.archive {
             Archive::Tar(tar) => tar.member(member, self.monitor),
-            Archive::Zip(zip) => zip.member(member, self.monitor),
+            Archive::Zip(zip) => zip.member(member, self.monitor).map(|()| Vec::new()),
         };
         self.broken = written.is_err() && self.archive.offset() != before;
-        written
+        for error in written? {
+            self.incomplete(member.path, error);
+        }
+        Ok(())
     }
 
     fn file(&mut self, member: &Member<'_>) -> Result<()> {
@@ -203,9 +210,16 @@ impl<'a> ToArchive<'a> {
             ..*member
         };
         self.write(&member)?;
-        if let Some(identity) = identity.filter(|_| self.linked.len() < MAX_LINKED) {
-            let path = member.path.to_vec();
-            self.linked.entry(identity).or_insert(path);
+        match identity {
+            Some(identity) if self.linked.len() < MAX_LINKED => {
+                let path = member.path.to_vec();
+                self.linked.entry(identity).or_insert(path);
+            }
+            Some(identity) if is_tar && !self.linked.contains_key(&identity) => {
+                let what = "too many files have several names: further ones are files of their own";
+                self.lacks(what, member.path);
+            }
+            _ => {}
         }
         if let Some(source) = &source {
             self.report.bytes = self.report.bytes.saturating_add(source.size());
@@ -231,6 +245,8 @@ impl<'a> ToArchive<'a> {
 
     fn written(&mut self, member: &Member<'_>) {
         self.report.made(member.item.attributes.kind);
+        let path = || String::from_utf8_lossy(member.path).into_owned();
+        self.report.kept(member.item, path);
         if matches!(self.archive, Archive::Zip(_)) && !member.extended.is_empty() {
             let what = "extended attributes, ACLs and streams have no place in a zip archive";
             self.lacks(what, member.path);
@@ -274,10 +290,7 @@ impl<'a> ToArchive<'a> {
 
 impl Takes for ToArchive<'_> {
     fn take(&mut self, within: &[u8], name: &[u8], item: &Item) -> Result<Option<Vec<u8>>> {
-        let path = match within {
-            b"" => name.to_vec(),
-            _ => [within, b"/", name].concat(),
-        };
+        let path = join(within, name);
         self.member(&path, item)?;
         if item.attributes.kind == EntryKind::File {
             self.monitor.advance(Stage::Copy, item.attributes.size);
@@ -305,7 +318,13 @@ impl Takes for ToArchive<'_> {
 }
 
 impl Copier for ToArchive<'_> {
-    fn add(&mut self, volume: &Arc<dyn Volume>, id: EntryId, path: &[u8]) -> Result<()> {
+    fn add(
+        &mut self,
+        volume: &Arc<dyn Volume>,
+        id: EntryId,
+        path: &[u8],
+        _above: &[EntryId],
+    ) -> Result<()> {
         let path = match self.top(path) {
             Ok(Some(path)) => path,
             Ok(None) => return Ok(()),
@@ -328,6 +347,7 @@ impl Copier for ToArchive<'_> {
             let what = format!("{what}: {count}, of which the first is {first}");
             self.report.fail(Error::unsupported(what));
         }
+        self.report.end();
         match &mut self.archive {
             Archive::Tar(tar) => tar.end(),
             Archive::Zip(zip) => zip.end(),

@@ -4,7 +4,7 @@ use crate::copy::item::{Extended, Item};
 use crate::copy::place::Folder;
 use cairn_base::{Error, Time};
 use cairn_guest::EntryKind;
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -41,6 +41,22 @@ impl Dress {
         })
     }
 
+    /// Permissions of something that has its owner, if it got one: without those that let others act as an owner whom the guest did not mean.
+    fn safe_mode(&self, item: &Item, known: Result<Stat, Errno>, wrong: &mut Wrong) -> Mode {
+        let (mode, acts) = (self.mode(item), Mode::SUID | Mode::SGID);
+        // Of a folder they say only whose new files are.
+        if item.attributes.kind == EntryKind::Folder || !mode.intersects(acts) {
+            return mode;
+        }
+        let meant = (item.attributes.uid, item.attributes.gid);
+        if known.is_ok_and(|known| (known.st_uid, known.st_gid) == meant) {
+            return mode;
+        }
+        let what = "it does not act as its owner or group (set-user-ID, set-group-ID), which are others here";
+        wrong.0.push(Error::unsupported(what));
+        mode.difference(acts)
+    }
+
     /// Permissions of folders that the guest did not have.
     pub fn folder_mode(&self) -> u32 {
         0o777 & !self.umask
@@ -60,7 +76,8 @@ impl Dress {
             let set = rustix::fs::fsetxattr(fd, name.as_slice(), &value, XattrFlags::empty());
             wrong.attribute(&name, set);
         }
-        wrong.note("the permissions", rustix::fs::fchmod(fd, self.mode(item)));
+        let mode = self.safe_mode(item, rustix::fs::fstat(fd), &mut wrong);
+        wrong.note("the permissions", rustix::fs::fchmod(fd, mode));
         wrong.note("the times", rustix::fs::futimens(fd, &times(item)));
         wrong.0
     }
@@ -88,7 +105,9 @@ impl Dress {
             wrong.attribute(&attribute, set);
         }
         if item.attributes.kind != EntryKind::Symlink {
-            let set = rustix::fs::chmodat(folder, name, self.mode(item), AtFlags::empty());
+            let known = rustix::fs::statat(folder, name, itself);
+            let mode = self.safe_mode(item, known, &mut wrong);
+            let set = rustix::fs::chmodat(folder, name, mode, AtFlags::empty());
             wrong.note("the permissions", set);
         }
         let set = rustix::fs::utimensat(folder, name, &times(item), itself);

@@ -1,5 +1,6 @@
 //! What was copied, and what was not.
 
+use crate::copy::item::Item;
 use cairn_base::{Error, Kind};
 use cairn_guest::EntryKind;
 
@@ -33,6 +34,12 @@ pub struct CopyReport {
     pub unnamed: u64,
     /// Whether something could not be copied because a chunk of the store is lost.
     pub lost: bool,
+    /// What no target of this kind can hold, counted: it is no failure of any one entry.
+    pub notes: Vec<String>,
+    /// Why the copy ended before its end. Everything else is what was done until then, and is at the target.
+    pub stopped: Option<Error>,
+    /// Entries of Windows, and the first of them.
+    windows: (u64, String),
 }
 
 impl CopyReport {
@@ -49,6 +56,27 @@ impl CopyReport {
             self.failed.push(error);
         } else {
             self.unnamed += 1;
+        }
+    }
+
+    /// An entry is at the target as far as that can hold it.
+    pub(super) fn kept(&mut self, item: &Item, path: impl FnOnce() -> String) {
+        if !item.unix {
+            self.windows.0 += 1;
+            if self.windows.0 == 1 {
+                self.windows.1 = path();
+            }
+        }
+    }
+
+    /// That was all: what was counted is told.
+    pub(super) fn end(&mut self) {
+        let (count, first) = std::mem::take(&mut self.windows);
+        if count > 0 {
+            self.notes.push(format!(
+                "access lists of Windows, attributes (hidden, system, read-only, ...) and times of making are not copied: \
+                 {count} files and folders, of which the first is {first}"
+            ));
         }
     }
 

@@ -105,11 +105,11 @@ impl<'a> Tar<'a> {
         Tar { out }
     }
 
-    /// One more member.
+    /// One more member. Answers what of it has no place.
     ///
     /// # Errors
     /// As the content's reading does; [`Kind::Interrupted`](cairn_base::Kind::Interrupted) on request; as the operating system reports.
-    pub fn member(&mut self, member: &Member<'_>, monitor: &dyn Monitor) -> Result<()> {
+    pub fn member(&mut self, member: &Member<'_>, monitor: &dyn Monitor) -> Result<Vec<Error>> {
         let mut records = Records::default();
         let mut header = Header([0; 512]);
         let mut path = member.path.to_vec();
@@ -139,11 +139,18 @@ impl<'a> Tar<'a> {
             }
             (_, _, content) => content.map_or(0, |content| content.size()),
         };
+        if regions.is_some() {
+            // Tools that do not know sparse files must not take map and data for the content: for them it has a name that says so.
+            path = sparse_path(&path);
+        }
         name(&mut header, &mut records, NAME, ("path", &path));
         name(&mut header, &mut records, LINK, ("linkpath", link));
         attributes(&mut header, &mut records, member, size);
+        let mut missing = Vec::new();
         for (key, value) in member.extended {
-            extended(&mut records, key, value)?;
+            if let Err(error) = extended(&mut records, key, value) {
+                missing.push(error.context("its access control list is lost"));
+            }
         }
         self.records(&records)?;
         self.out.write(&header.finish())?;
@@ -153,7 +160,7 @@ impl<'a> Tar<'a> {
             self.content(content, &regions.unwrap_or(whole), monitor)?;
             self.pad(size)?;
         }
-        Ok(())
+        Ok(missing)
     }
 
     fn records(&mut self, records: &Records) -> Result<()> {
@@ -347,6 +354,13 @@ fn regions(content: &dyn ReadAt) -> Result<Option<Vec<Range<u64>>>> {
         regions.push(size..size);
     }
     Ok(Some(regions))
+}
+
+/// The name of a sparse file in its header, as GNU tar has it: `folder/GNUSparseFile.0/name`.
+fn sparse_path(path: &[u8]) -> Vec<u8> {
+    let at = path.iter().rposition(|byte| *byte == b'/');
+    let (within, name) = path.split_at(at.map_or(0, |at| at + 1));
+    [within, b"GNUSparseFile.0/", name].concat()
 }
 
 /// How many regions, then offset and length of each, in decimal, up to a multiple of the block.

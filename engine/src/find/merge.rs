@@ -7,6 +7,7 @@ use crate::find::walk::Walk;
 use cairn_base::{Error, Kind, Monitor, Result};
 use cairn_guest::{Attributes, DirEntry, EntryKind, Volume};
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// What was found before, and what is found now.
 pub struct Merge<'a> {
@@ -114,7 +115,7 @@ impl Merge<'_> {
         let unchanged = (old.size, old.modified) == (new.size, new.modified);
         let same = match new.kind {
             EntryKind::Folder => Ok(true),
-            EntryKind::File if unchanged => places.same_content([old.id, new.id], new.size),
+            EntryKind::File if unchanged => same_content(places, old, new),
             EntryKind::Symlink if unchanged => self.same_target(places, old, new),
             _ => Ok(unchanged),
         };
@@ -142,4 +143,16 @@ impl Merge<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a file is the same in both, with its named streams. Only streams of the same names and lengths can be compared by their bytes.
+fn same_content(places: &Places<'_>, old: &Version, new: &Version) -> Result<bool> {
+    let streams = |volume: &dyn Volume, version: &Version| {
+        let streams = volume.streams(version.id)?.into_iter();
+        Ok::<BTreeMap<_, _>, Error>(streams.map(|stream| (stream.name, stream.size)).collect())
+    };
+    if streams(places.old.volume, old)? != streams(places.new.volume, new)? {
+        return Ok(false);
+    }
+    places.same_content([old.id, new.id], new.size)
 }

@@ -104,7 +104,8 @@ impl<'v> Walk<'v> {
         }
         let held: usize = self.levels.iter().map(|level| level.names.held()).sum();
         let limit = (MAX_NAMES.saturating_sub(held) / 2).max(MIN_NAMES);
-        let names = Names::of(self.volume, folder, limit)?;
+        // What cannot be read of it is told behind what can.
+        let names = Names::readable(self.volume, folder, limit);
         self.levels.push(Level { names, before });
         Ok(())
     }

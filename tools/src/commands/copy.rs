@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use cairn::units::human_bytes;
 use cairn::{
     ArchiveFormat, Copier, CopyOptions, CopyReport, CopyTarget, EntryId, Error, Kind, OnConflict,
-    PointView, Store, Volume, copy::bytes_below, copy_files,
+    PointView, Store, Volume, copy::bytes_below, copy_files, walk,
 };
 use clap::ValueEnum;
 use serde_json::json;
@@ -26,9 +26,12 @@ use target::{Place, ToFile};
 ///
 /// Content, holes, permissions, times, extended attributes and ACLs are kept, as root also owners and devices; several names of a file stay that. Named streams of NTFS become attributes
 /// `user.NAME`. Symbolic links are copied, and never followed. Each file is made under another name and gets its own when it is whole; in the end everything is written to the disk.
-/// What the target cannot hold is named, and the command ends with 3. So it is if a volume may be shown old, in part or wrong.
+/// What the target cannot hold of a file is named, and the command ends with 3. So it is if a volume may be shown old, in part or wrong. Programs that act as their owner
+/// (set-user-ID) do so only if they get the guest's owner.
 ///
-/// A copy that was broken off goes on with --resume: what is there and the same, by its bytes, counts as done.
+/// Of Windows file systems access lists, attributes (hidden, system, read-only, ...) and times of making are not copied. That is said once, and counts as no failure.
+///
+/// A copy that was broken off goes on with --resume: what is there and the same, by its bytes, counts as done. Not with --on-conflict rename: what was begun under which number cannot be known.
 ///
 /// --format tar and --format zip write one file instead, or to standard output if DEST is `-`: cairn copy STORE web01@latest:/disk0/p1/etc --format tar - | ssh other tar -x
 #[derive(clap::Args)]
@@ -50,7 +53,7 @@ pub struct Args {
     /// What to do with what is there already
     #[arg(long, value_enum, default_value_t = Conflict::Fail)]
     on_conflict: Conflict,
-    /// Make the folders above: DEST/disk0/p1/etc/passwd; with several points DEST/MACHINE/TIME/disk0/p1/etc/passwd
+    /// Make the folders above, as they are in the guest: DEST/disk0/p1/etc/passwd; with several points DEST/MACHINE/TIME/disk0/p1/etc/passwd
     #[arg(long)]
     parents: bool,
     /// Go on with a copy that was broken off
@@ -91,6 +94,10 @@ pub fn run(args: &Args) -> Answer {
     let Some((dest, given)) = args.places.split_last() else {
         return Err(Error::invalid("nothing is named").into());
     };
+    if args.resume && args.on_conflict == Conflict::Rename {
+        let what = "--resume and --on-conflict rename exclude each other";
+        return Err(Error::invalid(what).into());
+    }
     let list = match &args.from_file {
         Some(path) => listed::read(path, args.null)?,
         None => Vec::new(),
@@ -111,6 +118,7 @@ pub fn run(args: &Args) -> Answer {
         place: &place,
         addresses: &addresses,
         failed: Vec::new(),
+        stopped: None,
     };
     let options = CopyOptions {
         on_conflict: match args.on_conflict {
@@ -124,8 +132,18 @@ pub fn run(args: &Args) -> Answer {
         verify: args.verify,
         total: job.total()?,
     };
-    let report = job.copy(&options)?;
-    report_to_user(args, &place, &job.failed, &report)
+    let mut report = job.copy(&options)?;
+    let stopped = report.stopped.take().map(Failure::of_guest);
+    match job.stopped.take().or(stopped) {
+        None => report_to_user(args, &place, &job.failed, &report),
+        Some(failure) => {
+            // What was done until then is told all the same, if there is anything to tell.
+            if report.copied() > 0 || !report.failed.is_empty() {
+                report_to_user(args, &place, &job.failed, &report)?;
+            }
+            Err(failure)
+        }
+    }
 }
 
 /// What is to be done.
@@ -136,6 +154,8 @@ struct Job<'a> {
     addresses: &'a [Address<'a>],
     /// Addresses that lead nowhere.
     failed: Vec<Failure>,
+    /// Why addresses were not gone on with.
+    stopped: Option<Failure>,
 }
 
 impl Job<'_> {
@@ -147,8 +167,9 @@ impl Job<'_> {
         let monitor = Progress::default();
         let mut total = 0u64;
         self.each(&mut |step| {
-            if let Step::Found((_, volume, id)) = step {
-                total = total.saturating_add(bytes_below(&volume, id, &monitor)?);
+            if let Step::Found(found) = step {
+                let below = bytes_below(&found.volume, found.id, &monitor)?;
+                total = total.saturating_add(below);
             }
             Ok(())
         })?;
@@ -184,7 +205,15 @@ impl Job<'_> {
         let path = self.addresses.get(number).map_or(&b""[..], |a| a.path);
         match resolve(point, path)? {
             Target::Entry(volume, id) => {
-                Ok((self.place.path_of(self.addresses, number, point), volume, id))
+                let above = if self.args.parents {
+                    // The names of the disk and the volume come first.
+                    let below = path.splitn(3, |byte| *byte == b'/').nth(2);
+                    walk::above(&*volume, below.unwrap_or_default()).map_err(Failure::of_guest)?
+                } else {
+                    Vec::new()
+                };
+                let path = self.place.path_of(self.addresses, number, point);
+                Ok(Found { path, above, volume, id })
             }
             _ => Err(
                 Error::invalid("only files and folders of a volume are copied")
@@ -211,7 +240,9 @@ impl Job<'_> {
                 let copied = self.copy_to(CopyTarget::Archive(format, &mut out), options);
                 drop(out.into_parts());
                 if copied.is_err() && output::reader_is_gone() {
-                    return Ok(CopyReport::default());
+                    let what =
+                        "the reader of standard output went away: the archive is not complete";
+                    return Err(Error::new(Kind::Io, what).into());
                 }
                 let report = copied?;
                 file.finish()?;
@@ -232,7 +263,9 @@ impl Job<'_> {
             let fed = self.each(&mut |step| {
                 match step {
                     Step::PointEnds => copier.settle()?,
-                    Step::Found((path, volume, id)) => copier.add(&volume, id, &path)?,
+                    Step::Found(found) => {
+                        copier.add(&found.volume, found.id, &found.path, &found.above)?;
+                    }
                     Step::Failed(failure) if only => return Err(failure),
                     Step::Failed(failure) => failed.push(failure),
                 }
@@ -248,15 +281,25 @@ impl Job<'_> {
         let copied = copy_files(target, options, &Progress::default(), &mut feed);
         self.failed = failed;
         match (copied, stopped) {
-            (Ok(report), _) => Ok(report),
+            (Ok(report), stopped) => {
+                self.stopped = stopped;
+                Ok(report)
+            }
             (Err(_), Some(failure)) => Err(failure),
             (Err(error), None) => Err(Failure::of_guest(error)),
         }
     }
 }
 
-/// What an address leads to, and the path where it goes.
-type Found = (Vec<u8>, Arc<dyn Volume>, EntryId);
+/// What an address leads to.
+struct Found {
+    /// Where it goes.
+    path: Vec<u8>,
+    /// The folders above it that are to be as in the guest.
+    above: Vec<EntryId>,
+    volume: Arc<dyn Volume>,
+    id: EntryId,
+}
 
 /// What is told of the addresses.
 enum Step {
@@ -304,12 +347,15 @@ fn summary(
     failed: &[String],
 ) -> Result<(), Failure> {
     let target = place.shown();
+    for note in &report.notes {
+        eprintln!("cairn: note: {note}");
+    }
     if args.json {
         output::json(&json!({
             "target": target, "files": report.files, "folders": report.folders,
             "links": report.links, "specials": report.specials, "bytes": report.bytes,
             "skipped": report.skipped, "renamed": report.renamed, "already": report.already,
-            "verified": report.verified, "failed": failed,
+            "verified": report.verified, "failed": failed, "notes": report.notes,
         }))?;
         return Ok(());
     }

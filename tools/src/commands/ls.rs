@@ -4,7 +4,7 @@ use crate::address::{Address, Target, open_point, resolve, tell_defects};
 use crate::exit::{Answer, Exit, Failure};
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
-use cairn::{Attributes, DiskView, EntryId, EntryKind, Kind, PointView, Volume, walk};
+use cairn::{Attributes, DiskView, EntryId, EntryKind, Error, Kind, PointView, Volume, walk};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -106,8 +106,16 @@ fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
 
 fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer {
     let own = volume.attributes(id).map_err(Failure::of_guest)?;
+    let mut exit = Exit::Done;
     let mut found: Vec<(Vec<u8>, EntryId)> = if own.kind == EntryKind::Folder {
-        let list = walk::list(volume, id).map_err(Failure::of_guest)?;
+        let (list, read) = walk::list(volume, id);
+        if let Err(error) = read {
+            if list.is_empty() {
+                return Err(Failure::of_guest(error));
+            }
+            eprintln!("cairn: not all names can be read: {error}");
+            exit = exit_of(&error);
+        }
         list.into_iter()
             .map(|entry| (entry.name, entry.id))
             .collect()
@@ -116,7 +124,6 @@ fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer
     };
     found.sort();
     let mut list = Vec::new();
-    let mut exit = Exit::Done;
     for (name, id) in &found {
         if !args.long && !args.json {
             name_line("", name)?;
@@ -130,12 +137,9 @@ fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer
                 if args.json {
                     list.push(json!({"name": name_json(name).0, "error": error.to_string()}));
                 }
-                let lost = error.kind() == Kind::Damaged && error.id().is_some();
-                exit = if lost || exit == Exit::Damage {
-                    Exit::Damage
-                } else {
-                    Exit::Warnings
-                };
+                if exit != Exit::Damage {
+                    exit = exit_of(&error);
+                }
             }
         }
     }
@@ -143,6 +147,15 @@ fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer
         json(&list.into())?;
     }
     Ok(exit)
+}
+
+/// How a listing ends in which something cannot be read: a chunk that is lost is named.
+fn exit_of(error: &Error) -> Exit {
+    if error.kind() == Kind::Damaged && error.id().is_some() {
+        Exit::Damage
+    } else {
+        Exit::Warnings
+    }
 }
 
 pub fn kind_name(kind: EntryKind) -> (&'static str, char) {

@@ -4,7 +4,7 @@ use super::Args;
 use crate::address::Address;
 use crate::exit::Failure;
 use crate::output;
-use cairn::copy::UNFINISHED;
+use cairn::copy::{UNFINISHED, new_partial};
 use cairn::{Error, Kind, PointView};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -134,23 +134,14 @@ impl ToFile {
         if path == Path::new("-") {
             return Ok(ToFile::Stream);
         }
-        let name = path.file_name().filter(|_| !path.is_dir());
-        let name = name.ok_or_else(|| {
-            Error::new(Kind::Exists, "the target of an archive is a file").at_path(path)
-        })?;
+        if path.file_name().is_none() || path.is_dir() {
+            let what = "the target of an archive is a file";
+            return Err(Error::new(Kind::Exists, what).at_path(path).into());
+        }
         if !replace && path.symlink_metadata().is_ok() {
             return Err(exists(path).into());
         }
-        let mut beside = OsString::from(".cairn-");
-        beside.push(std::process::id().to_string());
-        beside.push("-");
-        beside.push(name);
-        beside.push(OsStr::new(".partial"));
-        let beside = path.with_file_name(beside);
-        // Left by a process of the same number, which has ended.
-        let _gone = std::fs::remove_file(&beside);
-        let file =
-            File::create_new(&beside).map_err(|e| Error::io("cannot make the file", &beside, e))?;
+        let (file, beside) = new_partial(folder_of(path))?;
         Ok(ToFile::File(
             Some(file),
             beside,
@@ -182,13 +173,17 @@ impl ToFile {
                 Err((_, e)) => return Err(failed(e).into()),
             }
         }
-        let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new(".")));
+        let folder = File::open(folder_of(path));
         folder
             .and_then(|folder| folder.sync_all())
             .map_err(failed)?;
         Ok(())
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 fn exists(path: &Path) -> Error {
