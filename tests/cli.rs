@@ -3,7 +3,7 @@
 //! - `against`: every command beside every other, killed at any moment
 //! - `archive`: copies as tar and zip
 //! - `bench`: a folder with a store, images, and what runs on them
-//! - `boot`: a machine that starts from its recovery point
+//! - `boot`: machines that start from their recovery points
 //! - `browse`: ls, cat, copy
 //! - `chains`: differencing disks and their parents
 //! - `changed`: backups that read no more than what changed
@@ -17,6 +17,7 @@
 //! - `full`: disks that are full
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
+//! - `notes`: what a volume cannot show is told
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
 //! - `restore`: whole disks come back
@@ -43,6 +44,7 @@ mod forget;
 mod full;
 mod images;
 mod mount;
+mod notes;
 mod points;
 mod prune;
 mod restore;

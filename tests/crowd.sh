@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Eight programs at once on one mount for some minutes, each compared with the kernel's own mount of the same disk: find, tar, rsync, grep and comparisons of the disk,
-# readers that are killed, fio that writes and verifies, mounts that come and go. Then nothing may be left. Needs root, loop devices, FUSE, fio and rsync.
+# Nine programs at once for some minutes, on a mount and on one that can be written to, each compared with the kernel's own mount of the same disk: find, tar, rsync, grep and comparisons
+# of the disk, of the disks of many points, readers that are killed, fio that writes and verifies, mounts that come and go. Then nothing may be left. Needs root, loop devices, FUSE, fio and rsync.
 #
 #   usage: IMAGE=disk.raw tests/crowd.sh
 #
@@ -15,14 +15,14 @@ IMAGE=${IMAGE:?"say which disk image: IMAGE=disk.raw"}
 PARTITION=${PARTITION:-2} TREE=${TREE:-usr/share} MINUTES=${MINUTES:-10}
 WORK=${WORK:-$(mktemp -d "${TMPDIR:-/var/tmp}/cairn-crowd.XXXXXX")}
 CAIRN=$(realpath "${CAIRN:-$HERE/../target/release/cairn}")
-STORE=$WORK/store MNT=$WORK/mnt TRUTH=$WORK/truth SCRATCH=$WORK/scratch
-PID= LOOP=
+STORE=$WORK/store MNT=$WORK/mnt TRUTH=$WORK/truth SCRATCH=$WORK/scratch WRITTEN=$WORK/written
+PID= SECOND= LOOP=
 
 clean() {
   local code=$?
   touch "$WORK/stop" 2> /dev/null || true
-  for job in $(jobs -p | grep -vx "${PID:-0}"); do wait "$job" 2> /dev/null || true; done
-  [ -z "$PID" ] || { kill -INT "$PID" 2> /dev/null && wait "$PID" || true; }
+  for job in $(jobs -p | grep -vx -e "${PID:-0}" -e "${SECOND:-0}"); do wait "$job" 2> /dev/null || true; done
+  for mounted in $PID $SECOND; do kill -INT "$mounted" 2> /dev/null && wait "$mounted" || true; done
   umount "$TRUTH" 2> /dev/null || true
   [ -z "$LOOP" ] || losetup -d "$LOOP" 2> /dev/null || true
   [ "$code" = 0 ] || tail -n 20 "$WORK"/*.log 2> /dev/null || true
@@ -30,16 +30,18 @@ clean() {
   exit "$code"
 }
 trap clean EXIT
-mkdir -p "$MNT" "$TRUTH" "$SCRATCH" "$WORK/other"
+mkdir -p "$MNT" "$TRUTH" "$SCRATCH" "$WRITTEN" "$WORK/other"
 
 "$CAIRN" init "$STORE"
 "$CAIRN" backup "$STORE" --machine m "$IMAGE" --exact > /dev/null
 start=$(sfdisk -J "$IMAGE" | jq ".partitiontable | (.sectorsize // 512) * .partitions[$((PARTITION - 1))].start")
 LOOP=$(losetup --find --show --read-only --offset "$start" "$IMAGE")
 mount -o ro,noload "$LOOP" "$TRUTH"
-"$CAIRN" mount --writable --scratch "$SCRATCH" "$STORE" "$MNT" 2> "$WORK/mount.log" &
+"$CAIRN" mount "$STORE" "$MNT" 2> "$WORK/mount.log" &
 PID=$!
-for _ in $(seq 100); do mountpoint -q "$MNT" && break; sleep 0.1; done
+"$CAIRN" mount --writable --scratch "$SCRATCH" "$STORE" "$WRITTEN" 2> "$WORK/written.log" &
+SECOND=$!
+for place in "$MNT" "$WRITTEN"; do for _ in $(seq 100); do mountpoint -q "$place" && break; sleep 0.1; done; done
 POINT=$(realpath "$MNT/m/latest")
 OURS=$POINT/files/disk0/p$PARTITION DISK=$POINT/disks/disk0.raw
 THEIRS=$TRUTH
@@ -63,6 +65,11 @@ pieces() {
     block=$((RANDOM * 32768 + RANDOM)); block=$((block % ($(stat -c %s "$IMAGE") / 65536)))
     cmp <(dd if="$IMAGE" bs=64k skip=$block count=4 status=none) <(dd if="$BEFORE" bs=64k skip=$block count=4 status=none)
   done
+}
+# More points than the mount keeps open.
+visits() {
+  local of
+  for of in $(shuf -i 1-24); do cmp "$WORK/many.$of" "$MNT/many/$(cat "$WORK/many.$of.time")/disks/disk0.raw"; done
 }
 killed() {
   local reader
@@ -98,11 +105,16 @@ worker() {
 BEFORE=$DISK
 head -c 268435456 /dev/urandom > "$WORK/scrap.raw"
 "$CAIRN" backup "$STORE" --machine scrap "$WORK/scrap.raw" > /dev/null
-for _ in $(seq 50); do [ -e "$MNT/scrap/latest" ] && break; sleep 0.1; done
-LAST=$(realpath "$MNT/scrap/latest")/disks/disk0.raw
+for of in $(seq 24); do
+  head -c 1048576 /dev/urandom > "$WORK/many.$of"
+  printf '2026-01-%02dT00-00-00Z' "$of" > "$WORK/many.$of.time"
+  "$CAIRN" backup "$STORE" --machine many "disk0=$WORK/many.$of" --time "$(printf '2026-01-%02dT00:00:00Z' "$of")" > /dev/null
+done
+for _ in $(seq 50); do [ -e "$WRITTEN/scrap/latest" ] && break; sleep 0.1; done
+LAST=$(realpath "$WRITTEN/scrap/latest")/disks/disk0.raw
 
-echo "== eight programs for $MINUTES minutes"
-for name in find_all tar_all grep_all rsync_all pieces killed writes comes_and_goes; do worker "$name" > "$WORK/$name.log" 2>&1 & done
+echo "== nine programs for $MINUTES minutes"
+for name in find_all tar_all grep_all rsync_all pieces visits killed writes comes_and_goes; do worker "$name" > "$WORK/$name.log" 2>&1 & done
 most=0 end=$((SECONDS + MINUTES * 60))
 while [ "$SECONDS" -lt "$end" ] && [ ! -e "$WORK/stop" ]; do
   sleep 2
@@ -110,18 +122,20 @@ while [ "$SECONDS" -lt "$end" ] && [ ! -e "$WORK/stop" ]; do
   [ "$now" -le "$most" ] || most=$now
 done
 touch "$WORK/stop"
-for job in $(jobs -p | grep -vx "$PID"); do wait "$job" || true; done
-cat "$WORK"/{find_all,tar_all,grep_all,rsync_all,pieces,killed,writes,comes_and_goes}.log
+for job in $(jobs -p | grep -vx -e "$PID" -e "$SECOND"); do wait "$job" || true; done
+cat "$WORK"/{find_all,tar_all,grep_all,rsync_all,pieces,visits,killed,writes,comes_and_goes}.log
 [ ! -e "$WORK/failed" ] || exit 1
 open=$(ls "/proc/$PID/fd" | wc -l)
 echo "   private memory: at most $((most / 1024)) MiB; open files at the end: $open"
 [ "$most" -le $((300 * 1024)) ]
 
 echo "== the end"
-code=0; kill -INT "$PID"; wait "$PID" || code=$?
-PID=
-same "ends of the mount" "$code" 0
-! grep -F "$WORK/mnt " /proc/mounts
+for mounted in $PID $SECOND; do
+  code=0; kill -INT "$mounted"; wait "$mounted" || code=$?
+  same "ends of the mounts" "$code" 0
+done
+PID= SECOND=
+! grep -F -e "$MNT " -e "$WRITTEN " /proc/mounts
 [ -z "$(ls -A "$SCRATCH")" ] || { echo "left in the scratch folder: $(ls "$SCRATCH")"; exit 1; }
 [ -z "$(ls "$STORE/sessions")" ] || { echo "sessions left: $(ls "$STORE/sessions")"; exit 1; }
 "$CAIRN" verify "$STORE" > /dev/null

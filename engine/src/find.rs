@@ -2,12 +2,14 @@
 //!
 //! - [`criteria`]: what is looked for
 //! - [`glob`]: patterns of names
+//! - [`doubts`]: why what was found may be wrong
 //! - [`walk`]: one volume, folder by folder
 //! - [`versions`]: what was found so far, in bounded memory
 //! - [`merge`]: what is found in a volume, and what was found before
 //! - [`search`]: the points one after the other
 
 mod criteria;
+mod doubts;
 mod glob;
 mod merge;
 mod search;

@@ -112,7 +112,9 @@ pub use cairn_base::{
     Stage, Time, mapped::install_guard, units,
 };
 pub use cairn_disk::{Format, FormatHint, OpenOptions, ViewFormat};
-pub use cairn_guest::{Attributes, DirEntry, EntryId, EntryKind, StreamInfo, Volume, VolumeInfo};
+pub use cairn_guest::{
+    Attributes, DirEntry, EntryId, EntryKind, Note, StreamInfo, Volume, VolumeInfo,
+};
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,
     Retention, spelled_seconds,

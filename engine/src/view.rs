@@ -6,6 +6,7 @@ use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::{Detected, Volume, probe};
 use cairn_store::hash::checksum;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What is recognised by these names holds no files of its own.
@@ -34,6 +35,8 @@ pub struct VolumeView {
     size: u64,
     found: probe::FoundVolume,
     opened: OnceLock<Result<Arc<dyn Volume>>>,
+    /// Whether what may be wrong was taken.
+    told: AtomicBool,
 }
 
 impl DiskView {
@@ -189,6 +192,7 @@ impl DiskView {
                         size: found.size,
                         found,
                         opened: OnceLock::new(),
+                        told: AtomicBool::new(false),
                     })
                 })
                 .collect())
@@ -246,12 +250,25 @@ impl VolumeView {
             || matches!(&self.found.detected, Ok(Detected::Empty))
     }
 
-    /// Its file system, opened once.
+    /// Its file system, opened once. [`VolumeInfo::notes`](cairn_guest::VolumeInfo::notes) say what a user should know of it: above all whether what it
+    /// shows may be old, missing or wrong.
     ///
     /// # Errors
     /// Why it cannot be read: damaged, or not a file system that is known. Remembered, so that it is told again.
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
         self.opened.get_or_init(|| self.found.open()).clone()
+    }
+
+    /// Why what the volume shows may be old, missing or wrong: told to the first who asks once it is open, to nobody after that.
+    pub fn take_defects(&self) -> Vec<String> {
+        let Some(Ok(volume)) = self.opened.get() else {
+            return Vec::new();
+        };
+        // Asked often: no write where there is nothing new.
+        if self.told.load(Ordering::Relaxed) || self.told.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        volume.info().defects().map(str::to_string).collect()
     }
 }
 

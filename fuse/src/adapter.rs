@@ -1,13 +1,15 @@
 //! The kernel's requests, brought to the tree and back. Nothing is decided here but what the kernel may keep.
 
+mod contents;
 mod convert;
 mod handles;
 mod refused;
+mod shared;
 
 use crate::awake::Awake;
-use crate::failure::{Failure, Result};
+use crate::failure::Failure;
 use crate::stat::Stat;
-use crate::tree::{Content, Folder, Found, Listed, Tree};
+use crate::tree::{Found, Tree};
 use crate::workers::Workers;
 use cairn::{EntryKind, Time};
 use convert::{LASTING, attributes, errno, file_type, ttl};
@@ -17,15 +19,14 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
     ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use handles::Handles;
 use refused::refused;
+use shared::{Shared, add_to, answer};
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Requests that the kernel may have under way of its own accord, such as reading ahead.
 const BACKGROUND: u16 = 128;
@@ -44,21 +45,11 @@ pub struct Adapter {
     awake: Awake,
 }
 
-struct Shared {
-    tree: Arc<Tree>,
-    files: Handles<Content>,
-    folders: Handles<Folder>,
-}
-
 impl Adapter {
     /// For so many event loops; with `lists` the kernel decides by access control lists too.
     pub fn new(tree: Arc<Tree>, loops: usize, lists: bool) -> Adapter {
         Adapter {
-            shared: Arc::new(Shared {
-                tree,
-                files: Handles::default(),
-                folders: Handles::default(),
-            }),
+            shared: Arc::new(Shared::new(tree)),
             workers: Workers::new(loops),
             lists,
             awake: Awake::new(),
@@ -95,24 +86,53 @@ impl Filesystem for Adapter {
             let _ = config.add_capabilities(InitFlags::FUSE_POSIX_ACL);
         }
         let _ = config.set_max_background(BACKGROUND);
+        // What was read of a file that is opened without us is read again if its time or size is another; then it need not be asked for again otherwise.
+        let needed = InitFlags::FUSE_NO_OPEN_SUPPORT | InitFlags::FUSE_AUTO_INVAL_DATA;
+        if let Some(shared) = Arc::get_mut(&mut self.shared)
+            && shared.tree.opens_once()
+        {
+            shared.opens_once = config.add_capabilities(needed).is_ok();
+        }
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
-        self.serve(move |shared| match shared.tree.lookup(parent.0, &name) {
-            Ok(Found::Node(stat)) => {
-                let generation = shared.generation(stat.inode);
-                reply.entry(&ttl(&stat), &attributes(&stat), generation);
+        let thread = request.pid();
+        self.serve(move |shared| {
+            let found = match shared.tree.lookup(parent.0, &name) {
+                Ok(Found::Nothing { .. }) if shared.tree.holds().is_asker(thread) => {
+                    let held = shared.tree.held_point(parent.0, &name);
+                    Ok(held.map_or(Found::Nothing { lasting: false }, |stat| {
+                        Found::Node(Box::new(stat))
+                    }))
+                }
+                found => found,
+            };
+            match found {
+                Ok(Found::Node(stat)) => {
+                    if let Err(failure) = shared.told(stat.inode, stat.lasting) {
+                        return reply.error(errno(&failure));
+                    }
+                    let generation = shared.generation(stat.inode);
+                    reply.entry(&ttl(&stat), &attributes(&stat), generation);
+                }
+                // The number 0 means that there is nothing, and that this may be remembered.
+                Ok(Found::Nothing { lasting: true }) => {
+                    let nothing = Stat::made(0, EntryKind::File, 0, 0, Time::default());
+                    reply.entry(&LASTING, &attributes(&nothing), Generation(0));
+                }
+                Ok(Found::Nothing { lasting: false }) => reply.error(Errno::ENOENT),
+                Err(failure) => reply.error(errno(&failure)),
             }
-            // The number 0 means that there is nothing, and that this may be remembered.
-            Ok(Found::Nothing { lasting: true }) => {
-                let nothing = Stat::made(0, EntryKind::File, 0, 0, Time::default());
-                reply.entry(&LASTING, &attributes(&nothing), Generation(0));
-            }
-            Ok(Found::Nothing { lasting: false }) => reply.error(Errno::ENOENT),
-            Err(failure) => reply.error(errno(&failure)),
         });
+    }
+
+    fn forget(&self, _: &Request, inode: INodeNo, tellings: u64) {
+        if self.shared.opens_once {
+            self.shared.read.forget(inode.0);
+            self.shared.tree.forgotten(inode.0, tellings);
+        }
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -130,6 +150,10 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.shared.opens_once {
+            // It does not ask again, for no file.
+            return reply.error(Errno::ENOSYS);
+        }
         let to_write = flags.acc_mode() != OpenAccMode::O_RDONLY;
         self.serve(
             move |shared| match shared.tree.open_for(inode.0, to_write) {
@@ -149,7 +173,7 @@ impl Filesystem for Adapter {
     fn read(
         &self,
         _: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -158,7 +182,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         self.serve(move |shared| {
-            let content = match shared.files.get(handle) {
+            let content = match shared.content(inode, handle) {
                 Ok(content) => content,
                 Err(failure) => return reply.error(errno(&failure)),
             };
@@ -197,7 +221,7 @@ impl Filesystem for Adapter {
     fn lseek(
         &self,
         _: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         offset: i64,
         whence: i32,
@@ -205,7 +229,7 @@ impl Filesystem for Adapter {
     ) {
         self.serve(move |shared| {
             let found = || {
-                let content = shared.files.get(handle)?;
+                let content = shared.content(inode, handle)?;
                 let from = u64::try_from(offset).map_err(|_| Failure::BeyondEnd)?;
                 let at = match whence {
                     SEEK_DATA => content.seek_data(from)?,
@@ -362,22 +386,22 @@ impl Filesystem for Adapter {
     ) {
         self.serve(move |shared| {
             let mut told = false;
+            let mut failed = Ok(());
             let read = shared.read_folder(handle, offset, true, &mut |listed| {
-                told = true;
-                let (stat, keep) = match &listed.stat {
-                    Some(stat) => (attributes(stat), ttl(stat)),
-                    // Kept for no time at all: whoever asks for it gets the error.
-                    None => {
-                        let unknown = Stat::made(listed.inode, listed.kind, 0, 0, Time::default());
-                        (attributes(&unknown), Duration::ZERO)
-                    }
-                };
-                let name = OsStr::from_bytes(&listed.name);
-                let inode = INodeNo(listed.inode);
-                let generation = shared.generation(listed.inode);
-                reply.add(inode, listed.offset, name, &keep, &stat, generation)
+                // The folder itself and the one above are not counted by the kernel.
+                let counts = !matches!(&*listed.name, b"." | b"..");
+                let lasting = listed.stat.as_ref().is_some_and(|stat| stat.lasting);
+                if counts {
+                    failed = shared.told(listed.inode, lasting);
+                }
+                let full = failed.is_err() || add_to(&mut reply, listed, shared);
+                if counts && full && failed.is_ok() {
+                    shared.untold(listed.inode);
+                }
+                told |= !full;
+                full
             });
-            match read {
+            match read.and(failed) {
                 // Names before a damage are told; whoever asks for more gets the error.
                 Err(failure) if !told => reply.error(errno(&failure)),
                 _ => reply.ok(),
@@ -430,48 +454,5 @@ impl Filesystem for Adapter {
             Ok(()) => reply.ok(),
             Err(failure) => reply.error(errno(&failure)),
         });
-    }
-}
-
-impl Shared {
-    fn generation(&self, inode: u64) -> Generation {
-        Generation(self.tree.generation(inode))
-    }
-
-    /// Reads on in an open folder. `add` says whether the name had no room any more. If there was a name before an
-    /// error, the error comes with the next call.
-    fn read_folder(
-        &self,
-        handle: FileHandle,
-        offset: u64,
-        full: bool,
-        add: &mut dyn FnMut(&Listed) -> bool,
-    ) -> Result<()> {
-        let folder = self.folders.get(handle)?;
-        let mut any = false;
-        let read = self.tree.read_folder(&folder, offset, full, &mut |listed| {
-            if add(&listed) {
-                ControlFlow::Break(())
-            } else {
-                any = true;
-                ControlFlow::Continue(())
-            }
-        });
-        match read {
-            Err(_) if any => Ok(()),
-            other => other,
-        }
-    }
-}
-
-/// Answers with bytes, or with their number if the caller has no room for them yet.
-fn answer(value: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match value {
-        Err(failure) => reply.error(errno(&failure)),
-        Ok(value) => match u32::try_from(value.len()) {
-            Ok(length) if size == 0 => reply.size(length),
-            Ok(length) if length <= size => reply.data(&value),
-            _ => reply.error(errno(&Failure::SmallBuffer)),
-        },
     }
 }

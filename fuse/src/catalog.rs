@@ -3,10 +3,11 @@
 //! What can change is looked up again after a second, by the names of files: a point costs nothing until it is entered. No lock is held over all machines or points while the store
 //! is read: each machine and each point has its own.
 
+use crate::changes::{self, Changes};
 use crate::extents;
 use crate::failure::{Failure, Result};
-use crate::inode::PointKey;
-use cairn::{DiskView, Error, Kind, Point, PointFile, PointId, PointView, Store, names};
+use crate::inode::{Hash, PointKey};
+use cairn::{DiskView, Error, Kind, Point, PointFile, PointId, PointView, Store, Time, names};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -36,6 +37,8 @@ pub struct Machines {
     pub names: Vec<Arc<str>>,
     /// Machines of which neither the name nor a point can be read.
     pub complaints: Vec<Complaint>,
+    /// When they were last seen to change; the time of the mount if they were not.
+    pub changed: Time,
 }
 
 /// The points of a machine as the names of their files tell them.
@@ -47,6 +50,8 @@ pub struct Points {
     pub latest: Option<PointFile>,
     /// Files that are not named like points.
     pub complaints: Vec<Complaint>,
+    /// When they were last seen to change; the time of the newest if they were not.
+    pub changed: Time,
 }
 
 /// The disks of a point or image that is open.
@@ -117,7 +122,10 @@ pub struct Catalog {
     points: Mutex<HashMap<String, Cell<Dated<Points>>>>,
     open: Mutex<OpenPoints>,
     /// All points that are open, for whomever.
-    alive: Mutex<Vec<Weak<OpenPoint>>>,
+    alive: Mutex<Vec<(PointId, Weak<OpenPoint>)>>,
+    changes: Changes,
+    /// When it was mounted.
+    born: Time,
 }
 
 #[derive(Default)]
@@ -135,6 +143,8 @@ impl Catalog {
             points: Mutex::new(HashMap::new()),
             open: Mutex::new(OpenPoints::default()),
             alive: Mutex::default(),
+            changes: Changes::default(),
+            born: changes::now(),
         }
     }
 
@@ -150,9 +160,17 @@ impl Catalog {
             return Ok(machines.clone());
         }
         let (names, errors) = self.store.machines()?;
+        let complaints: Vec<_> = errors.iter().map(complaint).collect();
+        let mut content = content_of(&complaints);
+        for name in &names {
+            content.add(name.as_bytes());
+        }
+        // No machine is called so.
+        let changed = self.changes.note("", content.value(), self.born);
         let machines = Arc::new(Machines {
             names: names.into_iter().map(Arc::from).collect(),
-            complaints: errors.iter().map(complaint).collect(),
+            complaints,
+            changed,
         });
         *held = Some((Instant::now(), machines.clone()));
         Ok(machines)
@@ -203,9 +221,17 @@ impl Catalog {
         let known = |file: &PointFile| {
             before == Some(*file) || self.store.read_point(machine, file).is_ok()
         };
+        let latest = newest.filter(known);
+        let complaints: Vec<_> = listed.damaged.iter().map(complaint).collect();
+        let mut content = content_of(&complaints);
+        for file in listed.points.iter().chain(&latest) {
+            content.add(&file.id.0);
+        }
+        let newest = listed.points.last().map_or(self.born, PointFile::time);
         Ok(Points {
-            latest: newest.filter(known),
-            complaints: listed.damaged.iter().map(complaint).collect(),
+            changed: self.changes.note(machine, content.value(), newest),
+            latest,
+            complaints,
             points: listed.points,
         })
     }
@@ -220,10 +246,19 @@ impl Catalog {
         if let Some(open) = &*held {
             return Ok(open.clone());
         }
-        let file = self.file(key)?;
-        let open = self.open_file(&key.machine, &file)?;
+        let open = match self.alive(&key.id) {
+            Some(open) => open,
+            None => self.open_file(&key.machine, &self.file(key)?)?,
+        };
         *held = Some(open.clone());
         Ok(open)
+    }
+
+    /// The point, if it is open for whomever.
+    fn alive(&self, id: &PointId) -> Option<Arc<OpenPoint>> {
+        let alive = self.alive.lock();
+        let mut same = alive.iter().filter(|(of, _)| of == id);
+        same.find_map(|(_, point)| point.upgrade())
     }
 
     /// A point for a short while: the one that is open, or one that no other has to make room for.
@@ -231,13 +266,10 @@ impl Catalog {
     /// # Errors
     /// As [`open`](Catalog::open).
     pub fn open_apart(&self, machine: &str, file: &PointFile) -> Result<Arc<OpenPoint>> {
-        let cells = self.open.lock();
-        let cell = cells.cells.get(&file.id).map(|(cell, _)| cell.clone());
-        drop(cells);
-        if let Some(open) = cell.and_then(|cell| cell.lock().clone()) {
-            return Ok(open);
+        match self.alive(&file.id) {
+            Some(open) => Ok(open),
+            None => self.open_file(machine, file),
         }
-        self.open_file(machine, file)
     }
 
     fn open_file(&self, machine: &str, file: &PointFile) -> Result<Arc<OpenPoint>> {
@@ -245,8 +277,8 @@ impl Catalog {
         let view = self.store.open_point(&point).map_err(if_gone)?;
         let open = Arc::new(OpenPoint::of_point(view));
         let mut alive = self.alive.lock();
-        alive.retain(|point| point.strong_count() > 0);
-        alive.push(Arc::downgrade(&open));
+        alive.retain(|(_, point)| point.strong_count() > 0);
+        alive.push((file.id, Arc::downgrade(&open)));
         Ok(open)
     }
 
@@ -261,11 +293,26 @@ impl Catalog {
     /// Ends the sessions of all points that are open, see [`PointView::leave`].
     pub fn leave(&self) {
         let alive = self.alive.lock().clone();
-        for point in alive.iter().filter_map(Weak::upgrade) {
+        for point in alive.iter().filter_map(|(_, point)| point.upgrade()) {
             if let Some(view) = point.view() {
                 view.leave();
             }
         }
+    }
+
+    /// Whether the store has the point no more: then it is not kept open for whom it may concern.
+    ///
+    /// # Errors
+    /// As [`points`](Catalog::points).
+    pub fn is_forgotten(&self, key: &PointKey) -> Result<bool> {
+        let points = self.points(&key.machine)?;
+        let forgotten = points.points.iter().all(|file| file.id != key.id);
+        if forgotten {
+            let closed = self.open.lock().cells.remove(&key.id);
+            // Closing may take a while: not under the lock.
+            drop(closed);
+        }
+        Ok(forgotten)
     }
 
     /// The place of an open point. The one that was not used for longest makes room.
@@ -312,14 +359,21 @@ fn if_gone(error: Error) -> Failure {
     }
 }
 
+/// The beginning of a hash of what a list holds.
+fn content_of(complaints: &[Complaint]) -> Hash {
+    let mut hash = Hash::new();
+    for complaint in complaints {
+        hash.add(complaint.name.as_bytes());
+    }
+    hash
+}
+
 /// The file that tells of something that is no point.
 fn complaint(error: &Error) -> Complaint {
     let name = match error.id().and_then(|id| id.get(..16)) {
         Some(prefix) => format!("{prefix}.error"),
         None => {
-            let hash = crate::inode::Hash::new()
-                .add(error.to_string().as_bytes())
-                .value();
+            let hash = Hash::new().add(error.to_string().as_bytes()).value();
             format!("unreadable-{hash:016x}.error")
         }
     };

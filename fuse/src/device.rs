@@ -43,6 +43,11 @@ impl Place {
             number: Some(number),
         }
     }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// How unmounting ended.

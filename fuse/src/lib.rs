@@ -9,12 +9,14 @@
 //! - [`paths`]: numbers of paths below `versions`
 //! - [`stat`]: what is said of a node
 //! - [`node`]: what there is: machines, points, disks, volumes, entries of guests
-//! - [`catalog`]: machines and points as they are now, and the points that are open
+//! - [`catalog`], [`changes`]: machines and points as they are now, and the points that are open; when lists were seen to change
+//! - [`holds`]: points that stay open because the kernel knows of something in them
 //! - [`past`]: the versions of a file, and all names that a folder ever had
 //! - [`extents`]: holes, for `SEEK_HOLE`, `SEEK_DATA` and allocated blocks
 //! - [`writable`]: disks that can be written to, each in a private overlay
 //! - [`tree`]: the whole file system, without a kernel
 //! - [`awake`]: processors that do not sleep between two requests
+//! - [`asker`]: what the kernel is asked to forget
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
 //! - [`device`], [`ground`], [`stale`], [`mount`]: mounting, what must not be covered, mounts that lost their program, unmounting
 #![cfg_attr(
@@ -27,12 +29,15 @@
 )]
 
 pub mod adapter;
+pub mod asker;
 pub mod awake;
 pub mod catalog;
+pub mod changes;
 pub mod device;
 pub mod extents;
 pub mod failure;
 pub mod ground;
+pub mod holds;
 pub mod inode;
 pub mod journal;
 pub mod look;

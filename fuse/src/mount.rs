@@ -1,6 +1,7 @@
 //! Mounting a store or an image, and ending the mount.
 
 use crate::adapter::Adapter;
+use crate::asker::Asker;
 use crate::device::{self, Detached, Manner, Place};
 use crate::failure::Failure;
 use crate::ground::Ground;
@@ -129,17 +130,7 @@ fn mount(
     } else {
         SessionACL::Owner
     };
-    let journal = options
-        .journal
-        .clone()
-        .map(Journal::new)
-        .unwrap_or_default();
-    if stale::clear(mountpoint)? > 0 {
-        let shown = mountpoint.display();
-        journal.tell(&format!(
-            "a mount at {shown} that had lost its program was cleared away"
-        ));
-    }
+    let journal = clear_stale(mountpoint, options)?;
     let scratch = overlays.as_ref().map(|overlays| overlays.folder());
     Ground { source, scratch }.check(mountpoint)?;
     let manner = Manner {
@@ -161,15 +152,21 @@ fn mount(
     let adapter = Adapter::new(tree.clone(), loops, lists);
     let session = Session::from_fd(adapter, fuse, acl, config)
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
+    if tree.opens_once() {
+        Asker::start(&tree, session.notifier(), place.path().to_path_buf())
+            .map_err(|error| failed("cannot start a thread", error))?;
+    }
     let ended = Arc::new(Ended::default());
     let told = ended.clone();
-    let (shown, served) = (mountpoint.to_path_buf(), place.clone());
+    let (served, left) = (tree.clone(), place.clone());
+    let shown = mountpoint.to_path_buf();
     std::thread::Builder::new()
         .name("cairn-mount".into())
         .spawn(move || {
             let result = session.run();
             // Nobody answers any more, whether it was unmounted, cut off, or has failed. What remains is tried again by whoever unmounts.
-            let _ = device::unmount_what_is_left(&served);
+            let _ = device::unmount_what_is_left(&left);
+            served.holds().end();
             let result =
                 result.map_err(|error| Error::io("serving the mount failed", &shown, error));
             *told.result.lock() = Some(result);
@@ -183,6 +180,19 @@ fn mount(
         overlays,
         ended,
     })
+}
+
+/// Clears away what a killed program left there, and tells of it.
+fn clear_stale(mountpoint: &Path, options: &MountOptions) -> Result<Journal> {
+    let journal = options.journal.clone().map(Journal::new);
+    let journal = journal.unwrap_or_default();
+    if stale::clear(mountpoint)? > 0 {
+        let shown = mountpoint.display();
+        journal.tell(&format!(
+            "a mount at {shown} that had lost its program was cleared away"
+        ));
+    }
+    Ok(journal)
 }
 
 impl Mounted {

@@ -82,6 +82,8 @@ pub enum Node {
     Unreadable(PointRef, u16, u32),
     /// `files/<disk>/p<N>.error`: why.
     VolumeError(PointRef, u16, u32),
+    /// `files/<disk>/p<N>.notes`: what a user should know of the file system.
+    VolumeNotes(PointRef, u16, u32),
     /// `/<machine>/versions`, and all folders below.
     Past(PastPath),
     /// `.error` in one of these: what could not be read.
@@ -102,6 +104,7 @@ mod kind {
     pub const PARTITIONS_ERROR: u64 = 7;
     pub const UNREADABLE: u64 = 8;
     pub const VOLUME_ERROR: u64 = 9;
+    pub const VOLUME_NOTES: u64 = 10;
 }
 
 /// The hash that tells nodes of one kind in one folder apart.
@@ -182,6 +185,9 @@ impl Node {
             }
             Node::VolumeError(point, disk, partition) => {
                 own(point.slot, kind::VOLUME_ERROR, place(*disk, *partition))
+            }
+            Node::VolumeNotes(point, disk, partition) => {
+                own(point.slot, kind::VOLUME_NOTES, place(*disk, *partition))
             }
             Node::Entry(entry) => entry_inode(slots, entry.slot, &entry.tree, entry.id())?,
         })
@@ -267,6 +273,7 @@ fn in_point(point: PointRef, kind: u64, rest: u64) -> Result<Node> {
         kind::PARTITIONS_ERROR => Node::PartitionsError(point, disk),
         kind::UNREADABLE => Node::Unreadable(point, disk, partition),
         kind::VOLUME_ERROR => Node::VolumeError(point, disk, partition),
+        kind::VOLUME_NOTES => Node::VolumeNotes(point, disk, partition),
         _ => return Err(Failure::Stale),
     })
 }

@@ -25,6 +25,9 @@ pub struct PastPath {
 }
 
 impl PastPath {
+    /// The folder in a machine's that all of these lie in.
+    pub const NAME: &str = "versions";
+
     /// `versions` of a machine.
     pub fn top(machine: Arc<str>) -> PastPath {
         PastPath {

@@ -61,6 +61,12 @@ impl Stat {
         Stat::made(inode, EntryKind::Folder, 0o555, 0, time)
     }
 
+    /// The same, by its change time not older than `time`: what the mount makes may have been another in the mount before.
+    pub fn new_at(mut self, time: Time) -> Stat {
+        self.attributes.changed = self.attributes.changed.max(time);
+        self
+    }
+
     /// The same, for good.
     pub fn for_good(self) -> Stat {
         Stat {

@@ -6,6 +6,7 @@ mod complaint;
 mod content;
 mod disks;
 mod folder;
+mod holding;
 mod label;
 mod lookup;
 mod past;
@@ -20,7 +21,9 @@ pub use label::Label;
 pub use space::Space;
 
 use crate::catalog::{Catalog, OpenPoint, Points};
+use crate::changes;
 use crate::failure::{Failure, Result};
+use crate::holds::Holds;
 use crate::inode::{self, IMAGE_SLOT, Owner, PointKey, Slots, TreeKey};
 use crate::journal::Journal;
 use crate::look::Look;
@@ -31,7 +34,6 @@ use crate::stat::Stat;
 use crate::writable::Overlays;
 use cairn::{Attributes, DiskView, EntryKind, Error, PointFile, Store, Time, Volume, VolumeView};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What `access` asks for: to write.
 pub const MAY_WRITE: u32 = 2;
@@ -39,6 +41,8 @@ pub const MAY_WRITE: u32 = 2;
 pub const MAY_EXECUTE: u32 = 1;
 
 const ERROR_MODE: u32 = 0o444;
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// The answer to a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,7 @@ pub struct Tree {
     look: Look,
     journal: Arc<Journal>,
     missed: recall::Missed,
+    holds: Holds<OpenPoint>,
     source: Source,
     /// Disks can be written to.
     overlays: Option<Arc<Overlays>>,
@@ -68,7 +73,7 @@ pub struct Tree {
 }
 
 enum Source {
-    Store(Catalog),
+    Store(Box<Catalog>),
     Image(Arc<OpenPoint>),
 }
 
@@ -81,7 +86,7 @@ pub(crate) struct OpenVolume {
 impl Tree {
     /// All points of a store.
     pub fn of_store(store: Store) -> Tree {
-        Tree::new(Source::Store(Catalog::new(store)))
+        Tree::new(Source::Store(Box::new(Catalog::new(store))))
     }
 
     /// What is on a disk image.
@@ -94,8 +99,6 @@ impl Tree {
     }
 
     fn new(source: Source) -> Tree {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seconds = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
         Tree {
             slots: Slots::default(),
             paths: Paths::default(),
@@ -103,9 +106,10 @@ impl Tree {
             look: Look::default(),
             journal: Arc::default(),
             missed: recall::Missed::default(),
+            holds: Holds::default(),
             source,
             overlays: None,
-            born: Time::from_seconds(seconds),
+            born: changes::now(),
         }
     }
 
@@ -214,10 +218,15 @@ impl Tree {
         let inode = node.inode(&self.slots)?;
         let folder = |time| Ok(Stat::folder(inode, time));
         match node {
-            Node::Root => folder(self.born),
+            Node::Root => {
+                // Where the store does not answer the root is there all the same.
+                let machines = self.catalog().and_then(Catalog::machines);
+                let changed = machines.map_or(self.born, |machines| machines.changed);
+                Ok(Stat::folder(inode, changed).new_at(self.born))
+            }
             Node::Machine(machine) => {
                 let points = self.catalog()?.points(machine)?;
-                folder(points.points.last().map_or(self.born, |point| point.time()))
+                Ok(Stat::folder(inode, points.changed).new_at(self.born))
             }
             Node::Latest(machine, _) => {
                 let points = self.catalog()?.points(machine)?;
@@ -242,14 +251,17 @@ impl Tree {
             | Node::PastError(_)
             | Node::PointError(_)
             | Node::PartitionsError(..)
-            | Node::VolumeError(..) => {
+            | Node::VolumeError(..)
+            | Node::VolumeNotes(..) => {
                 if let Node::PastError(path) = node {
                     self.paths.remember(inode::split(inode).0, path)?;
                 }
                 let text = self.error_text(node)?;
-                let time = self
+                let mut time = self
                     .point_of(node)
                     .map_or(self.born, |point| self.time(point));
+                // Another text is another time, by which the kernel knows that it has to read it again.
+                time.nanos = u32::try_from(name_hash(text.as_bytes()) % SECOND).unwrap_or(0);
                 let size = cairn::units::to_u64(text.len());
                 Ok(Stat::made(inode, EntryKind::File, ERROR_MODE, size, time))
             }
@@ -260,7 +272,8 @@ impl Tree {
         match node {
             Node::PointError(point)
             | Node::PartitionsError(point, _)
-            | Node::VolumeError(point, ..) => Some(point),
+            | Node::VolumeError(point, ..)
+            | Node::VolumeNotes(point, ..) => Some(point),
             _ => None,
         }
     }
@@ -289,9 +302,10 @@ impl Tree {
 
     /// The file system that a slot stands for.
     pub(crate) fn volume(&self, tree: &TreeKey) -> Result<OpenVolume> {
-        let point = self.open_point(&self.point_at(tree.point)?)?;
+        let at = self.point_at(tree.point)?;
+        let point = self.open_point(&at)?;
         let volume = match point.disk(tree.disk)?.volume(tree.partition)? {
-            Some(found) => found.open()?,
+            Some(found) => self.opened(&at, tree.disk, found)?,
             None => return Err(Error::not_found("the disk has no such partition").into()),
         };
         Ok(OpenVolume { volume, point })
@@ -327,9 +341,25 @@ impl Tree {
         })
     }
 
+    /// The file system of a partition. When it was just opened the journal is told why what it shows may be old, missing or wrong.
+    fn opened(
+        &self,
+        point: &PointRef,
+        disk: u16,
+        found: &VolumeView,
+    ) -> Result<Arc<dyn Volume>, Error> {
+        let volume = found.open()?;
+        for defect in found.take_defects() {
+            let node = Node::VolumeNotes(point.clone(), disk, found.number());
+            self.journal
+                .tell(&format!("{}: {defect}", self.label(&node)));
+        }
+        Ok(volume)
+    }
+
     /// The node of a partition: its file system's root, or an empty folder if it cannot be read.
     fn partition(&self, point: &PointRef, disk: u16, found: &VolumeView) -> Result<Node> {
-        let Ok(volume) = found.open() else {
+        let Ok(volume) = self.opened(point, disk, found) else {
             return Ok(Node::Unreadable(point.clone(), disk, found.number()));
         };
         let root = volume.root();
@@ -390,7 +420,7 @@ impl Tree {
         if name == "latest" {
             return Ok(latest(machine, &points));
         }
-        if name == "versions" && !points.points.is_empty() {
+        if name == PastPath::NAME && !points.points.is_empty() {
             return Ok(Some(Node::Past(PastPath::top(machine.clone()))));
         }
         if points.complaints.iter().any(|told| told.name == name) {
@@ -423,22 +453,32 @@ impl Tree {
                     .then(|| Node::PartitionsError(point.clone(), disk)));
             }
         };
-        let (folder, error) = match name.strip_suffix(".error") {
-            Some(folder) => (folder, true),
-            None => (name, false),
+        let (folder, ending) = match name.split_once('.') {
+            Some((folder, ending)) => (folder, Some(ending)),
+            None => (name, None),
         };
         let Some(found) = volumes.iter().find(|found| found.folder_name() == folder) else {
             return Ok(None);
         };
         let node = self.partition(point, disk, found)?;
-        match (error, &node) {
-            (false, _) => Ok(Some(node)),
-            (true, Node::Unreadable(..)) => {
-                Ok(Some(Node::VolumeError(point.clone(), disk, found.number())))
+        Ok(match (ending, &node) {
+            (None, _) => Some(node),
+            (Some("error"), Node::Unreadable(..)) => {
+                Some(Node::VolumeError(point.clone(), disk, found.number()))
             }
-            (true, _) => Ok(None),
-        }
+            (Some("notes"), _) if has_notes(found) => {
+                Some(Node::VolumeNotes(point.clone(), disk, found.number()))
+            }
+            _ => None,
+        })
     }
+}
+
+/// Whether there is something that a user should know of a file system.
+fn has_notes(found: &VolumeView) -> bool {
+    found
+        .open()
+        .is_ok_and(|volume| !volume.info().notes.is_empty())
 }
 
 /// The link to the latest point, if there is one.

@@ -10,12 +10,13 @@
 mod shared;
 
 use cairn::{DiskView, EntryKind, Error, Kind, Store, Time};
-use cairn_fuse::{Tree, tree::Found};
+use cairn_fuse::{Look, Tree, journal::Journal, tree::Found};
 use shared::asked::{LATEST, content, damage, find, image, names, record_of, try_find};
 use shared::{back_up, fixture, store};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use tempfile::tempdir;
 
 /// **[store]** The root of a mounted store holds a folder for every machine that has a point. A machine's folder holds a
@@ -152,7 +153,7 @@ fn what_cannot_be_read_is_explained_beside_an_empty_folder() {
             Err(Error::new(Kind::Io, "the disk is broken").at_offset(offset))
         }
     }
-    let tree = Tree::of_image(DiskView::new("disk0", std::sync::Arc::new(Broken), None));
+    let tree = Tree::of_image(DiskView::new("disk0", Arc::new(Broken), None));
     assert_eq!(names(&tree, "files/disk0"), ["partitions.error"]);
     let said = String::from_utf8(content(&tree, "files/disk0/partitions.error")).unwrap();
     assert!(said.contains("the disk is broken"), "{said}");
@@ -160,6 +161,88 @@ fn what_cannot_be_read_is_explained_beside_an_empty_folder() {
         names(&tree, "disks"),
         ["disk0.raw", "disk0.vhd", "disk0.vhdx"]
     );
+}
+
+/// What is on an image, and the lines that the program is told.
+fn opened(disk: &Path) -> (Tree, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+    let sink = lines.clone();
+    let journal = Journal::new(Arc::new(move |line: &str| {
+        sink.lock().unwrap().push(line.into())
+    }));
+    let tree = Tree::of_image(DiskView::open_image(disk).unwrap());
+    (tree.shown(Look::default(), Arc::new(journal)), lines)
+}
+
+/// **[notes]** Beside `p<N>` a text file `p<N>.notes` says what there is to know of its file system: first why what is shown may be old, missing or wrong (a
+/// journal that cannot be replayed, a superblock that is damaged), then what is merely so (a journal that was replayed in memory). When the volume is opened the
+/// program is told the former too, in a line each. Where there is nothing to say there is no such file.
+#[test]
+fn what_is_to_be_known_of_a_volume_stands_beside_it() {
+    let temp = tempdir().unwrap();
+    let disk = temp.path().join("disk.raw");
+    fs::copy(&fixture().disk, &disk).unwrap();
+    let part = format!(
+        "{}?offset={}",
+        shared::text(&disk),
+        shared::PARTITIONS[0].0 << 20
+    );
+    let debugfs = |question: &str| shared::run("debugfs", &["-w", "-R", question, &part]);
+    let journal: u64 = debugfs("bmap <8> 0").trim().parse().unwrap();
+    let told = debugfs("stats -h");
+    let size = told
+        .lines()
+        .find_map(|line| line.strip_prefix("Block size:"));
+    let at =
+        (shared::PARTITIONS[0].0 << 20) + journal * size.unwrap().trim().parse::<u64>().unwrap();
+    debugfs("feature needs_recovery");
+    let listed = ["p1", "p1.notes", "p2", "p3", "p3.error"];
+    let (tree, lines) = opened(&disk);
+    assert_eq!(names(&tree, "files/disk0"), listed);
+    let said = String::from_utf8(content(&tree, "files/disk0/p1.notes")).unwrap();
+    assert!(
+        said.contains("Good to know:\n- The journal was replayed in memory"),
+        "{said}"
+    );
+    assert!(!said.contains("wrong"), "{said}");
+    assert!(lines.lock().unwrap().is_empty());
+
+    let file = fs::OpenOptions::new().write(true).open(&disk).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 12], at).unwrap();
+    let (tree, lines) = opened(&disk);
+    // The files are there all the same.
+    assert_eq!(content(&tree, "files/disk0/p1/etc/hostname"), b"web01\n");
+    assert_eq!(names(&tree, "files/disk0"), listed);
+    let lines = lines.lock().unwrap().clone();
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("disk 0 p1: The journal cannot be replayed"),
+        "{lines:?}"
+    );
+    let stat = find(&tree, "files/disk0/p1.notes");
+    let said = String::from_utf8(content(&tree, "files/disk0/p1.notes")).unwrap();
+    assert!(
+        said.contains("wrong:\n- The journal cannot be replayed"),
+        "{said}"
+    );
+    assert!(said.starts_with("Partition 1 of disk0 (ext4)"), "{said}");
+    assert_eq!(stat.attributes.size, said.len() as u64);
+    assert_eq!(
+        (stat.attributes.mode, stat.attributes.kind),
+        (0o444, EntryKind::File)
+    );
+    assert_eq!(tree.getattr(stat.inode).unwrap(), stat);
+    for none in [
+        "p2.notes",
+        "p3.notes",
+        "p1.error",
+        "p1.notes.notes",
+        "p9.notes",
+    ] {
+        assert!(
+            try_find(&tree, &format!("files/disk0/{none}")).is_none(),
+            "{none}"
+        );
+    }
 }
 
 /// **[damaged-point]** A point whose record cannot be read is listed by its time like any other; in it `point.error` says what is wrong. A file whose name is
@@ -263,11 +346,35 @@ fn what_changes_among_the_points_is_seen() {
         names(&tree, "db"),
         ["2026-11-20T03-00-00Z", "latest", "versions"]
     );
-    // The machine's folder has the time of its newest point.
-    assert_eq!(
-        find(&tree, "db").attributes.modified,
-        Time::parse("2026-11-20T03:00:00Z").unwrap()
-    );
+}
+
+/// **[folder-times]** A machine's folder has the time of its newest point, and the root that of the mount, until points or machines come or go, of whatever time: from then on these, and
+/// the folders below `versions`, have a time that is later with each change, by which NFS servers and clients see that lists they keep are old.
+#[test]
+fn folders_tell_when_their_points_change() {
+    let temp = tempdir().unwrap();
+    let store = store(temp.path());
+    let tree = Tree::of_store(store.clone());
+    let times =
+        || ["", "web01", "web01/versions", "db"].map(|path| find(&tree, path).attributes.modified);
+    let before = times();
+    let newest = |time: &str| Time::parse(time).unwrap();
+    assert_eq!(before[1], newest("2026-11-20T02:00:00Z"));
+    assert_eq!(before[3], newest("2026-11-20T03:00:00Z"));
+    let import = back_up(&store, "web01", Some("2026-11-18T02:00:00Z"));
+    back_up(&store, "third", Some("2026-11-18T02:00:00Z"));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let added = times();
+    assert!((0..3).all(|at| added[at] > before[at]), "{added:?}");
+    assert_eq!(added[3], before[3]);
+    fs::remove_file(record_of(temp.path(), &import.id.to_string())).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let gone = times();
+    assert!((1..3).all(|at| gone[at] > added[at]), "{gone:?}");
+    assert_eq!([gone[0], gone[3]], [added[0], added[3]]);
+    // In the next mount it may be another list of the same time.
+    let changed = |tree: &Tree| find(tree, "db").attributes.changed;
+    assert!(changed(&Tree::of_store(store)) > changed(&tree));
 }
 
 /// **[names]** A machine, point or disk has one name, in exactly these letters. Below `p<N>` the guest's file system

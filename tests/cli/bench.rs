@@ -254,7 +254,8 @@ pub fn have(names: &[&str]) -> bool {
     missing.is_empty()
 }
 
-fn search_path() -> String {
+/// Where tools are looked for.
+pub fn search_path() -> String {
     // Debian keeps mkfs and its like where only root looks.
     format!(
         "{}:/usr/sbin:/sbin",

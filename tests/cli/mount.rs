@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 /// A mounted store or image; gone at the end of a test whatever happens.
 pub(super) struct Mounted {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     process: Running,
 }
 
@@ -36,10 +36,10 @@ impl Mounted {
         mounted
     }
 
-    /// Ends it as Ctrl-C does.
-    pub(super) fn end(mut self) {
+    /// Ends it as Ctrl-C does; what it said.
+    pub(super) fn end(mut self) -> String {
         self.process.signal("INT");
-        self.has_ended();
+        self.has_ended()
     }
 
     /// A file below the mount's folder.
@@ -48,11 +48,12 @@ impl Mounted {
     }
 
     #[track_caller]
-    pub(super) fn has_ended(&mut self) {
+    pub(super) fn has_ended(&mut self) -> String {
         let (status, answer) = self.process.end();
         assert_eq!(status.code(), Some(0), "{}", answer.stderr);
         assert!(!is_mounted(&self.folder), "nothing is mounted any more");
         assert_eq!(fs::read_dir(&self.folder).unwrap().count(), 0);
+        answer.stderr
     }
 }
 

@@ -1,6 +1,7 @@
 //! Exit codes: the contract with scripts.
 
 use cairn::{Error, Kind, Store};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,15 @@ static WARNED: AtomicBool = AtomicBool::new(false);
 pub fn warn(warning: &str) {
     eprintln!("cairn: warning: {warning}");
     warned();
+}
+
+/// As [`warn`], each warning once.
+pub fn warn_once(warning: &str) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_new = TOLD.lock().map(|mut told| told.insert(warning.to_string()));
+    if is_new.unwrap_or(true) {
+        warn(warning);
+    }
 }
 
 /// Something was named that is wrong, but did not stop the command.

@@ -9,7 +9,7 @@
 //! - [`content`]: the bytes of a file
 //! - [`xattr`], [`acl`]: extended attributes
 //! - [`dirent`], [`folder`], [`hash`], [`htree`], [`nokey`] ([`sha256`]): names
-//! - [`journal`], [`overlay`]: what a crash left in the journal, laid over the device
+//! - [`log`], [`journal`], [`overlay`]: what a crash left in the journal, laid over the device
 //! - [`free`]: what the bitmaps say is free
 //! - [`volume`]: all of it as a [`Volume`](crate::volume::Volume)
 
@@ -27,6 +27,7 @@ mod htree;
 mod indirect;
 mod inode;
 mod journal;
+mod log;
 mod mapping;
 mod nokey;
 mod number;

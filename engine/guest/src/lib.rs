@@ -18,5 +18,6 @@ pub mod volume;
 pub use partition::{Partition, PartitionTable, TableKind};
 pub use probe::{Detected, open_volume};
 pub use volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, RangeSink, StreamInfo, Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, Note, RangeSink, StreamInfo, Volume,
+    VolumeInfo,
 };

@@ -41,7 +41,8 @@ mod stream;
 mod upcase;
 
 use crate::volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, RangeSink, StreamInfo, Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, Note, RangeSink, StreamInfo, Volume,
+    VolumeInfo,
 };
 use attribute::kind;
 use boot_sector::BootSector;
@@ -210,7 +211,9 @@ impl NtfsVolume {
             ControlFlow::Continue(())
         });
         if let Err(error) = &counted {
-            notes.push(format!("The map of free space cannot be read: {error}."));
+            notes.push(Note::defect(format!(
+                "The map of free space cannot be read: {error}."
+            )));
         }
         VolumeInfo {
             file_system: "ntfs",

@@ -5,6 +5,7 @@
 //! decides whether bytes are backed up.
 
 use cairn_base::{ReadAt, Result, Time};
+use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -116,10 +117,51 @@ pub struct VolumeInfo {
     pub files: u64,
     /// Whether the guest closed it properly: its journal was empty (not so if it was replayed in memory), and it is not marked dirty.
     pub clean: bool,
-    /// What a user should know: an unreplayed journal, features that are read in part. Sentences.
-    pub notes: Vec<String>,
+    /// What a user should know: an unreplayed journal, features that are read in part.
+    pub notes: Vec<Note>,
     /// Names are compared without regard to case (NTFS, FAT).
     pub ignores_case: bool,
+}
+
+impl VolumeInfo {
+    /// Why what is shown may be old, missing or wrong. Sentences.
+    pub fn defects(&self) -> impl Iterator<Item = &str> {
+        let defects = self.notes.iter().filter(|note| note.is_defect);
+        defects.map(|note| note.text.as_str())
+    }
+}
+
+/// Something that a user should know of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// A sentence.
+    pub text: String,
+    /// Whether something that is shown may be old, missing or wrong for this reason.
+    pub is_defect: bool,
+}
+
+impl Note {
+    /// What is merely so: nothing that is shown is wrong because of it.
+    pub fn fact(text: impl Into<String>) -> Note {
+        Note {
+            text: text.into(),
+            is_defect: false,
+        }
+    }
+
+    /// Why something that is shown may be old, missing or wrong.
+    pub fn defect(text: impl Into<String>) -> Note {
+        Note {
+            text: text.into(),
+            is_defect: true,
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// Receives names; [`ControlFlow::Break`] ends the walk.

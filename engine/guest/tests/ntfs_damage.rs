@@ -39,7 +39,7 @@ fn a_bad_boot_sector_and_bad_first_records_have_substitutes() {
     bytes[..512].fill(0);
     let volume = open(bytes).unwrap();
     assert!(
-        !volume.info().clean && volume.info().notes[0].contains("backup"),
+        !volume.info().clean && volume.info().notes[0].text.contains("backup"),
         "{:?}",
         volume.info()
     );
@@ -56,7 +56,7 @@ fn a_bad_boot_sector_and_bad_first_records_have_substitutes() {
                     .info()
                     .notes
                     .iter()
-                    .any(|note| note.contains("mirror")),
+                    .any(|note| note.text.contains("mirror")),
                 "{record}: {:?}",
                 volume.info()
             );
@@ -210,7 +210,11 @@ fn a_hibernated_or_dirty_volume_is_not_clean() {
     };
     let info = open_bytes(&bytes).info().clone();
     assert!(
-        !info.clean && info.notes.iter().any(|note| note.contains("hibernated")),
+        !info.clean
+            && info
+                .notes
+                .iter()
+                .any(|note| note.text.contains("hibernated")),
         "{info:?}"
     );
     let volume_record = mft + 3 * 1024;
@@ -222,7 +226,7 @@ fn a_hibernated_or_dirty_volume_is_not_clean() {
     bytes[volume_record + at + value + 10] |= 1;
     let info = open_bytes(&bytes).info().clone();
     assert!(
-        info.notes.iter().any(|note| note.contains("dirty")),
+        info.notes.iter().any(|note| note.text.contains("dirty")),
         "{info:?}"
     );
 }

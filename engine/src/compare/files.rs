@@ -239,6 +239,13 @@ impl Disks<'_> {
                 return Ok(sink(Found::Problem(path, error)));
             }
         };
+        for (point, volume) in [("older", &before), ("newer", &after)] {
+            for defect in volume.iter().flat_map(|volume| volume.info().defects()) {
+                let path = String::from_utf8_lossy(&path);
+                self.monitor
+                    .warn(&format!("/{path} of the {point} point: {defect}"));
+            }
+        }
         let places = match (&before, &after, old, new, self.old, self.new) {
             (Some(before), Some(after), Some(old), Some(new), Some(a), Some(b)) => Some(Places {
                 old: Place {

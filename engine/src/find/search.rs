@@ -3,6 +3,7 @@
 use crate::compare::changed_list;
 use crate::compare::content::{Place, Places};
 use crate::find::criteria::Criteria;
+use crate::find::doubts::Doubts;
 use crate::find::merge::Merge;
 use crate::find::versions::{Versions, Writer};
 use crate::point::PointView;
@@ -54,7 +55,7 @@ pub type FindSink<'a> = &'a mut dyn FnMut(FindEvent) -> ControlFlow<()>;
 ///
 /// # Errors
 /// [`Kind::NotFound`] if there is no such machine, or a point of `only` is not there; [`Kind::Interrupted`] on request; as the operating system reports.
-/// What cannot be read below that is told to the sink.
+/// What cannot be read below that is told to the sink; why what was found may be old, missing or wrong, to the monitor.
 pub fn find_files(
     store: &Store,
     machine: &str,
@@ -94,6 +95,7 @@ pub fn find_files(
         monitor,
         sink,
         disks: BTreeMap::new(),
+        doubts: Doubts::default(),
     };
     let bytes = |stand: &Stand| stand.disks.iter().map(|disk| disk.size).sum::<u64>();
     monitor.begin(Stage::Find, stands.iter().map(bytes).sum());
@@ -104,6 +106,7 @@ pub fn find_files(
         monitor.advance(Stage::Find, bytes(stand));
     }
     monitor.finish(Stage::Find);
+    search.doubts.tell(machine, monitor);
     search.tell(&stands)
 }
 
@@ -168,6 +171,7 @@ struct Search<'a> {
     monitor: &'a dyn Monitor,
     sink: FindSink<'a>,
     disks: BTreeMap<String, DiskState>,
+    doubts: Doubts,
 }
 
 impl Search<'_> {
@@ -275,6 +279,7 @@ impl Search<'_> {
             };
             let looked = self.volume(number, of, (&disk, volume), old);
             of.seen = Some((volume.clone(), looked.is_ok()));
+            self.doubts.look(disk.name(), volume, stand.file.seconds);
             let path = [path, b"/", volume.folder_name().as_bytes()].concat();
             let flow = match looked {
                 Ok(problems) => self.problems(stand, problems),

@@ -44,6 +44,7 @@ fn every_node_is_found_by_its_number() {
         Node::PartitionsError(point(), 2),
         Node::Unreadable(point(), 2, 0xff_ffff),
         Node::VolumeError(point(), 2, 128),
+        Node::VolumeNotes(point(), 2, 128),
         Node::Entry(entry(0)),
         Node::Entry(entry((1 << 40) - 1)),
     ];

@@ -1,13 +1,13 @@
-//! What the files `*.error` say.
+//! What the files `*.error` and `*.notes` say.
 
 use crate::catalog::{Complaint, explain};
 use crate::failure::{Failure, Result};
 use crate::node::{Node, name_hash};
 use crate::tree::Tree;
-use cairn::Error;
+use cairn::{Error, VolumeInfo};
 
 impl Tree {
-    /// What an `*.error` file says.
+    /// What an `*.error` or `*.notes` file says.
     pub(super) fn error_text(&self, node: &Node) -> Result<String> {
         let gone = || Error::not_found("what was wrong is wrong no more");
         let told = |complaints: &[Complaint], hash: u64| {
@@ -50,7 +50,31 @@ impl Tree {
                 );
                 explain(&missing, &error)
             }
+            Node::VolumeNotes(point, disk, number) => {
+                let open = self.open_point(point)?;
+                let disk = open.disk(*disk)?;
+                let found = disk.volume(*number)?.ok_or_else(gone)?;
+                notes_text(*number, disk.name(), found.open()?.info())
+            }
             _ => return Err(Failure::Invalid),
         })
     }
+}
+
+/// What a `*.notes` file says.
+fn notes_text(number: u32, disk: &str, info: &VolumeInfo) -> String {
+    let mut text = format!("Partition {number} of {disk} ({}).\n", info.file_system);
+    let (wrong, facts): (Vec<_>, Vec<_>) = info.notes.iter().partition(|note| note.is_defect);
+    for (title, notes) in [
+        ("What it shows may be old, missing or wrong:", wrong),
+        ("Good to know:", facts),
+    ] {
+        if !notes.is_empty() {
+            text.push_str(&format!("{title}\n"));
+        }
+        for note in notes {
+            text.push_str(&format!("- {note}\n"));
+        }
+    }
+    text
 }

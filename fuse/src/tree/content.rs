@@ -125,7 +125,8 @@ impl Tree {
             | Node::PastError(_)
             | Node::PointError(_)
             | Node::PartitionsError(..)
-            | Node::VolumeError(..) => {
+            | Node::VolumeError(..)
+            | Node::VolumeNotes(..) => {
                 let text = self.error_text(&node)?.into_bytes();
                 Ok(made(Arc::new(text), None))
             }

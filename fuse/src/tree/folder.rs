@@ -5,7 +5,7 @@ use crate::node::{self, EntryRef, Node, PointRef, name_hash};
 use crate::past::History;
 use crate::paths::PastPath;
 use crate::stat::Stat;
-use crate::tree::{OpenVolume, Tree, latest};
+use crate::tree::{OpenVolume, Tree, has_notes, latest};
 use cairn::{DirEntry, EntryKind};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -293,7 +293,7 @@ impl Tree {
                 names.extend(latest(machine, &points).map(|node| ("latest".to_string(), node)));
                 if !points.points.is_empty() {
                     let past = PastPath::top(machine.clone());
-                    names.push(("versions".to_string(), Node::Past(past)));
+                    names.push((PastPath::NAME.to_string(), Node::Past(past)));
                 }
                 for told in &points.complaints {
                     let node = Node::MachineError(machine.clone(), name_hash(told.name.as_bytes()));
@@ -342,6 +342,10 @@ impl Tree {
                 let node = Node::VolumeError(point.clone(), disk, found.number());
                 names.push((format!("{name}.error"), node));
             }
+            if has_notes(found) {
+                let node = Node::VolumeNotes(point.clone(), disk, found.number());
+                names.push((format!("{name}.notes"), node));
+            }
         }
         Ok(())
     }
@@ -369,6 +373,7 @@ pub(super) fn kind_of(node: &Node) -> EntryKind {
         | Node::PointError(_)
         | Node::PartitionsError(..)
         | Node::VolumeError(..)
+        | Node::VolumeNotes(..)
         | Node::Raw(..)
         | Node::View(..) => EntryKind::File,
         // Only ever a volume's root here.

@@ -89,9 +89,9 @@ impl Tree {
             | Node::View(point, disk, _)
             | Node::DiskFiles(point, disk)
             | Node::PartitionsError(point, disk) => of_point(point, Some(*disk), None),
-            Node::Unreadable(point, disk, number) | Node::VolumeError(point, disk, number) => {
-                of_point(point, Some(*disk), Some(*number))
-            }
+            Node::Unreadable(point, disk, number)
+            | Node::VolumeError(point, disk, number)
+            | Node::VolumeNotes(point, disk, number) => of_point(point, Some(*disk), Some(*number)),
             Node::Entry(entry) => Label {
                 point: match self.slots.owner(entry.tree.point) {
                     Ok(Owner::Point(key)) => Some(key),

@@ -88,10 +88,9 @@ impl Tree {
     pub(super) fn past_stat(&self, path: &PastPath, inode: u64) -> Result<Stat> {
         self.paths.remember(inode::split(inode).0, path)?;
         let points = self.catalog()?.points(&path.machine)?;
-        let newest = points.points.iter().map(|point| point.seconds).max();
-        let time = newest.map_or(self.born, Time::from_seconds);
         let mode = self.look.private(MODE);
-        Ok(Stat::made(inode, EntryKind::Folder, mode, 0, time))
+        let stat = Stat::made(inode, EntryKind::Folder, mode, 0, points.changed);
+        Ok(stat.new_at(self.born))
     }
 
     /// Tells the names in the folder of a path behind the first `skipped`: versions, the file of problems, names.

@@ -9,6 +9,7 @@
 
 pub mod asked;
 pub mod mounted;
+pub mod nfs;
 pub mod odd;
 pub mod writable;
 

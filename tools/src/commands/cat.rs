@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Write a file of a point to standard output.
+///
+/// Why its volume may be shown old, in part or wrong is named, and the command ends with 3.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store

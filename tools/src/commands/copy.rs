@@ -26,7 +26,7 @@ use target::{Place, ToFile};
 ///
 /// Content, holes, permissions, times, extended attributes and ACLs are kept, as root also owners and devices; several names of a file stay that. Named streams of NTFS become attributes
 /// `user.NAME`. Symbolic links are copied, and never followed. Each file is made under another name and gets its own when it is whole; in the end everything is written to the disk.
-/// What the target cannot hold is named, and the command ends with 3.
+/// What the target cannot hold is named, and the command ends with 3. So it is if a volume may be shown old, in part or wrong.
 ///
 /// A copy that was broken off goes on with --resume: what is there and the same, by its bytes, counts as done.
 ///

@@ -1,6 +1,6 @@
 //! `cairn ls STORE POINT[:/disk/pN/path]`
 
-use crate::address::{Address, Target, open_point, resolve};
+use crate::address::{Address, Target, open_point, resolve, tell_defects};
 use crate::exit::{Answer, Exit, Failure};
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// List disks, volumes or a folder of a point.
+///
+/// Why a volume may be shown old, in part or wrong is named, and the command ends with 3.
 #[derive(clap::Args)]
 pub struct Args {
     /// The store
@@ -31,7 +33,7 @@ pub fn run(args: &Args) -> Answer {
     let point = open_point(&args.store, &address)?;
     match resolve(&point, address.path)? {
         Target::Point => disks(&point, args),
-        Target::Disk(disk) => volumes(&disk, args),
+        Target::Disk(disk) => volumes(&point, &disk, args),
         Target::Entry(volume, id) => entries(&*volume, id, address.last_name(), args),
     }
 }
@@ -56,7 +58,7 @@ fn disks(point: &PointView, args: &Args) -> Answer {
     Ok(Exit::Done)
 }
 
-fn volumes(disk: &DiskView, args: &Args) -> Answer {
+fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
     let mut list = Vec::new();
     for volume in disk.volumes().map_err(Failure::of_guest)? {
         let opened = volume.open();
@@ -65,10 +67,18 @@ fn volumes(disk: &DiskView, args: &Args) -> Answer {
             Err(error) => (volume.content(), String::new(), Some(error.to_string())),
         };
         let name = volume.folder_name();
+        let notes = opened.as_ref().map_or(&[][..], |files| &files.info().notes);
+        if let Ok(files) = &opened {
+            tell_defects(point, &format!("{}/{name}", disk.name()), &**files);
+        }
         if args.json {
+            let notes: Vec<_> = notes
+                .iter()
+                .map(|note| json!({"text": note.text, "defect": note.is_defect}))
+                .collect();
             list.push(json!({
                 "name": name, "kind": "volume", "start": volume.start(), "size": volume.size(),
-                "content": content, "label": label, "error": error,
+                "content": content, "label": label, "error": error, "notes": notes,
             }));
         } else if args.long {
             let why = error
@@ -78,6 +88,9 @@ fn volumes(disk: &DiskView, args: &Args) -> Answer {
                 "{:>9}  {content:8}  {name}  {label}{why}",
                 human_bytes(volume.size())
             ))?;
+            for note in notes.iter().filter(|note| !note.is_defect) {
+                eprintln!("cairn: {name}: {note}");
+            }
         } else {
             line(&name)?;
             if let Some(error) = error {

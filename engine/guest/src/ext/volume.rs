@@ -11,7 +11,7 @@ use super::number::clamp;
 use super::superblock::{self, Found, Journal, Superblock, compat, incompat, ro_compat};
 use super::xattr;
 use crate::volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, RangeSink, Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, Note, RangeSink, Volume, VolumeInfo,
 };
 use cairn_base::{Error, ReadAt, Result};
 use parking_lot::Mutex;
@@ -46,23 +46,30 @@ impl ExtVolume {
     pub fn open(device: Arc<dyn ReadAt>) -> Result<ExtVolume> {
         let size = device.size();
         let (mut core, mut found) = core_of(device)?;
+        let on_disk = Primary::of(&found);
+        let announced = core.sb.has_incompat(incompat::RECOVER);
         let mut replay_notes = Vec::new();
-        if core.sb.has_incompat(incompat::RECOVER)
-            && let Journal::Inode(inode) = core.sb.journal
+        if let Journal::Inode(inode) = core.sb.journal
+            && (announced || on_disk != Primary::Sound)
         {
-            let replayed = journal::replay(&core, inode).and_then(|replayed| {
+            let replayed = journal::replay(&core, inode, announced).and_then(|replayed| {
+                let Some(replayed) = replayed else {
+                    return Ok(None);
+                };
                 let (core, found) = core_of(replayed.device)?;
-                Ok((core, found, replayed.notes))
+                Ok(Some((core, found, replayed.notes)))
             });
             match replayed {
-                Ok(replayed) => (core, found, replay_notes) = replayed,
-                Err(error) => replay_notes.push(format!(
+                Ok(Some(replayed)) => (core, found, replay_notes) = replayed,
+                Ok(None) => {}
+                Err(error) => replay_notes.push(Note::defect(format!(
                     "The journal cannot be replayed: the last changes of the guest may be missing or half done. {error}."
-                )),
+                ))),
             }
         }
-        let notes = notes(&core, &found, size, replay_notes);
-        let info = info(&core.sb, notes);
+        let was_replayed = !replay_notes.is_empty();
+        let notes = notes(&core, &found, on_disk, size, replay_notes);
+        let info = info(&core.sb, notes, was_replayed);
         Ok(ExtVolume {
             core: Arc::new(core),
             info,
@@ -301,7 +308,27 @@ fn is_fast_link(sb: &Superblock, inode: &Inode) -> bool {
     inode.allocated <= outside || (sb.has_incompat(incompat::EA_INODE) && !inode.has(flag::EXTENTS))
 }
 
-fn info(sb: &Superblock, notes: Vec<String>) -> VolumeInfo {
+/// What is known of the superblock as it lies on the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Primary {
+    Sound,
+    /// Its checksum is wrong; there is no other.
+    Doubtful,
+    /// A copy is used. Copies do not say whether there is something to be replayed.
+    Lost,
+}
+
+impl Primary {
+    fn of(found: &Found) -> Primary {
+        match (found.backup_at, found.checked) {
+            (Some(_), _) => Primary::Lost,
+            (None, false) => Primary::Doubtful,
+            (None, true) => Primary::Sound,
+        }
+    }
+}
+
+fn info(sb: &Superblock, notes: Vec<Note>, was_replayed: bool) -> VolumeInfo {
     VolumeInfo {
         file_system: generation(sb),
         label: String::from_utf8_lossy(&sb.label).into_owned(),
@@ -312,7 +339,9 @@ fn info(sb: &Superblock, notes: Vec<String>) -> VolumeInfo {
         files: u64::from(sb.inodes.saturating_sub(sb.free_inodes)),
         clean: sb.state & STATE_VALID != 0
             && sb.state & STATE_ERRORS == 0
-            && !sb.has_incompat(incompat::RECOVER),
+            && !sb.has_incompat(incompat::RECOVER)
+            && !was_replayed
+            && !notes.iter().any(|note| note.is_defect),
         notes,
         ignores_case: false,
     }
@@ -358,44 +387,61 @@ fn core_of(device: Arc<dyn ReadAt>) -> Result<(Core, Found)> {
     Ok((core, found))
 }
 
-fn notes(core: &Core, found: &Found, device_size: u64, mut notes: Vec<String>) -> Vec<String> {
+/// What a user should know, behind what replaying the journal gave.
+fn notes(
+    core: &Core,
+    found: &Found,
+    on_disk: Primary,
+    device_size: u64,
+    mut notes: Vec<Note>,
+) -> Vec<Note> {
     let sb = &core.sb;
-    let mut note = |text: String| notes.push(text);
     if let Some(at) = found.backup_at {
-        note(format!(
+        notes.push(Note::defect(format!(
             "The superblock is damaged; its copy at byte {at} is used."
+        )));
+    } else if !found.checked {
+        notes.push(Note::defect(
+            "The checksum of the superblock is wrong and no copy of it was found.",
+        ));
+    } else if on_disk != Primary::Sound {
+        notes.push(Note::fact(
+            "The superblock on the disk is damaged; the one in the journal is used.",
         ));
     }
-    if !found.checked {
-        note("The checksum of the superblock is wrong and no copy of it was found.".to_string());
-    }
     if sb.state & STATE_ERRORS != 0 {
-        note("The guest found errors in this file system.".to_string());
+        notes.push(Note::defect("The guest found errors in this file system."));
     }
     if let Journal::Device(id) = sb.journal {
         let id = uuid(id);
-        note(if sb.has_incompat(incompat::RECOVER) {
-            format!(
-                "The journal lies on another device ({id}) and was not replayed: the last changes of the guest may be missing or half done."
-            )
-        } else {
-            format!("The journal lies on another device ({id}).")
-        });
+        notes.push(
+            if sb.has_incompat(incompat::RECOVER) || on_disk != Primary::Sound {
+                Note::defect(format!(
+                    "The journal lies on another device ({id}) and was not replayed: the last changes of the guest may be missing or half done."
+                ))
+            } else {
+                Note::fact(format!("The journal lies on another device ({id})."))
+            },
+        );
     }
     if sb.has_incompat(incompat::CASEFOLD) {
-        note("Folders that ignore case are searched for exact names.".to_string());
+        notes.push(Note::fact(
+            "Folders that ignore case are searched for exact names.",
+        ));
     }
     if sb.has_incompat(incompat::ENCRYPT) {
-        note("Encrypted files are listed but not read.".to_string());
+        notes.push(Note::fact("Encrypted files are listed but not read."));
     }
     let unknown = sb.ro_compat & !ro_compat::KNOWN;
     if unknown != 0 {
-        note(format!(
+        notes.push(Note::fact(format!(
             "Features {unknown:#x} are not known; they do not matter for reading."
-        ));
+        )));
     }
     if sb.blocks.saturating_mul(u64::from(sb.block_size)) > device_size {
-        note("The file system is larger than the device it lies on.".to_string());
+        notes.push(Note::defect(
+            "The file system is larger than the device it lies on.",
+        ));
     }
     let bad = (0..sb.groups.min(DESCRIPTORS_CHECKED))
         .filter(|&group| {
@@ -405,7 +451,9 @@ fn notes(core: &Core, found: &Found, device_size: u64, mut notes: Vec<String>) -
         })
         .count();
     if bad > 0 {
-        note(format!("{bad} block group descriptors are damaged."));
+        notes.push(Note::defect(format!(
+            "{bad} block group descriptors are damaged."
+        )));
     }
     notes
 }

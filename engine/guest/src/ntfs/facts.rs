@@ -6,6 +6,7 @@ use super::entry::Entry;
 use super::log_file::{self, LogState};
 use super::mft::Mft;
 use super::upcase::UpCase;
+use crate::volume::Note;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result, View};
 
@@ -25,8 +26,8 @@ pub struct Facts {
     pub label: String,
     /// Whether the guest closed it properly.
     pub clean: bool,
-    /// Sentences for the user.
-    pub notes: Vec<String>,
+    /// For the user.
+    pub notes: Vec<Note>,
 }
 
 impl Facts {
@@ -42,7 +43,7 @@ impl Facts {
     /// Something is wrong with the volume.
     pub fn warn(&mut self, note: impl Into<String>) {
         self.clean = false;
-        self.notes.push(note.into());
+        self.notes.push(Note::defect(note));
     }
 
     /// Compares the sizes of volume and device.

@@ -5,7 +5,8 @@ use crate::compare::{Exact, compare};
 use crate::kernel::{Mount, can_mount};
 use crate::support::{FileDisk, have, shell, walk};
 use cairn_base::{ReadAt, Result};
-use cairn_guest::open_volume;
+use cairn_guest::{Volume, open_volume};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,12 +63,21 @@ const KINDS: &[(&str, &str, &str)] = &[
 /// Makes `name.img`, a copy of a file system that the kernel has changed and not closed.
 fn crashed(
     folder: &Path,
+    kind: (&str, &str, &str),
+    script: &str,
+) -> std::result::Result<(), String> {
+    crashed_of("64M", folder, kind, script)
+}
+
+fn crashed_of(
+    size: &str,
+    folder: &Path,
     (name, arguments, options): (&str, &str, &str),
     script: &str,
 ) -> std::result::Result<(), String> {
     let folder = folder.display();
     shell(&format!(
-        "cd '{folder}' && truncate -s 64M live && mke2fs -q -F {arguments} live"
+        "cd '{folder}' && truncate -s {size} live && mke2fs -q -F {arguments} live"
     ))?;
     let live = Path::new("live");
     let mount = {
@@ -103,7 +113,7 @@ fn what_is_replayed_is_what_the_kernel_replays() {
         assert!(
             notes
                 .iter()
-                .any(|note| note.contains("was replayed in memory")),
+                .any(|note| note.text.contains("was replayed in memory")),
             "{notes:?}"
         );
         assert!(!volume.info().clean);
@@ -126,6 +136,103 @@ fn what_is_replayed_is_what_the_kernel_replays() {
     }
 }
 
+/// What the tool makes of a copy of the image, which is then compared with the volume.
+fn agrees_with_e2fsck(image: &Path, ours: &dyn Volume) -> (usize, u64) {
+    let theirs = image.with_extension("theirs");
+    let (from, to) = (image.display(), theirs.display());
+    // 1: errors were corrected.
+    shell(&format!(
+        "cp --sparse=always '{from}' '{to}' && {{ e2fsck -fy '{to}' || test $? = 1; }}"
+    ))
+    .unwrap();
+    let mount = Mount::new(&theirs, "ro", &image.with_extension("mount")).unwrap();
+    let (wrong, count, bytes) = compare(ours, mount.path(), Exact::Mount);
+    let wrong: Vec<_> = wrong.iter().take(20).collect();
+    assert!(wrong.is_empty(), "{}: {wrong:#?}", image.display());
+    (count, bytes)
+}
+
+/// Copies of the superblock do not say that there is something to be replayed: then the journal itself is asked.
+#[test]
+fn the_journal_is_replayed_where_the_superblock_is_lost() {
+    if !can_mount() || !have(&["mke2fs", "e2fsck", "setfattr", "getfattr"]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    crashed(scratch.path(), KINDS[1], CHANGE).unwrap();
+    let image = scratch.path().join("small.img");
+    let disk = FileDisk::open(&image);
+    // All of it is lost, or a byte of the label is another one.
+    let lost: Vec<(u64, u8)> = (1024..2048).map(|at| (at, 0)).collect();
+    for damage in [lost, vec![(1024 + 0x78, b'x')]] {
+        let volume = open_volume(Arc::new(Damaged(disk.clone(), damage.clone()))).unwrap();
+        let notes = &volume.info().notes;
+        assert!(
+            notes
+                .iter()
+                .any(|note| note.text.contains("was replayed in")),
+            "{notes:?}"
+        );
+        assert!(
+            notes.iter().any(|note| note.text.contains("superblock")),
+            "{notes:?}"
+        );
+        assert!(!volume.info().clean);
+        let damaged = scratch.path().join("damaged.img");
+        std::fs::copy(&image, &damaged).unwrap();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&damaged)
+            .unwrap();
+        for (at, byte) in damage {
+            file.write_all_at(&[byte], at).unwrap();
+        }
+        let (count, bytes) = agrees_with_e2fsck(&damaged, &*volume);
+        assert!(count > 400 && bytes > 500_000, "{count} {bytes}");
+    }
+    // A copy also says nothing of a file system that was closed.
+    shell(&format!("e2fsck -fy '{}' || test $? = 1", image.display())).unwrap();
+    let lost: Vec<(u64, u8)> = (1024..2048).map(|at| (at, 0)).collect();
+    let volume = open_volume(Arc::new(Damaged(FileDisk::open(&image), lost))).unwrap();
+    let notes = &volume.info().notes;
+    assert!(
+        notes.len() == 1 && notes[0].text.contains("copy"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn a_very_large_journal_is_replayed() {
+    if !can_mount() || !have(&["mke2fs"]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let arguments =
+        "-t ext4 -b 1024 -N 2000 -J size=1100 -E lazy_journal_init=1,lazy_itable_init=1";
+    let script = "cd \"$1\"; echo hello > hello; sync hello; sync -f .";
+    crashed_of("3G", scratch.path(), ("large", arguments, "rw"), script).unwrap();
+    let volume = open_volume(FileDisk::open(&scratch.path().join("large.img"))).unwrap();
+    let notes = &volume.info().notes;
+    assert!(
+        notes
+            .iter()
+            .all(|note| note.text.contains("was replayed in")),
+        "{notes:?}"
+    );
+    assert!(volume.lookup(volume.root(), b"hello").unwrap().is_some());
+}
+
+/// `quick.img`: four files, a transaction each, with blocks of 1 KiB and no checksums of metadata.
+pub fn quick(folder: &Path, options: &str) -> std::result::Result<(), String> {
+    let kind = (
+        "quick",
+        "-t ext4 -O ^metadata_csum -b 1024 -J size=4",
+        options,
+    );
+    let script = "cd \"$1\"; for n in first second third fourth; do echo $n > $n; sync $n; done";
+    crashed(folder, kind, script)
+}
+
 #[test]
 fn fast_commits_are_named() {
     if !can_mount() || !have(&["mke2fs"]) {
@@ -140,7 +247,7 @@ fn fast_commits_are_named() {
     }
     let volume = open_volume(FileDisk::open(&scratch.path().join("fast.img"))).unwrap();
     let notes = &volume.info().notes;
-    let has = |text: &str| notes.iter().any(|note| note.contains(text));
+    let has = |text: &str| notes.iter().any(|note| note.text.contains(text));
     assert!(
         has("was replayed in memory") && has("Fast commits"),
         "{notes:?}"
@@ -207,10 +314,14 @@ fn a_damaged_journal_never_hurts() {
             let volume = open_volume(damaged).unwrap();
             let notes = &volume.info().notes;
             assert!(
-                notes.iter().any(|note| note.contains("replayed")),
+                notes.iter().any(|note| note.text.contains("replayed")),
                 "{notes:?}"
             );
-            replayed += usize::from(notes.iter().any(|note| note.contains("was replayed in")));
+            replayed += usize::from(
+                notes
+                    .iter()
+                    .any(|note| note.text.contains("was replayed in")),
+            );
             walk(&*volume, false, 3000, &mut |_, _| {});
         }
         assert!(replayed > 20, "{replayed}");

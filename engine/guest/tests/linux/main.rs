@@ -8,6 +8,7 @@
 mod compare;
 mod crash;
 mod images;
+mod journal;
 mod kernel;
 mod layouts;
 mod malformed;

@@ -308,7 +308,7 @@ fn a_lost_superblock_is_found_again() {
         .unwrap();
         let volume = open_volume(FileDisk::open(&image)).unwrap();
         assert!(
-            volume.info().notes[0].contains("copy"),
+            volume.info().notes[0].text.contains("copy"),
             "{:?}",
             volume.info().notes
         );

@@ -1,0 +1,119 @@
+//! What all threads that answer share.
+
+use super::contents::Contents;
+use super::convert::{attributes, errno, ttl};
+use super::handles::Handles;
+use crate::failure::{Failure, Result};
+use crate::stat::Stat;
+use crate::tree::{Content, Folder, Listed, Tree};
+use cairn::Time;
+use fuser::{FileHandle, Generation, INodeNo, ReplyDirectoryPlus, ReplyXattr};
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What all threads that answer share.
+pub(super) struct Shared {
+    pub(super) tree: Arc<Tree>,
+    /// Whether the kernel lets files be read that were not opened, and the tree too.
+    pub(super) opens_once: bool,
+    pub(super) read: Contents<Content>,
+    pub(super) files: Handles<Content>,
+    pub(super) folders: Handles<Folder>,
+}
+
+impl Shared {
+    /// Of a tree, with nothing open.
+    pub(super) fn new(tree: Arc<Tree>) -> Shared {
+        Shared {
+            tree,
+            opens_once: false,
+            read: Contents::default(),
+            files: Handles::default(),
+            folders: Handles::default(),
+        }
+    }
+
+    /// The file that a request is about: the one that was opened, or the one with that number.
+    pub(super) fn content(&self, inode: INodeNo, handle: FileHandle) -> Result<Arc<Content>> {
+        if self.opens_once {
+            return self.read.get(inode.0, || self.tree.open_for_good(inode.0));
+        }
+        self.files.get(handle)
+    }
+
+    /// The kernel is about to be told a number.
+    pub(super) fn told(&self, inode: u64, lasting: bool) -> Result<()> {
+        if self.opens_once {
+            self.tree.told(inode, lasting)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// It was not told after all.
+    pub(super) fn untold(&self, inode: u64) {
+        if self.opens_once {
+            self.tree.forgotten(inode, 1);
+        }
+    }
+
+    pub(super) fn generation(&self, inode: u64) -> Generation {
+        Generation(self.tree.generation(inode))
+    }
+
+    /// Reads on in an open folder. `add` says whether the name had no room any more. If there was a name before an
+    /// error, the error comes with the next call.
+    pub(super) fn read_folder(
+        &self,
+        handle: FileHandle,
+        offset: u64,
+        full: bool,
+        add: &mut dyn FnMut(&Listed) -> bool,
+    ) -> Result<()> {
+        let folder = self.folders.get(handle)?;
+        let mut any = false;
+        let read = self.tree.read_folder(&folder, offset, full, &mut |listed| {
+            if add(&listed) {
+                ControlFlow::Break(())
+            } else {
+                any = true;
+                ControlFlow::Continue(())
+            }
+        });
+        match read {
+            Err(_) if any => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Adds a name and what is said of it; says whether it had no room any more.
+pub(super) fn add_to(reply: &mut ReplyDirectoryPlus, listed: &Listed, shared: &Shared) -> bool {
+    let (stat, keep) = match &listed.stat {
+        Some(stat) => (attributes(stat), ttl(stat)),
+        // Kept for no time at all: whoever asks for it gets the error.
+        None => {
+            let unknown = Stat::made(listed.inode, listed.kind, 0, 0, Time::default());
+            (attributes(&unknown), Duration::ZERO)
+        }
+    };
+    let name = OsStr::from_bytes(&listed.name);
+    let inode = INodeNo(listed.inode);
+    let generation = shared.generation(listed.inode);
+    reply.add(inode, listed.offset, name, &keep, &stat, generation)
+}
+
+/// Answers with bytes, or with their number if the caller has no room for them yet.
+pub(super) fn answer(value: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match value {
+        Err(failure) => reply.error(errno(&failure)),
+        Ok(value) => match u32::try_from(value.len()) {
+            Ok(length) if size == 0 => reply.size(length),
+            Ok(length) if length <= size => reply.data(&value),
+            _ => reply.error(errno(&Failure::SmallBuffer)),
+        },
+    }
+}
