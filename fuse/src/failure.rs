@@ -25,6 +25,8 @@ pub enum Failure {
     NoAttribute,
     /// The attribute's value, or the list of names, is longer than Linux passes on (64 KiB).
     TooLong,
+    /// The path is longer than is remembered of any (64 KiB).
+    LongPath,
     /// The caller's buffer is too small.
     SmallBuffer,
     /// There is no data, or no hole, at or behind the offset.
@@ -58,6 +60,7 @@ impl Failure {
             Failure::NotPermitted => Errno::ACCESS,
             Failure::NoAttribute => Errno::NODATA,
             Failure::TooLong => Errno::TOOBIG,
+            Failure::LongPath => Errno::NAMETOOLONG,
             Failure::SmallBuffer => Errno::RANGE,
             Failure::BeyondEnd => Errno::NXIO,
             Failure::FixedSize => Errno::PERM,

@@ -12,6 +12,10 @@ use std::sync::Arc;
 
 /// Paths that are remembered.
 const MOST: usize = 1 << 16;
+/// Bytes of all of them together.
+const BYTES: usize = 16 << 20;
+/// Bytes of the longest: a guest may have nested folders without end, and each of them is a path of its own.
+const LONGEST: usize = 64 << 10;
 /// Bits of a number.
 const BITS: u32 = 38;
 
@@ -87,6 +91,8 @@ pub struct Paths {
 #[derive(Default)]
 struct Known {
     paths: HashMap<Place, (PastPath, u64)>,
+    /// Bytes of all paths together.
+    bytes: usize,
     clock: u64,
 }
 
@@ -117,8 +123,11 @@ impl Paths {
     /// Remembers a path of a machine, whose slot is `slot`.
     ///
     /// # Errors
-    /// [`Kind::Busy`] if another path has its number.
+    /// [`Kind::Busy`] if another path has its number; [`Failure::LongPath`] beyond 64 KiB.
     pub fn remember(&self, slot: u32, path: &PastPath) -> Result<()> {
+        if path.path.len() > LONGEST {
+            return Err(Failure::LongPath);
+        }
         let place = (slot, path.number());
         let mut known = self.known.lock();
         known.clock = known.clock.saturating_add(1);
@@ -130,9 +139,11 @@ impl Paths {
                 return Err(error.advise("look at this one in another mount").into());
             }
             None => {
-                if known.paths.len() >= MOST {
+                let bytes = |known: &Known| known.bytes.saturating_add(path.path.len());
+                while known.paths.len() >= MOST || bytes(&known) > BYTES {
                     known.forget_half();
                 }
+                known.bytes = bytes(&known);
                 known.paths.insert(place, (path.clone(), now));
             }
         }
@@ -143,9 +154,15 @@ impl Paths {
 impl Known {
     fn forget_half(&mut self) {
         let mut uses: Vec<u64> = self.paths.values().map(|(_, used)| *used).collect();
-        let (_, middle, _) = uses.select_nth_unstable(MOST / 2);
+        if uses.is_empty() {
+            self.bytes = 0;
+            return;
+        }
+        let half = uses.len().div_ceil(2).saturating_sub(1);
+        let (_, middle, _) = uses.select_nth_unstable(half);
         let middle = *middle;
         self.paths.retain(|_, (_, used)| *used > middle);
+        self.bytes = self.paths.values().map(|(path, _)| path.path.len()).sum();
     }
 }
 

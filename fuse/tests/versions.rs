@@ -140,7 +140,7 @@ fn deleted_names_show_up() {
 
 /// **[versions-cost]** Nothing is looked at before it is asked for. Looking up a name asks the newest points first; listing a folder or the versions of a file looks at every
 /// point in which the volume is not the same as in the point before, three of them open at a time for each of the few requests that are worked at, and what was found is kept: up to 64 folders and files with a million names in
-/// all, and the numbers of the last 65,536 paths. A number that was forgotten is ESTALE, upon which the kernel looks the path up again.
+/// all, and the numbers of the last 65,536 paths, 16 MiB at most; a path of more than 64 KiB is ENAMETOOLONG. A number that was forgotten is ESTALE, upon which the kernel looks the path up again.
 #[test]
 fn what_is_remembered_has_a_bound() {
     let days = Days::new();

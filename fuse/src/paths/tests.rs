@@ -50,3 +50,32 @@ fn of_two_paths_of_one_number_the_first_keeps_it() {
     assert_eq!(refused.errno(), 16);
     assert_eq!(paths.get(5, path("wanted").number()).unwrap(), held);
 }
+
+#[test]
+fn nested_folders_without_end_fill_no_more_than_their_room() {
+    let paths = Paths::default();
+    let mut deep = PastPath::top("m".into());
+    let name = [b'x'; 250];
+    // Each is 250 bytes longer than the one before: some 8 MiB of 256 of them.
+    while deep.path.len() + name.len() < LONGEST {
+        deep = deep.child(&name);
+        paths.remember(5, &deep).unwrap();
+    }
+    let mut other = path("other");
+    while other.path.len() + name.len() < LONGEST {
+        other = other.child(&name);
+        paths.remember(5, &other).unwrap();
+    }
+    for number in 0..300 {
+        let long = path(&number.to_string()).child(&[b'y'; LONGEST - 10]);
+        paths.remember(5, &long).unwrap();
+        assert_eq!(paths.get(5, long.number()).unwrap(), long);
+    }
+    let known = paths.known.lock();
+    let bytes: usize = known.paths.values().map(|(path, _)| path.path.len()).sum();
+    assert_eq!(bytes, known.bytes);
+    assert!(bytes <= BYTES && known.paths.len() > 100);
+    drop(known);
+    let refused = paths.remember(5, &path("z").child(&[b'z'; LONGEST]));
+    assert!(matches!(refused, Err(Failure::LongPath)));
+}
