@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Mounts for real: reads through them, beside the kernel's own loop mount of the same image. By root.
 
-    benches/compare/mount.py IMAGE [--cairn BINARY]... [--partition 2] [--folder usr/share] [--rounds 3] [--files 100000] [--read 8] [--points 1000] [--work /var/tmp/cairn-mount]
+    benches/compare/mount.py IMAGE [--cairn BINARY]... [--bare BINARY] [--partition 2] [--folder usr/share] [--rounds 3] [--files 100000] [--read 8] [--points 1000] [--work /var/tmp/cairn-mount]
 
 IMAGE is a raw disk image, PARTITION one of its ext4 file systems, FOLDER one of its folders. Several binaries take turns within one run, which is what their ratio can be
 believed from. In each round, the store's packs (or the image) in the page cache, and nothing else: from the start of the command to the first listing of a guest's folder, in a store of POINTS points;
 `tar` of the folder through `files/`; the same from the loop mount; the disk from its start to its end, of which it is read once before, because the first to fill memory
 that a virtual machine gave back to its host pays for that; 10,000 reads of 4 KiB anywhere in its data, cold; and as many in 32 MiB that cairn has in its cache and the kernel has not.
+With --bare (`cargo build --release -p cairn-benches --example bare_mount`), the same reads of a mount that answers from memory.
 Once for each binary: FILES files in one folder, listed with and without attributes, beside the loop mount; and READ GiB of the disk, over and over, and the private memory after it.
 Prints one line for each result: the median, and all of them.
 """
@@ -26,6 +27,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image")
     parser.add_argument("--cairn", action="append")
+    parser.add_argument("--bare")
     parser.add_argument("--partition", type=int, default=2)
     parser.add_argument("--folder", default="usr/share")
     parser.add_argument("--rounds", type=int, default=3)
@@ -126,24 +128,61 @@ def one_round(binary, ranges, blocks, number):
 
     for _ in range(2):
         mounted = Mount(binary, STORE, MNT, "m/latest/disks")
-        fd = os.open(disk, os.O_RDONLY)
-        done, took = sequential(fd, ranges)
-        os.close(fd)
+        done, took = of_file(disk, ranges)
         mounted.end()
     note(binary, "the disk from start to end", done / took / 1e9, "GB/s")
 
     mounted = Mount(binary, STORE, MNT, "m/latest/disks")
-    fd = os.open(disk, os.O_RDONLY)
+    randomly(binary, disk, blocks, number)
+    mounted.end()
+
+
+def of_file(path, ranges):
+    fd = os.open(path, os.O_RDONLY)
+    done, took = sequential(fd, ranges)
+    os.close(fd)
+    return done, took
+
+
+def randomly(who, path, blocks, number):
+    fd = os.open(path, os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     chance = random.Random(number)
-    note(binary, "random 4 KiB, cold", at_random(fd, [chance.choice(blocks) for _ in range(10_000)]), "/s")
+    note(who, "random 4 KiB, cold", at_random(fd, [chance.choice(blocks) for _ in range(10_000)]), "/s")
     near = blocks[len(blocks) // 2 : len(blocks) // 2 + 32 * 256]
     for at in near:
         os.pread(fd, 4096, at)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     chance.shuffle(near)
-    note(binary, "random 4 KiB, warm", at_random(fd, near), "/s")
+    note(who, "random 4 KiB, warm", at_random(fd, near), "/s")
     os.close(fd)
+
+
+class BareMount:
+    """A mount of one file that is answered from memory."""
+
+    def __init__(self, size):
+        self.process = subprocess.Popen([ASKED.bare, MNT, str(size)])
+        self.file = os.path.join(MNT, "file")
+        while not os.path.exists(self.file):
+            if self.process.poll() is not None:
+                sys.exit("the bare mount ended")
+            time.sleep(0.01)
+
+    def end(self):
+        run("umount", MNT)
+        self.process.wait()
+
+
+def bare_round(ranges, blocks, number):
+    size = os.stat(ASKED.image).st_size
+    for _ in range(2):
+        mounted = BareMount(size)
+        done, took = of_file(mounted.file, ranges)
+        mounted.end()
+    note("bare mount", "the disk from start to end", done / took / 1e9, "GB/s")
+    mounted = BareMount(size)
+    randomly("bare mount", mounted.file, blocks, number)
     mounted.end()
 
 
@@ -219,6 +258,8 @@ def main():
             for binary in BINARIES:
                 one_round(binary, ranges, blocks, number)
             loop_round(offset)
+            if ASKED.bare:
+                bare_round(ranges, blocks, number)
         if ASKED.files:
             image = os.path.join(ASKED.work, "many.raw")
             many_files(image)
