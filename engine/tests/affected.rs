@@ -1,47 +1,18 @@
 //! The files that damage of the store hits, against what the file systems' own tools say.
 #![cfg(test)]
 
+mod shared;
+
 use cairn::{
     AffectedKind, BackupOptions, Depth, DiskImage, Silent, Store, VerifyOptions, VerifyReport,
 };
+use shared::{have, noise, run, text};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const BLOCK: u64 = 4096;
-
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect()
-}
-
-fn have(tools: &[&str]) -> bool {
-    let missing = tools
-        .iter()
-        .find(|tool| Command::new(tool).arg("-V").output().is_err());
-    if let Some(tool) = missing {
-        println!("SKIPPED: {tool} is not installed");
-    }
-    missing.is_none()
-}
-
-fn output(tool: &str, args: &[&str]) -> String {
-    let output = Command::new(tool).args(args).output().unwrap();
-    assert!(output.status.success(), "{tool} {args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// Packs of the store, the largest first.
 fn packs(store: &Path) -> Vec<PathBuf> {
@@ -134,7 +105,7 @@ fn files_of_ext4_are_those_that_debugfs_names() {
         fs::write(folder.join(format!("file {number}")), bytes).unwrap();
     }
     let image = temp.path().join("disk.raw");
-    output(
+    run(
         "mke2fs",
         &[
             "-q",
@@ -153,7 +124,7 @@ fn files_of_ext4_are_those_that_debugfs_names() {
     // Who has these blocks, and what is it called?
     let blocks: Vec<String> = blocks(&report).iter().map(u64::to_string).collect();
     let asked = format!("icheck {}", blocks.join(" "));
-    let inodes = output("debugfs", &["-R", &asked, text(&image)]);
+    let inodes = run("debugfs", &["-R", &asked, text(&image)]);
     let numbers: BTreeSet<&str> = inodes
         .lines()
         .skip(1)
@@ -164,7 +135,7 @@ fn files_of_ext4_are_those_that_debugfs_names() {
         "ncheck {}",
         numbers.into_iter().collect::<Vec<_>>().join(" ")
     );
-    let names = output("debugfs", &["-R", &asked, text(&image)]);
+    let names = run("debugfs", &["-R", &asked, text(&image)]);
     let truth: BTreeSet<String> = names
         .lines()
         .skip(1)
@@ -196,7 +167,7 @@ fn files_of_ntfs_are_those_that_ntfscluster_names() {
     let temp = tempfile::tempdir().unwrap();
     let image = temp.path().join("disk.raw");
     fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
-    output("mkntfs", &["-F", "-q", "-c", "4096", text(&image)]);
+    run("mkntfs", &["-F", "-q", "-c", "4096", text(&image)]);
     let file = temp.path().join("file");
     for number in 0..40u64 {
         fs::write(
@@ -204,7 +175,7 @@ fn files_of_ntfs_are_those_that_ntfscluster_names() {
             noise(3000 + (number as usize * 7919) % 300_000, number),
         )
         .unwrap();
-        output(
+        run(
             "ntfscp",
             &[
                 "-q",
@@ -219,7 +190,7 @@ fn files_of_ntfs_are_those_that_ntfscluster_names() {
     for damage in &report.damaged {
         let last = (damage.offset + damage.length - 1) / BLOCK;
         let range = format!("{}-{last}", damage.offset / BLOCK);
-        let found = output("ntfscluster", &["-c", &range, text(&image)]);
+        let found = run("ntfscluster", &["-c", &range, text(&image)]);
         for line in found.lines().filter(|line| line.starts_with("Inode ")) {
             let (_, name) = line.split_once('/').unwrap();
             // The volume's own files are no files of the user's.
@@ -242,7 +213,7 @@ fn what_belongs_to_no_file_is_told_too() {
     let temp = tempfile::tempdir().unwrap();
     let image = temp.path().join("disk.raw");
     // Noise in free blocks, and no file at all.
-    output(
+    run(
         "mke2fs",
         &["-q", "-t", "ext4", "-b", "4096", text(&image), "24M"],
     );

@@ -2,49 +2,20 @@
 #![cfg(test)]
 
 mod layout;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use cairn::{
     BackupOptions, Criteria, DiskImage, EntryKind, FileChange, FindEvent, Found, How, Part,
     PointView, Silent, Store, VolumeOf, VolumeView, changed_files, find_files, same_content,
     same_volume,
 };
+use shared::{have, noise, run, text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, symlink};
-use std::path::Path;
-use std::process::Command;
-
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect()
-}
-
-fn have(tools: &[&str]) -> bool {
-    let missing = tools
-        .iter()
-        .find(|tool| Command::new(tool).arg("-V").output().is_err());
-    if let Some(tool) = missing {
-        println!("SKIPPED: {tool} is not installed");
-    }
-    missing.is_none()
-}
-
-fn run(tool: &str, args: &[&str]) -> String {
-    let output = Command::new(tool).args(args).output().unwrap();
-    assert!(output.status.success(), "{tool} {args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use std::path::{Path, PathBuf};
 
 fn backup(store: &Store, machine: &str, image: &Path) -> PointView {
     let disk = DiskImage::open("disk0", image).unwrap();
@@ -143,7 +114,7 @@ fn debugfs(image: &Path, commands: &[String]) {
 }
 
 /// An ext4 image with many files of all sizes in blocks of 1 KiB, so that several lie in one chunk.
-fn filled(temp: &Path) -> std::path::PathBuf {
+fn filled(temp: &Path) -> PathBuf {
     let tree = temp.join("tree");
     for number in 0..60u64 {
         let folder = tree.join(format!("d{}", number % 6));
@@ -241,15 +212,42 @@ fn dump(image: &Path, target: &Path) {
     );
 }
 
-#[test]
-fn files_of_ext4_are_those_that_debugfs_changed() {
+/// A filled disk, and its first point.
+struct Started {
+    temp: tempfile::TempDir,
+    image: PathBuf,
+    store: Store,
+    older: PointView,
+}
+
+/// Nothing where a tool is missing.
+fn started() -> Option<Started> {
     if !have(&["mke2fs", "debugfs"]) {
-        return;
+        return None;
     }
     let temp = tempfile::tempdir().unwrap();
     let image = filled(temp.path());
     let store = Store::create(&temp.path().join("store")).unwrap();
     let older = backup(&store, "web01", &image);
+    Some(Started {
+        temp,
+        image,
+        store,
+        older,
+    })
+}
+
+#[test]
+fn files_of_ext4_are_those_that_debugfs_changed() {
+    let Some(Started {
+        temp,
+        image,
+        store,
+        older,
+    }) = started()
+    else {
+        return;
+    };
     let before = temp.path().join("before");
     dump(&image, &before);
 
@@ -289,13 +287,15 @@ fn files_of_ext4_are_those_that_debugfs_changed() {
 
 #[test]
 fn content_that_lies_elsewhere_is_compared_by_its_bytes() {
-    if !have(&["mke2fs", "debugfs"]) {
+    let Some(Started {
+        temp,
+        image: _,
+        store,
+        older,
+    }) = started()
+    else {
         return;
-    }
-    let temp = tempfile::tempdir().unwrap();
-    let image = filled(temp.path());
-    let store = Store::create(&temp.path().join("store")).unwrap();
-    let older = backup(&store, "web01", &image);
+    };
     // The same files, written by another mke2fs with other blocks: nothing lies where it did.
     let moved = temp.path().join("moved.raw");
     fs::write(temp.path().join("tree/d3/f3"), noise(30_000, 4711)).unwrap();
@@ -380,13 +380,15 @@ fn files_of_ntfs_are_those_that_ntfscp_changed() {
 
 #[test]
 fn what_cannot_be_read_is_named_and_the_rest_is_compared() {
-    if !have(&["mke2fs", "debugfs"]) {
+    let Some(Started {
+        temp: _temp,
+        image,
+        store,
+        older,
+    }) = started()
+    else {
         return;
-    }
-    let temp = tempfile::tempdir().unwrap();
-    let image = filled(temp.path());
-    let store = Store::create(&temp.path().join("store")).unwrap();
-    let older = backup(&store, "web01", &image);
+    };
     let block = run("debugfs", &["-R", "bmap /d2 0", text(&image)]);
     let block: u64 = block.trim().parse().unwrap();
     debugfs(&image, &["rm /d3/f3".to_string(), "rm /d2/f2".to_string()]);
@@ -404,13 +406,15 @@ fn what_cannot_be_read_is_named_and_the_rest_is_compared() {
 /// Asked for one by one, files are as the comparison of all says: also one that was written anew with the same bytes, elsewhere on the disk.
 #[test]
 fn single_files_are_the_same_or_not() {
-    if !have(&["mke2fs", "debugfs"]) {
+    let Some(Started {
+        temp,
+        image,
+        store,
+        older: old,
+    }) = started()
+    else {
         return;
-    }
-    let temp = tempfile::tempdir().unwrap();
-    let image = filled(temp.path());
-    let store = Store::create(&temp.path().join("store")).unwrap();
-    let old = backup(&store, "m", &image);
+    };
     let tree = tree(&temp.path().join("tree"));
     let new = temp.path().join("new");
     let mut bytes = tree["d1/f7"].clone();
@@ -424,7 +428,7 @@ fn single_files_are_the_same_or_not() {
         format!("write {} /d2/f8", text(&moved)),
     ];
     debugfs(&image, &commands);
-    let new = backup(&store, "m", &image);
+    let new = backup(&store, "web01", &image);
     let all = contents(&compare(&old, &new).0);
     let changed = BTreeSet::from([("d1/f7".to_string(), How::Changed)]);
     assert_eq!(all, changed);
