@@ -312,3 +312,20 @@ fn inode_numbers_are_the_same_in_two_mounts() {
     assert!(found.len() > 700);
     assert_eq!(found, numbers(&other));
 }
+
+/// One reader keeps several threads decoding only if the kernel reads ahead far enough.
+#[test]
+fn the_kernel_reads_ahead_of_those_who_read_in_order() {
+    let Some(image) = image() else { return };
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root may say how far the kernel reads ahead");
+        return;
+    }
+    let device = fs::metadata(image.at("")).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    match fs::read_to_string(&setting) {
+        Ok(kib) => assert_eq!(kib.trim(), "8192"),
+        Err(error) => println!("SKIPPED: {setting}: {error}"),
+    }
+}
