@@ -1,6 +1,6 @@
 //! Mounts that lost their program: it was killed, or its machine's memory ran out. They answer "Transport endpoint is not connected" until somebody unmounts them.
 
-use crate::device::{self, NAME, Place};
+use crate::device::{self, Held, NAME, Place};
 use cairn::{Error, Kind, Result};
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStringExt;
@@ -95,6 +95,21 @@ pub fn dead_mounts(source: Option<&str>) -> Vec<MountFacts> {
     mounts
 }
 
+/// Takes what is mounted there on top out of the tree of files, if it has the number of this place and has lost its program: what is alive is another mount, which got the number
+/// later. Says whether it did. Between looking and doing nothing can take its place, but where the helper has to do it.
+///
+/// # Errors
+/// As [`Held::at`] and [`Held::detach`].
+pub fn detach(place: &Place) -> Result<bool> {
+    let Some(held) = Held::at(place)? else {
+        return Ok(false);
+    };
+    if !is_dead(&held.path()) {
+        return Ok(false);
+    }
+    held.detach().map(|()| true)
+}
+
 /// Unmounts what `cairn` mounted at `mountpoint` and what lost its program: nothing else is there to be lost. Answers how many there were.
 ///
 /// # Errors
@@ -109,16 +124,19 @@ pub fn clear(mountpoint: &Path) -> Result<usize> {
         let Some(ours) = ours else { break };
         // Another file system may lie over it.
         let place = Place::known(path.clone(), ours.number);
-        if !device::is_topmost(&place) || !is_dead(&path) {
+        if !device::is_topmost(&place).unwrap_or(false) {
             break;
         }
-        device::unmount(&place, true).map_err(|error| {
+        let detached = detach(&place).map_err(|error| {
             let what = "a mount there lost its program, and cannot be cleared away";
             Error::new(Kind::Denied, what)
                 .at_path(mountpoint)
                 .caused_by(error)
                 .advise("whoever mounted it, or root, clears it with `fusermount3 -u` or `umount`")
         })?;
+        if !detached {
+            break;
+        }
         cleared = cleared.saturating_add(1);
     }
     Ok(cleared)
