@@ -203,26 +203,7 @@ fn mount(
     let adapter = Adapter::new(tree.clone(), loops, lists);
     let session = Session::from_fd(adapter, fuse, acl, config)
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
-    let root = place.path().to_path_buf();
-    let asking = tree
-        .is_of_store()
-        .then(|| Asker::start(&tree, session.notifier(), root));
-    let asking = asking
-        .transpose()
-        .map_err(|error| failed("cannot start a thread", error))?;
-    let told = ended.clone();
-    let (served, at, shown) = (tree.clone(), place.clone(), mountpoint.to_path_buf());
-    std::thread::Builder::new()
-        .name("cairn-mount".into())
-        .spawn(move || {
-            let result = session.run();
-            told.clean_up(&served, &at, asking);
-            drop(served);
-            let result =
-                result.map_err(|error| Error::io("serving the mount failed", &shown, error));
-            *told.result.lock() = Some(result);
-            told.changed.notify_all();
-        })
+    serve(session, &tree, &place, &ended)
         .map_err(|error| failed("cannot start a thread", error))?;
     device::set_read_ahead(&place, READ_AHEAD);
     Ok(Mounted {
@@ -231,6 +212,33 @@ fn mount(
         overlays,
         ended,
     })
+}
+
+/// Answers the kernel, on threads of their own, until the session ends; then cleans up.
+fn serve(
+    session: Session<Adapter>,
+    tree: &Arc<Tree>,
+    place: &Place,
+    ended: &Arc<Ended>,
+) -> std::io::Result<()> {
+    let root = place.path().to_path_buf();
+    let asking = tree
+        .is_of_store()
+        .then(|| Asker::start(tree, session.notifier(), root))
+        .transpose()?;
+    let (tree, place, ended) = (tree.clone(), place.clone(), ended.clone());
+    std::thread::Builder::new()
+        .name("cairn-mount".into())
+        .spawn(move || {
+            let result = session.run();
+            ended.clean_up(&tree, &place, asking);
+            drop(tree);
+            let what = "serving the mount failed";
+            *ended.result.lock() =
+                Some(result.map_err(|error| Error::io(what, place.path(), error)));
+            ended.changed.notify_all();
+        })?;
+    Ok(())
 }
 
 /// Clears away what a killed program left there, and tells of it.
