@@ -95,7 +95,8 @@ impl Tree {
         }
     }
 
-    /// Closes the points that the store has forgotten and of which nothing is in use. What the kernel may use it has to be asked for first.
+    /// Closes what is kept open for whoever comes next of points that the store has forgotten, and disks that could be written to and that nobody has open. What the kernel
+    /// may use stays open: it has to be asked to forget it.
     pub fn close_forgotten(&self) {
         if let Some(overlays) = &self.overlays {
             overlays.close_idle();
