@@ -8,7 +8,9 @@ mod work;
 use crate::point::PointView;
 use cairn_base::{Error, Kind, Monitor, Result};
 use cairn_disk::DiskWriter;
-use cairn_disk::write::{RawWriter, VhdWriter, VhdxOptions, VhdxWriter};
+use cairn_disk::write::{
+    FixedVhdWriter, FixedVhdxWriter, RawWriter, VhdWriter, VhdxOptions, VhdxWriter,
+};
 use cairn_store::StoredDisk;
 use partial::{Leftover, Partial};
 use std::fs::OpenOptions;
@@ -25,17 +27,21 @@ pub enum ImageFormat {
     Raw,
     /// Dynamic VHD.
     Vhd,
+    /// Fixed VHD: the disk's bytes and a footer, sparse.
+    VhdFixed,
     /// Dynamic VHDX.
     Vhdx,
+    /// Fixed VHDX: all blocks are there, sparse.
+    VhdxFixed,
 }
 
 impl ImageFormat {
-    /// `raw`, `vhd` or `vhdx`.
+    /// How names of such files end: `raw`, `vhd` or `vhdx`.
     pub fn extension(self) -> &'static str {
         match self {
             ImageFormat::Raw => "raw",
-            ImageFormat::Vhd => "vhd",
-            ImageFormat::Vhdx => "vhdx",
+            ImageFormat::Vhd | ImageFormat::VhdFixed => "vhd",
+            ImageFormat::Vhdx | ImageFormat::VhdxFixed => "vhdx",
         }
     }
 }
@@ -194,21 +200,24 @@ fn open_writer(
     format: ImageFormat,
     sector_size: u32,
 ) -> Result<Box<dyn DiskWriter>> {
-    let (file, path) = (partial.file()?, partial.path());
+    let vhdx = VhdxOptions {
+        sector_size,
+        block_size: None,
+        disk_id: None,
+    };
+    if matches!(format, ImageFormat::Vhd | ImageFormat::VhdFixed) && sector_size != 512 {
+        return Err(Error::unsupported(format!(
+            "a VHD has sectors of 512 bytes, and the disk has sectors of {sector_size}: a guest would not find its partitions"
+        ))
+        .advise("write it as VHDX or raw"));
+    }
+    let (file, path, is_old) = (partial.file()?, partial.path(), partial.is_old);
     // A new id: the machine the disk came from may still be there.
     Ok(match format {
-        ImageFormat::Raw => Box::new(RawWriter::onto(file, path, size, partial.is_old)?),
-        ImageFormat::Vhd => Box::new(VhdWriter::onto(file, path, size, None, partial.is_old)?),
-        ImageFormat::Vhdx => Box::new(VhdxWriter::onto(
-            file,
-            path,
-            size,
-            VhdxOptions {
-                sector_size,
-                block_size: None,
-                disk_id: None,
-            },
-            partial.is_old,
-        )?),
+        ImageFormat::Raw => Box::new(RawWriter::onto(file, path, size, is_old)?),
+        ImageFormat::Vhd => Box::new(VhdWriter::onto(file, path, size, None, is_old)?),
+        ImageFormat::VhdFixed => Box::new(FixedVhdWriter::onto(file, path, size, None, is_old)?),
+        ImageFormat::Vhdx => Box::new(VhdxWriter::onto(file, path, size, vhdx, is_old)?),
+        ImageFormat::VhdxFixed => Box::new(FixedVhdxWriter::onto(file, path, size, vhdx, is_old)?),
     })
 }
