@@ -78,7 +78,8 @@ pub struct Restored {
 ///
 /// # Errors
 /// [`Kind::Exists`] if the target, or what an interrupted restore left, is there and the options do not say what to do with it;
-/// [`Kind::Busy`] if another restore writes to it; [`Kind::NotFound`] if the point has no such disk;
+/// [`Kind::Busy`] if another restore writes to it; [`Kind::NotFound`] if the point has no such disk; [`Kind::Unsupported`] if the
+/// format cannot hold it (its size, or a VHD its sectors);
 /// [`Kind::Damaged`] naming the offset if a part of the disk is lost. After an error the target is as it was, but for a block device and
 /// for `resume`.
 pub fn restore(
@@ -104,6 +105,7 @@ pub fn restore(
         .point()
         .disk(disk)
         .map_or(512, |record| record.image.sector_size.max(512));
+    check_sectors(options.format, sector_size)?;
     if options.resume && options.format == ImageFormat::Raw && target.exists() {
         partial::take_over(target)?;
     }
@@ -194,6 +196,18 @@ fn open_device(
     Ok(Box::new(RawWriter::onto(file, target, size, true)?))
 }
 
+/// Refuses what would be written and could not be used.
+fn check_sectors(format: ImageFormat, sector_size: u32) -> Result<()> {
+    let is_vhd = matches!(format, ImageFormat::Vhd | ImageFormat::VhdFixed);
+    if !is_vhd || sector_size == 512 {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "a VHD has sectors of 512 bytes, and the disk has sectors of {sector_size}: a guest would not find its partitions"
+    ))
+    .advise("write it as VHDX or raw"))
+}
+
 fn open_writer(
     partial: &Partial,
     size: u64,
@@ -205,12 +219,6 @@ fn open_writer(
         block_size: None,
         disk_id: None,
     };
-    if matches!(format, ImageFormat::Vhd | ImageFormat::VhdFixed) && sector_size != 512 {
-        return Err(Error::unsupported(format!(
-            "a VHD has sectors of 512 bytes, and the disk has sectors of {sector_size}: a guest would not find its partitions"
-        ))
-        .advise("write it as VHDX or raw"));
-    }
     let (file, path, is_old) = (partial.file()?, partial.path(), partial.is_old);
     // A new id: the machine the disk came from may still be there.
     Ok(match format {

@@ -190,20 +190,16 @@ fn a_disk_of_large_sectors_is_written_as_no_vhd() {
     let point = bench.store.open_point(&latest).unwrap();
     for format in FORMATS {
         let target = bench.path("a").with_extension(format.extension());
-        let restored = restore(
-            &point,
-            "disk0",
-            &target,
-            &kit::options(format, false, false),
-            &Silent,
-        );
         if matches!(format, ImageFormat::Vhd | ImageFormat::VhdFixed) {
-            let error = restored.unwrap_err();
-            assert_eq!(error.kind(), Kind::Unsupported, "{error}");
-            assert!(!target.exists());
+            for resume in [false, true] {
+                let wanted = kit::options(format, false, resume);
+                let error = restore(&point, "disk0", &target, &wanted, &Silent).unwrap_err();
+                assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+            }
             continue;
         }
-        restored.unwrap();
+        let wanted = kit::options(format, false, false);
+        restore(&point, "disk0", &target, &wanted, &Silent).unwrap();
         let found = cairn_disk::open(&target).unwrap();
         assert_eq!(read_vec(&*found, 5000, 10).unwrap(), b"some bytes");
         let is_raw = format == ImageFormat::Raw;
