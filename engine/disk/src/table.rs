@@ -130,7 +130,7 @@ impl Table {
             let at = self.offset.saturating_add(wanted.start);
             cairn_base::read_at::read_vec(&*self.image, at, to_usize(length)?)?
         } else {
-            self.from_pages(wanted)?
+            self.kept(wanted)?
         };
         Ok(match self.width {
             Width::Be32 => bytes
@@ -160,7 +160,7 @@ impl Table {
     }
 
     /// Bytes of the table, from the pages that are kept.
-    fn from_pages(&self, wanted: Range<u64>) -> Result<Vec<u8>> {
+    fn kept(&self, wanted: Range<u64>) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(to_usize(wanted.end.saturating_sub(wanted.start))?);
         let mut at = wanted.start;
         while at < wanted.end {
@@ -168,14 +168,14 @@ impl Table {
             let start = number.saturating_mul(PAGE);
             let end = start.saturating_add(PAGE).min(wanted.end);
             let part = to_usize(at.saturating_sub(start))?..to_usize(end.saturating_sub(start))?;
-            self.from_page(number, part, &mut bytes)?;
+            self.append_page(number, part, &mut bytes)?;
             at = end;
         }
         Ok(bytes)
     }
 
     /// Appends `part` of a page to `bytes`.
-    fn from_page(&self, number: u64, part: Range<usize>, bytes: &mut Vec<u8>) -> Result<()> {
+    fn append_page(&self, number: u64, part: Range<usize>, bytes: &mut Vec<u8>) -> Result<()> {
         let index = number.checked_rem(to_u64(self.slots.len())).unwrap_or(0);
         let slot = self.slots.get(to_usize(index)?);
         if let Some(slot) = slot
