@@ -142,7 +142,7 @@ fn compare_by_qemu(raw: &Path, image: &Path, name: &str) {
 
 /// QEMU reads the same from a VHDX as from the raw disk around each piece of data, and in the middle of nothing.
 fn compare_places_by_qemu(disk: &Disk, raw: &Path, image: &Path) {
-    let mut read = [raw, image].map(|path| {
+    let read = [raw, image].map(|path| {
         let format = if path == raw { "raw" } else { "vhdx" };
         let mut qemu_io = Command::new("qemu-io");
         qemu_io.args(["-r", "-f", format]);
@@ -156,8 +156,7 @@ fn compare_places_by_qemu(disk: &Disk, raw: &Path, image: &Path) {
     });
     assert_eq!(read[0].len(), (disk.pieces.len() + 1) * 512);
     assert!(read[0].iter().any(|line| !line.contains(":  00 00")));
-    let [raw, image] = &mut read;
-    assert!(raw == image);
+    assert!(read[0] == read[1]);
 }
 
 /// libvhdi reads the disk where there is data, and in the middle of nothing.
