@@ -204,8 +204,8 @@ fn a_fixed_vhd_is_the_disk_and_a_footer() {
     Box::new(dynamic).finish().unwrap();
     for _ in 0..2 {
         let file = File::options().read(true).write(true).open(&path).unwrap();
-        let id = Some(Guid([9; 16]));
-        let writer = FixedVhdWriter::onto(file, &path, size, id, true).unwrap();
+        let id = Guid([9; 16]);
+        let writer = FixedVhdWriter::onto(file, &path, size, Some(id), true).unwrap();
         // Nobody takes what is there for an image.
         assert_eq!(open(&path).err().unwrap().kind(), Kind::Damaged);
         writer.write_at(size - 1, &[7]).unwrap();
@@ -223,7 +223,7 @@ fn a_fixed_vhd_is_the_disk_and_a_footer() {
         assert!(footer.checksum_holds && footer.timestamp > 0);
         assert_eq!(footer.data_offset, u64::MAX);
         assert_eq!(footer.disk_type, DiskType::Fixed);
-        assert_eq!((footer.current_size, footer.unique_id), (size, id.unwrap()));
+        assert_eq!((footer.current_size, footer.unique_id), (size, id));
         // Whoever goes by the geometry sees fewer sectors, never more.
         let geometry = Geometry {
             cylinders: 993,
