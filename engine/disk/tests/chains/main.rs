@@ -18,3 +18,5 @@ mod made;
 mod model;
 mod reach;
 mod search;
+#[path = "../shared/vhdi.rs"]
+mod vhdi;
