@@ -272,8 +272,12 @@ impl VirtualDisk for FileDisk {
         })
     }
     fn chain(&self) -> Vec<Identity> {
-        let images = self.disk.chain().into_iter();
-        let known = images.zip(&self.files);
+        let images = self.disk.chain();
+        // Which file is whose is known only where each image is one.
+        if images.len() != self.files.len() {
+            return images;
+        }
+        let known = images.into_iter().zip(&self.files);
         known.map(|(image, file)| of_file(image, file)).collect()
     }
     fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {

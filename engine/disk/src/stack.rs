@@ -337,11 +337,14 @@ impl VirtualDisk for Stack {
             // What lies where it cannot lie is held: it is for the reader to be told.
             let (_, open) = self.look_down(images, part.clone(), Detail::Rough, true)?;
             let mut at = part.start;
-            for below in open.into_iter().chain([part.end..part.end]) {
+            for below in open {
                 if at < below.start {
                     append(held, at..below.start);
                 }
                 at = below.end;
+            }
+            if at < part.end {
+                append(held, at..part.end);
             }
             Ok(())
         })
