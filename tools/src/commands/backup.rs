@@ -271,7 +271,7 @@ fn tell(point: &Point) -> Result<(), Failure> {
             && origin.told_by == ToldBy::Images
         {
             output::line(&format!(
-                "{}: only what its youngest images hold was read; {} are as they were at the point before",
+                "{}: only what its youngest images hold was read; {} are as they were at the point it was compared with",
                 disk.name,
                 human_bytes(origin.unchanged),
             ))?;
