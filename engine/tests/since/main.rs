@@ -3,7 +3,6 @@
 //! - `cases`: what checkpoints go through, one by one
 //! - `random`: trees of checkpoints at random
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cases;
 #[path = "../../disk/tests/chains/journal.rs"]
