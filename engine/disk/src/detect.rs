@@ -223,6 +223,15 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
     }))
 }
 
+/// What an image in `file` is known by.
+fn of_file(image: Identity, file: &FileSource) -> Identity {
+    Identity {
+        file: Some(file.stamp()),
+        settled: file.settled(),
+        ..image
+    }
+}
+
 /// A disk whose image is a file, or several: errors name it, and it can be asked whether it changed.
 struct FileDisk {
     disk: Arc<dyn VirtualDisk>,
@@ -258,10 +267,23 @@ impl VirtualDisk for FileDisk {
         self.disk.sector_size()
     }
     fn identity(&self) -> Identity {
-        Identity {
-            file: self.files.first().map(|file| file.stamp()),
-            ..self.disk.identity()
+        self.files.first().map_or_else(Identity::default, |file| {
+            of_file(self.disk.identity(), file)
+        })
+    }
+    fn chain(&self) -> Vec<Identity> {
+        let images = self.disk.chain();
+        // Which file is whose is known only where each image is one.
+        if images.len() != self.files.len() {
+            return images;
         }
+        let known = images.into_iter().zip(&self.files);
+        known.map(|(image, file)| of_file(image, file)).collect()
+    }
+    fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        self.disk
+            .held(images, range)
+            .map_err(|e| e.at_path(&self.path))
     }
     fn warnings(&self) -> &[String] {
         self.disk.warnings()

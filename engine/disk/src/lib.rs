@@ -41,6 +41,7 @@ mod place;
 pub mod raw;
 mod reach;
 mod runs;
+mod settled;
 pub mod source;
 mod stack;
 mod table;

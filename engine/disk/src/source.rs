@@ -1,6 +1,7 @@
 //! An image file or a block device: opened read-only, read by position, shared by threads without a lock.
 
 use crate::disk::FileStamp;
+use crate::settled;
 use cairn_base::cold::{Cold, LARGE};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
@@ -24,6 +25,7 @@ pub struct FileSource {
     size: u64,
     sector_size: Option<u32>,
     stamp: FileStamp,
+    settled: Option<Time>,
     file_id: (u64, u64),
     is_device: bool,
     cold: Option<Cold>,
@@ -59,6 +61,7 @@ impl FileSource {
         let fail = |e| Error::io("cannot find out the size of the disk image", path, e);
         let metadata = file.metadata().map_err(fail)?;
         check_kind(metadata.file_type(), path)?;
+        let (metadata, settled) = settled::settle(&file, metadata).map_err(fail)?;
         let is_device = metadata.file_type().is_block_device();
         let (size, sector_size) = if is_device {
             // A device's metadata has no size. The cursor this moves is used by nobody.
@@ -69,6 +72,7 @@ impl FileSource {
         };
         Ok(FileSource {
             stamp: stamp(&metadata, size, is_device),
+            settled,
             file_id: (metadata.dev(), metadata.ino()),
             cold: Cold::of(&file),
             file,
@@ -87,6 +91,13 @@ impl FileSource {
     /// Size and time of change when it was opened.
     pub fn stamp(&self) -> FileStamp {
         self.stamp
+    }
+
+    /// When anything about the file changed last (`ctime`), if each write since it was opened shows in that or in its [stamp](FileSource::stamp). `None`
+    /// for a block device, on a file system of which this is not known (networks, FUSE, FAT), and if the file was changed within the same tick of the
+    /// clock or at a time that is yet to come.
+    pub fn settled(&self) -> Option<Time> {
+        self.settled
     }
 
     /// Which file it is, whatever its name: device and inode.
