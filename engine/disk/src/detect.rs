@@ -1,7 +1,8 @@
 //! What an image is, by its content, and how it is opened.
 
 use crate::align::to_usize;
-use crate::disk::{Format, Identity, VirtualDisk};
+use crate::check::Check;
+use crate::disk::{Format, FoundBy, Identity, ImageInfo, VirtualDisk};
 use crate::layer::Opened;
 use crate::raw::RawDisk;
 use crate::reach::Reach;
@@ -15,6 +16,7 @@ use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// What the caller knows of an image's format.
@@ -32,12 +34,40 @@ pub enum FormatHint {
 }
 
 impl FormatHint {
+    /// All that a caller can know. Whatever offers formats by name offers these.
+    pub const KNOWN: &'static [FormatHint] = &[FormatHint::Raw, FormatHint::Vhd, FormatHint::Vhdx];
+
     /// What it says if the caller may know that it is a raw disk, and knows nothing else.
     pub fn raw_if(is_raw: bool) -> FormatHint {
         match is_raw {
             true => FormatHint::Raw,
             false => FormatHint::Detect,
         }
+    }
+
+    /// Its name: what [`FromStr`] reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            FormatHint::Detect => "auto",
+            FormatHint::Raw => "raw",
+            FormatHint::Vhd => "vhd",
+            FormatHint::Vhdx => "vhdx",
+        }
+    }
+}
+
+impl FromStr for FormatHint {
+    type Err = Error;
+
+    /// `auto`, or the name of a known format in any letters.
+    fn from_str(text: &str) -> Result<FormatHint> {
+        let mut all = std::iter::once(&FormatHint::Detect).chain(FormatHint::KNOWN);
+        let found = all.find(|hint| hint.name().eq_ignore_ascii_case(text));
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = FormatHint::KNOWN.iter().map(|hint| hint.name()).collect();
+            Error::invalid(format!("`{text}` is no format of disk images"))
+                .advise(format!("there is auto, {}", names.join(", ")))
+        })
     }
 }
 
@@ -201,7 +231,8 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
                 .advise("say that the image is raw if it is a raw disk"));
             }
             let sector_size = file.sector_size().unwrap_or(512);
-            (Arc::new(RawDisk::new(image, sector_size)), vec![file])
+            let files = vec![(file, FoundBy::Caller)];
+            (Arc::new(RawDisk::new(image, sector_size)), files)
         }
         Content::Container(opened) => {
             let is_told = options.hint != FormatHint::Detect;
@@ -211,7 +242,7 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
             let mut images = Vec::with_capacity(chain.len());
             for member in chain {
                 images.push((member.opened, Some(member.file.path().to_path_buf())));
-                files.push(member.file);
+                files.push((member.file, member.found));
             }
             (Arc::new(Stack::new(images)?), files)
         }
@@ -228,7 +259,7 @@ struct FileDisk {
     disk: Arc<dyn VirtualDisk>,
     path: PathBuf,
     /// The disk's own file, then those of its parents.
-    files: Vec<Arc<FileSource>>,
+    files: Vec<(Arc<FileSource>, FoundBy)>,
 }
 
 impl ReadAt for FileDisk {
@@ -259,7 +290,7 @@ impl VirtualDisk for FileDisk {
     }
     fn identity(&self) -> Identity {
         Identity {
-            file: self.files.first().map(|file| file.stamp()),
+            file: self.files.first().map(|(file, _)| file.stamp()),
             ..self.disk.identity()
         }
     }
@@ -267,16 +298,29 @@ impl VirtualDisk for FileDisk {
         self.disk.warnings()
     }
     fn files(&self) -> Vec<PathBuf> {
-        let paths = self.files.iter().map(|file| file.path().to_path_buf());
+        let paths = self.files.iter();
+        let paths = paths.map(|(file, _)| file.path().to_path_buf());
         paths.collect()
     }
     fn changed(&self) -> Result<Option<PathBuf>> {
-        for file in &self.files {
+        for (file, _) in &self.files {
             if file.changed()? {
                 return Ok(Some(file.path().to_path_buf()));
             }
         }
         Ok(None)
+    }
+    fn images(&self) -> Vec<ImageInfo> {
+        let mut images = self.disk.images();
+        for (image, (file, found)) in images.iter_mut().zip(&self.files) {
+            image.files = vec![file.info()];
+            image.found = *found;
+            image.identity.file = Some(file.stamp());
+        }
+        images
+    }
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        self.disk.check(check).map_err(|e| e.at_path(&self.path))
     }
 }
 

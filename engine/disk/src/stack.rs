@@ -1,7 +1,8 @@
 //! A disk whose bytes lie in one image, or in a differencing image and its parents.
 
 use crate::align::to_usize;
-use crate::disk::{Format, Identity, VirtualDisk};
+use crate::check::Check;
+use crate::disk::{Format, FoundBy, Identity, ImageInfo, VirtualDisk};
 use crate::layer::{Facts, Layer, Opened};
 use crate::runs::{Detail, Place};
 use cairn_base::read_at::{check_range, clip};
@@ -20,11 +21,13 @@ const MAX_EXTENTS: usize = 1 << 20;
 pub(crate) struct Stack {
     /// The child first.
     levels: Vec<Level>,
-    facts: Facts,
+    /// Those of all levels.
+    warnings: Vec<String>,
 }
 
 struct Level {
     layer: Box<dyn Layer>,
+    facts: Facts,
     /// The image's file, for messages.
     path: Option<PathBuf>,
 }
@@ -42,29 +45,32 @@ struct Piece {
 impl Stack {
     /// `images`, the child first, each the parent of the one before it, with the files they lie in.
     pub(crate) fn new(images: Vec<(Opened, Option<PathBuf>)>) -> Result<Stack> {
+        if images.is_empty() {
+            return Err(Error::invalid("a disk of no image was asked for"));
+        }
+        let mut warnings: Vec<String> = Vec::new();
         let mut levels: Vec<Level> = Vec::new();
-        let mut facts: Option<Facts> = None;
         for (opened, path) in images {
-            match &mut facts {
-                None => facts = Some(opened.facts),
-                Some(facts) => {
-                    let name = path.as_ref().map(|path| path.display().to_string());
-                    let name = name.unwrap_or_else(|| "a parent".to_string());
-                    let warnings = opened.facts.warnings.into_iter();
-                    facts
-                        .warnings
-                        .extend(warnings.map(|warning| format!("{name}: {warning}")));
-                }
+            let of_image = opened.facts.warnings.iter();
+            if levels.is_empty() {
+                warnings.extend(of_image.cloned());
+            } else {
+                let name = path.as_ref().map(|path| path.display().to_string());
+                let name = name.unwrap_or_else(|| "a parent".to_string());
+                warnings.extend(of_image.map(|warning| format!("{name}: {warning}")));
             }
             levels.push(Level {
                 layer: opened.layer,
+                facts: opened.facts,
                 path,
             });
         }
-        Ok(Stack {
-            levels,
-            facts: facts.ok_or_else(|| Error::invalid("a disk of no image was asked for"))?,
-        })
+        Ok(Stack { levels, warnings })
+    }
+
+    /// What the child says of itself; there is one.
+    fn facts(&self) -> Option<&Facts> {
+        self.levels.first().map(|level| &level.facts)
     }
 
     /// The pieces of `range` that are not known to be zeros, in order. If `lenient`, a part that lies where it cannot
@@ -219,6 +225,21 @@ impl Level {
         Ok(())
     }
 
+    fn info(&self) -> ImageInfo {
+        let block_size = self.layer.block_size();
+        ImageInfo {
+            format: self.facts.format,
+            files: Vec::new(),
+            found: FoundBy::Caller,
+            disk_size: self.layer.size(),
+            block_size: (block_size != u64::MAX).then_some(block_size),
+            sector_size: self.facts.sector_size,
+            identity: self.facts.identity,
+            properties: self.layer.properties(),
+            warnings: self.facts.warnings.clone(),
+        }
+    }
+
     fn name(&self, error: Error) -> Error {
         match &self.path {
             Some(path) => error.at_path(path),
@@ -297,15 +318,28 @@ impl ReadAt for Stack {
 
 impl VirtualDisk for Stack {
     fn format(&self) -> Format {
-        self.facts.format
+        self.facts().map_or(Format::Raw, |facts| facts.format)
     }
     fn sector_size(&self) -> u32 {
-        self.facts.sector_size
+        self.facts().map_or(512, |facts| facts.sector_size)
     }
     fn identity(&self) -> Identity {
-        self.facts.identity
+        self.facts().map(|facts| facts.identity).unwrap_or_default()
     }
     fn warnings(&self) -> &[String] {
-        &self.facts.warnings
+        &self.warnings
+    }
+    fn images(&self) -> Vec<ImageInfo> {
+        self.levels.iter().map(Level::info).collect()
+    }
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        for level in &self.levels {
+            check.begin_image(level.path.as_deref());
+            level
+                .layer
+                .check(check)
+                .map_err(|error| level.name(error))?;
+        }
+        Ok(())
     }
 }

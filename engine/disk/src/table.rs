@@ -98,6 +98,11 @@ impl Table {
         })
     }
 
+    /// How many entries there are.
+    pub(crate) fn entries_count(&self) -> u64 {
+        self.entries
+    }
+
     /// The entries of `range`, which the caller keeps short (a few thousand).
     ///
     /// # Errors

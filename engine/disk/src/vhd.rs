@@ -15,6 +15,7 @@ pub mod dynamic;
 pub mod footer;
 
 mod blocks;
+mod check;
 mod disk;
 mod locator;
 pub(crate) mod made;

@@ -8,6 +8,8 @@
 //! has a parent in which blocks and sectors lie that it does not have itself.
 
 pub mod bat;
+mod check;
+mod entry;
 pub mod header;
 mod locator;
 pub mod log;

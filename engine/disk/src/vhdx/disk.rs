@@ -1,6 +1,7 @@
 //! A VHDX as it is opened: header, log, regions, metadata, block table.
 
-use super::bat::{Bat, HEADERS};
+use super::bat::{Bat, Parts};
+use super::check::{self, LogState};
 use super::metadata::Metadata;
 use super::{SIGNATURE, header, locator, log, region, replay};
 use crate::disk::{Format, Identity};
@@ -28,6 +29,7 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
             .to_string()
     });
     let log_range = header.log_range(image.size())?;
+    let file = image.clone();
     let image = replay::over(image, &entries);
     let (regions, region_warning) = region::find(&*image)?;
     let metadata = Metadata::read(&*image, &regions.metadata)?;
@@ -35,12 +37,14 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
         Some((base, bytes)) => Some(locator::parse(bytes, *base)?),
         None => None,
     };
-    let reserved = vec![
-        HEADERS,
-        log_range,
-        regions.bat.clone(),
-        regions.metadata.clone(),
-    ];
+    let log = LogState::of(&header, &entries);
+    let parts = Parts {
+        properties: check::properties(&*file, &header, log, &metadata, parent.as_ref())?,
+        file,
+        image,
+        regions,
+        log: log_range,
+    };
     let format = match (&parent, metadata.leave_allocated) {
         (Some(_), _) => Format::VhdxDifferencing,
         (None, true) => Format::VhdxFixed,
@@ -61,7 +65,7 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
                 .chain(region_warning)
                 .collect(),
         },
-        layer: Box::new(Bat::open(image, &regions.bat, &metadata, reserved, share)?),
+        layer: Box::new(Bat::open(parts, &metadata, share)?),
         parent,
     })
 }
