@@ -33,7 +33,7 @@ pub(crate) struct Member {
     pub(crate) found: FoundBy,
 }
 
-/// `child` and all its parents, each behind its child. `extra` are folders to look in (or files) besides the child's own; `reach` is
+/// `child` and its parents, each behind its child, as far as they are there; and why not all are. `extra` are folders to look in (or files) besides the child's own; `reach` is
 /// what may be opened, besides what lies in the folders of the chain.
 ///
 /// # Errors
@@ -44,13 +44,18 @@ pub(crate) fn with_parents(
     child: Opened,
     file: Arc<FileSource>,
     extra: &[PathBuf],
-    mut reach: Reach,
-) -> Result<Vec<Member>> {
+    reach: Reach,
+) -> (Vec<Member>, Result<()>) {
     let mut chain = vec![Member {
         opened: child,
         file,
         found: FoundBy::Caller,
     }];
+    let end = add_parents(&mut chain, extra, reach);
+    (chain, end)
+}
+
+fn add_parents(chain: &mut Vec<Member>, extra: &[PathBuf], mut reach: Reach) -> Result<()> {
     let mut known = Known::default();
     while let Some(youngest) = chain.last()
         && let Some(link) = &youngest.opened.parent
@@ -100,7 +105,7 @@ pub(crate) fn with_parents(
             found,
         });
     }
-    Ok(chain)
+    Ok(())
 }
 
 /// `images`, the child first, as far as they are each other's parents.

@@ -105,6 +105,8 @@ fn find_with(
         claims.bits.clear();
         claims.bits.resize(words, 0);
         claims.spare.clear();
+        // Where nothing is claimed, nobody else asks.
+        check.advance(0)?;
         walk(&mut claims, check)?;
         free = free.saturating_add(claims.free());
         first = end;

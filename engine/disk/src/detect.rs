@@ -37,14 +37,6 @@ impl FormatHint {
     /// All that a caller can know. Whatever offers formats by name offers these.
     pub const KNOWN: &'static [FormatHint] = &[FormatHint::Raw, FormatHint::Vhd, FormatHint::Vhdx];
 
-    /// What it says if the caller may know that it is a raw disk, and knows nothing else.
-    pub fn raw_if(is_raw: bool) -> FormatHint {
-        match is_raw {
-            true => FormatHint::Raw,
-            false => FormatHint::Detect,
-        }
-    }
-
     /// Its name: what [`FromStr`] reads.
     pub fn name(self) -> &'static str {
         match self {
@@ -218,12 +210,24 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
-    let file = Arc::new(FileSource::open(path)?);
+    match open_file(Arc::new(FileSource::open(path)?), options)? {
+        (disk, None) => Ok(disk),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// As [`open_with`]; if only parents are missing, the disk without them, and why.
+pub(crate) fn open_file(
+    file: Arc<FileSource>,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn VirtualDisk>, Option<Error>)> {
+    let path = file.path().to_path_buf();
     let image: Arc<dyn ReadAt> = file.clone();
-    let content = open_content(&image, options.hint).map_err(|e| e.at_path(path))?;
+    let content = open_content(&image, options.hint).map_err(|e| e.at_path(&path))?;
+    let mut failure = None;
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match content {
         Content::Raw => {
-            if options.hint == FormatHint::Detect && chain::is_image_name(path) {
+            if options.hint == FormatHint::Detect && chain::is_image_name(&path) {
                 return Err(Error::damaged(
                     "the file is named like a VHD or VHDX and holds none: its header or footer is missing",
                 )
@@ -237,21 +241,24 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
         Content::Container(opened) => {
             let is_told = options.hint != FormatHint::Detect;
             let reach = Reach::new(&options.parents, is_told);
-            let chain = chain::with_parents(*opened, file, &options.parents, reach)?;
+            let (chain, end) = chain::with_parents(*opened, file, &options.parents, reach);
+            failure = end.err();
             let mut files = Vec::with_capacity(chain.len());
             let mut images = Vec::with_capacity(chain.len());
             for member in chain {
                 images.push((member.opened, Some(member.file.path().to_path_buf())));
                 files.push((member.file, member.found));
             }
-            (Arc::new(Stack::new(images)?), files)
+            let stack = Stack::new(images)?;
+            let stack = match failure {
+                None => stack,
+                Some(_) => stack.without_parents(),
+            };
+            (Arc::new(stack), files)
         }
     };
-    Ok(Arc::new(FileDisk {
-        disk,
-        path: path.to_path_buf(),
-        files,
-    }))
+    let disk = Arc::new(FileDisk { disk, path, files });
+    Ok((disk, failure))
 }
 
 /// A disk whose image is a file, or several: errors name it, and it can be asked whether it changed.

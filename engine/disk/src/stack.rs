@@ -23,6 +23,8 @@ pub(crate) struct Stack {
     levels: Vec<Level>,
     /// Those of all levels.
     warnings: Vec<String>,
+    /// Whether the last image has a parent that is not there.
+    is_cut: bool,
 }
 
 struct Level {
@@ -65,7 +67,19 @@ impl Stack {
                 path,
             });
         }
-        Ok(Stack { levels, warnings })
+        Ok(Stack {
+            levels,
+            warnings,
+            is_cut: false,
+        })
+    }
+
+    /// The same, known to lack the parent of the last image: what lies in that is data, as far as can be known, and cannot be read.
+    pub(crate) fn without_parents(self) -> Stack {
+        Stack {
+            is_cut: true,
+            ..self
+        }
     }
 
     /// What the child says of itself; there is one.
@@ -93,12 +107,28 @@ impl Stack {
                 break;
             }
         }
+        if self.is_cut && lenient {
+            let level = self.levels.len();
+            pieces.extend(open.drain(..).map(|range| Piece {
+                range,
+                level,
+                place: None,
+            }));
+        }
+        if let Some(range) = open.first()
+            && self.is_cut
+        {
+            return Err(Error::not_found(
+                "this part of the disk lies in a parent that is not there",
+            )
+            .at_offset(range.start));
+        }
         if !open.is_empty() {
             return Err(Error::damaged(
                 "a part of the disk is said to lie in a parent, and the last image of the chain has none",
             ));
         }
-        if self.levels.len() > 1 {
+        if self.levels.len() > 1 || self.is_cut {
             pieces.sort_unstable_by_key(|piece| piece.range.start);
         }
         Ok(pieces)

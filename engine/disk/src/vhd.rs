@@ -20,6 +20,7 @@ mod disk;
 mod locator;
 pub(crate) mod made;
 
+pub(crate) use check::{check_footers, has_footer};
 pub use disk::find_footer;
 pub(crate) use disk::{is_by_copy, open};
 

@@ -20,6 +20,7 @@ mod disk;
 pub(crate) mod made;
 mod replay;
 
+pub(crate) use check::check_structures;
 pub(crate) use disk::{known_as, open};
 
 /// How a VHDX begins (2.2.1).

@@ -57,6 +57,14 @@ pub(super) fn copies(image: &dyn ReadAt) -> Result<[Option<Copy>; 2]> {
     Ok([at(Some(0), 512)?, end])
 }
 
+/// Whether something in `image` begins like a footer, at one of the places where one is.
+///
+/// # Errors
+/// What the image says when it is read.
+pub(crate) fn has_footer(image: &dyn ReadAt) -> Result<bool> {
+    Ok(copies(image)?.iter().any(Option::is_some))
+}
+
 /// What `footer`, one of the copies in `image`, says besides what all images have.
 pub(super) fn properties(image: &dyn ReadAt, footer: &Footer) -> Result<Vec<Property>> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -88,11 +88,20 @@ pub(super) fn properties(
     Ok(found)
 }
 
+/// Identifier, headers and region tables of an image that may not be opened; its log is not replayed.
+///
+/// # Errors
+/// What the image says when it is read.
+pub(crate) fn check_structures(image: &dyn ReadAt, check: &mut Check<'_>) -> Result<()> {
+    check_headers(image, check)?;
+    check_regions(image, check)
+}
+
 /// The identifier and the two headers, each by itself and both together.
 ///
 /// # Errors
 /// What the image says when it is read.
-pub(crate) fn check_headers(image: &dyn ReadAt, check: &mut Check<'_>) -> Result<()> {
+fn check_headers(image: &dyn ReadAt, check: &mut Check<'_>) -> Result<()> {
     let start = check.take(Topic::Structure, read_vec(image, 0, SIGNATURE.len()))?;
     if start.is_some_and(|start| start != SIGNATURE) {
         check.fault(Topic::Structure, 0, || {
@@ -157,7 +166,7 @@ fn check_log(image: &dyn ReadAt, at: u64, header: &Header, check: &mut Check<'_>
 ///
 /// # Errors
 /// What the image says when it is read.
-pub(crate) fn check_regions(image: &dyn ReadAt, check: &mut Check<'_>) -> Result<()> {
+fn check_regions(image: &dyn ReadAt, check: &mut Check<'_>) -> Result<()> {
     let mut tables: Vec<Regions> = Vec::new();
     for at in region::OFFSETS {
         let parsed = read_vec(image, at, region::SIZE);
