@@ -76,7 +76,8 @@ pub struct Finding {
     pub topic: Topic,
     /// The image's file; none if the image is no file.
     pub file: Option<PathBuf>,
-    /// Where in the file what is wrong is written: that of a table's entry, not that of the block to which it leads.
+    /// Where in the file what is wrong is written: that of a table's entry, not that of the block to which it leads. Of an image that cannot be
+    /// opened, the place that its reader names.
     pub offset: Option<u64>,
     /// What it is; a sentence without a full stop.
     pub what: String,

@@ -73,7 +73,7 @@ impl Examined {
             check.begin_image(Some(path));
             check_structures(&*self.file, self.hint, check).map_err(|error| error.at_path(path))?;
             return match &self.failure {
-                Some(error) if error.kind() == Kind::Damaged => {
+                Some(error) if error.kind() == Kind::Damaged || !check.is_sound() => {
                     check.fault(Topic::Structure, error.offset(), || {
                         format!("the image cannot be opened: {}", error.reason())
                     });

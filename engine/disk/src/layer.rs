@@ -107,9 +107,11 @@ impl ParentLink {
                 }
             }
             Expected::Vhdx(ids) => {
-                let value = match ids.as_slice() {
-                    [id] => Value::Id(*id),
-                    ids => Value::List(ids.iter().map(Guid::to_string).collect()),
+                // The second one is there while the parent is merged into, and nil otherwise.
+                let told: Vec<&Guid> = ids.iter().filter(|id| !id.is_nil()).collect();
+                let value = match told.as_slice() {
+                    [id] => Value::Id(**id),
+                    ids => Value::List(ids.iter().map(ToString::to_string).collect()),
                 };
                 properties.push(Property::new("parent_id", value));
             }

@@ -17,14 +17,8 @@ use std::path::{Path, PathBuf};
 /// Show what a disk image is: format, sizes, ids, parents, log, partitions and file systems.
 ///
 /// The image is only read. Where a parent of a differencing disk is missing or was changed, what is there is shown, and the command ends with 3.
-///
-/// With --json one object: `image`, `format`, `size` (bytes of the disk), `allocated_bytes` (of the disk, that may hold something other than
-/// zeros; null while a parent is missing), `sector_size`; `images`, the disk's own first, then its parents: each with `format`, `files` (`path`,
-/// `size`, `allocated_bytes`), `found` (caller, path, name or id), `disk_size`, `block_size`, `sector_size`, `disk_id`, `data_id`, `modified`, `properties` (what its
-/// format says besides, by name) and `warnings`; `complete` and `error`; `partition_table` (`kind`, `disk_id`, `sector_size`) and `partitions`: `number`, `start`,
-/// `size`, `type`, `name`, `id`, `content`, `error`, `file_system` (`kind`, `label`, `id`, `block_size`, `size`, `free`, `clean`, `notes`); `warnings`; `check`: null, or `sound`,
-/// `faults`, `remarks`, `findings` (`severity`, `topic`, `file`, `offset`, `what`) and `counts` (`severity`, `topic`, `file`, `found`).
 #[derive(clap::Args)]
+#[command(after_long_help = JSON)]
 pub struct Args {
     /// A disk image or a block device
     #[arg(value_name = "IMAGE")]
@@ -42,6 +36,27 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+const JSON: &str = "\
+The image is only read. Where a parent of a differencing disk is missing or was changed, what is there is shown, and the command ends with 3.
+
+--json prints one object:
+  image             the file
+  format            raw, vhd-dynamic, vhdx-differencing, ...; null if it cannot be opened, like the next four
+  size              bytes of the disk
+  allocated_bytes   bytes of the disk that may hold something other than zeros; null while a parent is missing
+  sector_size       bytes of a logical sector
+  images            the disk's own, then its parents, each with: format, files (path, size, allocated_bytes), found (caller, path, name
+                    or id), disk_size, block_size, sector_size, disk_id, data_id, modified, properties (what its format says
+                    besides, by name), warnings
+  file              path, size, allocated_bytes of the image's file
+  complete, error   whether all images are there and good, and why not
+  partition_table   kind (none, mbr, gpt), disk_id, sector_size
+  partitions        number (0: the whole disk), start, size, type, name, id, content, error, file_system: kind, label, id,
+                    block_size, size, free, clean, notes
+  warnings          sentences
+  check             null, or with --check: sound, faults, remarks, findings (severity, topic, file, offset, what), counts
+                    (severity, topic, file, found)";
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
@@ -144,7 +159,10 @@ fn tell_image(index: usize, image: &ImageInfo, report: &DiskReport) -> Result<()
     if let Some(size) = image.block_size {
         field("block size", &human_bytes(size))?;
     }
-    field("logical sector", &human_bytes(image.sector_size.into()))?;
+    field(
+        "logical sector size",
+        &human_bytes(image.sector_size.into()),
+    )?;
     let identity = &image.identity;
     for (name, id) in [("disk id", identity.disk_id), ("data id", identity.data_id)] {
         if let Some(id) = id {
@@ -168,7 +186,7 @@ fn tell_file(file: &ImageFile) -> Result<(), Failure> {
 
 /// A line with a name and what belongs to it.
 fn field(name: &str, value: &str) -> Result<(), Failure> {
-    line(&format!("    {name:<18} {}", tame(value)))
+    line(&format!("    {name:<20} {}", tame(value)))
 }
 
 /// Text of an image as it is shown: control characters could play with the screen, or pass for lines of ours.

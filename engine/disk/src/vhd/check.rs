@@ -23,6 +23,9 @@ const CREATOR_VERSION: usize = 32;
 const CREATOR_OS: usize = 36;
 const SAVED_STATE: usize = 84;
 
+/// Where a dynamic header says how many entries the table has, "Dynamic Disk Header Format".
+const MAX_TABLE_ENTRIES: usize = 28;
+
 /// A copy of the footer.
 pub(super) struct Copy {
     offset: u64,
@@ -183,8 +186,10 @@ impl Walk<'_> {
     pub(super) fn check(&self, check: &mut Check<'_>) -> Result<()> {
         check_footers(self.image, check)?;
         let mut parts = self.parts()?;
+        let header = read_vec(self.image, self.header_offset, dynamic::SIZE)?;
+        self.check_table_size(&header, check)?;
         if self.has_parent {
-            self.check_locators(check, &mut parts)?;
+            self.check_locators(&header, check, &mut parts)?;
         }
         let entries = u64::from(self.header.entries);
         check.begin(entries.saturating_mul(4));
@@ -264,13 +269,30 @@ impl Walk<'_> {
         Ok(parts)
     }
 
+    /// A table that is larger than the disk needs has room in the file all the same.
+    fn check_table_size(&self, header: &[u8], check: &mut Check<'_>) -> Result<()> {
+        let view = View::new(header, "VHD dynamic header", self.header_offset);
+        let said = u64::from(view.u32_be(MAX_TABLE_ENTRIES)?);
+        let end = self
+            .header
+            .table_offset
+            .saturating_add(said.saturating_mul(4));
+        if end > self.image.size() {
+            let field = self.header_offset.saturating_add(to_u64(MAX_TABLE_ENTRIES));
+            check.fault(Topic::Outside, field, || {
+                format!("the block table is said to have {said} entries, and ends beyond the end of the file")
+            });
+        }
+        Ok(())
+    }
+
     fn check_locators(
         &self,
+        header: &[u8],
         check: &mut Check<'_>,
         parts: &mut Vec<(Range<u64>, &'static str)>,
     ) -> Result<()> {
-        let header = read_vec(self.image, self.header_offset, dynamic::SIZE)?;
-        for (written_at, range) in locator::places(&header, self.header_offset)? {
+        for (written_at, range) in locator::places(header, self.header_offset)? {
             if range.end > self.image.size() {
                 check.fault(Topic::Outside, written_at, || {
                     format!(

@@ -13,13 +13,13 @@ const LOG: u64 = 1 << 20;
 const SECTOR: u64 = 4096;
 
 /// What an entry of a log does.
-enum Change {
+pub enum Change {
     Zero(u64, u64),
     Data(u64, Vec<u8>),
 }
 
 /// An entry of the log of [`id`] 4242 ([MS-VHDX] 2.3.1).
-fn entry(sequence: u64, tail: u32, size: u64, changes: &[Change]) -> Vec<u8> {
+pub fn entry(sequence: u64, tail: u32, size: u64, changes: &[Change]) -> Vec<u8> {
     let data: Vec<&Vec<u8>> = changes
         .iter()
         .filter_map(|change| match change {
@@ -79,7 +79,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// Writes entries into the ring from `at` on, and says in the header that the log is in use.
-fn put_log(image: &Image, at: u64, entries: &[Vec<u8>]) {
+pub fn put_log(image: &Image, at: u64, entries: &[Vec<u8>]) {
     let file = File::options().write(true).open(&image.path).unwrap();
     let bytes = entries.concat();
     for (index, sector) in bytes.chunks(SECTOR as usize).enumerate() {
@@ -94,7 +94,7 @@ fn put_log(image: &Image, at: u64, entries: &[Vec<u8>]) {
         .unwrap();
 }
 
-fn sector_of(path: &Path, at: u64) -> Vec<u8> {
+pub fn sector_of(path: &Path, at: u64) -> Vec<u8> {
     let mut bytes = vec![0; SECTOR as usize];
     File::open(path)
         .unwrap()
@@ -103,12 +103,12 @@ fn sector_of(path: &Path, at: u64) -> Vec<u8> {
     bytes
 }
 
-fn spoil(path: &Path, at: u64, with: &[u8]) {
+pub fn spoil(path: &Path, at: u64, with: &[u8]) {
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(with, at).unwrap();
 }
 
-fn made(folder: &Path, number: u16, parent: Option<&Image>) -> Image {
+pub fn made(folder: &Path, number: u16, parent: Option<&Image>) -> Image {
     let image = Image {
         kind: Kind::Vhdx,
         path: folder.join(format!("{number}.vhdx")),
