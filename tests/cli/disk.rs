@@ -101,14 +101,24 @@ fn it_says_what_qemu_and_libvhdi_say() {
             "{name}: {allocated} {data}"
         );
         assert_eq!(document["check"]["sound"], true, "{name}: {document}");
-        assert_eq!(
-            document["check"]["findings"],
-            serde_json::json!([]),
-            "{name}"
+        assert_eq!(document["check"]["faults"], 0, "{name}: {document}");
+        // QEMU leaves room in front of the blocks of a VHDX.
+        let found = document["check"]["findings"].as_array().unwrap().iter();
+        let topics: Vec<&Value> = found.map(|found| &found["topic"]).collect();
+        assert_eq!(topics.is_empty(), format == "vpc", "{name}: {topics:?}");
+        assert!(
+            topics.iter().all(|topic| **topic == "unreferenced"),
+            "{topics:?}"
         );
         if have(&["vhdiinfo"]) {
             let said = tool("vhdiinfo", &[text(&image)]);
-            let id = own["disk_id"].as_str().unwrap();
+            // Of a VHDX it shows the DataWriteGuid.
+            let id = if format == "vhdx" {
+                "data_id"
+            } else {
+                "disk_id"
+            };
+            let id = own[id].as_str().unwrap();
             assert!(said.to_lowercase().contains(id), "{name}: {id}\n{said}");
         }
         let shown = bench.expect(0, &["disk", name]).text();
@@ -315,7 +325,7 @@ fn unpack(bench: &Bench, packed: &Path) -> PathBuf {
     image
 }
 
-const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/images");
+const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/images");
 /// Images whose checksums do not hold: somebody edited their footers.
 const EDITED: [&str; 2] = [
     "log2timeline__dfvfs__image.vhd",

@@ -11,7 +11,7 @@ pub struct ImageArgs {
     ///
     /// Without it the content decides. Where the format is given, the parents of a differencing disk are looked for wherever it says, and
     /// not only in its folder.
-    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    #[arg(long, value_name = "FORMAT", value_parser = format(), ignore_case = true)]
     format: Option<FormatHint>,
     /// The same as --format raw
     #[arg(long, conflicts_with = "format")]
