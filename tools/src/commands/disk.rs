@@ -42,7 +42,7 @@ The image is only read. Where a parent of a differencing disk is missing or was 
 
 --json prints one object:
   image             the file
-  format            raw, vhd-dynamic, vhdx-differencing, ...; null if it cannot be opened, like the next four
+  format            raw, vhd-dynamic, vhdx-differencing, ...; null if it cannot be opened, as the next three are then
   size              bytes of the disk
   allocated_bytes   bytes of the disk that may hold something other than zeros; null while a parent is missing
   sector_size       bytes of a logical sector
