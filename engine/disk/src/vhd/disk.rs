@@ -151,22 +151,8 @@ pub(crate) fn open(
     };
     let mut properties = check::properties(&*image, footer)?;
     if footer.disk_type == DiskType::Fixed {
-        if size
-            .checked_add(511)
-            .is_none_or(|least| least > image.size())
-        {
-            return Err(Error::damaged(format!(
-                "the VHD says it is a fixed disk of {size} bytes, and the file has only {}",
-                image.size()
-            ))
-            .advise("the file may have been cut off while it was copied"));
-        }
         return Ok(Opened {
-            layer: Box::new(Fixed {
-                image,
-                size,
-                properties,
-            }),
+            layer: Box::new(Fixed::open(image, size, properties)?),
             facts: facts(Format::VhdFixed, warnings),
             parent: None,
         });
@@ -202,6 +188,24 @@ pub(crate) fn open(
         facts: facts(format, warnings),
         parent,
     })
+}
+
+impl Fixed {
+    fn open(image: Arc<dyn ReadAt>, size: u64, properties: Vec<Property>) -> Result<Fixed> {
+        let least = size.checked_add(511);
+        if least.is_none_or(|least| least > image.size()) {
+            return Err(Error::damaged(format!(
+                "the VHD says it is a fixed disk of {size} bytes, and the file has only {}",
+                image.size()
+            ))
+            .advise("the file may have been cut off while it was copied"));
+        }
+        Ok(Fixed {
+            image,
+            size,
+            properties,
+        })
+    }
 }
 
 impl Layer for Fixed {

@@ -2,13 +2,16 @@
 
 use super::bat::{Bat, Parts};
 use super::check::{self, LogState};
+use super::entry::HEADERS;
 use super::metadata::Metadata;
 use super::{SIGNATURE, header, locator, log, region, replay};
+use crate::align::to_usize;
 use crate::disk::{Format, Identity};
 use crate::guid::Guid;
 use crate::layer::{Facts, Opened};
 use crate::table::Share;
 use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
 use std::sync::Arc;
 
@@ -79,8 +82,16 @@ pub(crate) fn known_as(image: &dyn ReadAt) -> Result<Guid> {
 }
 
 fn read_header(image: &dyn ReadAt) -> Result<(header::Header, Option<String>)> {
-    if read_vec(image, 0, SIGNATURE.len())? != SIGNATURE {
+    let length = to_usize(image.size().min(to_u64(SIGNATURE.len())))?;
+    if read_vec(image, 0, length)? != SIGNATURE {
         return Err(Error::damaged("the image does not begin with `vhdxfile`").at_offset(0));
+    }
+    if image.size() < HEADERS.end {
+        return Err(Error::damaged(format!(
+            "the VHDX has {} bytes, fewer than its headers take",
+            image.size()
+        ))
+        .advise("the file may have been cut off while it was copied"));
     }
     header::current(image)
 }
