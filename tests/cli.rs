@@ -13,6 +13,7 @@
 //! - `crash`: killed, interrupted, and two at once
 //! - `damage`: what is broken is named, with its exit code
 //! - `diff`: what differs between two points
+//! - `disk`: what images are, and what is wrong with them
 //! - `find`: files in all points
 //! - `forget`: points kept and forgotten by rules, pins, immutability
 //! - `full`: disks that are full
@@ -43,6 +44,7 @@ mod copy;
 mod crash;
 mod damage;
 mod diff;
+mod disk;
 mod find;
 mod forget;
 mod full;

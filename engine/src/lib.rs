@@ -94,6 +94,7 @@
 pub mod affected;
 pub mod compare;
 pub mod copy;
+pub mod examine;
 pub mod find;
 pub mod input;
 pub mod jobs;
@@ -111,9 +112,13 @@ pub use cairn_base::{
     ChunkId, Error, Kind, Monitor, PackId, PointId, ReadAt, Result, Section, SessionId, Silent,
     Stage, Time, mapped::install_guard, units,
 };
-pub use cairn_disk::{Format, FormatHint, OpenOptions, ViewFormat};
+pub use cairn_disk::{
+    Count as ImageCount, Finding as ImageFinding, Format, FormatHint, FoundBy, Guid, ImageFile,
+    ImageInfo, OpenOptions, Property, Severity as ImageSeverity, Topic, Value, ViewFormat,
+};
 pub use cairn_guest::{
-    Attributes, DirEntry, EntryId, EntryKind, Note, StreamInfo, Volume, VolumeInfo,
+    Attributes, Detected, DirEntry, EntryId, EntryKind, Note, StreamInfo, TableKind, Volume,
+    VolumeInfo,
 };
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,
@@ -138,6 +143,7 @@ pub use compare::{
 pub use copy::{
     ArchiveFormat, Copier, CopyOptions, CopyReport, CopyTarget, OnConflict, copy_files, copy_out,
 };
+pub use examine::{CheckReport, DiskExamination, DiskReport};
 pub use find::{Criteria, FileVersion, FindEvent, Glob, find_files};
 pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};

@@ -2,11 +2,15 @@
 
 use crate::pieces::Pieces;
 use cairn_base::read_at::read_vec;
-use cairn_base::{Kind, ReadAt};
+use cairn_base::{Kind, Monitor, ReadAt, Stage};
+use cairn_disk::check::KEPT;
 use cairn_disk::vhd::footer::{DiskType, Footer};
 use cairn_disk::vhdx::{bat, header, metadata, region};
-use cairn_disk::{FormatHint, Guid, VirtualDisk, detect, open_bytes, open_chain, vhd};
+use cairn_disk::{
+    Check, FormatHint, Guid, VirtualDisk, check_structures, detect, open_bytes, open_chain, vhd,
+};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Bytes of an image file.
@@ -70,6 +74,7 @@ fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
     };
     let image: Arc<dyn ReadAt> = Arc::new(Mended { image, patches });
     let detected = detect(&*image);
+    check(|check| check_structures(&*image, hint, check));
     let opened = match open_bytes(image.clone(), hint) {
         // A differencing disk whose parent is not there gets one.
         Err(error) if error.kind() == Kind::NotFound => {
@@ -161,6 +166,37 @@ fn vhdx_parent() -> Arc<dyn ReadAt> {
     made.clone()
 }
 
+/// Lets long walks take so many steps.
+struct Patience(AtomicU64);
+
+impl Monitor for Patience {
+    fn advance(&self, _stage: Stage, _amount: u64) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 16
+    }
+}
+
+/// Walks all structures, as far as the patience goes: of a disk that was opened, or of an image as it is.
+fn check(walk: impl FnOnce(&mut Check<'_>) -> cairn_base::Result<()>) {
+    let patience = Patience(AtomicU64::new(0));
+    let mut check = Check::new(&patience);
+    if let Err(error) = walk(&mut check) {
+        assert!(
+            matches!(
+                error.kind(),
+                Kind::Damaged | Kind::Invalid | Kind::Interrupted
+            ),
+            "{error}"
+        );
+    }
+    let kept = check.findings().len() as u64;
+    let found: u64 = check.counts().iter().map(|count| count.found).sum();
+    assert!(kept <= found && kept <= KEPT * 2 * 13 * 3);
+}
+
 /// Reads a disk here and there; what its extents leave out must be zeros.
 fn exercise(disk: &dyn VirtualDisk) {
     let size = disk.size();
@@ -170,6 +206,10 @@ fn exercise(disk: &dyn VirtualDisk) {
         disk.identity(),
         disk.warnings(),
     );
+    for image in disk.images() {
+        assert!(image.properties.len() < 64);
+    }
+    check(|check| disk.check(check));
     for at in [0, size / 3, size / 2, size.saturating_sub(LOOK)] {
         let range = at..size.min(at + LOOK);
         disk.will_need(range.clone());

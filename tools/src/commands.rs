@@ -4,6 +4,7 @@ pub mod backup;
 pub mod cat;
 pub mod copy;
 pub mod diff;
+pub mod disk;
 pub mod doctor;
 pub mod find;
 pub mod forget;

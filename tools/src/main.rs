@@ -9,6 +9,7 @@ mod changes;
 mod chart;
 mod commands;
 mod exit;
+mod images;
 mod list;
 mod output;
 mod progress;
@@ -37,6 +38,8 @@ enum Command {
     Backup(commands::backup::Args),
     /// List recovery points
     Points(commands::points::Args),
+    /// Show what a disk image is, and what is wrong with it
+    Disk(commands::disk::Args),
     /// Mount a store or a disk image as files
     Mount(commands::mount::Args),
     /// List disks, volumes or a folder of a point
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Init(args) => commands::init::run(&args),
         Command::Backup(args) => commands::backup::run(&args),
         Command::Points(args) => commands::points::run(&args),
+        Command::Disk(args) => commands::disk::run(&args),
         Command::Mount(args) => commands::mount::run(&args),
         Command::Ls(args) => commands::ls::run(&args),
         Command::Cat(args) => commands::cat::run(&args),

@@ -32,6 +32,7 @@ fn label(stage: Stage) -> &'static str {
         Stage::Compare => "compare",
         Stage::Count => "count",
         Stage::Find => "find",
+        Stage::Check => "check",
     }
 }
 

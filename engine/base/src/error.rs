@@ -227,6 +227,18 @@ impl Error {
         self.0.offset.or_else(|| self.inner_error()?.offset())
     }
 
+    /// What failed, why, and what the user can do, without the places: for reports that name them apart.
+    pub fn reason(&self) -> String {
+        let why = match (&self.0.source, self.inner_error()) {
+            (_, Some(error)) => format!(": {}", error.reason()),
+            (Some(source), None) => format!(": {source}"),
+            (None, None) => String::new(),
+        };
+        let advice = self.0.advice.as_ref();
+        let advice = advice.map(|advice| format!("; {advice}"));
+        format!("{}{why}{}", self.0.what, advice.unwrap_or_default())
+    }
+
     /// The chunk, pack or point concerned.
     pub fn id(&self) -> Option<&str> {
         self.0.id.as_deref().or_else(|| self.inner_error()?.id())
@@ -363,6 +375,7 @@ mod tests {
         assert_eq!(error.offset(), Some(7));
         assert_eq!(error.kind(), Kind::Damaged);
         assert_eq!(error.to_string(), "cannot open: bad magic (byte 7)");
+        assert_eq!(error.reason(), "cannot open: bad magic");
     }
 
     #[test]

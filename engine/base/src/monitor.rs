@@ -23,6 +23,8 @@ pub enum Stage {
     Count,
     /// Files are looked for in point after point; bytes of disk.
     Find,
+    /// The tables of a disk image are walked; bytes of tables, or of disk.
+    Check,
 }
 
 /// Receives progress and non-fatal problems. All methods may be called by several threads at once.

@@ -5,9 +5,10 @@
 //! folders: files are renamed, ids are not. Whatever the file is called, only one that has the id counts, and only where the image
 //! may have files opened: see [`reach`](crate::reach).
 
+use crate::disk::FoundBy;
 use crate::guid::Guid;
 use crate::known::Known;
-use crate::layer::{Expected, Opened, ParentLink, ParentPlace};
+use crate::layer::{Expected, Opened, ParentLink, ParentPlace, time_of_vhd};
 use crate::reach::{self, Reach};
 use crate::source::FileSource;
 use crate::table::Share;
@@ -22,8 +23,6 @@ use std::sync::Arc;
 const MAX_IMAGES: usize = 64;
 /// Places that a message names.
 const SHOWN: usize = 3;
-/// From 1970-01-01 to 2000-01-01, where time begins in VHD.
-const EPOCH: i64 = 946_684_800;
 /// FAT keeps times of change to two seconds.
 const INEXACT: i64 = 2;
 
@@ -31,9 +30,10 @@ const INEXACT: i64 = 2;
 pub(crate) struct Member {
     pub(crate) opened: Opened,
     pub(crate) file: Arc<FileSource>,
+    pub(crate) found: FoundBy,
 }
 
-/// `child` and all its parents, each behind its child. `extra` are folders to look in (or files) besides the child's own; `reach` is
+/// `child` and its parents, each behind its child, as far as they are there; and why not all are. `extra` are folders to look in (or files) besides the child's own; `reach` is
 /// what may be opened, besides what lies in the folders of the chain.
 ///
 /// # Errors
@@ -44,12 +44,18 @@ pub(crate) fn with_parents(
     child: Opened,
     file: Arc<FileSource>,
     extra: &[PathBuf],
-    mut reach: Reach,
-) -> Result<Vec<Member>> {
+    reach: Reach,
+) -> (Vec<Member>, Result<()>) {
     let mut chain = vec![Member {
         opened: child,
         file,
+        found: FoundBy::Caller,
     }];
+    let end = add_parents(&mut chain, extra, reach);
+    (chain, end)
+}
+
+fn add_parents(chain: &mut Vec<Member>, extra: &[PathBuf], mut reach: Reach) -> Result<()> {
     let mut known = Known::default();
     while let Some(youngest) = chain.last()
         && let Some(link) = &youngest.opened.parent
@@ -70,7 +76,7 @@ pub(crate) fn with_parents(
             extra,
             reach: &reach,
         };
-        let file = search.find(&mut known)?;
+        let (file, found) = search.find(&mut known)?;
         if chain
             .iter()
             .any(|member| member.file.file_id() == file.file_id())
@@ -93,9 +99,13 @@ pub(crate) fn with_parents(
             // It may be large, and is of no more use.
             youngest.opened.parent = None;
         }
-        chain.push(Member { opened, file });
+        chain.push(Member {
+            opened,
+            file,
+            found,
+        });
     }
-    Ok(chain)
+    Ok(())
 }
 
 /// `images`, the child first, as far as they are each other's parents.
@@ -172,13 +182,13 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn find(&self, known: &mut Known) -> Result<Arc<FileSource>> {
+    fn find(&self, known: &mut Known) -> Result<(Arc<FileSource>, FoundBy)> {
         let mut seen = HashSet::new();
         let mut refused: Option<Error> = None;
         let mut outside: Vec<PathBuf> = Vec::new();
-        for path in self.named() {
+        for (path, found) in self.named() {
             match self.look_at(&path, &mut seen, &mut outside) {
-                Ok(Some(file)) => return Ok(file),
+                Ok(Some(file)) => return Ok((file, found)),
                 Ok(None) => {}
                 Err(error) if is_short_of_something(&error) => return Err(error),
                 Err(error) => refused = refused.or(Some(error)),
@@ -186,7 +196,7 @@ impl Search<'_> {
         }
         for path in self.listed(known)? {
             match self.look_at(&path, &mut seen, &mut Vec::new()) {
-                Ok(Some(file)) => return Ok(file),
+                Ok(Some(file)) => return Ok((file, FoundBy::Id)),
                 Ok(None) => {}
                 Err(error) if is_short_of_something(&error) => return Err(error),
                 // The parent by its id, and changed.
@@ -236,7 +246,7 @@ impl Search<'_> {
     }
 
     /// Files by the names that the child gives, the likeliest first.
-    fn named(&self) -> Vec<PathBuf> {
+    fn named(&self) -> Vec<(PathBuf, FoundBy)> {
         let folders = &self.folders;
         let mut paths = Vec::new();
         for place in &self.link.places {
@@ -248,16 +258,21 @@ impl Search<'_> {
                 ParentPlace::Name(_) => {}
             }
         }
+        let placed = paths.len();
         for folder in folders.iter().chain(self.extra) {
             let names = self.link.places.iter().filter_map(ParentPlace::name);
             paths.extend(names.map(|name| folder.join(name)));
         }
         // A file may be named instead of its folder.
         paths.extend(self.extra.iter().filter(|path| !path.is_dir()).cloned());
+        let found = |at: usize| match at < placed {
+            true => FoundBy::Path,
+            false => FoundBy::Name,
+        };
         // Without the dots of `.\base.vhd`.
+        let paths = paths.iter().enumerate();
         paths
-            .iter()
-            .map(|path| path.components().collect())
+            .map(|(at, path)| (path.components().collect(), found(at)))
             .collect()
     }
 
@@ -366,7 +381,7 @@ impl Expected {
     fn mismatch(&self, found: &Found) -> Error {
         match (self, found) {
             (Expected::Vhd { modified, .. }, Found::Time(time)) => {
-                let then = time_of(*modified);
+                let then = time_of_vhd(*modified);
                 Error::damaged(format!(
                     "the parent of the differencing disk was changed since: expected the time of change {then}, found {time}"
                 ))
@@ -410,13 +425,9 @@ impl std::fmt::Display for Expected {
     }
 }
 
-fn time_of(seconds: u32) -> Time {
-    Time::from_seconds(EPOCH.saturating_add(i64::from(seconds)))
-}
-
 fn is_same(time: Time, seconds: u32) -> bool {
     time.seconds
-        .abs_diff(time_of(seconds).seconds)
+        .abs_diff(time_of_vhd(seconds).seconds)
         .le(&INEXACT.unsigned_abs())
 }
 

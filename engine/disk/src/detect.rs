@@ -1,7 +1,8 @@
 //! What an image is, by its content, and how it is opened.
 
 use crate::align::to_usize;
-use crate::disk::{Format, Identity, VirtualDisk};
+use crate::check::Check;
+use crate::disk::{Format, FoundBy, Identity, ImageInfo, VirtualDisk};
 use crate::layer::Opened;
 use crate::raw::RawDisk;
 use crate::reach::Reach;
@@ -15,6 +16,7 @@ use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// What the caller knows of an image's format.
@@ -32,12 +34,32 @@ pub enum FormatHint {
 }
 
 impl FormatHint {
-    /// What it says if the caller may know that it is a raw disk, and knows nothing else.
-    pub fn raw_if(is_raw: bool) -> FormatHint {
-        match is_raw {
-            true => FormatHint::Raw,
-            false => FormatHint::Detect,
+    /// All that a caller can know. Whatever offers formats by name offers these.
+    pub const KNOWN: &'static [FormatHint] = &[FormatHint::Raw, FormatHint::Vhd, FormatHint::Vhdx];
+
+    /// Its name: what [`FromStr`] reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            FormatHint::Detect => "auto",
+            FormatHint::Raw => "raw",
+            FormatHint::Vhd => "vhd",
+            FormatHint::Vhdx => "vhdx",
         }
+    }
+}
+
+impl FromStr for FormatHint {
+    type Err = Error;
+
+    /// `auto`, or the name of a known format in any letters.
+    fn from_str(text: &str) -> Result<FormatHint> {
+        let mut all = std::iter::once(&FormatHint::Detect).chain(FormatHint::KNOWN);
+        let found = all.find(|hint| hint.name().eq_ignore_ascii_case(text));
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = FormatHint::KNOWN.iter().map(|hint| hint.name()).collect();
+            Error::invalid(format!("`{text}` is no format of disk images"))
+                .advise(format!("there is auto, {}", names.join(", ")))
+        })
     }
 }
 
@@ -188,12 +210,24 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
-    let file = Arc::new(FileSource::open(path)?);
+    match open_file(Arc::new(FileSource::open(path)?), options)? {
+        (disk, None) => Ok(disk),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// As [`open_with`]; if only parents are missing, the disk without them, and why.
+pub(crate) fn open_file(
+    file: Arc<FileSource>,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn VirtualDisk>, Option<Error>)> {
+    let path = file.path().to_path_buf();
     let image: Arc<dyn ReadAt> = file.clone();
-    let content = open_content(&image, options.hint).map_err(|e| e.at_path(path))?;
+    let content = open_content(&image, options.hint).map_err(|e| e.at_path(&path))?;
+    let mut failure = None;
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match content {
         Content::Raw => {
-            if options.hint == FormatHint::Detect && chain::is_image_name(path) {
+            if options.hint == FormatHint::Detect && chain::is_image_name(&path) {
                 return Err(Error::damaged(
                     "the file is named like a VHD or VHDX and holds none: its header or footer is missing",
                 )
@@ -201,26 +235,30 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
                 .advise("say that the image is raw if it is a raw disk"));
             }
             let sector_size = file.sector_size().unwrap_or(512);
-            (Arc::new(RawDisk::new(image, sector_size)), vec![file])
+            let files = vec![(file, FoundBy::Caller)];
+            (Arc::new(RawDisk::new(image, sector_size)), files)
         }
         Content::Container(opened) => {
             let is_told = options.hint != FormatHint::Detect;
             let reach = Reach::new(&options.parents, is_told);
-            let chain = chain::with_parents(*opened, file, &options.parents, reach)?;
+            let (chain, end) = chain::with_parents(*opened, file, &options.parents, reach);
+            failure = end.err();
             let mut files = Vec::with_capacity(chain.len());
             let mut images = Vec::with_capacity(chain.len());
             for member in chain {
                 images.push((member.opened, Some(member.file.path().to_path_buf())));
-                files.push(member.file);
+                files.push((member.file, member.found));
             }
-            (Arc::new(Stack::new(images)?), files)
+            let stack = Stack::new(images)?;
+            let stack = match failure {
+                None => stack,
+                Some(_) => stack.without_parents(),
+            };
+            (Arc::new(stack), files)
         }
     };
-    Ok(Arc::new(FileDisk {
-        disk,
-        path: path.to_path_buf(),
-        files,
-    }))
+    let disk = Arc::new(FileDisk { disk, path, files });
+    Ok((disk, failure))
 }
 
 /// What an image in `file` is known by.
@@ -237,7 +275,7 @@ struct FileDisk {
     disk: Arc<dyn VirtualDisk>,
     path: PathBuf,
     /// The disk's own file, then those of its parents.
-    files: Vec<Arc<FileSource>>,
+    files: Vec<(Arc<FileSource>, FoundBy)>,
 }
 
 impl ReadAt for FileDisk {
@@ -267,9 +305,11 @@ impl VirtualDisk for FileDisk {
         self.disk.sector_size()
     }
     fn identity(&self) -> Identity {
-        self.files.first().map_or_else(Identity::default, |file| {
-            of_file(self.disk.identity(), file)
-        })
+        self.files
+            .first()
+            .map_or_else(Identity::default, |(file, _)| {
+                of_file(self.disk.identity(), file)
+            })
     }
     fn chain(&self) -> Vec<Identity> {
         let images = self.disk.chain();
@@ -278,7 +318,9 @@ impl VirtualDisk for FileDisk {
             return images;
         }
         let known = images.into_iter().zip(&self.files);
-        known.map(|(image, file)| of_file(image, file)).collect()
+        known
+            .map(|(image, (file, _))| of_file(image, file))
+            .collect()
     }
     fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {
         self.disk
@@ -289,16 +331,29 @@ impl VirtualDisk for FileDisk {
         self.disk.warnings()
     }
     fn files(&self) -> Vec<PathBuf> {
-        let paths = self.files.iter().map(|file| file.path().to_path_buf());
+        let paths = self.files.iter();
+        let paths = paths.map(|(file, _)| file.path().to_path_buf());
         paths.collect()
     }
     fn changed(&self) -> Result<Option<PathBuf>> {
-        for file in &self.files {
+        for (file, _) in &self.files {
             if file.changed()? {
                 return Ok(Some(file.path().to_path_buf()));
             }
         }
         Ok(None)
+    }
+    fn images(&self) -> Vec<ImageInfo> {
+        let mut images = self.disk.images();
+        for (image, (file, found)) in images.iter_mut().zip(&self.files) {
+            image.files = vec![file.info()];
+            image.found = *found;
+            image.identity.file = Some(file.stamp());
+        }
+        images
+    }
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        self.disk.check(check).map_err(|e| e.at_path(&self.path))
     }
 }
 

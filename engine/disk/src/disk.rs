@@ -1,6 +1,8 @@
 //! What every disk image is once it is open.
 
+use crate::check::Check;
 use crate::guid::Guid;
+use crate::property::Property;
 use cairn_base::read_at::clip;
 use cairn_base::{ReadAt, Result, Time};
 use std::fmt;
@@ -115,5 +117,72 @@ pub trait VirtualDisk: ReadAt {
     /// [`Kind::Io`](cairn_base::Kind::Io) if a file cannot be asked.
     fn changed(&self) -> Result<Option<PathBuf>> {
         Ok(None)
+    }
+
+    /// What is known of each image that it consists of: its own, then its parents. Nothing is read.
+    fn images(&self) -> Vec<ImageInfo>;
+
+    /// Walks all structures of all its images and tells `check` what is wrong. The content of the disk is not read.
+    ///
+    /// # Errors
+    /// What keeps it from going on: an I/O error, or [`Kind::Interrupted`](cairn_base::Kind::Interrupted).
+    fn check(&self, check: &mut Check<'_>) -> Result<()>;
+}
+
+/// One image of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// The container.
+    pub format: Format,
+    /// The files it lies in, the one that names the others first; none for an image that is no file.
+    pub files: Vec<ImageFile>,
+    /// How it was found.
+    pub found: FoundBy,
+    /// Bytes of the virtual disk, as this image has it.
+    pub disk_size: u64,
+    /// Bytes of the disk that are allocated at once; `None` where there are no blocks.
+    pub block_size: Option<u64>,
+    /// Bytes in a logical sector.
+    pub sector_size: u32,
+    /// By what it is known again.
+    pub identity: Identity,
+    /// What else it says of itself.
+    pub properties: Vec<Property>,
+    /// What a user should know although it can be read. Sentences.
+    pub warnings: Vec<String>,
+}
+
+/// A file of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// The name it was opened by.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes that it takes on the disk it lies on, if that is said: a sparse file takes fewer than it has.
+    pub allocated: Option<u64>,
+}
+
+/// How an image of a chain was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FoundBy {
+    /// It is what the caller asked for.
+    Caller,
+    /// It lies where its child says.
+    Path,
+    /// It has the name that its child says, and lies in the child's folder or in one that the caller named, or is a file that the caller named.
+    Name,
+    /// Its name is another one: it was known by its id, among the images of these folders.
+    Id,
+}
+
+impl fmt::Display for FoundBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FoundBy::Caller => "caller",
+            FoundBy::Path => "path",
+            FoundBy::Name => "name",
+            FoundBy::Id => "id",
+        })
     }
 }

@@ -1,10 +1,11 @@
 //! One image of a disk that may consist of several: a differencing disk and its parents.
 
+use crate::check::Check;
 use crate::disk::{Format, Identity};
 use crate::guid::Guid;
+use crate::property::{Property, Value};
 use crate::runs::{Detail, Runs};
-use cairn_base::ReadAt;
-use cairn_base::Result;
+use cairn_base::{ReadAt, Result, Time};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ pub(crate) trait Layer: Send + Sync {
     /// Bytes of the disk, as this image has it.
     fn size(&self) -> u64;
 
-    /// Bytes of a block: how much of the disk one entry of the image's table is about, at least.
+    /// Bytes of a block: how much of the disk one entry of the image's table is about, at least. [`u64::MAX`] where there are no blocks.
     fn block_size(&self) -> u64;
 
     /// What holds the bytes.
@@ -24,6 +25,23 @@ pub(crate) trait Layer: Send + Sync {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for a block that lies where none can lie, or whose entry says what does not exist.
     fn runs(&self, range: Range<u64>, detail: Detail) -> Result<Runs>;
+
+    /// What the image says of itself besides [`Facts`], in the order in which it is shown. Known since it was opened: nothing is read.
+    ///
+    /// The same things have the same names in all formats: `creator`, `creator_version`, `created` (a time), `physical_sector_bytes`, `log` (text:
+    /// how the log or journal is), `log_entries`, `parent_id` (or several, as a list), `parent_paths` (a list).
+    fn properties(&self) -> Vec<Property>;
+
+    /// Walks all structures of the image and tells `check` what is wrong with them, one by one, with the offset in the file at which it is
+    /// written: each copy of a header, and each entry of each table: states that do not exist, blocks outside of the file, misaligned, or over
+    /// others ([`find_overlaps`](crate::claims::find_overlaps)); as a remark, bytes that nothing refers to. The content of blocks is not read.
+    ///
+    /// Bounded in memory whatever the image says. It calls [`Check::begin`], [`Check::advance`] every few thousand entries, and [`Check::finish`].
+    ///
+    /// # Errors
+    /// Only what keeps it from going on: an I/O error, or that the user asked to stop. Damage is told to `check`
+    /// ([`Check::take`] helps).
+    fn check(&self, check: &mut Check<'_>) -> Result<()>;
 }
 
 /// What a [`VirtualDisk`](crate::VirtualDisk) says of itself.
@@ -74,6 +92,45 @@ pub(crate) enum Expected {
     },
     /// A VHDX: its DataWriteGuid is one of these.
     Vhdx(Vec<Guid>),
+}
+
+impl ParentLink {
+    /// `parent_id` and `parent_paths`, and when the parent was changed last, as a child says it.
+    pub(crate) fn properties(&self) -> Vec<Property> {
+        let mut properties = Vec::new();
+        match &self.expected {
+            Expected::Vhd { id, modified } => {
+                properties.push(Property::new("parent_id", Value::Id(*id)));
+                if *modified != 0 {
+                    let time = Value::Time(time_of_vhd(*modified));
+                    properties.push(Property::new("parent_changed", time));
+                }
+            }
+            Expected::Vhdx(ids) => {
+                // The second one is there while the parent is merged into, and nil otherwise.
+                let told: Vec<&Guid> = ids.iter().filter(|id| !id.is_nil()).collect();
+                let value = match told.as_slice() {
+                    [id] => Value::Id(**id),
+                    ids => Value::List(ids.iter().map(ToString::to_string).collect()),
+                };
+                properties.push(Property::new("parent_id", value));
+            }
+        }
+        let paths = self.places.iter().map(|place| match place {
+            ParentPlace::Name(name) => name.clone(),
+            ParentPlace::Relative(path) | ParentPlace::Absolute(path) => path.display().to_string(),
+        });
+        properties.push(Property::new("parent_paths", Value::List(paths.collect())));
+        properties
+    }
+}
+
+/// From 1970-01-01 to 2000-01-01, where time begins in VHD.
+const EPOCH: i64 = 946_684_800;
+
+/// A time of VHD: seconds since 2000-01-01T00:00:00Z.
+pub(crate) fn time_of_vhd(seconds: u32) -> Time {
+    Time::from_seconds(EPOCH.saturating_add(i64::from(seconds)))
 }
 
 /// Bytes of a path, with the zero at its end.

@@ -3,6 +3,7 @@
 //! - [`open`], [`open_as`], [`open_with`], [`open_bytes`], [`open_chain`]: find out what an image is, by its content, and
 //!   read it, together with the parents of a differencing disk
 //! - [`VirtualDisk`]: what every image is once it is open
+//! - [`examine()`], [`Check`], [`Property`]: what an image says of itself and what is wrong with it, also of one that cannot be opened
 //! - [`FileSource`]: an image file or block device, read by position, without a shared cursor
 //! - [`vhd`]: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0
 //! - [`vhdx`]: Microsoft's \[MS-VHDX\]
@@ -30,14 +31,18 @@
 mod align;
 mod bits;
 mod chain;
+pub mod check;
+mod claims;
 pub mod detect;
 pub mod disk;
+pub mod examine;
 mod foreign;
 pub mod guid;
 mod known;
 mod layer;
 mod layout;
 mod place;
+pub mod property;
 pub mod raw;
 mod reach;
 mod runs;
@@ -50,11 +55,14 @@ pub mod vhdx;
 pub mod view;
 pub mod write;
 
+pub use check::{Check, Count, Finding, Severity, Topic};
 pub use detect::{
     FormatHint, OpenOptions, detect, open, open_as, open_bytes, open_chain, open_with,
 };
-pub use disk::{FileStamp, Format, Identity, VirtualDisk};
+pub use disk::{FileStamp, Format, FoundBy, Identity, ImageFile, ImageInfo, VirtualDisk};
+pub use examine::{Examined, check_structures, examine};
 pub use guid::Guid;
+pub use property::{Property, Value};
 pub use source::FileSource;
 pub use view::{ViewFormat, ViewOptions, view};
 pub use write::{DiskWriter, Written};

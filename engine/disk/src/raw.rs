@@ -1,6 +1,7 @@
 //! Raw images: the disk's bytes and nothing else.
 
-use crate::disk::{Format, Identity, VirtualDisk};
+use crate::check::Check;
+use crate::disk::{Format, FoundBy, Identity, ImageInfo, VirtualDisk};
 use cairn_base::{ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,5 +51,23 @@ impl VirtualDisk for RawDisk {
     }
     fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+    fn images(&self) -> Vec<ImageInfo> {
+        vec![ImageInfo {
+            format: Format::Raw,
+            files: Vec::new(),
+            found: FoundBy::Caller,
+            disk_size: self.size(),
+            block_size: None,
+            sector_size: self.sector_size,
+            identity: Identity::default(),
+            properties: Vec::new(),
+            warnings: Vec::new(),
+        }]
+    }
+    /// Without structures nothing can be wrong with them.
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        check.begin_image(None);
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! An image file or a block device: opened read-only, read by position, shared by threads without a lock.
 
-use crate::disk::FileStamp;
+use crate::disk::{FileStamp, ImageFile};
 use crate::settled;
 use cairn_base::cold::{Cold, LARGE};
 use cairn_base::read_at::{check_range, clip};
@@ -23,6 +23,7 @@ pub struct FileSource {
     file: File,
     path: PathBuf,
     size: u64,
+    allocated: Option<u64>,
     sector_size: Option<u32>,
     stamp: FileStamp,
     settled: Option<Time>,
@@ -73,6 +74,8 @@ impl FileSource {
         Ok(FileSource {
             stamp: stamp(&metadata, size, is_device),
             settled,
+            // stat(2) counts 512 bytes each, whatever the file system.
+            allocated: (!is_device).then(|| metadata.blocks().saturating_mul(512)),
             file_id: (metadata.dev(), metadata.ino()),
             cold: Cold::of(&file),
             file,
@@ -98,6 +101,15 @@ impl FileSource {
     /// clock or at a time that is yet to come.
     pub fn settled(&self) -> Option<Time> {
         self.settled
+    }
+
+    /// The file as part of what is known of an image.
+    pub(crate) fn info(&self) -> ImageFile {
+        ImageFile {
+            path: self.path.clone(),
+            size: self.size,
+            allocated: self.allocated,
+        }
     }
 
     /// Which file it is, whatever its name: device and inode.

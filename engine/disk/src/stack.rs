@@ -1,7 +1,8 @@
 //! A disk whose bytes lie in one image, or in a differencing image and its parents.
 
 use crate::align::to_usize;
-use crate::disk::{Format, Identity, VirtualDisk};
+use crate::check::Check;
+use crate::disk::{Format, FoundBy, Identity, ImageInfo, VirtualDisk};
 use crate::layer::{Facts, Layer, Opened};
 use crate::runs::{Detail, Place};
 use cairn_base::read_at::{check_range, clip};
@@ -20,12 +21,15 @@ const MAX_EXTENTS: usize = 1 << 20;
 pub(crate) struct Stack {
     /// The child first.
     levels: Vec<Level>,
-    facts: Facts,
+    /// Those of all levels.
+    warnings: Vec<String>,
+    /// Whether the last image has a parent that is not there.
+    is_cut: bool,
 }
 
 struct Level {
     layer: Box<dyn Layer>,
-    identity: Identity,
+    facts: Facts,
     /// The image's file, for messages.
     path: Option<PathBuf>,
 }
@@ -43,43 +47,72 @@ struct Piece {
 impl Stack {
     /// `images`, the child first, each the parent of the one before it, with the files they lie in.
     pub(crate) fn new(images: Vec<(Opened, Option<PathBuf>)>) -> Result<Stack> {
+        if images.is_empty() {
+            return Err(Error::invalid("a disk of no image was asked for"));
+        }
+        let mut warnings: Vec<String> = Vec::new();
         let mut levels: Vec<Level> = Vec::new();
-        let mut facts: Option<Facts> = None;
         for (opened, path) in images {
-            let identity = opened.facts.identity;
-            match &mut facts {
-                None => facts = Some(opened.facts),
-                Some(facts) => {
-                    let name = path.as_ref().map(|path| path.display().to_string());
-                    let name = name.unwrap_or_else(|| "a parent".to_string());
-                    let warnings = opened.facts.warnings.into_iter();
-                    facts
-                        .warnings
-                        .extend(warnings.map(|warning| format!("{name}: {warning}")));
-                }
+            let of_image = opened.facts.warnings.iter();
+            if levels.is_empty() {
+                warnings.extend(of_image.cloned());
+            } else {
+                let name = path.as_ref().map(|path| path.display().to_string());
+                let name = name.unwrap_or_else(|| "a parent".to_string());
+                warnings.extend(of_image.map(|warning| format!("{name}: {warning}")));
             }
             levels.push(Level {
                 layer: opened.layer,
-                identity,
+                facts: opened.facts,
                 path,
             });
         }
         Ok(Stack {
             levels,
-            facts: facts.ok_or_else(|| Error::invalid("a disk of no image was asked for"))?,
+            warnings,
+            is_cut: false,
         })
+    }
+
+    /// The same, known to lack the parent of the last image: what lies in that is data, as far as can be known, and cannot be read.
+    pub(crate) fn without_parents(self) -> Stack {
+        Stack {
+            is_cut: true,
+            ..self
+        }
+    }
+
+    /// What the child says of itself; there is one.
+    fn facts(&self) -> Option<&Facts> {
+        self.levels.first().map(|level| &level.facts)
     }
 
     /// The pieces of `range` that are not known to be zeros, in order. If `lenient`, a part that lies where it cannot
     /// lie counts as a piece.
     fn pieces(&self, range: Range<u64>, detail: Detail, lenient: bool) -> Result<Vec<Piece>> {
-        let (mut pieces, open) = self.look_down(self.levels.len(), range, detail, lenient)?;
+        let count = self.levels.len();
+        let (mut pieces, mut open) = self.look_down(count, range, detail, lenient)?;
+        if self.is_cut && lenient {
+            pieces.extend(open.drain(..).map(|range| Piece {
+                range,
+                level: count,
+                place: None,
+            }));
+        }
+        if let Some(range) = open.first()
+            && self.is_cut
+        {
+            return Err(Error::not_found(
+                "this part of the disk lies in a parent that is not there",
+            )
+            .at_offset(range.start));
+        }
         if !open.is_empty() {
             return Err(Error::damaged(
                 "a part of the disk is said to lie in a parent, and the last image of the chain has none",
             ));
         }
-        if self.levels.len() > 1 {
+        if count > 1 || self.is_cut {
             pieces.sort_unstable_by_key(|piece| piece.range.start);
         }
         Ok(pieces)
@@ -259,6 +292,21 @@ impl Level {
         Ok(())
     }
 
+    fn info(&self) -> ImageInfo {
+        let block_size = self.layer.block_size();
+        ImageInfo {
+            format: self.facts.format,
+            files: Vec::new(),
+            found: FoundBy::Caller,
+            disk_size: self.layer.size(),
+            block_size: (block_size != u64::MAX).then_some(block_size),
+            sector_size: self.facts.sector_size,
+            identity: self.facts.identity,
+            properties: self.layer.properties(),
+            warnings: self.facts.warnings.clone(),
+        }
+    }
+
     fn name(&self, error: Error) -> Error {
         match &self.path {
             Some(path) => error.at_path(path),
@@ -321,16 +369,19 @@ impl ReadAt for Stack {
 
 impl VirtualDisk for Stack {
     fn format(&self) -> Format {
-        self.facts.format
+        self.facts().map_or(Format::Raw, |facts| facts.format)
     }
     fn sector_size(&self) -> u32 {
-        self.facts.sector_size
+        self.facts().map_or(512, |facts| facts.sector_size)
     }
     fn identity(&self) -> Identity {
-        self.facts.identity
+        self.facts().map(|facts| facts.identity).unwrap_or_default()
     }
     fn chain(&self) -> Vec<Identity> {
-        self.levels.iter().map(|level| level.identity).collect()
+        self.levels
+            .iter()
+            .map(|level| level.facts.identity)
+            .collect()
     }
     fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {
         self.in_steps(range, |part, held| {
@@ -350,6 +401,19 @@ impl VirtualDisk for Stack {
         })
     }
     fn warnings(&self) -> &[String] {
-        &self.facts.warnings
+        &self.warnings
+    }
+    fn images(&self) -> Vec<ImageInfo> {
+        self.levels.iter().map(Level::info).collect()
+    }
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        for level in &self.levels {
+            check.begin_image(level.path.as_deref());
+            level
+                .layer
+                .check(check)
+                .map_err(|error| level.name(error))?;
+        }
+        Ok(())
     }
 }

@@ -101,6 +101,11 @@ impl Table {
         })
     }
 
+    /// How many entries there are.
+    pub(crate) fn entries_count(&self) -> u64 {
+        self.entries
+    }
+
     /// The bytes of the table in which the entries of `range` lie.
     ///
     /// # Errors

@@ -15,10 +15,12 @@ pub mod dynamic;
 pub mod footer;
 
 mod blocks;
+mod check;
 mod disk;
 mod locator;
 pub(crate) mod made;
 
+pub(crate) use check::{check_footers, has_footer};
 pub use disk::find_footer;
 pub(crate) use disk::{is_by_copy, open};
 

@@ -8,6 +8,8 @@
 //! has a parent in which blocks and sectors lie that it does not have itself.
 
 pub mod bat;
+mod check;
+mod entry;
 pub mod header;
 mod locator;
 pub mod log;
@@ -18,6 +20,7 @@ mod disk;
 pub(crate) mod made;
 mod replay;
 
+pub(crate) use check::check_structures;
 pub(crate) use disk::{known_as, open};
 
 /// How a VHDX begins (2.2.1).

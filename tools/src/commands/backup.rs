@@ -1,17 +1,20 @@
 //! `cairn backup STORE --machine NAME [DISK=]IMAGE... [--base POINT --changed [DISK=]RANGES.json]`
 
+mod formats;
 mod jobs;
 
 use crate::address::open_store;
 use crate::changes;
 use crate::exit::{Answer, Exit, Failure, warn};
+use crate::images::{ParentArgs, names as format_names};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
 use cairn::{
-    BackupOptions, Consistency, DiskImage, DiskRecord, Error, FormatHint, Level, OpenOptions,
-    Point, PointId, Time, ToldBy, names,
+    BackupOptions, Consistency, DiskImage, DiskRecord, Error, FormatHint, Level, Point, PointId,
+    Time, ToldBy, names,
 };
+use formats::Said;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +31,7 @@ pub struct Args {
     /// Disk images: raw, VHD, VHDX or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
     #[arg(required_unless_present = "jobs", value_name = "[DISK=]IMAGE")]
     images: Vec<OsString>,
-    /// Several machines: a JSON list of {"machine": NAME, "disks": ["[DISK=]IMAGE", ...]}, each with "time" and "consistency" if wanted
+    /// Several machines: a JSON list of {"machine": NAME, "disks": ["[DISK=]IMAGE", ...]}, each with "time", "consistency" and "format" (a list of [DISK=]FORMAT) if wanted
     #[arg(long, value_name = "FILE", conflicts_with_all = ["machine", "images", "time", "base", "changed"])]
     jobs: Option<PathBuf>,
     /// Machines of a list that are backed up at the same time
@@ -54,12 +57,13 @@ pub struct Args {
     /// Leave nothing out, not even swap files and free blocks
     #[arg(long)]
     exact: bool,
-    /// Take the images for raw disks, whatever their content looks like
-    #[arg(long)]
+    #[arg(long, value_name = "[DISK=]FORMAT", value_parser = formats::parse, help = format_help())]
+    format: Vec<Said>,
+    /// The same as --format raw
+    #[arg(long, conflicts_with = "format")]
     raw: bool,
-    /// Another folder to look in for parents of differencing VHD and VHDX (or a parent's file)
-    #[arg(long, value_name = "DIR")]
-    parent: Vec<PathBuf>,
+    #[command(flatten)]
+    parents: ParentArgs,
     /// zstd level, 1 to 19, or `auto`: as high as costs no time (1 to 9)
     #[arg(long, value_name = "LEVEL", default_value = "3", value_parser = parse_level)]
     level: Level,
@@ -93,12 +97,20 @@ fn parse_level(text: &str) -> Result<Level, String> {
     Level::parse(text).map_err(|e| e.to_string())
 }
 
+fn format_help() -> String {
+    let names: Vec<_> = format_names().collect();
+    format!(
+        "Take the images, or that of one disk, for this format, whatever their content looks like: {}",
+        names.join(", ")
+    )
+}
+
 impl Args {
-    /// How images are opened.
-    fn how(&self) -> OpenOptions {
-        OpenOptions {
-            hint: FormatHint::raw_if(self.raw),
-            parents: self.parent.clone(),
+    /// What is said of the images' formats.
+    fn formats(&self) -> Vec<Said> {
+        match self.raw {
+            true => vec![Said::of_all(FormatHint::Raw)],
+            false => self.format.clone(),
         }
     }
 }
@@ -111,7 +123,7 @@ pub fn run(args: &Args) -> Answer {
         return jobs::run(args, file);
     }
     let mut warnings: Vec<String> = Vec::new();
-    let disks = open_disks(&args.images, &args.how(), &mut warnings)?;
+    let disks = open_disks(&args.images, &args.formats(), &args.parents, &mut warnings)?;
     let disks = with_changes(disks, &args.changed)?;
     let store = open_store(&args.store)?;
     let base = match &args.base {
@@ -144,13 +156,18 @@ pub fn run(args: &Args) -> Answer {
 /// Opens the images of one machine; what is odd about them is told and added to `warnings`.
 fn open_disks(
     images: &[OsString],
-    how: &OpenOptions,
+    said: &[Said],
+    parents: &ParentArgs,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<DiskImage>, Failure> {
     let mut disks = Vec::new();
-    for (index, image) in images.iter().enumerate() {
-        let (name, path) = split_name(image, index)?;
-        let disk = DiskImage::open_with(name, path, how).map_err(Failure::of_input)?;
+    let images = images.iter().enumerate();
+    let images = images.map(|(index, image)| split_name(image, index));
+    let images: Vec<(String, &Path)> = images.collect::<Result<_, _>>()?;
+    let names: Vec<String> = images.iter().map(|(name, _)| name.clone()).collect();
+    for ((name, path), hint) in images.into_iter().zip(formats::of_disks(said, &names)?) {
+        let how = parents.options(hint);
+        let disk = DiskImage::open_with(name, path, &how).map_err(Failure::of_input)?;
         for warning in disk.warnings() {
             warn(&format!("{}: {warning}", path.display()));
             warnings.push(format!("{}: {warning}", path.display()));

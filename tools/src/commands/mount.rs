@@ -3,8 +3,9 @@
 use crate::account::{Group, User};
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure, warn};
+use crate::images::ImageArgs;
 use crate::signals;
-use cairn::{DiskView, Error, FormatHint, Kind, OpenOptions, Store};
+use cairn::{DiskView, Error, Kind, Store};
 use cairn_fuse::{Look, MountOptions, Scratch, Unmounted, mount_image, mount_store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,12 +44,8 @@ pub struct Args {
     /// For programs that are used to Windows, and for Samba with `case sensitive = yes`. NTFS needs no such option.
     #[arg(long)]
     ignore_case: bool,
-    /// Another folder to look in for parents of a differencing VHD or VHDX (or the parent's file)
-    #[arg(long, value_name = "DIR")]
-    parent: Vec<PathBuf>,
-    /// Take the image for a raw disk, whatever its content looks like
-    #[arg(long)]
-    raw: bool,
+    #[command(flatten)]
+    how: ImageArgs,
     /// Disks (`disks/*.raw`) can be written to: what is written goes to scratch files, and is gone at the end
     #[arg(long)]
     writable: bool,
@@ -106,10 +103,7 @@ pub fn run(args: &Args) -> Answer {
             .advise("name a store made by `cairn init`, or a disk image")
             .into());
     } else {
-        let how = OpenOptions {
-            hint: FormatHint::raw_if(args.raw),
-            parents: args.parent.clone(),
-        };
+        let how = args.how.options();
         let view = DiskView::open_image_with(&args.source, &how).map_err(Failure::of_input)?;
         for warning in view.warnings() {
             warn(&format!("{}: {warning}", args.source.display()));

@@ -2,11 +2,12 @@
 
 use crate::address::{open_named, open_store};
 use crate::exit::{Answer, Exit, Failure, warn};
+use crate::images::ImageArgs;
 use crate::output;
 use crate::signals;
 use cairn::{
-    DiskView, Error, FormatHint, Kind, Monitor, NbdEnded, NbdExport, NbdServer, OpenOptions,
-    Overlay, OverlayBase, PointView, Store,
+    DiskView, Error, Kind, Monitor, NbdEnded, NbdExport, NbdServer, Overlay, OverlayBase,
+    PointView, Store,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,16 +32,13 @@ struct NbdArgs {
     #[arg(value_name = "STORE|IMAGE")]
     source: PathBuf,
     /// The point, of a store
+    #[arg(conflicts_with_all = ["format", "raw", "parent"])]
     point: Option<String>,
     /// Only this disk
     #[arg(long, value_name = "NAME")]
     disk: Option<String>,
-    /// Another folder to look in for parents of a differencing VHD or VHDX (or the parent's file)
-    #[arg(long, value_name = "DIR", conflicts_with = "point")]
-    parent: Vec<PathBuf>,
-    /// Take the image for a raw disk, whatever its content looks like
-    #[arg(long, conflicts_with = "point")]
-    raw: bool,
+    #[command(flatten)]
+    how: ImageArgs,
     /// The socket, for its owner only; without it one is made in the folder that XDG_RUNTIME_DIR names, or /tmp
     #[arg(long, value_name = "PATH", conflicts_with = "listen")]
     socket: Option<PathBuf>,
@@ -161,10 +159,7 @@ impl<'a> Source<'a> {
                 .advise("name a store and a point, or a disk image")
                 .into());
         }
-        let how = OpenOptions {
-            hint: FormatHint::raw_if(args.raw),
-            parents: args.parent.clone(),
-        };
+        let how = args.how.options();
         let view = DiskView::open_image_with(&args.source, &how).map_err(Failure::of_input)?;
         for warning in view.warnings() {
             warn(&format!("{}: {warning}", args.source.display()));

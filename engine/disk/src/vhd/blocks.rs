@@ -2,11 +2,14 @@
 
 use super::SECTOR;
 use super::bitmap;
+use super::check::Walk;
 use super::dynamic::{self, DynamicHeader, UNUSED};
 use crate::align::to_usize;
 use crate::bits::{Bits, Order};
+use crate::check::Check;
 use crate::layer::Layer;
 use crate::place::Places;
+use crate::property::Property;
 use crate::runs::{Detail, Place, Runs};
 use crate::table::{Share, Table, Width};
 use cairn_base::read_at::read_vec;
@@ -29,6 +32,8 @@ const PARTIAL: u8 = 2;
 pub(super) struct Blocks {
     image: Arc<dyn ReadAt>,
     table: Table,
+    header: DynamicHeader,
+    header_offset: u64,
     disk_size: u64,
     block_size: u64,
     bitmap_size: u64,
@@ -38,6 +43,7 @@ pub(super) struct Blocks {
     bitmaps: Vec<AtomicU8>,
     /// What a block that is not there, or a sector whose bit is clear, stands for: zeros, or the parent's.
     absent: Place,
+    properties: Vec<Property>,
 }
 
 impl Blocks {
@@ -50,6 +56,7 @@ impl Blocks {
         disk_size: u64,
         absent: Place,
         share: Share,
+        properties: Vec<Property>,
     ) -> Result<Blocks> {
         let entries = u64::from(header.entries);
         let at = header.table_offset;
@@ -77,12 +84,15 @@ impl Blocks {
         Ok(Blocks {
             image,
             table,
+            header: *header,
+            header_offset,
             disk_size,
             block_size: u64::from(header.block_size),
             bitmap_size: bitmap::size(header.block_size),
             places,
             bitmaps,
             absent,
+            properties,
         })
     }
 
@@ -187,5 +197,22 @@ impl Layer for Blocks {
             self.block_runs((block, entry), part, bytes, detail, &mut runs)
         })?;
         Ok(runs)
+    }
+
+    fn properties(&self) -> Vec<Property> {
+        self.properties.clone()
+    }
+
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        let walk = Walk {
+            image: &*self.image,
+            table: &self.table,
+            header: &self.header,
+            header_offset: self.header_offset,
+            disk_size: self.disk_size,
+            bitmap_size: self.bitmap_size,
+            has_parent: self.absent == Place::Parent,
+        };
+        walk.check(check)
     }
 }

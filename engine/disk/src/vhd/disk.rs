@@ -2,11 +2,14 @@
 
 use super::SECTOR;
 use super::blocks::Blocks;
+use super::check;
 use super::dynamic::{self, DynamicHeader};
 use super::footer::{self, DiskType, Footer};
 use super::locator;
+use crate::check::Check;
 use crate::disk::{Format, Identity};
 use crate::layer::{Facts, Layer, Opened};
+use crate::property::Property;
 use crate::runs::{Detail, Place, Runs};
 use crate::table::Share;
 use cairn_base::read_at::read_vec;
@@ -22,6 +25,7 @@ const MAX_DYNAMIC: u64 = (1 << 32) * SECTOR;
 struct Fixed {
     image: Arc<dyn ReadAt>,
     size: u64,
+    properties: Vec<Property>,
 }
 
 /// The footer that counts, and what is to be said about it. `None` if `image` holds nothing that begins like one.
@@ -145,19 +149,10 @@ pub(crate) fn open(
         },
         warnings,
     };
+    let mut properties = check::properties(&*image, footer)?;
     if footer.disk_type == DiskType::Fixed {
-        if size
-            .checked_add(511)
-            .is_none_or(|least| least > image.size())
-        {
-            return Err(Error::damaged(format!(
-                "the VHD says it is a fixed disk of {size} bytes, and the file has only {}",
-                image.size()
-            ))
-            .advise("the file may have been cut off while it was copied"));
-        }
         return Ok(Opened {
-            layer: Box::new(Fixed { image, size }),
+            layer: Box::new(Fixed::open(image, size, properties)?),
             facts: facts(Format::VhdFixed, warnings),
             parent: None,
         });
@@ -181,15 +176,36 @@ pub(crate) fn open(
     let header = DynamicHeader::parse(&bytes, at, size)?;
     let (format, parent, absent) = if footer.disk_type == DiskType::Differencing {
         let link = locator::parse(&*image, &bytes, at)?;
+        properties.extend(link.properties());
         (Format::VhdDifferencing, Some(link), Place::Parent)
     } else {
         (Format::VhdDynamic, None, Place::Zeros)
     };
     Ok(Opened {
-        layer: Box::new(Blocks::open(image, &header, at, size, absent, share)?),
+        layer: Box::new(Blocks::open(
+            image, &header, at, size, absent, share, properties,
+        )?),
         facts: facts(format, warnings),
         parent,
     })
+}
+
+impl Fixed {
+    fn open(image: Arc<dyn ReadAt>, size: u64, properties: Vec<Property>) -> Result<Fixed> {
+        let least = size.checked_add(511);
+        if least.is_none_or(|least| least > image.size()) {
+            return Err(Error::damaged(format!(
+                "the VHD says it is a fixed disk of {size} bytes, and the file has only {}",
+                image.size()
+            ))
+            .advise("the file may have been cut off while it was copied"));
+        }
+        Ok(Fixed {
+            image,
+            size,
+            properties,
+        })
+    }
 }
 
 impl Layer for Fixed {
@@ -210,5 +226,13 @@ impl Layer for Fixed {
         let length = range.end.saturating_sub(range.start);
         runs.push(length, Place::Image(range.start));
         Ok(runs)
+    }
+
+    fn properties(&self) -> Vec<Property> {
+        self.properties.clone()
+    }
+
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        check::check_fixed(&*self.image, self.size, check)
     }
 }

@@ -6,6 +6,7 @@ use crate::guid::Guid;
 use crate::layer::{Expected, ParentLink, ParentPlace};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result, View};
+use std::ops::Range;
 
 const ID: usize = 40;
 const MODIFIED: usize = 56;
@@ -69,6 +70,25 @@ pub(super) fn parse(image: &dyn ReadAt, header: &[u8], base: u64) -> Result<Pare
         },
         places,
     })
+}
+
+/// Where the locators' data are said to lie, each with the place at which that is written. `header` lay at `base`.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the header is too short.
+pub(super) fn places(header: &[u8], base: u64) -> Result<Vec<(u64, Range<u64>)>> {
+    let view = View::new(header, "VHD dynamic header", base);
+    let mut places = Vec::with_capacity(COUNT);
+    for index in 0..COUNT {
+        let at = index.saturating_mul(ENTRY).saturating_add(ENTRIES);
+        let entry = view.part(at, ENTRY, "VHD parent locator")?;
+        let code: [u8; 4] = entry.array(0)?;
+        let (length, offset) = (u64::from(entry.u32_be(8)?), entry.u64_be(16)?);
+        if code != [0; 4] && length > 0 {
+            places.push((entry.base(), offset..offset.saturating_add(length)));
+        }
+    }
+    Ok(places)
 }
 
 /// UTF-16 up to the first zero.

@@ -1,11 +1,15 @@
 //! The block table, \[MS-VHDX\] 2.5: where each block of the disk lies, if anywhere.
 
-use super::ALIGNMENT;
+use super::check::Walk;
+use super::entry::{BITMAP, HEADERS, place, state};
 use super::metadata::Metadata;
+use super::region::Regions;
 use crate::align::{div_up, to_usize};
 use crate::bits::{Bits, Order};
+use crate::check::Check;
 use crate::layer::Layer;
 use crate::place::Places;
+use crate::property::Property;
 use crate::runs::{Detail, Place, Runs};
 use crate::table::{Share, Table, Width};
 use cairn_base::read_at::read_vec;
@@ -17,16 +21,6 @@ use std::sync::Arc;
 const STEP: u64 = 8192;
 /// Before so many are read the file is asked whether they are a hole, which costs about as much as to read a few.
 const MANY: u64 = 1024;
-
-/// "Payload BAT Entry States" (2.5.1.1).
-mod state {
-    pub(super) const NOT_PRESENT: u64 = 0;
-    pub(super) const UNDEFINED: u64 = 1;
-    pub(super) const ZERO: u64 = 2;
-    pub(super) const UNMAPPED: u64 = 3;
-    pub(super) const FULLY_PRESENT: u64 = 6;
-    pub(super) const PARTIALLY_PRESENT: u64 = 7;
-}
 
 /// The entry of a block that lies at `place`, a multiple of 1 MiB.
 pub fn present(place: u64) -> u64 {
@@ -60,9 +54,6 @@ fn entries_with_bitmaps(blocks: u64, ratio: u64) -> u64 {
     chunks.saturating_mul(ratio.saturating_add(1))
 }
 
-/// Bytes of a sector bitmap block (2.4).
-const BITMAP: u64 = 1 << 20;
-
 /// The blocks of a disk.
 pub(super) struct Bat {
     image: Arc<dyn ReadAt>,
@@ -73,20 +64,32 @@ pub(super) struct Bat {
     sector_size: u64,
     disk_size: u64,
     has_parent: bool,
+    file: Arc<dyn ReadAt>,
+    regions: Regions,
+    log: Range<u64>,
+    properties: Vec<Property>,
+}
+
+/// What is known of a VHDX before its block table is.
+pub(super) struct Parts {
+    /// The file as it is.
+    pub(super) file: Arc<dyn ReadAt>,
+    /// With its log replayed.
+    pub(super) image: Arc<dyn ReadAt>,
+    pub(super) regions: Regions,
+    /// Empty if it has no place.
+    pub(super) log: Range<u64>,
+    pub(super) properties: Vec<Property>,
 }
 
 impl Bat {
-    /// The table in `region` of `image`; no block may touch the ranges of `reserved`.
+    /// The table of an image that has these parts, which no block may touch.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the region is too small for the disk.
-    pub(super) fn open(
-        image: Arc<dyn ReadAt>,
-        region: &Range<u64>,
-        metadata: &Metadata,
-        reserved: Vec<Range<u64>>,
-        share: Share,
-    ) -> Result<Bat> {
+    pub(super) fn open(parts: Parts, metadata: &Metadata, share: Share) -> Result<Bat> {
+        let region = &parts.regions.bat;
+        let image = parts.image;
         let block_size = u64::from(metadata.block_size);
         let blocks = div_up(metadata.disk_size, block_size).unwrap_or(0);
         let ratio = chunk_ratio(metadata.block_size, metadata.logical_sector);
@@ -107,7 +110,12 @@ impl Bat {
         let places = Places {
             format: "VHDX",
             size: image.size(),
-            reserved,
+            reserved: vec![
+                HEADERS,
+                parts.log.clone(),
+                region.clone(),
+                parts.regions.metadata.clone(),
+            ],
         };
         Ok(Bat {
             table: Table::open(image.clone(), region.start, count, Width::Le64, share)?,
@@ -118,6 +126,10 @@ impl Bat {
             sector_size: u64::from(metadata.logical_sector),
             disk_size: metadata.disk_size,
             has_parent,
+            file: parts.file,
+            regions: parts.regions,
+            log: parts.log,
+            properties: parts.properties,
         })
     }
 
@@ -148,8 +160,7 @@ impl Bat {
         runs: &mut Runs,
     ) -> Result<()> {
         let length = part.end.saturating_sub(part.start);
-        // Bits 20 to 63 are the place in MiB, which is the place in bytes with the low bits clear.
-        let data = (entry >> 20) << 20;
+        let data = place(entry);
         match entry & 7 {
             state::NOT_PRESENT => runs.push(length, self.absent()),
             state::UNDEFINED | state::ZERO | state::UNMAPPED => {
@@ -196,7 +207,7 @@ impl Bat {
                 "block {block} of the VHDX is said to be partially in the parent, and there is no sector bitmap of its chunk {chunk}"
             )));
         }
-        let place = (entry >> 20) << 20;
+        let place = place(entry);
         self.places.check_bitmap(chunk, place, BITMAP)?;
         // Blocks have a multiple of 256 sectors: a block's bits begin with a byte.
         let sectors = self.block_size.checked_div(self.sector_size).unwrap_or(0);
@@ -266,10 +277,26 @@ impl Layer for Bat {
         }
         Ok(runs)
     }
-}
 
-/// What no block may touch besides regions and log: the first MiB.
-pub(super) const HEADERS: Range<u64> = 0..ALIGNMENT;
+    fn properties(&self) -> Vec<Property> {
+        self.properties.clone()
+    }
+
+    fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        let walk = Walk {
+            file: &*self.file,
+            image: &*self.image,
+            table: &self.table,
+            regions: &self.regions,
+            log: self.log.clone(),
+            ratio: self.ratio,
+            block_size: self.block_size,
+            disk_size: self.disk_size,
+            has_parent: self.has_parent,
+        };
+        walk.check(check)
+    }
+}
 
 #[cfg(test)]
 mod tests {

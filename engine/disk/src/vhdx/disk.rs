@@ -1,13 +1,17 @@
 //! A VHDX as it is opened: header, log, regions, metadata, block table.
 
-use super::bat::{Bat, HEADERS};
+use super::bat::{Bat, Parts};
+use super::check::{self, LogState};
+use super::entry::HEADERS;
 use super::metadata::Metadata;
 use super::{SIGNATURE, header, locator, log, region, replay};
+use crate::align::to_usize;
 use crate::disk::{Format, Identity};
 use crate::guid::Guid;
 use crate::layer::{Facts, Opened};
 use crate::table::Share;
 use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
 use std::sync::Arc;
 
@@ -28,6 +32,7 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
             .to_string()
     });
     let log_range = header.log_range(image.size())?;
+    let file = image.clone();
     let image = replay::over(image, &entries);
     let (regions, region_warning) = region::find(&*image)?;
     let metadata = Metadata::read(&*image, &regions.metadata)?;
@@ -35,12 +40,14 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
         Some((base, bytes)) => Some(locator::parse(bytes, *base)?),
         None => None,
     };
-    let reserved = vec![
-        HEADERS,
-        log_range,
-        regions.bat.clone(),
-        regions.metadata.clone(),
-    ];
+    let log = LogState::of(&header, &entries);
+    let parts = Parts {
+        properties: check::properties(&*file, &header, log, &metadata, parent.as_ref())?,
+        file,
+        image,
+        regions,
+        log: log_range,
+    };
     let format = match (&parent, metadata.leave_allocated) {
         (Some(_), _) => Format::VhdxDifferencing,
         (None, true) => Format::VhdxFixed,
@@ -62,7 +69,7 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
                 .chain(region_warning)
                 .collect(),
         },
-        layer: Box::new(Bat::open(image, &regions.bat, &metadata, reserved, share)?),
+        layer: Box::new(Bat::open(parts, &metadata, share)?),
         parent,
     })
 }
@@ -76,8 +83,16 @@ pub(crate) fn known_as(image: &dyn ReadAt) -> Result<Guid> {
 }
 
 fn read_header(image: &dyn ReadAt) -> Result<(header::Header, Option<String>)> {
-    if read_vec(image, 0, SIGNATURE.len())? != SIGNATURE {
+    let length = to_usize(image.size().min(to_u64(SIGNATURE.len())))?;
+    if read_vec(image, 0, length)? != SIGNATURE {
         return Err(Error::damaged("the image does not begin with `vhdxfile`").at_offset(0));
+    }
+    if image.size() < HEADERS.end {
+        return Err(Error::damaged(format!(
+            "the VHDX has {} bytes, fewer than its headers take",
+            image.size()
+        ))
+        .advise("the file may have been cut off while it was copied"));
     }
     header::current(image)
 }

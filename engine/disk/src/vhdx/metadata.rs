@@ -2,6 +2,7 @@
 
 use super::{ALIGNMENT, MAX_SIZE};
 use crate::align::is_multiple;
+use crate::check::{Check, Topic};
 use crate::guid::Guid;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
@@ -127,6 +128,42 @@ impl Items {
         let bytes = read_vec(image, range.start, length.min(N))?;
         View::new(&bytes, "VHDX metadata item", range.start).array(0)
     }
+}
+
+/// Items that lie over each other, in `region` of `image`, or have not the length that theirs have.
+///
+/// # Errors
+/// What the image says when it is read.
+pub(super) fn check(image: &dyn ReadAt, region: &Range<u64>, check: &mut Check<'_>) -> Result<()> {
+    let Some(mut items) = check.take(Topic::Structure, Items::parse(image, region))? else {
+        return Ok(());
+    };
+    let lengths = [
+        (FILE_PARAMETERS, 8),
+        (VIRTUAL_DISK_SIZE, 8),
+        (VIRTUAL_DISK_ID, 16),
+        (LOGICAL_SECTOR_SIZE, 4),
+        (PHYSICAL_SECTOR_SIZE, 4),
+    ];
+    for (id, length) in lengths {
+        let found = items.range(id).unwrap_or(0..0);
+        let bytes = found.end.saturating_sub(found.start);
+        if bytes != length {
+            check.fault(Topic::Structure, found.start.max(region.start), || {
+                format!("the metadata item {id} has {bytes} bytes, and {length} are right")
+            });
+        }
+    }
+    items.found.sort_by_key(|(_, range)| range.start);
+    let pairs = items.found.iter().zip(items.found.iter().skip(1));
+    for ((one, range), (other, next)) in pairs {
+        if next.start < range.end {
+            check.fault(Topic::Overlap, next.start, || {
+                format!("the metadata items {one} and {other} share bytes")
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Metadata {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-fn sector_of(path: &Path, at: u64) -> Vec<u8> {
+pub fn sector_of(path: &Path, at: u64) -> Vec<u8> {
     let mut bytes = vec![0; SECTOR as usize];
     File::open(path)
         .unwrap()
@@ -18,12 +18,12 @@ fn sector_of(path: &Path, at: u64) -> Vec<u8> {
     bytes
 }
 
-fn spoil(path: &Path, at: u64, with: &[u8]) {
+pub fn spoil(path: &Path, at: u64, with: &[u8]) {
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(with, at).unwrap();
 }
 
-fn made(folder: &Path, number: u16, parent: Option<&Image>) -> Image {
+pub fn made(folder: &Path, number: u16, parent: Option<&Image>) -> Image {
     let image = Image {
         kind: Kind::Vhdx,
         path: folder.join(format!("{number}.vhdx")),

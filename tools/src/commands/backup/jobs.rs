@@ -1,5 +1,6 @@
 //! `cairn backup STORE --jobs FILE`: several machines at once.
 
+use super::formats::{self, Said};
 use super::{Args, ConsistencyArg, open_disks, report, split_name, tell};
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure};
@@ -20,6 +21,8 @@ struct Entry {
     images: Vec<OsString>,
     time: Option<Time>,
     consistency: Option<ConsistencyArg>,
+    /// Of its disks; what the command says of all, if nothing.
+    formats: Vec<Said>,
 }
 
 /// What is known of a machine's images when they have been opened.
@@ -78,6 +81,10 @@ pub fn run(args: &Args, file: &Path) -> Answer {
 
 fn job<'a>(args: &'a Args, entry: Entry, opened: &'a Mutex<Opened>) -> Job<'a> {
     let images = entry.images;
+    let formats = match entry.formats.is_empty() {
+        true => args.formats(),
+        false => entry.formats,
+    };
     Job {
         expected: expected(&images),
         options: BackupOptions {
@@ -89,7 +96,7 @@ fn job<'a>(args: &'a Args, entry: Entry, opened: &'a Mutex<Opened>) -> Job<'a> {
         },
         open: Box::new(move || {
             let mut found = opened.lock();
-            open_disks(&images, &args.how(), &mut found.odd).map_err(|failure| {
+            open_disks(&images, &formats, &args.parents, &mut found.odd).map_err(|failure| {
                 let error = failure.error().clone();
                 found.failure = Some(failure);
                 error
@@ -155,7 +162,7 @@ fn entry(item: &Value) -> Result<Entry, Error> {
     let Value::Object(fields) = item else {
         return Err(invalid("it is no object"));
     };
-    let known = ["machine", "disks", "time", "consistency"];
+    let known = ["machine", "disks", "time", "consistency", "format"];
     if let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(invalid(&format!("it has an unknown field `{name}`")));
     }
@@ -171,7 +178,13 @@ fn entry(item: &Value) -> Result<Entry, Error> {
             _ => Err(invalid("an entry of `disks` is no text")),
         })
         .collect::<Result<_, _>>()?;
+    let formats = match fields.get("format") {
+        None => Vec::new(),
+        Some(Value::Array(list)) => list.iter().map(format_of).collect::<Result<_, _>>()?,
+        Some(one) => vec![format_of(one)?],
+    };
     Ok(Entry {
+        formats,
         machine: text("machine")?.ok_or_else(|| invalid("it has no `machine`"))?,
         images,
         time: text("time")?.map(|time| Time::parse(&time)).transpose()?,
@@ -179,6 +192,15 @@ fn entry(item: &Value) -> Result<Entry, Error> {
             .map(|name| ConsistencyArg::from_str(&name, false).map_err(|e| invalid(&e)))
             .transpose()?,
     })
+}
+
+fn format_of(value: &Value) -> Result<Said, Error> {
+    match value {
+        Value::String(text) => formats::parse(text).map_err(Error::invalid),
+        _ => Err(Error::invalid(
+            "its `format` is no text and no list of texts",
+        )),
+    }
 }
 
 fn text_of(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Error> {
@@ -220,6 +242,13 @@ mod tests {
             Some(ConsistencyArg::Frozen)
         ));
         assert!(entries[1].time.is_some());
+        let list = r#"[{"machine": "a", "disks": ["x"], "format": "raw"}, {"machine": "b", "disks": ["C=x"], "format": ["vhd", "C=raw"]}]"#;
+        let counts: Vec<usize> = parse(list)
+            .unwrap()
+            .iter()
+            .map(|e| e.formats.len())
+            .collect();
+        assert_eq!(counts, [1, 2]);
         for (bad, why) in [
             ("{", "no JSON"),
             ("{}", "no JSON list"),
@@ -228,6 +257,14 @@ mod tests {
             (r#"[{"machine": "a", "disks": []}]"#, "disks"),
             (r#"[{"machine": "a", "disks": [1]}]"#, "disks"),
             (r#"[{"machine": 1, "disks": ["x"]}]"#, "machine"),
+            (
+                r#"[{"machine": "a", "disks": ["x"], "format": ["y"]}]"#,
+                "no format",
+            ),
+            (
+                r#"[{"machine": "a", "disks": ["x"], "format": 7}]"#,
+                "no text",
+            ),
             (
                 r#"[{"machine": "a", "disks": ["x"], "disk": 1}]"#,
                 "unknown field",
