@@ -1,52 +1,17 @@
 //! What an image is, by its content, and how it is opened.
 
-use crate::align::to_usize;
-use crate::disk::{Format, Identity, VirtualDisk};
-use crate::layer::Opened;
+use crate::beside::Beside;
+use crate::disk::{Format, FormatHint, Identity, VirtualDisk};
 use crate::raw::RawDisk;
 use crate::reach::Reach;
 use crate::source::FileSource;
 use crate::stack::Stack;
 use crate::table::Share;
-use crate::vhd::footer::{DiskType, Footer};
-use crate::{chain, foreign, vhd, vhdx};
-use cairn_base::read_at::read_vec;
-use cairn_base::units::to_u64;
+use crate::{chain, content};
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// What the caller knows of an image's format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum FormatHint {
-    /// Nothing: the content decides, see [`detect`].
-    #[default]
-    Detect,
-    /// It is a raw disk, whatever its bytes look like.
-    Raw,
-    /// It is a VHD, fixed or dynamic.
-    Vhd,
-    /// It is a VHDX, fixed or dynamic.
-    Vhdx,
-}
-
-impl FormatHint {
-    /// What it says if the caller may know that it is a raw disk, and knows nothing else.
-    pub fn raw_if(is_raw: bool) -> FormatHint {
-        match is_raw {
-            true => FormatHint::Raw,
-            false => FormatHint::Detect,
-        }
-    }
-}
-
-/// What was found in an image.
-enum Found {
-    Raw,
-    Vhd(Footer, Vec<String>),
-    Vhdx,
-}
 
 /// Which container `image` is, by its content: `vhdxfile` at the start, or a VHD footer at the end or (its copy) at the
 /// start; anything else is raw. A guest cannot make its own raw disk pass for a VHDX without giving up its boot sector.
@@ -58,57 +23,7 @@ enum Found {
 /// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, or if there is
 /// a VHD footer and no copy of it can be used (see [`vhd::find_footer`]).
 pub fn detect(image: &dyn ReadAt) -> Result<Format> {
-    Ok(match find(image)? {
-        Found::Raw => Format::Raw,
-        Found::Vhdx => Format::VhdxDynamic,
-        Found::Vhd(footer, _) => match footer.disk_type {
-            DiskType::Fixed => Format::VhdFixed,
-            DiskType::Dynamic => Format::VhdDynamic,
-            DiskType::Differencing => Format::VhdDifferencing,
-        },
-    })
-}
-
-fn find(image: &dyn ReadAt) -> Result<Found> {
-    if image.size() == 0 {
-        return Err(Error::damaged("the image is empty"));
-    }
-    let length = image.size().min(to_u64(foreign::HEAD));
-    let head = read_vec(image, 0, to_usize(length)?)?;
-    if head.starts_with(vhdx::SIGNATURE) {
-        return Ok(Found::Vhdx);
-    }
-    if let Some((footer, warnings)) = vhd::find_footer(image)? {
-        return Ok(Found::Vhd(footer, warnings));
-    }
-    foreign::refuse(&head)?;
-    Ok(Found::Raw)
-}
-
-/// What an image held, before its parents are known.
-enum Content {
-    Raw,
-    Container(Box<Opened>),
-}
-
-fn open_content(image: &Arc<dyn ReadAt>, hint: FormatHint) -> Result<Content> {
-    let found = match hint {
-        FormatHint::Detect => find(&**image)?,
-        FormatHint::Raw => Found::Raw,
-        FormatHint::Vhdx => Found::Vhdx,
-        FormatHint::Vhd => match vhd::find_footer(&**image)? {
-            Some((footer, warnings)) => Found::Vhd(footer, warnings),
-            None => return Err(Error::damaged("the image has no VHD footer")),
-        },
-    };
-    let image = image.clone();
-    Ok(match found {
-        Found::Raw => Content::Raw,
-        Found::Vhd(footer, warnings) => {
-            Content::Container(Box::new(vhd::open(image, &footer, warnings, Share::ALL)?))
-        }
-        Found::Vhdx => Content::Container(Box::new(vhdx::open(image, Share::ALL)?)),
-    })
+    Ok(content::find(image)?.format())
 }
 
 /// Opens an image that may lie anywhere.
@@ -132,11 +47,12 @@ pub fn open_chain(
     parents: Vec<Arc<dyn ReadAt>>,
     hint: FormatHint,
 ) -> Result<Arc<dyn VirtualDisk>> {
-    match open_content(&image, hint)? {
-        Content::Raw if parents.is_empty() => Ok(Arc::new(RawDisk::new(image, 512))),
-        Content::Raw => Err(Error::invalid("a raw disk was given a parent")),
-        Content::Container(opened) => {
-            let chain = chain::of_images(*opened, parents)?;
+    let found = content::find_as(&*image, hint)?;
+    match found.open(image.clone(), Share::ALL, &Beside::NOTHING)? {
+        None if parents.is_empty() => Ok(Arc::new(RawDisk::new(image, 512))),
+        None => Err(Error::invalid("a raw disk was given a parent")),
+        Some(opened) => {
+            let chain = chain::of_images(opened, parents)?;
             let images = chain.into_iter().map(|opened| (opened, None)).collect();
             Ok(Arc::new(Stack::new(images)?))
         }
@@ -190,9 +106,14 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     let file = Arc::new(FileSource::open(path)?);
     let image: Arc<dyn ReadAt> = file.clone();
-    let content = open_content(&image, options.hint).map_err(|e| e.at_path(path))?;
-    let (disk, files): (Arc<dyn VirtualDisk>, _) = match content {
-        Content::Raw => {
+    let is_told = options.hint != FormatHint::Detect;
+    let mut reach = Reach::new(&options.parents, is_told);
+    let beside = Beside::of(&file, &options.parents, &mut reach);
+    let opened = content::find_as(&*image, options.hint)
+        .and_then(|found| found.open(image.clone(), Share::ALL, &beside))
+        .map_err(|e| e.at_path(path))?;
+    let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
+        None => {
             if options.hint == FormatHint::Detect && chain::is_image_name(path) {
                 return Err(Error::damaged(
                     "the file is named like a VHD or VHDX and holds none: its header or footer is missing",
@@ -203,15 +124,15 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
             let sector_size = file.sector_size().unwrap_or(512);
             (Arc::new(RawDisk::new(image, sector_size)), vec![file])
         }
-        Content::Container(opened) => {
-            let is_told = options.hint != FormatHint::Detect;
-            let reach = Reach::new(&options.parents, is_told);
-            let chain = chain::with_parents(*opened, file, &options.parents, reach)?;
+        Some(opened) => {
+            let chain = chain::with_parents(opened, file, &options.parents, reach)?;
             let mut files = Vec::with_capacity(chain.len());
             let mut images = Vec::with_capacity(chain.len());
-            for member in chain {
+            for mut member in chain {
+                let others = std::mem::take(&mut member.opened.files);
                 images.push((member.opened, Some(member.file.path().to_path_buf())));
                 files.push(member.file);
+                files.extend(others);
             }
             (Arc::new(Stack::new(images)?), files)
         }
@@ -227,7 +148,7 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
 struct FileDisk {
     disk: Arc<dyn VirtualDisk>,
     path: PathBuf,
-    /// The disk's own file, then those of its parents.
+    /// The disk's own file, others that belong to it, then those of its parents.
     files: Vec<Arc<FileSource>>,
 }
 

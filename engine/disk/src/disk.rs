@@ -22,6 +22,24 @@ pub enum Format {
     VhdxDynamic,
     /// VHDX with what differs from its parent.
     VhdxDifferencing,
+    /// QCOW2, with or without a backing file.
+    Qcow2,
+    /// VDI with all blocks allocated.
+    VdiFixed,
+    /// VDI with blocks allocated as they are written.
+    VdiDynamic,
+    /// VDI with what differs from its parent.
+    VdiDifferencing,
+    /// VMDK whose extents are the disk's bytes.
+    VmdkFlat,
+    /// VMDK of one extent with grains allocated as they are written.
+    VmdkSparse,
+    /// VMDK of several such extents.
+    VmdkSplit,
+    /// VMDK with compressed grains, written in one go.
+    VmdkStreamOptimized,
+    /// VMDK with what differs from its parent.
+    VmdkDifferencing,
 }
 
 impl fmt::Display for Format {
@@ -34,7 +52,46 @@ impl fmt::Display for Format {
             Format::VhdxFixed => "vhdx-fixed",
             Format::VhdxDynamic => "vhdx-dynamic",
             Format::VhdxDifferencing => "vhdx-differencing",
+            Format::Qcow2 => "qcow2",
+            Format::VdiFixed => "vdi-fixed",
+            Format::VdiDynamic => "vdi-dynamic",
+            Format::VdiDifferencing => "vdi-differencing",
+            Format::VmdkFlat => "vmdk-flat",
+            Format::VmdkSparse => "vmdk-sparse",
+            Format::VmdkSplit => "vmdk-split",
+            Format::VmdkStreamOptimized => "vmdk-stream-optimized",
+            Format::VmdkDifferencing => "vmdk-differencing",
         })
+    }
+}
+
+/// What the caller knows of an image's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum FormatHint {
+    /// Nothing: the content decides, see [`detect`](crate::detect()).
+    #[default]
+    Detect,
+    /// It is a raw disk, whatever its bytes look like.
+    Raw,
+    /// It is a VHD of any kind.
+    Vhd,
+    /// It is a VHDX of any kind.
+    Vhdx,
+    /// It is a QCOW2.
+    Qcow2,
+    /// It is a VDI of any kind.
+    Vdi,
+    /// It is a VMDK of any kind.
+    Vmdk,
+}
+
+impl FormatHint {
+    /// What it says if the caller may know that it is a raw disk, and knows nothing else.
+    pub fn raw_if(is_raw: bool) -> FormatHint {
+        match is_raw {
+            true => FormatHint::Raw,
+            false => FormatHint::Detect,
+        }
     }
 }
 
@@ -75,13 +132,13 @@ pub trait VirtualDisk: ReadAt {
     /// What a user should know although the disk can be read: a damaged copy of a header, say. Sentences.
     fn warnings(&self) -> &[String];
 
-    /// The files or devices that it is read from, by the names they were opened by: its own, then those of its parents. None for an image that
-    /// is no file.
+    /// The files or devices that it is read from, by the names they were opened by: its own, others that belong to the same image, then those of
+    /// its parents. None for an image that is no file.
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// The image file that is no longer as it was when it was opened (size or time of change): the disk's own, or that of
+    /// The image file that is no longer as it was when it was opened (size or time of change): one of the disk's own, or of
     /// a parent. Always `None` for an image that is not a regular file.
     ///
     /// # Errors

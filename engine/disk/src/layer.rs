@@ -1,12 +1,14 @@
 //! One image of a disk that may consist of several: a differencing disk and its parents.
 
-use crate::disk::{Format, Identity};
+use crate::disk::{Format, FormatHint, Identity};
 use crate::guid::Guid;
 use crate::runs::{Detail, Runs};
+use crate::source::FileSource;
 use cairn_base::ReadAt;
 use cairn_base::Result;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Says where each part of a disk lies in one image.
 pub(crate) trait Layer: Send + Sync {
@@ -16,8 +18,17 @@ pub(crate) trait Layer: Send + Sync {
     /// Bytes of a block: how much of the disk one entry of the image's table is about, at least.
     fn block_size(&self) -> u64;
 
-    /// What holds the bytes.
+    /// What holds the bytes: the image's file, or an address space of the layer's own in which all its files lie, and what is decoded as it
+    /// is read.
     fn image(&self) -> &dyn ReadAt;
+
+    /// Where a walk that begins at `at` ends if it looks at no more than `blocks` blocks that are there, the end of a block: further than so
+    /// many blocks where many that are not there take one step.
+    fn step_end(&self, at: u64, blocks: u64) -> u64 {
+        let block = self.block_size().max(1);
+        let next = at.checked_div(block).unwrap_or(0).saturating_add(blocks);
+        next.saturating_mul(block)
+    }
 
     /// Where `range`, which lies within the size, is to be read from.
     ///
@@ -40,6 +51,8 @@ pub(crate) struct Opened {
     pub(crate) facts: Facts,
     /// Of a differencing disk.
     pub(crate) parent: Option<ParentLink>,
+    /// Files that belong to the image besides its own, in the order in which it names them.
+    pub(crate) files: Vec<Arc<FileSource>>,
 }
 
 /// What a differencing disk says of its parent.
@@ -74,6 +87,18 @@ pub(crate) enum Expected {
     },
     /// A VHDX: its DataWriteGuid is one of these.
     Vhdx(Vec<Guid>),
+    /// A VDI.
+    Vdi {
+        /// Its `uuidCreate`.
+        id: Guid,
+        /// Its `uuidModify` when the child was made; nil if that is not said.
+        modified: Guid,
+    },
+    /// By its name alone: whatever is called so is the parent.
+    Named {
+        /// What it is; found out by its content if that is not said.
+        format: Option<FormatHint>,
+    },
 }
 
 /// Bytes of a path, with the zero at its end.

@@ -28,8 +28,10 @@
 )]
 
 mod align;
+mod beside;
 mod bits;
 mod chain;
+mod content;
 pub mod detect;
 pub mod disk;
 mod foreign;
@@ -37,9 +39,11 @@ pub mod guid;
 mod known;
 mod layer;
 mod layout;
+mod parent;
 mod place;
 pub mod raw;
 mod reach;
+mod recent;
 mod runs;
 pub mod source;
 mod stack;
@@ -49,10 +53,8 @@ pub mod vhdx;
 pub mod view;
 pub mod write;
 
-pub use detect::{
-    FormatHint, OpenOptions, detect, open, open_as, open_bytes, open_chain, open_with,
-};
-pub use disk::{FileStamp, Format, Identity, VirtualDisk};
+pub use detect::{OpenOptions, detect, open, open_as, open_bytes, open_chain, open_with};
+pub use disk::{FileStamp, Format, FormatHint, Identity, VirtualDisk};
 pub use guid::Guid;
 pub use source::FileSource;
 pub use view::{ViewFormat, ViewOptions, view};

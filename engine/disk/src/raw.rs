@@ -1,6 +1,8 @@
 //! Raw images: the disk's bytes and nothing else.
 
 use crate::disk::{Format, Identity, VirtualDisk};
+use crate::layer::{Facts, Layer, Opened};
+use crate::runs::{Detail, Place, Runs};
 use cairn_base::{ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,5 +52,44 @@ impl VirtualDisk for RawDisk {
     }
     fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+}
+
+/// A raw disk as an image of a chain.
+struct Whole(Arc<dyn ReadAt>);
+
+/// All of `bytes` as the last image of a chain.
+pub(crate) fn open(bytes: Arc<dyn ReadAt>) -> Opened {
+    Opened {
+        layer: Box::new(Whole(bytes)),
+        facts: Facts {
+            format: Format::Raw,
+            sector_size: 512,
+            identity: Identity::default(),
+            warnings: Vec::new(),
+        },
+        parent: None,
+        files: Vec::new(),
+    }
+}
+
+impl Layer for Whole {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn block_size(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn image(&self) -> &dyn ReadAt {
+        &*self.0
+    }
+
+    fn runs(&self, range: Range<u64>, _detail: Detail) -> Result<Runs> {
+        let mut runs = Runs::default();
+        let length = range.end.saturating_sub(range.start);
+        runs.push(length, Place::Image(range.start));
+        Ok(runs)
     }
 }

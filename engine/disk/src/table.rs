@@ -36,6 +36,10 @@ impl Share {
 pub(crate) enum Width {
     /// Big-endian, 4 bytes (VHD).
     Be32,
+    /// Little-endian, 4 bytes (VDI, VMDK).
+    Le32,
+    /// Big-endian, 8 bytes (QCOW2).
+    Be64,
     /// Little-endian, 8 bytes (VHDX).
     Le64,
 }
@@ -43,8 +47,20 @@ pub(crate) enum Width {
 impl Width {
     fn bytes(self) -> u64 {
         match self {
-            Width::Be32 => 4,
-            Width::Le64 => 8,
+            Width::Be32 | Width::Le32 => 4,
+            Width::Be64 | Width::Le64 => 8,
+        }
+    }
+
+    /// The entries in `bytes`; what is left at the end is none.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<u64> {
+        let narrow = bytes.as_chunks::<4>().0.iter();
+        let wide = bytes.as_chunks::<8>().0.iter();
+        match self {
+            Width::Be32 => narrow.map(|b| u32::from_be_bytes(*b).into()).collect(),
+            Width::Le32 => narrow.map(|b| u32::from_le_bytes(*b).into()).collect(),
+            Width::Be64 => wide.map(|b| u64::from_be_bytes(*b)).collect(),
+            Width::Le64 => wide.map(|b| u64::from_le_bytes(*b)).collect(),
         }
     }
 }
@@ -128,26 +144,27 @@ impl Table {
                 Cow::Owned(cairn_base::read_at::read_vec(&*self.image, at, length)?)
             }
         };
-        Ok(match self.width {
-            Width::Be32 => bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| u64::from(u32::from_be_bytes(*b)))
-                .collect(),
-            Width::Le64 => bytes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|b| u64::from_le_bytes(*b))
-                .collect(),
-        })
+        Ok(self.width.decode(&bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_are_read_in_their_order() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        for (width, entries) in [
+            (Width::Be32, vec![0x0102_0304, 0x0506_0708]),
+            (Width::Le32, vec![0x0403_0201, 0x0807_0605]),
+            (Width::Be64, vec![0x0102_0304_0506_0708]),
+            (Width::Le64, vec![0x0807_0605_0403_0201]),
+        ] {
+            assert_eq!(width.decode(&bytes), entries);
+            assert_eq!(width.bytes() * entries.len() as u64, 8);
+        }
+    }
 
     #[test]
     fn kept_or_read_it_says_the_same() {

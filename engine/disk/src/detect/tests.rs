@@ -1,7 +1,8 @@
 use super::*;
-use crate::vhd::footer::Geometry;
-use crate::{Guid, vhd::footer};
+use crate::vhd::footer::{DiskType, Footer, Geometry};
+use crate::{Guid, vhd::footer, vhdx};
 use cairn_base::Kind;
+use cairn_base::read_at::read_vec;
 use proptest::prelude::*;
 
 fn fixed(size: u64) -> Footer {

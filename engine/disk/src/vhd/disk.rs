@@ -160,6 +160,7 @@ pub(crate) fn open(
             layer: Box::new(Fixed { image, size }),
             facts: facts(Format::VhdFixed, warnings),
             parent: None,
+            files: Vec::new(),
         });
     }
     if size > MAX_DYNAMIC {
@@ -189,6 +190,7 @@ pub(crate) fn open(
         layer: Box::new(Blocks::open(image, &header, at, size, absent, share)?),
         facts: facts(format, warnings),
         parent,
+        files: Vec::new(),
     })
 }
 

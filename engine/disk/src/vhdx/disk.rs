@@ -63,6 +63,7 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
         },
         layer: Box::new(Bat::open(image, &regions.bat, &metadata, reserved, share)?),
         parent,
+        files: Vec::new(),
     })
 }
 
