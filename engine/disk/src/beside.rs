@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub(crate) struct Beside<'a>(Option<Folders<'a>>);
 
 struct Folders<'a> {
+    file: &'a FileSource,
     own: Vec<PathBuf>,
     extra: &'a [PathBuf],
     reach: &'a Reach,
@@ -21,12 +22,28 @@ impl<'a> Beside<'a> {
     pub(crate) const NOTHING: Beside<'static> = Beside(None);
 
     /// Of the image in `file`, whose folders `reach` is given; `extra` are folders (or files) that the caller names.
-    pub(crate) fn of(file: &FileSource, extra: &'a [PathBuf], reach: &'a mut Reach) -> Beside<'a> {
+    pub(crate) fn of(
+        file: &'a FileSource,
+        extra: &'a [PathBuf],
+        reach: &'a mut Reach,
+    ) -> Beside<'a> {
         Beside(Some(Folders {
+            file,
             own: reach.add_folders(file),
             extra,
             reach,
         }))
+    }
+
+    /// The image's own file, if it is one.
+    pub(crate) fn own(&self) -> Option<&FileSource> {
+        Some(self.0.as_ref()?.file)
+    }
+
+    /// Whether the caller said what the image is: then it may name any file.
+    pub(crate) fn is_told(&self) -> bool {
+        let folders = self.0.as_ref();
+        folders.is_some_and(|folders| folders.reach.is_everywhere())
     }
 
     /// Opens the file that the image calls `name`; `what` it is says the error.

@@ -2,7 +2,7 @@
 //!
 //! A parent is looked for where the child's relative paths lead from its folder, then at its absolute paths, then under
 //! the same names in the child's folder and in those that the caller names, and at last among all images of these
-//! folders: files are renamed, ids are not. Whatever the file is called, only one that has the id counts, and only where the image
+//! folders: files are renamed, ids are not (but those of VMDK are not looked for: see [`vmdk`](crate::vmdk)). Whatever the file is called, only one that has the id counts, and only where the image
 //! may have files opened: see [`reach`](crate::reach).
 
 use crate::beside::Beside;
@@ -228,7 +228,7 @@ impl Search<'_> {
 
     /// Images in the folders that have the parent's id.
     fn listed(&self, known: &mut Known) -> Result<Vec<PathBuf>> {
-        if self.link.expected.is_by_name() {
+        if self.link.expected.ids().is_empty() {
             return Ok(Vec::new());
         }
         // What the caller names first: there it should be.

@@ -7,7 +7,7 @@ use crate::foreign;
 use crate::layer::Opened;
 use crate::table::Share;
 use crate::vhd::footer::{DiskType, Footer};
-use crate::{vhd, vhdx};
+use crate::{vhd, vhdx, vmdk};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
@@ -21,6 +21,8 @@ pub(crate) enum Found {
     Vhd(Footer, Vec<String>),
     /// A VHDX.
     Vhdx,
+    /// A VMDK, or a part of one.
+    Vmdk,
 }
 
 impl Found {
@@ -29,6 +31,7 @@ impl Found {
         match self {
             Found::Raw => Format::Raw,
             Found::Vhdx => Format::VhdxDynamic,
+            Found::Vmdk => Format::VmdkSparse,
             Found::Vhd(footer, _) => match footer.disk_type {
                 DiskType::Fixed => Format::VhdFixed,
                 DiskType::Dynamic => Format::VhdDynamic,
@@ -46,12 +49,13 @@ impl Found {
         self,
         image: Arc<dyn ReadAt>,
         share: Share,
-        _beside: &Beside<'_>,
+        beside: &Beside<'_>,
     ) -> Result<Option<Opened>> {
         Ok(match self {
             Found::Raw => None,
             Found::Vhd(footer, warnings) => Some(vhd::open(image, &footer, warnings, share)?),
             Found::Vhdx => Some(vhdx::open(image, share)?),
+            Found::Vmdk => Some(vmdk::open(image, beside, share)?),
         })
     }
 }
@@ -69,7 +73,8 @@ pub(crate) fn find_as(image: &dyn ReadAt, hint: FormatHint) -> Result<Found> {
             Some((footer, warnings)) => Ok(Found::Vhd(footer, warnings)),
             None => Err(Error::damaged("the image has no VHD footer")),
         },
-        FormatHint::Qcow2 | FormatHint::Vdi | FormatHint::Vmdk => {
+        FormatHint::Vmdk => Ok(Found::Vmdk),
+        FormatHint::Qcow2 | FormatHint::Vdi => {
             Err(Error::unsupported("images of this format are not read"))
         }
     }
@@ -90,6 +95,9 @@ pub(crate) fn find(image: &dyn ReadAt) -> Result<Found> {
     }
     if let Some((footer, warnings)) = vhd::find_footer(image)? {
         return Ok(Found::Vhd(footer, warnings));
+    }
+    if vmdk::begins(&head) {
+        return Ok(Found::Vmdk);
     }
     foreign::refuse(&head)?;
     Ok(Found::Raw)

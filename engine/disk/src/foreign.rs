@@ -3,13 +3,10 @@
 use cairn_base::{Error, Result, View};
 
 /// A signature, where it stands, and whose it is. Sources: QEMU `docs/interop/qcow2.txt`, `qed_spec.txt`, `parallels.txt`;
-/// VMware "Virtual Disk Format 5.0"; VirtualBox `VDICore.h`; libewf "EWF specification".
+/// VirtualBox `VDICore.h`; libewf "EWF specification".
 const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (0, b"QFI\xfb", "QCOW (QEMU)"),
     (0, b"QED\0", "QED (QEMU)"),
-    (0, b"KDMV", "VMDK (VMware)"),
-    (0, b"COWD", "VMDK (VMware ESX 3)"),
-    (0, b"# Disk DescriptorFile", "VMDK descriptor (VMware)"),
     (64, &[0x7f, 0x10, 0xda, 0xbe], "VDI (VirtualBox)"),
     (0, b"EVF\x09\x0d\x0a\xff\x00", "EWF (EnCase)"),
     (0, b"LVF\x09\x0d\x0a\xff\x00", "EWF (EnCase, logical)"),

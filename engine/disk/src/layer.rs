@@ -7,7 +7,7 @@ use crate::source::FileSource;
 use cairn_base::ReadAt;
 use cairn_base::Result;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Says where each part of a disk lies in one image.
@@ -94,6 +94,8 @@ pub(crate) enum Expected {
         /// Its `uuidModify` when the child was made; nil if that is not said.
         modified: Guid,
     },
+    /// A VMDK: its CID.
+    Vmdk(u32),
     /// By its name alone: whatever is called so is the parent.
     Named {
         /// What it is; found out by its content if that is not said.
@@ -121,6 +123,14 @@ impl ParentPlace {
         Some(ParentPlace::Relative(PathBuf::from(
             text.replace('\\', "/"),
         )))
+    }
+
+    /// The path that it is on this machine, or the name.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            ParentPlace::Name(name) => Path::new(name),
+            ParentPlace::Relative(path) | ParentPlace::Absolute(path) => path,
+        }
     }
 
     /// The file's name without folders.

@@ -51,6 +51,7 @@ mod table;
 pub mod vhd;
 pub mod vhdx;
 pub mod view;
+pub mod vmdk;
 pub mod write;
 
 pub use detect::{OpenOptions, detect, open, open_as, open_bytes, open_chain, open_with};

@@ -7,7 +7,7 @@ use crate::layer::{Expected, Opened, ParentLink, ParentPlace};
 use crate::reach::{self, Reach};
 use crate::source::FileSource;
 use crate::table::Share;
-use crate::{content, raw, vhd, vhdx};
+use crate::{content, raw, vhd, vhdx, vmdk};
 use cairn_base::{Error, ReadAt, Result, Time};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,11 +32,16 @@ pub(crate) fn open(
     Ok(opened.unwrap_or_else(|| raw::open(image)))
 }
 
-/// Refuses to look for the parent of what is a VHD by its first sector alone, unless the caller said that it is one.
+/// Refuses to look for the parent of what is a VHD by its first sector alone, or a VMDK and not called like one, unless the caller said that it is
+/// one.
 ///
 /// # Errors
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is.
 pub(crate) fn check_is_told(link: &ParentLink, file: &FileSource, reach: &Reach) -> Result<()> {
+    if matches!(link.expected, Expected::Vmdk(_)) {
+        let what = format!("Its parent {} was not followed", link.names());
+        return vmdk::check_is_told(file, reach.is_everywhere(), &what);
+    }
     let is_vhd = matches!(link.expected, Expected::Vhd { .. });
     if reach.is_everywhere() || !is_vhd || !vhd::is_by_copy(file)? {
         return Ok(());
@@ -50,7 +55,7 @@ pub(crate) fn check_is_told(link: &ParentLink, file: &FileSource, reach: &Reach)
     .advise("say that it is a VHD if it is one, or that it is raw"))
 }
 
-/// A VHDX has the size of its parent. XenServer makes the child of a VHD larger when a disk grows, and VirtualBox that of a VDI; what the parent does
+/// A VHDX has the size of its parent. XenServer makes the child of a VHD larger when a disk grows, VirtualBox that of a VDI, QEMU that of a VMDK; what the parent does
 /// not reach is zeros. No child of these is smaller. A parent that is known by its name has any size, and what lies behind the child's end
 /// is not read.
 ///
@@ -61,7 +66,7 @@ pub(crate) fn check_sizes(child: &Opened, parent: &Opened) -> Result<()> {
     let expected = child.parent.as_ref().map(|link| &link.expected);
     let fits = match expected {
         Some(Expected::Named { .. }) => true,
-        Some(Expected::Vhd { .. } | Expected::Vdi { .. }) => of_parent <= size,
+        Some(Expected::Vhd { .. } | Expected::Vdi { .. } | Expected::Vmdk(_)) => of_parent <= size,
         Some(Expected::Vhdx(_)) | None => of_parent == size,
     };
     if fits {
@@ -79,6 +84,7 @@ impl Expected {
             Expected::Vhd { .. } => FormatHint::Vhd,
             Expected::Vhdx(_) => FormatHint::Vhdx,
             Expected::Vdi { .. } => FormatHint::Vdi,
+            Expected::Vmdk(_) => FormatHint::Vmdk,
             Expected::Named { format } => format.unwrap_or_default(),
         }
     }
@@ -105,6 +111,14 @@ impl Expected {
         match self {
             Expected::Named { .. } => Ok(Ok(())),
             Expected::Vdi { .. } => Err(Error::unsupported("VDI images are not read")),
+            Expected::Vmdk(cid) => {
+                let found = vmdk::content_id(image)?;
+                Ok(if found == *cid {
+                    Ok(())
+                } else {
+                    Err(Found::Cid(found))
+                })
+            }
             Expected::Vhdx(ids) => {
                 let id = vhdx::known_as(image)?;
                 Ok(if ids.contains(&id) {
@@ -131,12 +145,12 @@ impl Expected {
         }
     }
 
-    /// The ids of which the parent has one.
+    /// The ids of which the parent has one; none if no other has the name that it has.
     pub(crate) fn ids(&self) -> &[Guid] {
         match self {
             Expected::Vhd { id, .. } | Expected::Vdi { id, .. } => std::slice::from_ref(id),
             Expected::Vhdx(ids) => ids,
-            Expected::Named { .. } => &[],
+            Expected::Named { .. } | Expected::Vmdk(_) => &[],
         }
     }
 
@@ -191,6 +205,8 @@ impl Expected {
 pub(crate) enum Found {
     /// Another id.
     Id(Guid),
+    /// Another CID.
+    Cid(u32),
     /// Another time of change of its file.
     Time(Time),
 }
@@ -199,6 +215,7 @@ impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Found::Id(id) => write!(f, "{id}"),
+            Found::Cid(cid) => write!(f, "{cid:08x}"),
             Found::Time(time) => write!(f, "{time}"),
         }
     }
@@ -208,6 +225,7 @@ impl std::fmt::Display for Expected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Expected::Vhd { id, .. } | Expected::Vdi { id, .. } => write!(f, "{id}"),
+            Expected::Vmdk(cid) => write!(f, "{cid:08x}"),
             Expected::Named { .. } => f.write_str("its name"),
             Expected::Vhdx(ids) => {
                 let ids: Vec<String> = ids.iter().map(Guid::to_string).collect();

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// Size of an image file and the parts of it that no block may touch.
 pub(crate) struct Places {
-    /// `VHD` or `VHDX`, for messages.
+    /// `VHD`, `VHDX`, ..., for messages.
     pub(crate) format: &'static str,
     /// Bytes of the file.
     pub(crate) size: u64,
@@ -30,7 +30,11 @@ impl Places {
         self.check_part(&format!("sector bitmap {chunk}"), place, length)
     }
 
-    fn check_part(&self, what: &str, place: u64, length: u64) -> Result<()> {
+    /// The same for what is called `what`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming it and its place.
+    pub(crate) fn check_part(&self, what: &str, place: u64, length: u64) -> Result<()> {
         let format = self.format;
         let end = place.saturating_add(length);
         if end > self.size {
@@ -41,13 +45,20 @@ impl Places {
             .at_offset(place)
             .advise("the file may have been cut off while it was copied"));
         }
-        if self.reserved.iter().any(|r| place < r.end && r.start < end) {
+        if !self.is_free(place, length) {
             return Err(Error::damaged(format!(
                 "{what} of the {format} is said to lie over the file's own headers"
             ))
             .at_offset(place));
         }
         Ok(())
+    }
+
+    /// Whether `length` bytes can lie at `place`.
+    pub(crate) fn is_free(&self, place: u64, length: u64) -> bool {
+        let end = place.saturating_add(length);
+        let touches = |part: &Range<u64>| place < part.end && part.start < end;
+        end <= self.size && !self.reserved.iter().any(touches)
     }
 }
 

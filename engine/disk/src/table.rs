@@ -25,6 +25,12 @@ impl Share {
         Share(cairn_base::units::to_u64(level).saturating_add(1))
     }
 
+    /// Of one of so many tables of an image.
+    pub(crate) fn among(self, count: usize) -> Share {
+        let count = cairn_base::units::to_u64(count).max(1);
+        Share(self.0.saturating_mul(count))
+    }
+
     /// What it gives of a `limit` for one disk.
     pub(crate) fn of(self, limit: u64) -> u64 {
         limit.checked_div(self.0).unwrap_or(limit)
