@@ -142,14 +142,7 @@ fn read_descriptor(image: &dyn ReadAt) -> Result<(Descriptor, bool)> {
     }
     let text = read_vec(image, 0, to_usize(image.size())?)?;
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
-    if let Some(at) = text.iter().position(|byte| *byte == 0) {
-        return Err(
-            Error::damaged("the VMDK descriptor is no text: it holds a zero")
-                .at_offset(to_u64(at))
-                .advise("say that the image is raw if it is a raw disk"),
-        );
-    }
-    Ok((Descriptor::parse(text)?, false))
+    Ok((Descriptor::parse(until_zero(text))?, false))
 }
 
 /// The descriptor inside of a sparse extent.
@@ -167,9 +160,11 @@ fn descriptor_inside(image: &dyn ReadAt) -> Result<Descriptor> {
     }
     let length = range.end.saturating_sub(range.start);
     let bytes = read_vec(image, range.start, to_usize(length)?)?;
-    // The rest is room to grow.
-    let end = bytes.iter().position(|byte| *byte == 0);
-    let text = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+    // All of it is room in a part of a split disk.
+    let text = until_zero(&bytes);
+    if text.trim_ascii().is_empty() {
+        return Err(part("a sparse extent without a descriptor"));
+    }
     let name = |error: Error| error.at_offset(range.start);
     let descriptor = Descriptor::parse(text).map_err(name)?;
     let is_one = matches!(descriptor.extents.as_slice(), [line] if line.kind == ExtentKind::Sparse);
@@ -179,6 +174,12 @@ fn descriptor_inside(image: &dyn ReadAt) -> Result<Descriptor> {
         )));
     }
     Ok(descriptor)
+}
+
+/// What stands before the first zero. Behind it is room to grow, in which QEMU leaves the end of a longer descriptor that it was before.
+fn until_zero(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    bytes.get(..end.unwrap_or(bytes.len())).unwrap_or(bytes)
 }
 
 fn part(what: &str) -> Error {

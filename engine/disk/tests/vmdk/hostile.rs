@@ -40,9 +40,9 @@ fn descriptors_without_end() {
     refused(folder, &long, Kind::Damaged, "no more than 1048576");
     refused(
         folder,
-        "# Disk DescriptorFile\nversion=1\n\0\0\0",
+        "# Disk DescriptorFile\nversion=1\n\0createType=\"custom\"",
         Kind::Damaged,
-        "is no text",
+        "createType",
     );
 }
 

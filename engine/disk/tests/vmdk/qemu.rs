@@ -169,10 +169,11 @@ fn empty_images_hold_nothing() {
             .arg(size.to_string()));
         let disk = open(&image).unwrap();
         assert_eq!(disk.size(), size, "{options}");
-        assert!(
-            disk.data_extents(0..u64::MAX).unwrap().is_empty(),
-            "{options}"
-        );
+        // QEMU writes to the beginning of a flat file.
+        let extents = disk.data_extents(0..u64::MAX).unwrap();
+        let there: u64 = extents.iter().map(|extent| extent.end - extent.start).sum();
+        let most = if options.contains("Flat") { 65536 } else { 0 };
+        assert!(there <= most, "{options}: {extents:?}");
         let end = cairn_base::read_at::read_vec(&*disk, size - 4096, 4096).unwrap();
         assert_eq!(end, [0; 4096]);
     }
@@ -199,11 +200,6 @@ fn a_change_of_any_file_shows() {
         let path = work.path().join(name);
         let file = File::options().append(true).open(&path).unwrap();
         file.set_len(file.metadata().unwrap().len() + 1).unwrap();
-        // A descriptor of one more byte, which is a zero, is none.
-        if name == "a.vmdk" {
-            file.write_all_at(b"\n", file.metadata().unwrap().len() - 1)
-                .unwrap();
-        }
         let changed = disk.changed().unwrap().unwrap();
         assert_eq!(changed.file_name().unwrap(), name);
         drop(file);

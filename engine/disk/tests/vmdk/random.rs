@@ -6,8 +6,8 @@ use cairn_disk::open;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Writes at random places, at borders of grains and of files above all.
-fn script(dice: &mut Dice, size: u64) -> Vec<String> {
+/// Writes at random places, at borders of grains and of files above all; whole units only.
+fn script(dice: &mut Dice, size: u64, unit: u64) -> Vec<String> {
     (0..40)
         .map(|_| {
             let near = match dice.below(4) {
@@ -21,9 +21,9 @@ fn script(dice: &mut Dice, size: u64) -> Vec<String> {
                 1 => (dice.below(4) + 1) << 16,
                 _ => (dice.below(600) + 1) << 9,
             };
-            let at = near.saturating_sub(dice.below(2) * length / 2) >> 9 << 9;
-            let at = at.min(size - 512);
-            let length = length.min(size - at);
+            let at = near.saturating_sub(dice.below(2) * length / 2);
+            let at = at.min(size - unit) / unit * unit;
+            let length = length.next_multiple_of(unit).min(size - at);
             match dice.below(6) {
                 0 => format!("write -z {at} {length}"),
                 _ => format!("write -P {} {at} {length}", dice.below(255) + 1),
@@ -75,7 +75,7 @@ fn what_was_written_is_read() {
             create(&image, options, size, None);
             // Twice, so that grains that are there are written to by another process as well.
             for _ in 0..2 {
-                let script = script(&mut dice, size);
+                let script = script(&mut dice, size, 512);
                 write(&image, "vmdk", &script);
                 write(&raw, "raw", &script);
             }
@@ -110,7 +110,10 @@ fn what_was_written_over_parents_is_read() {
             for (level, options) in [base, middle, last].into_iter().enumerate() {
                 let image = work.path().join(format!("level {level}.vmdk"));
                 create(&image, options, size, parent.as_deref());
-                let script = script(&mut dice, size);
+                // Of a grain that is written in part the rest is the parent's, which QEMU takes from a wrong place if the
+                // grain does not lie in the first extent (10.0: the offset that it copies from is that in the extent).
+                let is_split = options.contains("twoGb");
+                let script = script(&mut dice, size, if is_split { 65536 } else { 512 });
                 write(&image, "vmdk", &script);
                 write(&raw, "raw", &script);
                 let what = format!("{options}, level {level}, seed {seed}");

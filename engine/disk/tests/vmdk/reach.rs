@@ -96,14 +96,13 @@ fn a_raw_disk_with_a_descriptor_has_nothing_opened() {
         let raw = open_as(&disk, FormatHint::Raw).unwrap();
         assert_eq!(raw.size(), text.len() as u64);
     }
-    for size in [text.len() + 1, 1 << 20, 3 << 20] {
-        let mut bytes = text.clone();
-        bytes.resize(size, 0);
-        let disk = write(folder, "disk.vmdk", &bytes);
-        let error = open(&disk).err().unwrap();
-        assert_eq!(error.kind(), Kind::Damaged, "{error}");
-        assert!(in_full(&error).contains("raw"), "{error}");
-    }
+    // Whatever it is called, none is so long.
+    let mut bytes = text;
+    bytes.resize(3 << 20, 0);
+    let disk = write(folder, "disk.vmdk", &bytes);
+    let error = open(&disk).err().unwrap();
+    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+    assert!(in_full(&error).contains("raw"), "{error}");
 }
 
 #[test]
