@@ -1,10 +1,13 @@
 //! Disk images.
 
 use crate::pieces::Pieces;
+use crate::vmdk;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, ReadAt};
 use cairn_disk::vhd::footer::{DiskType, Footer};
 use cairn_disk::vhdx::{bat, header, metadata, region};
+use cairn_disk::vmdk::descriptor::{Descriptor, ExtentKind, MAX_EXTENTS};
+use cairn_disk::vmdk::{MAX_SIZE, SECTOR};
 use cairn_disk::{FormatHint, Guid, VirtualDisk, detect, open_bytes, open_chain, vhd};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +25,29 @@ pub fn vhd(data: &[u8]) -> bool {
 /// A VHDX; if the first byte is odd, the checksums of headers, tables and log are made right.
 pub fn vhdx(data: &[u8]) -> bool {
     image(data, FormatHint::Vhdx, mend_vhdx)
+}
+
+/// A sparse VMDK; if the first byte is odd, the checksums of compressed grains that were there before are made right.
+pub fn vmdk(data: &[u8]) -> bool {
+    image(data, FormatHint::Vmdk, vmdk::mend)
+}
+
+/// A descriptor in a file of its own. One that names no files is opened and read.
+pub fn vmdk_descriptor(data: &[u8]) -> bool {
+    let Ok(found) = Descriptor::parse(data) else {
+        return false;
+    };
+    assert!((1..=MAX_EXTENTS).contains(&found.extents.len()));
+    assert!(found.sectors() <= MAX_SIZE / SECTOR);
+    assert_eq!(found.parent_cid.is_some(), found.parent_hint.is_some());
+    for extent in &found.extents {
+        assert!(extent.sectors > 0);
+        assert_eq!(extent.kind == ExtentKind::Zero, extent.name.is_empty());
+    }
+    if let Ok(disk) = open_bytes(Arc::new(data.to_vec()), FormatHint::Vmdk) {
+        exercise(&*disk);
+    }
+    true
 }
 
 /// An image of any format.
@@ -58,6 +84,7 @@ impl ReadAt for Mended {
     }
 }
 
+/// An image of which `mend` makes right what a fuzzer does not guess, if the first byte is odd.
 fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
     let Some((flags, rest)) = data.split_first() else {
         return false;
@@ -73,7 +100,8 @@ fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
     let opened = match open_bytes(image.clone(), hint) {
         // A differencing disk whose parent is not there gets one.
         Err(error) if error.kind() == Kind::NotFound => {
-            let parent = vhd_parent(&*image).unwrap_or_else(vhdx_parent);
+            let parent = vmdk::parent_of(&*image).or_else(|| vhd_parent(&*image));
+            let parent = parent.unwrap_or_else(vhdx_parent);
             open_chain(image, vec![parent], hint)
         }
         opened => opened,

@@ -50,6 +50,14 @@ fn every_format_gives_the_same_disk() {
         ),
         ("fixed.vhdx", "vhdx", "subformat=fixed", "VHDX"),
         ("dynamic.vhdx", "vhdx", "subformat=dynamic", "VHDX"),
+        ("sparse.vmdk", "vmdk", "subformat=monolithicSparse", "VMDK"),
+        ("flat.vmdk", "vmdk", "subformat=twoGbMaxExtentFlat", "VMDK"),
+        (
+            "stream.vmdk",
+            "vmdk",
+            "subformat=streamOptimized",
+            "VMDK-STREAM-OPTIMIZED",
+        ),
     ];
     bench.backup("m", &["disk.raw"]);
     for (name, format, options, shown) in formats {
@@ -98,7 +106,7 @@ fn what_is_not_read_is_refused_by_name() {
     if !have(&["qemu-img"]) {
         return;
     }
-    for format in ["qcow2", "vmdk", "vdi"] {
+    for format in ["qcow2", "vdi"] {
         let (name, image) = (format!("a.{format}"), bench.path(&format!("a.{format}")));
         tool(
             "qemu-img",

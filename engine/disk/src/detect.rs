@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which container `image` is, by its content: `vhdxfile` at the start, or a VHD footer at the end or (its copy) at the
-/// start; anything else is raw. A guest cannot make its own raw disk pass for a VHDX without giving up its boot sector.
+/// start, or the header or descriptor of a VMDK at the start; anything else is raw. A guest cannot make its own raw disk pass for a VHDX without giving up its boot sector.
 ///
-/// A VHDX is said to be dynamic here; only its metadata tell.
+/// A VHDX is said to be dynamic here, and a VMDK sparse; only their metadata tell.
 ///
 /// # Errors
-/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QCOW2, VMDK, ...),
+/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QCOW2, EWF, ...),
 /// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, or if there is
 /// a VHD footer and no copy of it can be used (see [`vhd::find_footer`]).
 pub fn detect(image: &dyn ReadAt) -> Result<Format> {
@@ -101,7 +101,8 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// its first sector alone, without a footer at the end, has no parent opened.
 ///
 /// # Errors
-/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::NotFound`](cairn_base::Kind::NotFound)
+/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Damaged`](cairn_base::Kind::Damaged) for a VMDK that
+/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as flat extents are; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     let file = Arc::new(FileSource::open(path)?);

@@ -26,7 +26,11 @@ pub fn write(seeds: &Seeds) {
             println!("{target}/{name}: its tools are missing, or failed");
             continue;
         }
-        put(seeds, target, name, &fs::read(&image).unwrap());
+        let bytes = fs::read(&image).unwrap();
+        put(seeds, target, name, &bytes);
+        if (*target, *name) == ("vmdk", "stream") {
+            put(seeds, target, "footer", &crate::vmdk::with_footer(&bytes));
+        }
     }
 }
 
@@ -234,6 +238,27 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
         "vhdx",
         "qemu",
         "qemu-img create -q -f vhdx -o block_size=1M image 5M; qemu-io -f vhdx -c 'write -P 7 1M 4k' image",
+    ),
+    (
+        "vmdk",
+        "qemu",
+        "qemu-img create -q -f vmdk image 5M; qemu-io -f vmdk -c 'write -P 7 1M 4k' image",
+    ),
+    (
+        "vmdk",
+        "zeroed",
+        "qemu-img create -q -f vmdk -o zeroed_grain=on,compat6=on image 5M; qemu-io -f vmdk -c 'write -P 7 1M 4k' -c 'write -z 64k 64k' image",
+    ),
+    (
+        "vmdk",
+        "stream",
+        "qemu-img create -q raw 200K; qemu-io -f raw -c 'write -P 7 5k 70k' -c 'write -P 9 190k 10k' raw; qemu-img convert -f raw -O vmdk -o subformat=streamOptimized raw image",
+    ),
+    (
+        "vmdk",
+        "child",
+        "qemu-img create -q -f vmdk p 5M; qemu-img create -q -f vmdk -b p -F vmdk image; qemu-io -f vmdk -c 'write -P 9 2M 64k' image; \
+         LC_ALL=C sed -i 's/parentCID=......../parentCID=ca150001/' image",
     ),
     (
         "partitions",

@@ -102,7 +102,13 @@ fn sibling(
         let what = format!("Its extent `{}` was not opened", name.escape_debug());
         check_is_told(own, beside.is_told(), &what)?;
     }
-    let opened = beside.open(place.path(), "extent")?;
+    let opened = beside.open(place.path(), "extent").map_err(|error| {
+        // No other error wants other advice.
+        match error.is_momentary() {
+            true => error.advise("the disk has many files: let more be open at once (`ulimit -n`)"),
+            false => error,
+        }
+    })?;
     let id = opened.file_id();
     if beside.own().map(FileSource::file_id) == Some(id) {
         return Err(Error::damaged(
