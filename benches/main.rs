@@ -16,6 +16,7 @@ mod read;
 mod restore;
 mod unsynced;
 mod verify;
+mod vmdk;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::time::Duration;
@@ -31,6 +32,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, catalog::catalog
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, catalog::catalog, vmdk::vmdk
 }
 criterion_main!(all);

@@ -1,7 +1,7 @@
 //! What an image is, by its content, and how it is opened.
 
 use crate::beside::Beside;
-use crate::disk::{Format, FormatHint, Identity, VirtualDisk};
+use crate::disk::{FileStamp, Format, FormatHint, Identity, VirtualDisk};
 use crate::raw::RawDisk;
 use crate::reach::Reach;
 use crate::source::FileSource;
@@ -113,6 +113,7 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
     let opened = content::find_as(&*image, options.hint)
         .and_then(|found| found.open(image.clone(), Share::ALL, &beside))
         .map_err(|e| e.at_path(path))?;
+    let others = opened.as_ref().map_or(0, |opened| opened.files.len());
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
         None => {
             if options.hint == FormatHint::Detect && chain::is_image_name(path) {
@@ -142,6 +143,7 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
         disk,
         path: path.to_path_buf(),
         files,
+        own: others.saturating_add(1),
     }))
 }
 
@@ -151,6 +153,8 @@ struct FileDisk {
     path: PathBuf,
     /// The disk's own file, others that belong to it, then those of its parents.
     files: Vec<Arc<FileSource>>,
+    /// How many of them are not its parents'.
+    own: usize,
 }
 
 impl ReadAt for FileDisk {
@@ -180,8 +184,9 @@ impl VirtualDisk for FileDisk {
         self.disk.sector_size()
     }
     fn identity(&self) -> Identity {
+        let own = self.files.iter().take(self.own).map(|file| file.stamp());
         Identity {
-            file: self.files.first().map(|file| file.stamp()),
+            file: own.reduce(FileStamp::and),
             ..self.disk.identity()
         }
     }

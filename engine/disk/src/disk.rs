@@ -104,6 +104,16 @@ pub struct FileStamp {
     pub modified: Time,
 }
 
+impl FileStamp {
+    /// That of two files together: all bytes, and the later time.
+    pub(crate) fn and(self, other: FileStamp) -> FileStamp {
+        FileStamp {
+            size: self.size.saturating_add(other.size),
+            modified: self.modified.max(other.modified),
+        }
+    }
+}
+
 /// By what an image is known again, as far as its format keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Identity {
@@ -111,7 +121,7 @@ pub struct Identity {
     pub disk_id: Option<Guid>,
     /// VHDX DataWriteGuid: another one as soon as a guest may have written. Differencing children name it.
     pub data_id: Option<Guid>,
-    /// The image file when it was opened; none for an image that is not a file.
+    /// The image file when it was opened, or the files that it consists of (not those of its parents); none for an image that is not a file.
     pub file: Option<FileStamp>,
 }
 

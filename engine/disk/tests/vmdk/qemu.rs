@@ -202,7 +202,9 @@ fn a_change_of_any_file_shows() {
         file.set_len(file.metadata().unwrap().len() + 1).unwrap();
         let changed = disk.changed().unwrap().unwrap();
         assert_eq!(changed.file_name().unwrap(), name);
-        drop(file);
+        // It is another image from now on, whichever of its files it is.
+        let again = open(&image).unwrap();
+        assert_ne!(again.identity().file, disk.identity().file, "{name}");
     }
 }
 
