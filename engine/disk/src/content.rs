@@ -6,7 +6,7 @@ use crate::disk::{Format, FormatHint};
 use crate::foreign;
 use crate::layer::Opened;
 use crate::table::Share;
-use crate::vhd::footer::{DiskType, Footer};
+use crate::vhd::footer::{self, DiskType, Footer};
 use crate::{vhd, vhdx, vmdk};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
@@ -93,11 +93,18 @@ pub(crate) fn find(image: &dyn ReadAt) -> Result<Found> {
     if head.starts_with(vhdx::SIGNATURE) {
         return Ok(Found::Vhdx);
     }
-    if let Some((footer, warnings)) = vhd::find_footer(image)? {
-        return Ok(Found::Vhd(footer, warnings));
-    }
-    if vmdk::begins(&head) {
+    let footer = vhd::find_footer(image);
+    // What a VMDK ends with may be its guest's, who may keep VHD files; and a fixed VHD begins with what its guest wrote.
+    let is_whole = |footer: &Footer| {
+        let end = footer.current_size.checked_add(to_u64(footer::SIZE));
+        footer.disk_type == DiskType::Fixed && end == Some(image.size())
+    };
+    let is_vhd = matches!(&footer, Ok(Some((footer, _))) if is_whole(footer));
+    if vmdk::begins(&head) && !is_vhd {
         return Ok(Found::Vmdk);
+    }
+    if let Some((footer, warnings)) = footer? {
+        return Ok(Found::Vhd(footer, warnings));
     }
     foreign::refuse(&head)?;
     Ok(Found::Raw)

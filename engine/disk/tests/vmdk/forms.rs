@@ -179,3 +179,53 @@ fn names_in_other_letters() {
         assert_eq!(all(&*open(&image).unwrap()).unwrap(), [5; 4096], "{name}");
     }
 }
+
+#[test]
+fn what_begins_like_one_and_ends_like_a_vhd() {
+    use cairn_disk::vhd::footer::{DiskType, Footer, Geometry};
+    let content = sample(3 * GRAIN, 6);
+    let (stream, _) = stream(&content);
+    let footer = |size: u64, disk_type| Footer {
+        data_offset: 512,
+        timestamp: 1,
+        creator: *b"win ",
+        current_size: size,
+        geometry: Geometry::of(size),
+        disk_type,
+        unique_id: Guid([7; 16]),
+        checksum_holds: true,
+    };
+    let work = tempfile::tempdir().unwrap();
+    let raw = write(work.path(), "raw", &content);
+    let sparse = work.path().join("a.vmdk");
+    super::shared::run(
+        std::process::Command::new("qemu-img")
+            .args(["convert", "-f", "raw", "-O", "vmdk"])
+            .args([&raw, &sparse]),
+    );
+    let bytes = fs::read(&sparse).unwrap();
+    // The last sector of the file is the guest's: a VHD's end lies there, good or damaged.
+    for (size, disk_type) in [
+        (4096, DiskType::Fixed),
+        (4096, DiskType::Dynamic),
+        (4096, DiskType::Differencing),
+        (bytes.len() as u64 - 1024, DiskType::Fixed),
+    ] {
+        let mut end = footer(size, disk_type).encode();
+        for sum in 0..2 {
+            end[70] ^= sum;
+            let mut bytes = bytes.clone();
+            let at = bytes.len() - 512;
+            bytes[at..].copy_from_slice(&end);
+            let image = write(work.path(), "b.vmdk", &bytes);
+            let disk = open(&image).unwrap();
+            assert_eq!(disk.format(), Format::VmdkSparse, "{disk_type:?} {size}");
+            assert_eq!(disk.size(), content.len() as u64);
+        }
+    }
+    // The guest of a fixed VHD writes what it likes to its first sector.
+    let size = stream.len() as u64;
+    let vhd = [&stream[..], &footer(size, DiskType::Fixed).encode()].concat();
+    let disk = open(&write(work.path(), "c.vhd", &vhd)).unwrap();
+    assert_eq!((disk.format(), disk.size()), (Format::VhdFixed, size));
+}
