@@ -7,7 +7,6 @@ use cairn_base::{Kind, ReadAt};
 use cairn_disk::vhd::footer::{DiskType, Footer};
 use cairn_disk::vhdx::{bat, header, metadata, region};
 use cairn_disk::vmdk::descriptor::{Descriptor, ExtentKind, MAX_EXTENTS};
-use cairn_disk::vmdk::{MAX_SIZE, SECTOR};
 use cairn_disk::{FormatHint, Guid, VirtualDisk, detect, open_bytes, open_chain, vhd};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -38,7 +37,7 @@ pub fn vmdk_descriptor(data: &[u8]) -> bool {
         return false;
     };
     assert!((1..=MAX_EXTENTS).contains(&found.extents.len()));
-    assert!(found.sectors() <= MAX_SIZE / SECTOR);
+    assert!(found.sectors() <= cairn_disk::vmdk::MAX_SIZE / 512);
     assert_eq!(found.parent_cid.is_some(), found.parent_hint.is_some());
     for extent in &found.extents {
         assert!(extent.sectors > 0);

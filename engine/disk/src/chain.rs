@@ -233,7 +233,7 @@ impl Search<'_> {
         }
         // What the caller names first: there it should be.
         for folder in self.extra.iter().chain(&self.folders) {
-            known.add(folder, is_image_name, |path| self.open(path))?;
+            known.add(folder, has_id, |path| self.open(path))?;
         }
         Ok(known.of(self.link.expected.ids()))
     }
@@ -254,10 +254,19 @@ fn is_short_of_something(error: &Error) -> bool {
     reach::code_of(error).is_some_and(|code| errors.map(Errno::raw_os_error).contains(&code))
 }
 
-/// Whether a file is called like a VHD or VHDX.
+/// Whether a file is called like an image that has an id by which children know it.
+fn has_id(path: &Path) -> bool {
+    is_called(path, &["vhd", "vhdx", "avhd", "avhdx", "vdi"])
+}
+
+/// Whether a file is called like an image of a format that is known by its content.
 pub(crate) fn is_image_name(path: &Path) -> bool {
+    has_id(path) || is_called(path, &["qcow2"])
+}
+
+fn is_called(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|extension| {
-        ["vhd", "vhdx", "avhd", "avhdx"]
+        extensions
             .iter()
             .any(|name| extension.eq_ignore_ascii_case(name))
     })

@@ -6,12 +6,15 @@ use crate::disk::{Format, FormatHint};
 use crate::foreign;
 use crate::layer::Opened;
 use crate::table::Share;
-use crate::vhd::footer::{self, DiskType, Footer};
-use crate::{vhd, vhdx, vmdk};
+use crate::vhd::footer::{DiskType, Footer};
+use crate::{qcow2, vdi, vhd, vhdx, vmdk};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
-use cairn_base::{Error, ReadAt, Result};
+use cairn_base::{Error, Kind, ReadAt, Result};
 use std::sync::Arc;
+
+/// The version of what came before QCOW2, which is another format with the same magic.
+const OLD_VERSION: &[u8] = &1u32.to_be_bytes();
 
 /// What was found in an image.
 pub(crate) enum Found {
@@ -23,6 +26,10 @@ pub(crate) enum Found {
     Vhdx,
     /// A VMDK, or a part of one.
     Vmdk,
+    /// A QCOW2.
+    Qcow2,
+    /// A VDI.
+    Vdi,
 }
 
 impl Found {
@@ -32,6 +39,8 @@ impl Found {
             Found::Raw => Format::Raw,
             Found::Vhdx => Format::VhdxDynamic,
             Found::Vmdk => Format::VmdkSparse,
+            Found::Qcow2 => Format::Qcow2,
+            Found::Vdi => Format::VdiDynamic,
             Found::Vhd(footer, _) => match footer.disk_type {
                 DiskType::Fixed => Format::VhdFixed,
                 DiskType::Dynamic => Format::VhdDynamic,
@@ -56,6 +65,8 @@ impl Found {
             Found::Vhd(footer, warnings) => Some(vhd::open(image, &footer, warnings, share)?),
             Found::Vhdx => Some(vhdx::open(image, share)?),
             Found::Vmdk => Some(vmdk::open(image, beside, share)?),
+            Found::Qcow2 => Some(qcow2::open(image, share, beside)?),
+            Found::Vdi => Some(vdi::open(image, share)?),
         })
     }
 }
@@ -73,10 +84,9 @@ pub(crate) fn find_as(image: &dyn ReadAt, hint: FormatHint) -> Result<Found> {
             Some((footer, warnings)) => Ok(Found::Vhd(footer, warnings)),
             None => Err(Error::damaged("the image has no VHD footer")),
         },
+        FormatHint::Qcow2 => Ok(Found::Qcow2),
+        FormatHint::Vdi => Ok(Found::Vdi),
         FormatHint::Vmdk => Ok(Found::Vmdk),
-        FormatHint::Qcow2 | FormatHint::Vdi => {
-            Err(Error::unsupported("images of this format are not read"))
-        }
     }
 }
 
@@ -93,19 +103,43 @@ pub(crate) fn find(image: &dyn ReadAt) -> Result<Found> {
     if head.starts_with(vhdx::SIGNATURE) {
         return Ok(Found::Vhdx);
     }
-    let footer = vhd::find_footer(image);
-    // What a VMDK ends with may be its guest's, who may keep VHD files; and a fixed VHD begins with what its guest wrote.
-    let is_whole = |footer: &Footer| {
-        let end = footer.current_size.checked_add(to_u64(footer::SIZE));
-        footer.disk_type == DiskType::Fixed && end == Some(image.size())
-    };
-    let is_vhd = matches!(&footer, Ok(Some((footer, _))) if is_whole(footer));
-    if vmdk::begins(&head) && !is_vhd {
-        return Ok(Found::Vmdk);
+    if let Some(found) = by_start(&head) {
+        check_end(image, &found)?;
+        return Ok(found);
     }
-    if let Some((footer, warnings)) = footer? {
+    if let Some((footer, warnings)) = vhd::find_footer(image)? {
         return Ok(Found::Vhd(footer, warnings));
     }
     foreign::refuse(&head)?;
     Ok(Found::Raw)
+}
+
+/// What the first bytes of an image say that it is.
+fn by_start(head: &[u8]) -> Option<Found> {
+    let at = |offset: usize, signature: &[u8]| {
+        let rest = head.get(offset..).unwrap_or_default();
+        rest.starts_with(signature)
+    };
+    match () {
+        () if at(0, qcow2::MAGIC) && !at(4, OLD_VERSION) => Some(Found::Qcow2),
+        () if at(vdi::SIGNATURE_AT, vdi::SIGNATURE) => Some(Found::Vdi),
+        () if vmdk::begins(head) => Some(Found::Vmdk),
+        () => None,
+    }
+}
+
+/// Refuses what begins like `found` and ends like a VHD: the guest of a fixed VHD can write what it begins with, and that of a QCOW2, VDI or VMDK
+/// what it ends with, so either may be what the other one's guest made it look like.
+fn check_end(image: &dyn ReadAt, found: &Found) -> Result<()> {
+    match vhd::find_footer(image) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(Error::damaged(format!(
+            "the image begins like a {} and ends like a VHD",
+            found.format()
+        ))
+        .advise("say which of them it is")),
+        // A footer that holds nothing is what a guest wrote there.
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => Ok(()),
+        Err(error) => Err(error),
+    }
 }

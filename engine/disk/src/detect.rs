@@ -13,15 +13,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Which container `image` is, by its content: `vhdxfile` at the start, or a VHD footer at the end or (its copy) at the
-/// start, or the header or descriptor of a VMDK at the start; anything else is raw. A guest cannot make its own raw disk pass for a VHDX without giving up its boot sector.
+/// Which container `image` is, by its content: `vhdxfile` or `QFI\xfb` at the start, the signature of VDI at byte 64, the header or descriptor of a VMDK at the start, or a VHD footer at the end or
+/// (its copy) at the start; anything else is raw. A guest cannot make its own raw disk pass for one of these without giving up its boot
+/// sector.
 ///
-/// A VHDX is said to be dynamic here, and a VMDK sparse; only their metadata tell.
+/// A VHDX or VDI is said to be dynamic here, and a VMDK sparse; only their metadata tell.
 ///
 /// # Errors
-/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QCOW2, EWF, ...),
-/// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, or if there is
-/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`]).
+/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QED, EWF, ...),
+/// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, if there is
+/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`](crate::vhd::find_footer)), or if it begins like a QCOW2, VDI or VMDK and ends like
+/// a VHD.
 pub fn detect(image: &dyn ReadAt) -> Result<Format> {
     Ok(content::find(image)?.format())
 }
@@ -64,7 +66,7 @@ pub fn open_chain(
 pub struct OpenOptions {
     /// What is known of its format.
     pub hint: FormatHint,
-    /// Folders in which parents of a differencing disk are looked for, besides its own folder. A parent's file may be named itself.
+    /// Folders in which parents of a differencing disk, and other files of an image, are looked for, besides its own folder. A file may be named itself.
     /// Where the disk says is looked too, whatever lies there, if the format is known; if it was found out by the content, only in
     /// these folders: see [`open_with`].
     pub parents: Vec<PathBuf>,
@@ -92,13 +94,14 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 
 /// Opens an image file or a block device; a differencing disk with all its parents.
 ///
-/// A file called `.vhd` or `.vhdx` in which nothing of the kind is found is refused unless the caller says what it is:
+/// A file called `.vhd`, `.vhdx`, `.qcow2` or `.vdi` in which nothing of the kind is found is refused unless the caller says what it is:
 /// its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing.
 ///
 /// The guest of a raw disk can write what it likes, also what begins or ends like a container, and name any file of this machine as
-/// its parent. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
+/// its parent, or as a part of it. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
 /// it, and in [`OpenOptions::parents`], after links are followed; a block device none but the latter; and what is a differencing VHD by
-/// its first sector alone, without a footer at the end, has no parent opened.
+/// its first sector alone, without a footer at the end, has no parent opened. The same holds from the first parent on whose format the child
+/// does not say.
 ///
 /// # Errors
 /// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Damaged`](cairn_base::Kind::Damaged) for a VMDK that
@@ -118,7 +121,7 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
         None => {
             if options.hint == FormatHint::Detect && chain::is_image_name(path) {
                 return Err(Error::damaged(
-                    "the file is named like a VHD or VHDX and holds none: its header or footer is missing",
+                    "the file is named like a VHD, VHDX, QCOW2 or VDI and holds none: its header or footer is missing",
                 )
                 .at_path(path)
                 .advise("say that the image is raw if it is a raw disk"));

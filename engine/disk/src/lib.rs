@@ -1,4 +1,4 @@
-//! VHD, VHDX, VMDK and raw disk images as one kind of virtual disk, and the way back: writing a disk as an image.
+//! VHD, VHDX, QCOW2, VDI, VMDK and raw disk images as one kind of virtual disk, and the way back: writing a disk as an image.
 //!
 //! - [`open`], [`open_as`], [`open_with`], [`open_bytes`], [`open_chain`]: find out what an image is, by its content, and
 //!   read it, together with the parents of a differencing disk
@@ -6,6 +6,8 @@
 //! - [`FileSource`]: an image file or block device, read by position, without a shared cursor
 //! - [`vhd`]: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0
 //! - [`vhdx`]: Microsoft's \[MS-VHDX\]
+//! - [`qcow2`]: QEMU's `docs/interop/qcow2.txt`, versions 2 and 3
+//! - [`vdi`]: VirtualBox's `VDICore.h`
 //! - [`vmdk`]: VMware's "Virtual Disk Format 5.0"
 //! - [`write`]: raw, VHD and VHDX images from the content of a disk
 //! - [`view`]: a disk as a VHD or VHDX that is made as it is read
@@ -42,6 +44,7 @@ mod layer;
 mod layout;
 mod parent;
 mod place;
+pub mod qcow2;
 pub mod raw;
 mod reach;
 mod recent;
@@ -49,6 +52,7 @@ mod runs;
 pub mod source;
 mod stack;
 mod table;
+pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
 pub mod view;

@@ -7,7 +7,7 @@ use crate::layer::{Expected, Opened, ParentLink, ParentPlace};
 use crate::reach::{self, Reach};
 use crate::source::FileSource;
 use crate::table::Share;
-use crate::{content, raw, vhd, vhdx, vmdk};
+use crate::{content, raw, vdi, vhd, vhdx, vmdk};
 use cairn_base::{Error, ReadAt, Result, Time};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -110,7 +110,16 @@ impl Expected {
     ) -> Result<Result<(), Found>> {
         match self {
             Expected::Named { .. } => Ok(Ok(())),
-            Expected::Vdi { .. } => Err(Error::unsupported("VDI images are not read")),
+            Expected::Vdi { id, modified } => {
+                let (found, found_modified) = vdi::known_as(image)?;
+                Ok(if found != *id {
+                    Err(Found::Id(found))
+                } else if !modified.is_nil() && found_modified != *modified {
+                    Err(Found::Modified(found_modified))
+                } else {
+                    Ok(())
+                })
+            }
             Expected::Vmdk(cid) => {
                 let found = vmdk::content_id(image)?;
                 Ok(if found == *cid {
@@ -192,6 +201,9 @@ impl Expected {
                     "if it was copied and not changed, give it that time again: touch -d {then} FILE"
                 ))
             }
+            (Expected::Vdi { modified, .. }, Found::Modified(found)) => Error::damaged(format!(
+                "the parent of the differencing disk was changed since: expected the modification id {modified}, found {found}"
+            )),
             (expected, found) => Error::damaged(format!(
                 "the parent of the differencing disk was changed since, or is another disk: expected the id {expected}, found {found}"
             ))
@@ -209,12 +221,14 @@ pub(crate) enum Found {
     Cid(u32),
     /// Another time of change of its file.
     Time(Time),
+    /// Another id of its last change.
+    Modified(Guid),
 }
 
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Found::Id(id) => write!(f, "{id}"),
+            Found::Id(id) | Found::Modified(id) => write!(f, "{id}"),
             Found::Cid(cid) => write!(f, "{cid:08x}"),
             Found::Time(time) => write!(f, "{time}"),
         }

@@ -1,11 +1,12 @@
 //! Where blocks of an image may lie: within the file, and not over its headers and tables.
 
 use cairn_base::{Error, Result};
+use std::fmt::Arguments;
 use std::ops::Range;
 
 /// Size of an image file and the parts of it that no block may touch.
 pub(crate) struct Places {
-    /// `VHD`, `VHDX`, ..., for messages.
+    /// `VHD`, `QCOW2` or the like, for messages.
     pub(crate) format: &'static str,
     /// Bytes of the file.
     pub(crate) size: u64,
@@ -19,7 +20,7 @@ impl Places {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming block and place.
     pub(crate) fn check(&self, block: u64, place: u64, length: u64) -> Result<()> {
-        self.check_part(&format!("block {block}"), place, length)
+        self.check_part(format_args!("block {block}"), place, length)
     }
 
     /// The same for the sector bitmap of a chunk of blocks.
@@ -27,14 +28,23 @@ impl Places {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming chunk and place.
     pub(crate) fn check_bitmap(&self, chunk: u64, place: u64, length: u64) -> Result<()> {
-        self.check_part(&format!("sector bitmap {chunk}"), place, length)
+        self.check_part(format_args!("sector bitmap {chunk}"), place, length)
+    }
+
+    /// Refuses a cluster of the guest that is said to begin at `place`, if none can. It need not end within the file: what is cut off behind the
+    /// last byte written is zeros.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming cluster and place.
+    pub(crate) fn check_cluster(&self, cluster: u64, place: u64) -> Result<()> {
+        self.check_part(format_args!("cluster {cluster}"), place, 1)
     }
 
     /// The same for what is called `what`.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming it and its place.
-    pub(crate) fn check_part(&self, what: &str, place: u64, length: u64) -> Result<()> {
+    pub(crate) fn check_part(&self, what: Arguments<'_>, place: u64, length: u64) -> Result<()> {
         let format = self.format;
         let end = place.saturating_add(length);
         if end > self.size {

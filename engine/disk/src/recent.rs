@@ -17,10 +17,10 @@ struct Kept<V> {
 }
 
 impl<V> Recent<V> {
-    /// Keeps up to `most` values, which the caller chooses small: they are looked through one by one.
+    /// Keeps up to `most` values, which the caller chooses small: they are looked through one by one. It may be 0.
     pub(crate) fn new(most: usize) -> Recent<V> {
         Recent {
-            most: most.max(1),
+            most,
             kept: Mutex::new(Kept {
                 values: Vec::new(),
                 clock: 0,

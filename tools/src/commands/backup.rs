@@ -25,7 +25,7 @@ pub struct Args {
     /// Name of the machine the disks belong to
     #[arg(long, value_name = "NAME", required_unless_present = "jobs")]
     machine: Option<String>,
-    /// Disk images: raw, VHD, VHDX, VMDK or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
+    /// Disk images: raw, VHD, VHDX, QCOW2, VDI, VMDK or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
     #[arg(required_unless_present = "jobs", value_name = "[DISK=]IMAGE")]
     images: Vec<OsString>,
     /// Several machines: a JSON list of {"machine": NAME, "disks": ["[DISK=]IMAGE", ...]}, each with "time" and "consistency" if wanted
@@ -54,7 +54,7 @@ pub struct Args {
     /// Take the images for raw disks, whatever their content looks like
     #[arg(long)]
     raw: bool,
-    /// Another folder to look in for parents of differencing VHD and VHDX and delta VMDK, and for the files of a VMDK (or such a file)
+    /// Another folder to look in for parents and other files of images (or such a file itself)
     #[arg(long, value_name = "DIR")]
     parent: Vec<PathBuf>,
     /// zstd level, 1 to 19, or `auto`: as high as costs no time (1 to 9)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Without options only you can look, and you can read everything: owners and modes of the guests' files are shown as they are, and not enforced.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A store, or a disk image (raw, VHD, VHDX, VMDK)
+    /// A store, or a disk image (raw, VHD, VHDX, QCOW2, VDI, VMDK)
     #[arg(value_name = "STORE|IMAGE")]
     source: PathBuf,
     /// An empty folder
@@ -43,7 +43,7 @@ pub struct Args {
     /// For programs that are used to Windows, and for Samba with `case sensitive = yes`. NTFS needs no such option.
     #[arg(long)]
     ignore_case: bool,
-    /// Another folder to look in for parents of a differencing VHD or VHDX or a delta VMDK, and for the files of a VMDK (or such a file)
+    /// Another folder to look in for parents and other files of an image (or such a file itself)
     #[arg(long, value_name = "DIR")]
     parent: Vec<PathBuf>,
     /// Take the image for a raw disk, whatever its content looks like

@@ -27,7 +27,7 @@ enum Protocol {
 
 #[derive(clap::Args)]
 struct NbdArgs {
-    /// A store, or a disk image (raw, VHD, VHDX, VMDK)
+    /// A store, or a disk image (raw, VHD, VHDX, QCOW2, VDI, VMDK)
     #[arg(value_name = "STORE|IMAGE")]
     source: PathBuf,
     /// The point, of a store
@@ -35,7 +35,7 @@ struct NbdArgs {
     /// Only this disk
     #[arg(long, value_name = "NAME")]
     disk: Option<String>,
-    /// Another folder to look in for parents of a differencing VHD or VHDX or a delta VMDK, and for the files of a VMDK (or such a file)
+    /// Another folder to look in for parents and other files of an image (or such a file itself)
     #[arg(long, value_name = "DIR", conflicts_with = "point")]
     parent: Vec<PathBuf>,
     /// Take the image for a raw disk, whatever its content looks like

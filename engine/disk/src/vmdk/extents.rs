@@ -67,7 +67,7 @@ impl Extents {
             size: 0,
             block_size: u64::MAX,
             absent,
-            tables: Arc::new(Tables::new(to_usize(share.of(TABLES))?)),
+            tables: Arc::new(Tables::new(to_usize(share.of(TABLES).max(1))?)),
             share,
             sparse,
             warnings: Vec::new(),

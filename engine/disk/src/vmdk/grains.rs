@@ -215,8 +215,10 @@ impl Grains {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged), naming grain and place.
     pub(super) fn check(&self, grain: u64, at: u64) -> Result<()> {
-        let what = format!("grain {grain}");
-        let checked = self.places.check_part(&what, at, self.grain_length(grain));
+        let length = self.grain_length(grain);
+        let checked = self
+            .places
+            .check_part(format_args!("grain {grain}"), at, length);
         checked.map_err(|error| self.file.name(error))
     }
 
@@ -309,10 +311,9 @@ impl Grains {
         let name = |error: Error| self.file.name(error);
         let length = self.table_length(index);
         let at = sectors(sector).unwrap_or(u64::MAX);
-        let what = format!("grain table {index}");
         let read = self
             .places
-            .check_part(&what, at, length)
+            .check_part(format_args!("grain table {index}"), at, length)
             .and_then(|()| self.read_table(at, length));
         let copy = || self.copy_of(index, at, length);
         let mut table = match read {

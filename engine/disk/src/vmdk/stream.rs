@@ -77,7 +77,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(grains: Arc<Grains>, share: Share) -> Result<Stream> {
         let most = share.of(KEPT).checked_div(grains.header().grain);
-        let decoded = Recent::new(to_usize(most.unwrap_or(0))?);
+        let decoded = Recent::new(to_usize(most.unwrap_or(0).max(1))?);
         Ok(Stream { grains, decoded })
     }
 

@@ -2,7 +2,7 @@
 
 use super::made::{GRAIN, all, descriptor, esx, ours, qemu_sees, sample, stream, write};
 use cairn_base::read_at::read_vec;
-use cairn_disk::{Format, Guid, open};
+use cairn_disk::{Format, FormatHint, Guid, open, open_as};
 use std::fs;
 
 #[test]
@@ -204,28 +204,32 @@ fn what_begins_like_one_and_ends_like_a_vhd() {
             .args([&raw, &sparse]),
     );
     let bytes = fs::read(&sparse).unwrap();
-    // The last sector of the file is the guest's: a VHD's end lies there, good or damaged.
+    // The last sector of the file may be the guest's, and so may the first one of a fixed VHD.
     for (size, disk_type) in [
         (4096, DiskType::Fixed),
         (4096, DiskType::Dynamic),
-        (4096, DiskType::Differencing),
-        (bytes.len() as u64 - 1024, DiskType::Fixed),
+        (bytes.len() as u64 - 512, DiskType::Fixed),
     ] {
-        let mut end = footer(size, disk_type).encode();
-        for sum in 0..2 {
-            end[70] ^= sum;
-            let mut bytes = bytes.clone();
-            let at = bytes.len() - 512;
-            bytes[at..].copy_from_slice(&end);
-            let image = write(work.path(), "b.vmdk", &bytes);
-            let disk = open(&image).unwrap();
-            assert_eq!(disk.format(), Format::VmdkSparse, "{disk_type:?} {size}");
-            assert_eq!(disk.size(), content.len() as u64);
-        }
+        let mut bytes = bytes.clone();
+        let at = bytes.len() - 512;
+        bytes[at..].copy_from_slice(&footer(size, disk_type).encode());
+        let image = write(work.path(), "b.vmdk", &bytes);
+        let error = open(&image).err().unwrap();
+        assert_eq!(error.kind(), cairn_base::Kind::Damaged, "{error}");
+        assert!(error.to_string().contains("ends like a VHD"), "{error}");
+        let disk = open_as(&image, FormatHint::Vmdk).unwrap();
+        assert_eq!(disk.format(), Format::VmdkSparse, "{disk_type:?} {size}");
+        // One that is damaged is no VHD.
+        bytes[at + 70] ^= 1;
+        bytes[at + 48] ^= 0x70;
+        let image = write(work.path(), "b.vmdk", &bytes);
+        let disk = open(&image).unwrap();
+        assert_eq!(disk.size(), content.len() as u64);
     }
-    // The guest of a fixed VHD writes what it likes to its first sector.
     let size = stream.len() as u64;
     let vhd = [&stream[..], &footer(size, DiskType::Fixed).encode()].concat();
-    let disk = open(&write(work.path(), "c.vhd", &vhd)).unwrap();
+    let image = write(work.path(), "c.vhd", &vhd);
+    assert!(open(&image).is_err());
+    let disk = open_as(&image, FormatHint::Vhd).unwrap();
     assert_eq!((disk.format(), disk.size()), (Format::VhdFixed, size));
 }
