@@ -7,7 +7,8 @@
 //! | create type | extents | |
 //! |---|---|---|
 //! | `monolithicSparse` | one `SPARSE` | descriptor inside |
-//! | `monolithicFlat`, `vmfs`, `vmfsPreallocated`, `vmfsEagerZeroedThick` | one `FLAT` or `VMFS` | |
+//! | `monolithicFlat` | one `FLAT` | |
+//! | `vmfs`, `vmfsPreallocated`, `vmfsEagerZeroedThick`, `vmfsThin` | `VMFS` or `FLAT`, one as a rule | |
 //! | `twoGbMaxExtentSparse`, `twoGbMaxExtentFlat` | many `SPARSE` or `FLAT` | |
 //! | `streamOptimized` | one `SPARSE` whose grains are compressed, with a marker before each; the grain directory may stand behind them | descriptor inside |
 //! | `vmfsSparse` | `VMFSSPARSE`: a header of another form, `COWD` | ESX, snapshots |
