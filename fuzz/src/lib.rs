@@ -66,6 +66,8 @@ pub const TARGETS: &[Target] = &[
     ("changes", changes::changes),
     ("vhd", disks::vhd),
     ("vhdx", disks::vhdx),
+    ("qcow2", disks::qcow2),
+    ("vdi", disks::vdi),
     ("image", disks::any),
     ("partitions", guests::partitions),
     ("ntfs", guests::ntfs),

@@ -163,6 +163,8 @@ replays! {
     changes: 3000,
     vhd: 3000,
     vhdx: 1500,
+    qcow2: 1500,
+    vdi: 2000,
     image: 2000,
     partitions: 1000,
     ntfs: 600,

@@ -50,6 +50,10 @@ fn every_format_gives_the_same_disk() {
         ),
         ("fixed.vhdx", "vhdx", "subformat=fixed", "VHDX"),
         ("dynamic.vhdx", "vhdx", "subformat=dynamic", "VHDX"),
+        ("a.qcow2", "qcow2", "cluster_size=4k", "QCOW2"),
+        ("parts.qcow2", "qcow2", "extended_l2=on", "QCOW2"),
+        ("fixed.vdi", "vdi", "static=on", "VDI"),
+        ("dynamic.vdi", "vdi", "static=off", "VDI"),
     ];
     bench.backup("m", &["disk.raw"]);
     for (name, format, options, shown) in formats {
@@ -98,19 +102,15 @@ fn what_is_not_read_is_refused_by_name() {
     if !have(&["qemu-img"]) {
         return;
     }
-    for format in ["qcow2", "vmdk", "vdi"] {
+    for format in ["vmdk", "qed"] {
         let (name, image) = (format!("a.{format}"), bench.path(&format!("a.{format}")));
         tool(
             "qemu-img",
             &["create", "-q", "-f", format, text(&image), "10M"],
         );
         let refused = bench.expect(1, &["backup", "store", "--machine", "m", &name]);
-        let expected = if format == "qcow2" {
-            "QCOW"
-        } else {
-            &format.to_uppercase()
-        };
-        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+        let expected = format.to_uppercase();
+        assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
         assert!(
             refused.stderr.contains("qemu-img convert"),
             "{}",

@@ -118,11 +118,9 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
         None => {
             if options.hint == FormatHint::Detect && chain::is_image_name(path) {
-                return Err(Error::damaged(
-                    "the file is named like a VHD, VHDX, QCOW2 or VDI and holds none: its header or footer is missing",
-                )
-                .at_path(path)
-                .advise("say that the image is raw if it is a raw disk"));
+                return Err(Error::damaged(chain::HOLDS_NONE)
+                    .at_path(path)
+                    .advise("say that the image is raw if it is a raw disk"));
             }
             let sector_size = file.sector_size().unwrap_or(512);
             (Arc::new(RawDisk::new(image, sector_size)), vec![file])
