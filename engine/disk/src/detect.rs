@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which container `image` is, by its content: `vhdxfile` or `QFI\xfb` at the start, the signature of VDI at byte 64, or a VHD footer at the end or
-/// (its copy) at the start; anything else is raw. A guest cannot make its own raw disk pass for one of these without giving up its boot
-/// sector.
+/// (its copy) at the start; anything else is raw. A guest that writes such a thing into its own raw disk has it taken for that: what it cannot
+/// have read that way is said at [`open_with`].
 ///
 /// A VHDX or VDI is said to be dynamic here; only their metadata tell.
 ///
