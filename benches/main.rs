@@ -12,6 +12,7 @@ mod disk;
 mod guest;
 mod index;
 mod put;
+mod qcow2;
 mod read;
 mod restore;
 mod unsynced;
@@ -32,6 +33,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, catalog::catalog, vmdk::vmdk
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, catalog::catalog, qcow2::qcow2, vmdk::vmdk
 }
 criterion_main!(all);

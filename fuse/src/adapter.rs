@@ -5,6 +5,7 @@ mod convert;
 mod handles;
 mod refused;
 mod shared;
+mod spare;
 
 use crate::awake::Awake;
 use crate::failure::Failure;
@@ -21,7 +22,6 @@ use fuser::{
 };
 use refused::refused;
 use shared::{Shared, add_to, answer};
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -61,11 +61,6 @@ impl Adapter {
         let shared = self.shared.clone();
         self.workers.run(move || job(&shared));
     }
-}
-
-thread_local! {
-    /// What a read is answered from: one buffer a thread, as large as the largest read it served.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Filesystem for Adapter {
@@ -189,16 +184,12 @@ impl Filesystem for Adapter {
             let length = usize::try_from(size)
                 .unwrap_or(LONGEST_READ)
                 .min(LONGEST_READ);
-            BUFFER.with_borrow_mut(|buffer| {
-                if buffer.len() < length {
-                    buffer.resize(length, 0);
-                }
-                let part = buffer.get_mut(..length).unwrap_or_default();
-                match content.read(offset, part) {
-                    Ok(read) => reply.data(part.get(..read).unwrap_or_default()),
+            shared
+                .spare
+                .with(length, |buffer| match content.read(offset, buffer) {
+                    Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
                     Err(failure) => reply.error(errno(&failure)),
-                }
-            });
+                });
         });
     }
 

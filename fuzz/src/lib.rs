@@ -67,6 +67,8 @@ pub const TARGETS: &[Target] = &[
     ("changes", changes::changes),
     ("vhd", disks::vhd),
     ("vhdx", disks::vhdx),
+    ("qcow2", disks::qcow2),
+    ("vdi", disks::vdi),
     ("vmdk", disks::vmdk),
     ("vmdk_descriptor", disks::vmdk_descriptor),
     ("image", disks::any),

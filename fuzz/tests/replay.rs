@@ -163,6 +163,8 @@ replays! {
     changes: 3000,
     vhd: 3000,
     vhdx: 1500,
+    qcow2: 1500,
+    vdi: 2000,
     vmdk: 3000,
     vmdk_descriptor: 5000,
     image: 2000,

@@ -37,6 +37,10 @@ const FORMATS: &[(&str, &str, &str, &str)] = &[
     ),
     ("fixed.vhdx", "vhdx", "subformat=fixed", "VHDX"),
     ("dynamic.vhdx", "vhdx", "subformat=dynamic", "VHDX"),
+    ("a.qcow2", "qcow2", "cluster_size=4k", "QCOW2"),
+    ("parts.qcow2", "qcow2", "extended_l2=on", "QCOW2"),
+    ("fixed.vdi", "vdi", "static=on", "VDI"),
+    ("dynamic.vdi", "vdi", "static=off", "VDI"),
     ("sparse.vmdk", "vmdk", "subformat=monolithicSparse", "VMDK"),
     ("flat.vmdk", "vmdk", "subformat=twoGbMaxExtentFlat", "VMDK"),
     (

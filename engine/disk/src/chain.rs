@@ -6,6 +6,7 @@
 //! may have files opened: see [`reach`](crate::reach).
 
 use crate::beside::Beside;
+use crate::disk::Format;
 use crate::known::Known;
 use crate::layer::{Opened, ParentLink, ParentPlace};
 use crate::parent::{self, check_is_told, check_sizes};
@@ -80,6 +81,7 @@ pub(crate) fn with_parents(
         }
         let beside = Beside::of(&file, extra, &mut reach);
         let opened = parent::open(&link.expected, file.clone(), share, &beside)
+            .and_then(|parent| check_is_found(link, &parent, &file).map(|()| parent))
             .and_then(|parent| check_sizes(&youngest.opened, &parent).map(|()| parent))
             .map_err(|error| {
                 let what = format!("the parent of {} cannot be used", path.display());
@@ -253,6 +255,19 @@ fn is_short_of_something(error: &Error) -> bool {
     let errors = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
     reach::code_of(error).is_some_and(|code| errors.map(Errno::raw_os_error).contains(&code))
 }
+
+/// Refuses a parent whose format nobody said, in which nothing was found, and that is called like an image.
+fn check_is_found(link: &ParentLink, parent: &Opened, file: &FileSource) -> Result<()> {
+    let is_raw = parent.facts.format == Format::Raw;
+    match link.expected.is_guessed() && is_raw && is_image_name(file.path()) {
+        true => Err(Error::damaged(HOLDS_NONE)
+            .advise("say in the child that it is raw if it is (`qemu-img rebase -u -F raw`)")),
+        false => Ok(()),
+    }
+}
+
+/// What is said of such a file.
+pub(crate) const HOLDS_NONE: &str = "the file is named like a VHD, VHDX, QCOW2 or VDI and holds none: its header or footer is missing";
 
 /// Whether a file is called like an image that has an id by which children know it.
 fn has_id(path: &Path) -> bool {

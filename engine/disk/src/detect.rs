@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which container `image` is, by its content: `vhdxfile` or `QFI\xfb` at the start, the signature of VDI at byte 64, the header or descriptor of a VMDK at the start, or a VHD footer at the end or
-/// (its copy) at the start; anything else is raw. A guest cannot make its own raw disk pass for one of these without giving up its boot
-/// sector.
+/// (its copy) at the start; anything else is raw. A guest that writes such a thing into its own raw disk has it taken for that: what it cannot
+/// have read that way is said at [`open_with`].
 ///
 /// A VHDX or VDI is said to be dynamic here, and a VMDK sparse; only their metadata tell.
 ///
@@ -120,11 +120,9 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
         None => {
             if options.hint == FormatHint::Detect && chain::is_image_name(path) {
-                return Err(Error::damaged(
-                    "the file is named like a VHD, VHDX, QCOW2 or VDI and holds none: its header or footer is missing",
-                )
-                .at_path(path)
-                .advise("say that the image is raw if it is a raw disk"));
+                return Err(Error::damaged(chain::HOLDS_NONE)
+                    .at_path(path)
+                    .advise("say that the image is raw if it is a raw disk"));
             }
             let sector_size = file.sector_size().unwrap_or(512);
             (Arc::new(RawDisk::new(image, sector_size)), vec![file])

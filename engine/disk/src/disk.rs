@@ -117,7 +117,7 @@ impl FileStamp {
 /// By what an image is known again, as far as its format keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Identity {
-    /// The disk's own id: VHDX VirtualDiskId, VHD unique id of the footer. Stays when the image is moved or grows.
+    /// The disk's own id: VHDX VirtualDiskId, VHD unique id of the footer, VDI uuidCreate. Stays when the image is moved or grows.
     pub disk_id: Option<Guid>,
     /// VHDX DataWriteGuid: another one as soon as a guest may have written. Differencing children name it.
     pub data_id: Option<Guid>,

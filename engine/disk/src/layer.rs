@@ -55,6 +55,22 @@ pub(crate) struct Opened {
     pub(crate) files: Vec<Arc<FileSource>>,
 }
 
+impl Opened {
+    /// An image that is one file.
+    pub(crate) fn of_one_file(
+        layer: impl Layer + 'static,
+        facts: Facts,
+        parent: Option<ParentLink>,
+    ) -> Opened {
+        Opened {
+            layer: Box::new(layer),
+            facts,
+            parent,
+            files: Vec::new(),
+        }
+    }
+}
+
 /// What a differencing disk says of its parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ParentLink {

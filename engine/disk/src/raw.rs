@@ -60,17 +60,13 @@ struct Whole(Arc<dyn ReadAt>);
 
 /// All of `bytes` as the last image of a chain.
 pub(crate) fn open(bytes: Arc<dyn ReadAt>) -> Opened {
-    Opened {
-        layer: Box::new(Whole(bytes)),
-        facts: Facts {
-            format: Format::Raw,
-            sector_size: 512,
-            identity: Identity::default(),
-            warnings: Vec::new(),
-        },
-        parent: None,
-        files: Vec::new(),
-    }
+    let facts = Facts {
+        format: Format::Raw,
+        sector_size: 512,
+        identity: Identity::default(),
+        warnings: Vec::new(),
+    };
+    Opened::of_one_file(Whole(bytes), facts, None)
 }
 
 impl Layer for Whole {

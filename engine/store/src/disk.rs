@@ -174,6 +174,11 @@ impl StoredDisk {
             return Ok(());
         };
         let end = last.at.saturating_add(last.length);
+        if let Some(whole) = in_one_piece(group, range) {
+            let plain = out.get_mut(whole).unwrap_or_default();
+            reader.frame_into(last, plain)?;
+            return self.check_in_place(group, plain);
+        }
         let wanted: u64 = group.iter().map(|(_, place)| u64::from(place.length)).sum();
         // What is most of what was decoded is kept as it is; of less, copies are kept, and the memory is used again.
         if wanted.saturating_mul(2) >= u64::from(end) {
@@ -219,6 +224,19 @@ impl StoredDisk {
         Ok(good)
     }
 
+    /// Authenticates the chunks of a group that were decoded where they belong.
+    fn check_in_place(&self, group: &[(Part, Place)], mut plain: &[u8]) -> Result<()> {
+        for (part, place) in group {
+            let (bytes, rest) = plain.split_at_checked(part.length()).unwrap_or_default();
+            if let Some(id) = part.extent.chunk {
+                let reader = self.tree.reader();
+                reader.authenticate(ChunkKind::Data, id, place, bytes)?;
+            }
+            plain = rest;
+        }
+        Ok(())
+    }
+
     /// Each chunk of a group on its own; `first` is taken alone where there is no group.
     fn fill_carefully(
         &self,
@@ -244,6 +262,24 @@ impl StoredDisk {
         }
         Ok(())
     }
+}
+
+/// Where the chunks of a group belong in what is read, if they begin their frame, follow each other there as in the region, and all are wanted to their ends: then they
+/// are decoded to where they belong. They are not kept, so that who reads everything does not push out what others use.
+fn in_one_piece(group: &[(Part, Place)], range: &Range<usize>) -> Option<Range<usize>> {
+    let (first, _) = group.first()?;
+    let start = first.start.checked_sub(range.start)?;
+    let mut end = start;
+    let mut at = 0;
+    for (part, place) in group {
+        let follows = part.start - range.start == end && place.at == at;
+        if !follows || part.end() > range.end {
+            return None;
+        }
+        end += part.length();
+        at = at.checked_add(place.length)?;
+    }
+    Some(start..end)
 }
 
 /// Copies what of `part` lies in `range` to where it belongs in `out`; `None` is zeros.

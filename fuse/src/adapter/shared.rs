@@ -3,6 +3,7 @@
 use super::contents::Contents;
 use super::convert::{attributes, errno, ttl};
 use super::handles::Handles;
+use super::spare::Spare;
 use crate::failure::{Failure, Result};
 use crate::stat::Stat;
 use crate::tree::{Content, Folder, Listed, Tree};
@@ -20,6 +21,7 @@ pub(super) struct Shared {
     /// Whether the kernel lets files be read that were not opened, and the tree too.
     pub(super) opens_once: bool,
     pub(super) read: Contents<Content>,
+    pub(super) spare: Spare,
     pub(super) files: Handles<Content>,
     pub(super) folders: Handles<Folder>,
 }
@@ -31,6 +33,7 @@ impl Shared {
             tree,
             opens_once: false,
             read: Contents::default(),
+            spare: Spare::default(),
             files: Handles::default(),
             folders: Handles::default(),
         }

@@ -60,7 +60,8 @@ impl Compressed {
                 })?;
                 let from = to_usize(inside)?;
                 let wanted = whole.get(from..from.saturating_add(length));
-                part.copy_from_slice(wanted.unwrap_or_default());
+                // All of a cluster is decoded.
+                part.copy_from_slice(wanted.ok_or_else(|| Error::damaged("a cluster is short"))?);
             }
             at = at.saturating_add(to_u64(length));
             rest = behind;

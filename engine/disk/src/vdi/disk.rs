@@ -91,18 +91,14 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
         Some(_) => Place::Parent,
         None => Place::Zeros,
     };
-    Ok(Opened {
-        layer: Box::new(Blocks {
-            image,
-            header,
-            table,
-            places,
-            absent,
-        }),
-        facts,
-        parent,
-        files: Vec::new(),
-    })
+    let layer = Blocks {
+        image,
+        header,
+        table,
+        places,
+        absent,
+    };
+    Ok(Opened::of_one_file(layer, facts, parent))
 }
 
 impl Blocks {

@@ -156,12 +156,9 @@ pub(crate) fn open(
             ))
             .advise("the file may have been cut off while it was copied"));
         }
-        return Ok(Opened {
-            layer: Box::new(Fixed { image, size }),
-            facts: facts(Format::VhdFixed, warnings),
-            parent: None,
-            files: Vec::new(),
-        });
+        let layer = Fixed { image, size };
+        let facts = facts(Format::VhdFixed, warnings);
+        return Ok(Opened::of_one_file(layer, facts, None));
     }
     if size > MAX_DYNAMIC {
         return Err(Error::damaged(format!(
@@ -186,12 +183,8 @@ pub(crate) fn open(
     } else {
         (Format::VhdDynamic, None, Place::Zeros)
     };
-    Ok(Opened {
-        layer: Box::new(Blocks::open(image, &header, at, size, absent, share)?),
-        facts: facts(format, warnings),
-        parent,
-        files: Vec::new(),
-    })
+    let layer = Blocks::open(image, &header, at, size, absent, share)?;
+    Ok(Opened::of_one_file(layer, facts(format, warnings), parent))
 }
 
 impl Layer for Fixed {

@@ -151,6 +151,15 @@ fn what_is_no_file_or_no_format_is_refused_by_name() {
         .write(&child);
     assert!(refusal(&child).to_string().contains("`qed`"));
     fs::write(work.path().join("base"), [1; 4096]).unwrap();
+    // What is called like an image and is none is not taken for a raw disk, unless that is said.
+    fs::write(work.path().join("base.qcow2"), [1; 4096]).unwrap();
+    Made::new(1 << 20).backing("base.qcow2", None).write(&child);
+    let error = refusal(&child);
+    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+    Made::new(1 << 20)
+        .backing("base.qcow2", Some("raw"))
+        .write(&child);
+    open(&child).unwrap();
     // A format that is said is not looked for: what is no VHDX is none.
     Made::new(1 << 20)
         .backing("base", Some("vhdx"))

@@ -33,6 +33,8 @@ pub fn img(folder: &Path, arguments: &[&str]) -> String {
 pub fn io(image: &Path, format: &str, commands: &[String]) {
     let mut command = Command::new("qemu-io");
     command.args(["-f", format, "-d", "unmap"]);
+    // QEMU looks for an external data file in the current folder.
+    command.current_dir(image.parent().unwrap());
     for text in commands {
         command.args(["-c", text]);
     }

@@ -1,8 +1,8 @@
 //! Leaves and nodes that lie together in compressed frames.
 
 use crate::damage::flip;
-use crate::kit::{Kit, R, TestDisk, noise};
-use cairn_base::{ChunkId, Kind};
+use crate::kit::{Kit, R, TestDisk, noise, open_disk};
+use cairn_base::{ChunkId, Kind, ReadAt};
 use cairn_store::hash::ChunkKind;
 use cairn_store::index::Place;
 use cairn_store::read::Wanted;
@@ -76,5 +76,74 @@ fn damage_in_a_frame_takes_no_more_than_what_lies_behind_it() {
                 assert_eq!(found.unwrap_err().kind(), Kind::Damaged);
             }
         }
+    }
+}
+
+/// Bytes that compress, each chunk another one.
+fn letters(length: usize, seed: u64) -> Vec<u8> {
+    let noise = noise(length, seed);
+    noise.into_iter().map(|byte| b'a' + byte % 16).collect()
+}
+
+#[test]
+fn frames_are_the_same_bytes_whatever_part_of_them_a_read_begins_and_ends_in() {
+    let kit = Kit::with(CutParameters::Fixed { size: 32 << 10 });
+    let content = letters(2 * R, 2);
+    let point = kit.backup("m", TestDisk::new(content.clone()));
+    let chunk = 32 << 10;
+    for (start, length) in [
+        (0, 2 * R),
+        (0, 4 * chunk),
+        (chunk, 4 * chunk),
+        (chunk / 2, 9 * chunk),
+        (3 * chunk, 6 * chunk + 1),
+        (4 * chunk - 1, 8 * chunk + 2),
+        (R - 5 * chunk, 10 * chunk),
+        (2 * R - 4 * chunk, 4 * chunk),
+    ] {
+        let disk = open_disk(&kit.reopen(), &point, "disk0");
+        for _ in 0..2 {
+            let mut bytes = vec![0xee; length];
+            disk.read_exact_at(start as u64, &mut bytes).unwrap();
+            assert!(
+                bytes == content[start..start + length],
+                "{length} from {start}"
+            );
+        }
+    }
+}
+
+#[test]
+fn damage_in_a_frame_that_a_read_wants_whole_fails_the_read_and_no_other_chunk() {
+    let kit = Kit::with(CutParameters::Fixed { size: 32 << 10 });
+    let content = letters(R, 3);
+    let point = kit.backup("m", TestDisk::new(content.clone()));
+    let ids = {
+        let disk = open_disk(&kit.store, &point, "disk0");
+        let Spot::Leaf(id) = disk.tree().locate(0).unwrap() else {
+            panic!("the region has no leaf");
+        };
+        let leaf = disk.tree().leaf(0, id).unwrap();
+        let ids = leaf.parts().map(|part| part.extent.chunk);
+        ids.collect::<Option<Vec<ChunkId>>>().unwrap()
+    };
+    let place = kit.store.index().places(&ids[4]).unwrap()[0];
+    assert!(!place.plain && place.at == 0, "{place:?}");
+    // In the third of its four chunks.
+    flip(
+        &kit.path().join(layout::pack(place.pack)),
+        u64::from(place.offset) + u64::from(place.stored) * 5 / 8,
+    );
+    let chunk = 32 << 10;
+    let disk = open_disk(&kit.reopen(), &point, "disk0");
+    let mut bytes = vec![0xee; 12 * chunk];
+    let error = disk.read_exact_at(0, &mut bytes).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged);
+    // Before it in its frame, and in the frames beside it.
+    for good in [0..4, 4..6, 8..12] {
+        let range = good.start * chunk..good.end * chunk;
+        let mut bytes = vec![0xee; range.len()];
+        disk.read_exact_at(range.start as u64, &mut bytes).unwrap();
+        assert!(bytes == content[range], "{good:?}");
     }
 }
