@@ -19,10 +19,12 @@ mod index;
 )]
 mod made;
 mod put;
+mod qcow2;
 mod read;
 mod restore;
 mod unsynced;
 mod verify;
+mod vmdk;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::time::Duration;
@@ -38,6 +40,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, image::image, catalog::catalog
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, image::image, catalog::catalog, qcow2::qcow2, vmdk::vmdk
 }
 criterion_main!(all);

@@ -10,7 +10,7 @@
 //! # let (store_path, image) = (temp.path().join("store"), temp.path().join("web01.raw"));
 //! # std::fs::write(&image, vec![7u8; 1 << 20]).unwrap();
 //! let store = Store::create(&store_path)?;
-//! let disk = DiskImage::open("disk0", &image)?; // raw, VHD or VHDX, found out by its content
+//! let disk = DiskImage::open("disk0", &image)?; // raw, VHD, VHDX, QCOW2, VDI or VMDK, found out by its content
 //! let point = store.backup(vec![disk], &BackupOptions::new("web01"), &Silent)?;
 //! println!("{} at {}: {} bytes new", point.record.machine, point.time(), point.record.stats.new);
 //! # assert_eq!(point.record.stats.read, 1 << 20);

@@ -150,7 +150,7 @@ fn look_at_all(folder: &Path) -> (usize, usize, Seen) {
 fn whole_images_of_others() {
     let Some(images) = images() else { return };
     let (opened, refused, seen) = look_at_all(&images);
-    // Refused: differencing disks, a dirty log, VMDK, and the like.
+    // Refused: differencing disks, a dirty log, and the like.
     assert!(opened > 90 && refused < 12, "{opened} {refused}");
     assert!(seen.entries > 12_000, "{seen:?}");
 }

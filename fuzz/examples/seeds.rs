@@ -10,6 +10,8 @@
 mod disks;
 #[path = "seeds/store.rs"]
 mod store;
+#[path = "seeds/vmdk.rs"]
+mod vmdk;
 #[path = "seeds/writable.rs"]
 mod writable;
 
@@ -33,5 +35,6 @@ fn main() {
     let seeds = Seeds(std::env::args_os().nth(1).map_or(beside, PathBuf::from));
     store::write(&seeds);
     disks::write(&seeds);
+    vmdk::write(&seeds);
     writable::write(&seeds);
 }

@@ -1,13 +1,16 @@
 //! Disk images.
 
 use crate::pieces::Pieces;
+use crate::vmdk;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, Monitor, ReadAt, Stage};
 use cairn_disk::check::KEPT;
 use cairn_disk::vhd::footer::{DiskType, Footer};
 use cairn_disk::vhdx::{bat, header, metadata, region};
+use cairn_disk::vmdk::descriptor::{Descriptor, ExtentKind, MAX_EXTENTS};
 use cairn_disk::{
-    Check, FormatHint, Guid, VirtualDisk, check_structures, detect, open_bytes, open_chain, vhd,
+    Check, FormatHint, Guid, VirtualDisk, check_structures, detect, open_bytes, open_chain, qcow2,
+    vdi, vhd,
 };
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +29,39 @@ pub fn vhd(data: &[u8]) -> bool {
 /// A VHDX; if the first byte is odd, the checksums of headers, tables and log are made right.
 pub fn vhdx(data: &[u8]) -> bool {
     image(data, FormatHint::Vhdx, mend_vhdx)
+}
+
+/// A sparse VMDK; if the first byte is odd, the checksums of compressed grains that were there before are made right.
+pub fn vmdk(data: &[u8]) -> bool {
+    image(data, FormatHint::Vmdk, vmdk::mend)
+}
+
+/// A descriptor in a file of its own. One that names no files is opened and read.
+pub fn vmdk_descriptor(data: &[u8]) -> bool {
+    let Ok(found) = Descriptor::parse(data) else {
+        return false;
+    };
+    assert!((1..=MAX_EXTENTS).contains(&found.extents.len()));
+    assert!(found.sectors() <= cairn_disk::vmdk::MAX_SIZE / 512);
+    assert_eq!(found.parent_cid.is_some(), found.parent_hint.is_some());
+    for extent in &found.extents {
+        assert!(extent.sectors > 0);
+        assert_eq!(extent.kind == ExtentKind::Zero, extent.name.is_empty());
+    }
+    if let Ok(disk) = open_bytes(Arc::new(data.to_vec()), FormatHint::Vmdk) {
+        exercise(&*disk);
+    }
+    true
+}
+
+/// A QCOW2; a backing file, if it names one, is a small raw disk, whatever it says of that.
+pub fn qcow2(data: &[u8]) -> bool {
+    image(data, FormatHint::Qcow2, |_| Vec::new())
+}
+
+/// A VDI.
+pub fn vdi(data: &[u8]) -> bool {
+    image(data, FormatHint::Vdi, |_| Vec::new())
 }
 
 /// An image of any format.
@@ -62,6 +98,7 @@ impl ReadAt for Mended {
     }
 }
 
+/// An image of which `mend` makes right what a fuzzer does not guess, if the first byte is odd.
 fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
     let Some((flags, rest)) = data.split_first() else {
         return false;
@@ -78,7 +115,11 @@ fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
     let opened = match open_bytes(image.clone(), hint) {
         // A differencing disk whose parent is not there gets one.
         Err(error) if error.kind() == Kind::NotFound => {
-            let parent = vhd_parent(&*image).unwrap_or_else(vhdx_parent);
+            let parent = vmdk::parent_of(&*image)
+                .or_else(|| vhd_parent(&*image))
+                .or_else(|| vdi_parent(&*image))
+                .or_else(|| raw_parent(&*image))
+                .unwrap_or_else(vhdx_parent);
             open_chain(image, vec![parent], hint)
         }
         opened => opened,
@@ -120,6 +161,41 @@ fn vhd_parent(image: &dyn ReadAt) -> Option<Arc<dyn ReadAt>> {
     Some(Arc::new(
         content.chain(parent.encode()).collect::<Vec<u8>>(),
     ))
+}
+
+/// A fixed VDI of one block that is the parent `image` names, if that is a VDI.
+fn vdi_parent(image: &dyn ReadAt) -> Option<Arc<dyn ReadAt>> {
+    let child = read_vec(image, 0, 512).ok()?;
+    if child[64..68] != *vdi::SIGNATURE {
+        return None;
+    }
+    let mut parent = child.clone();
+    let put = |parent: &mut Vec<u8>, at: usize, value: u32| {
+        parent[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    };
+    for (at, value) in [
+        (76, 2),
+        (340, 512),
+        (344, 1024),
+        (372, 0),
+        (368, 4096),
+        (376, 4096),
+        (380, 0),
+        (384, 1),
+    ] {
+        put(&mut parent, at, value);
+    }
+    // The ids by which the child knows it.
+    parent.copy_within(424..456, 392);
+    parent.resize(1024, 0);
+    parent.resize(1024 + 4096, 7);
+    Some(Arc::new(parent))
+}
+
+/// A raw disk for what names its parent and nothing else.
+fn raw_parent(image: &dyn ReadAt) -> Option<Arc<dyn ReadAt>> {
+    let begins = read_vec(image, 0, 4).ok()?;
+    (begins == *qcow2::MAGIC).then(|| Arc::new(vec![7; 100_000]) as Arc<dyn ReadAt>)
 }
 
 /// By what seeds of differencing VHDX know their parent.

@@ -11,7 +11,7 @@
 //! - [`catalog`]: names of machines and disks, to files and back
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
-//! - [`disks`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
+//! - [`disks`], [`vmdk`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
 //! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
@@ -36,6 +36,7 @@ pub mod records;
 pub mod retention;
 pub mod segments;
 pub mod servers;
+pub mod vmdk;
 
 /// A target: its name, which is also that of its folder of seeds, and what it does.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
@@ -66,6 +67,10 @@ pub const TARGETS: &[Target] = &[
     ("changes", changes::changes),
     ("vhd", disks::vhd),
     ("vhdx", disks::vhdx),
+    ("qcow2", disks::qcow2),
+    ("vdi", disks::vdi),
+    ("vmdk", disks::vmdk),
+    ("vmdk_descriptor", disks::vmdk_descriptor),
     ("image", disks::any),
     ("partitions", guests::partitions),
     ("ntfs", guests::ntfs),

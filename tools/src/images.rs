@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub struct ImageArgs {
     /// Take the image for one of this format, whatever its content looks like
     ///
-    /// Without it the content decides. Where the format is given, the parents of a differencing disk are looked for wherever it says, and
+    /// Without it the content decides. Where the format is given, other files that it names, parents above all, are looked for wherever it says, and
     /// not only in its folder.
     #[arg(long, value_name = "FORMAT", value_parser = format(), ignore_case = true)]
     format: Option<FormatHint>,
@@ -23,7 +23,7 @@ pub struct ImageArgs {
 /// Where parents are looked for.
 #[derive(clap::Args)]
 pub struct ParentArgs {
-    /// Another folder to look in for parents of differencing disks (or a parent's file)
+    /// Another folder to look in for parents and other files of an image (or such a file itself)
     #[arg(long, value_name = "DIR")]
     parent: Vec<PathBuf>,
 }

@@ -2,18 +2,18 @@
 //!
 //! A parent is looked for where the child's relative paths lead from its folder, then at its absolute paths, then under
 //! the same names in the child's folder and in those that the caller names, and at last among all images of these
-//! folders: files are renamed, ids are not. Whatever the file is called, only one that has the id counts, and only where the image
+//! folders: files are renamed, ids are not (but those of VMDK are not looked for: see [`vmdk`](crate::vmdk)). Whatever the file is called, only one that has the id counts, and only where the image
 //! may have files opened: see [`reach`](crate::reach).
 
-use crate::disk::FoundBy;
-use crate::guid::Guid;
+use crate::beside::Beside;
+use crate::disk::{Format, FoundBy};
 use crate::known::Known;
-use crate::layer::{Expected, Opened, ParentLink, ParentPlace, time_of_vhd};
-use crate::reach::{self, Reach};
+use crate::layer::{Opened, ParentLink, ParentPlace};
+use crate::parent::{self, check_is_told, check_sizes};
+use crate::reach::{self, Looked, Reach};
 use crate::source::FileSource;
 use crate::table::Share;
-use crate::{vhd, vhdx};
-use cairn_base::{Error, Kind, ReadAt, Result, Time};
+use cairn_base::{Error, ReadAt, Result};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,6 @@ use std::sync::Arc;
 
 /// Images of a chain. Hyper-V makes at most 50 checkpoints, XenServer chains of 30. What a read costs grows with them.
 const MAX_IMAGES: usize = 64;
-/// Places that a message names.
-const SHOWN: usize = 3;
-/// FAT keeps times of change to two seconds.
-const INEXACT: i64 = 2;
 
 /// An image of a chain, and the file it lies in.
 pub(crate) struct Member {
@@ -34,7 +30,8 @@ pub(crate) struct Member {
 }
 
 /// `child` and its parents, each behind its child, as far as they are there; and why not all are. `extra` are folders to look in (or files) besides the child's own; `reach` is
-/// what may be opened, besides what lies in the folders of the chain.
+/// what may be opened, besides what lies in the folders of the chain. Behind a parent whose format only its content tells, what lies elsewhere is not
+/// opened, whatever the caller said of the child: a guest may have written to it that it is such an image.
 ///
 /// # Errors
 /// [`Kind::NotFound`] if a parent is nowhere; [`Kind::Damaged`] if the only file that could be it is another one or was
@@ -87,7 +84,12 @@ fn add_parents(chain: &mut Vec<Member>, extra: &[PathBuf], mut reach: Reach) -> 
             .at_path(file.path()));
         }
         let share = Share::of_level(chain.len());
-        let opened = open_parent(&link.expected, file.clone(), share)
+        if link.expected.is_guessed() {
+            reach.confine();
+        }
+        let beside = Beside::of(&file, extra, &mut reach);
+        let opened = parent::open(&link.expected, file.clone(), share, &beside)
+            .and_then(|parent| check_is_found(link, &parent, &file).map(|()| parent))
             .and_then(|parent| check_sizes(&youngest.opened, &parent).map(|()| parent))
             .map_err(|error| {
                 let what = format!("the parent of {} cannot be used", path.display());
@@ -122,7 +124,8 @@ pub(crate) fn of_images(child: Opened, parents: Vec<Arc<dyn ReadAt>>) -> Result<
         if let Err(found) = link.expected.compare(&*image, None)? {
             return Err(link.expected.mismatch(&found));
         }
-        let parent = open_parent(&link.expected, image, Share::of_level(chain.len()))?;
+        let share = Share::of_level(chain.len());
+        let parent = parent::open(&link.expected, image, share, &Beside::NOTHING)?;
         check_sizes(youngest, &parent)?;
         chain.push(parent);
     }
@@ -130,45 +133,6 @@ pub(crate) fn of_images(child: Opened, parents: Vec<Arc<dyn ReadAt>>) -> Result<
         Some(link) => Err(link.not_there(&[], &[])),
         None => Ok(chain),
     }
-}
-
-fn open_parent(expected: &Expected, image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
-    match expected {
-        Expected::Vhdx(_) => vhdx::open(image, share),
-        Expected::Vhd { .. } => match vhd::find_footer(&*image)? {
-            Some((footer, warnings)) => vhd::open(image, &footer, warnings, share),
-            None => Err(Error::damaged("the image has no VHD footer")),
-        },
-    }
-}
-
-/// Refuses to look for the parent of what is a VHD by its first sector alone, unless the caller said that it is one.
-fn check_is_told(link: &ParentLink, file: &FileSource, reach: &Reach) -> Result<()> {
-    let is_vhd = matches!(link.expected, Expected::Vhd { .. });
-    if reach.is_everywhere() || !is_vhd || !vhd::is_by_copy(file)? {
-        return Ok(());
-    }
-    Err(Error::damaged(format!(
-        "the image is a differencing VHD by its first sector alone, which the guest of a raw disk can write: there is no good \
-         footer at its end. Its parent {} was not followed",
-        link.names()
-    ))
-    .at_path(file.path())
-    .advise("say that it is a VHD if it is one, or that it is raw"))
-}
-
-/// A VHDX has the size of its parent. XenServer makes the child of a VHD larger when a disk grows; what the parent does not
-/// reach is zeros. No child is smaller.
-fn check_sizes(child: &Opened, parent: &Opened) -> Result<()> {
-    let (size, of_parent) = (child.layer.size(), parent.layer.size());
-    let may_grow =
-        matches!(&child.parent, Some(link) if matches!(link.expected, Expected::Vhd { .. }));
-    if of_parent == size || (may_grow && of_parent < size) {
-        return Ok(());
-    }
-    Err(Error::damaged(format!(
-        "the differencing disk has {size} bytes, and its parent {of_parent}"
-    )))
 }
 
 /// Where a parent is looked for.
@@ -221,18 +185,13 @@ impl Search<'_> {
         seen: &mut HashSet<(u64, u64)>,
         outside: &mut Vec<PathBuf>,
     ) -> Result<Option<Arc<FileSource>>> {
-        let found = match self.reach.find(path) {
-            Ok(None) => {
+        let file = match self.reach.open(path)? {
+            Looked::File(file) => file,
+            Looked::Absent => return Ok(None),
+            Looked::Outside => {
                 outside.extend(reach::plain(path));
                 return Ok(None);
             }
-            Ok(Some(real)) => FileSource::open(&real),
-            Err(error) => Err(error),
-        };
-        let file = match found {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-            Err(error) if code_of(&error) == Some(Errno::NOTDIR.raw_os_error()) => return Ok(None),
-            file => file?,
         };
         if !seen.insert(file.file_id()) {
             return Ok(None);
@@ -248,6 +207,27 @@ impl Search<'_> {
     /// Files by the names that the child gives, the likeliest first.
     fn named(&self) -> Vec<(PathBuf, FoundBy)> {
         let folders = &self.folders;
+        if self.link.expected.is_by_name() {
+            let mut paths = Vec::new();
+            for place in &self.link.places {
+                let name = match place {
+                    ParentPlace::Relative(path) | ParentPlace::Absolute(path) => path,
+                    ParentPlace::Name(name) => Path::new(name),
+                };
+                let placed = match name.is_absolute() {
+                    true => 1,
+                    false => folders.len(),
+                };
+                let places = reach::places_of(name, folders, self.extra);
+                let found = |at: usize| match at < placed {
+                    true => FoundBy::Path,
+                    false => FoundBy::Name,
+                };
+                let places = places.into_iter().enumerate();
+                paths.extend(places.map(|(at, path)| (path, found(at))));
+            }
+            return paths;
+        }
         let mut paths = Vec::new();
         for place in &self.link.places {
             match place {
@@ -278,9 +258,12 @@ impl Search<'_> {
 
     /// Images in the folders that have the parent's id.
     fn listed(&self, known: &mut Known) -> Result<Vec<PathBuf>> {
+        if self.link.expected.ids().is_empty() {
+            return Ok(Vec::new());
+        }
         // What the caller names first: there it should be.
         for folder in self.extra.iter().chain(&self.folders) {
-            known.add(folder, is_image_name, |path| self.open(path))?;
+            known.add(folder, has_id, |path| self.open(path))?;
         }
         Ok(known.of(self.link.expected.ids()))
     }
@@ -298,181 +281,36 @@ impl Search<'_> {
 /// Whether no file could have been opened: then nothing is known of it.
 fn is_short_of_something(error: &Error) -> bool {
     let errors = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    code_of(error).is_some_and(|code| errors.map(Errno::raw_os_error).contains(&code))
+    reach::code_of(error).is_some_and(|code| errors.map(Errno::raw_os_error).contains(&code))
 }
 
-/// What the system said, if it did.
-fn code_of(error: &Error) -> Option<i32> {
-    let source = std::error::Error::source(error)?;
-    source.downcast_ref::<std::io::Error>()?.raw_os_error()
+/// Refuses a parent whose format nobody said, in which nothing was found, and that is called like an image.
+fn check_is_found(link: &ParentLink, parent: &Opened, file: &FileSource) -> Result<()> {
+    let is_raw = parent.facts.format == Format::Raw;
+    match link.expected.is_guessed() && is_raw && is_image_name(file.path()) {
+        true => Err(Error::damaged(HOLDS_NONE)
+            .advise("say in the child that it is raw if it is (`qemu-img rebase -u -F raw`)")),
+        false => Ok(()),
+    }
 }
 
-/// Whether a file is called like a VHD or VHDX.
+/// What is said of such a file.
+pub(crate) const HOLDS_NONE: &str = "the file is named like a VHD, VHDX, QCOW2 or VDI and holds none: its header or footer is missing";
+
+/// Whether a file is called like an image that has an id by which children know it.
+fn has_id(path: &Path) -> bool {
+    is_called(path, &["vhd", "vhdx", "avhd", "avhdx", "vdi"])
+}
+
+/// Whether a file is called like an image of a format that is known by its content.
 pub(crate) fn is_image_name(path: &Path) -> bool {
+    has_id(path) || is_called(path, &["qcow2"])
+}
+
+fn is_called(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|extension| {
-        ["vhd", "vhdx", "avhd", "avhdx"]
+        extensions
             .iter()
             .any(|name| extension.eq_ignore_ascii_case(name))
     })
-}
-
-impl Expected {
-    /// Whether `image`, whose file was changed at `modified`, is the parent; what was found instead if not.
-    fn compare(&self, image: &dyn ReadAt, modified: Option<Time>) -> Result<Result<(), Found>> {
-        match self {
-            Expected::Vhdx(ids) => {
-                let id = vhdx::known_as(image)?;
-                Ok(if ids.contains(&id) {
-                    Ok(())
-                } else {
-                    Err(Found::Id(id))
-                })
-            }
-            Expected::Vhd { id, modified: then } => {
-                let Some((footer, _)) = vhd::find_footer(image)? else {
-                    return Err(Error::damaged("the image has no VHD footer"));
-                };
-                if footer.unique_id != *id {
-                    return Ok(Err(Found::Id(footer.unique_id)));
-                }
-                // Windows says nothing (0), others the file's time of change or that of the footer. A device has none.
-                let modified = modified.filter(|time| *time != Time::default());
-                let said = *then != 0 && *then != footer.timestamp;
-                Ok(match modified {
-                    Some(time) if said && !is_same(time, *then) => Err(Found::Time(time)),
-                    _ => Ok(()),
-                })
-            }
-        }
-    }
-
-    /// The ids of which the parent has one.
-    fn ids(&self) -> &[Guid] {
-        match self {
-            Expected::Vhd { id, .. } => std::slice::from_ref(id),
-            Expected::Vhdx(ids) => ids,
-        }
-    }
-
-    /// Why nobody can tell whether `file`, the parent, was changed since the child was made.
-    fn doubt(&self, file: &FileSource) -> Result<Option<String>> {
-        let Expected::Vhd { modified, .. } = self else {
-            return Ok(None);
-        };
-        let name = file.path().display();
-        if *modified == 0 {
-            return Ok(Some(format!(
-                "the differencing disk does not say when its parent {name} was changed last: whether it was changed since cannot be told"
-            )));
-        }
-        let time = file.stamp().modified;
-        let is_of_footer =
-            vhd::find_footer(file)?.is_some_and(|(footer, _)| footer.timestamp == *modified);
-        let is_unclear = is_of_footer && time != Time::default() && !is_same(time, *modified);
-        Ok(is_unclear.then(|| {
-            format!(
-                "the differencing disk names the time in the footer of its parent {name}, whose file was changed at {time}: whether that was \
-                 before the differencing disk was made or since cannot be told"
-            )
-        }))
-    }
-
-    /// The error that says what was expected and what was found.
-    fn mismatch(&self, found: &Found) -> Error {
-        match (self, found) {
-            (Expected::Vhd { modified, .. }, Found::Time(time)) => {
-                let then = time_of_vhd(*modified);
-                Error::damaged(format!(
-                    "the parent of the differencing disk was changed since: expected the time of change {then}, found {time}"
-                ))
-                .advise(format!(
-                    "if it was copied and not changed, give it that time again: touch -d {then} FILE"
-                ))
-            }
-            (expected, found) => Error::damaged(format!(
-                "the parent of the differencing disk was changed since, or is another disk: expected the id {expected}, found {found}"
-            ))
-            .advise("name the folder in which the right one lies (`--parent DIR`)"),
-        }
-    }
-}
-
-/// What a file has that is not the parent.
-#[derive(Debug)]
-enum Found {
-    Id(Guid),
-    Time(Time),
-}
-
-impl std::fmt::Display for Found {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Found::Id(id) => write!(f, "{id}"),
-            Found::Time(time) => write!(f, "{time}"),
-        }
-    }
-}
-
-impl std::fmt::Display for Expected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Expected::Vhd { id, .. } => write!(f, "{id}"),
-            Expected::Vhdx(ids) => {
-                let ids: Vec<String> = ids.iter().map(Guid::to_string).collect();
-                f.write_str(&ids.join(" or "))
-            }
-        }
-    }
-}
-
-fn is_same(time: Time, seconds: u32) -> bool {
-    time.seconds
-        .abs_diff(time_of_vhd(seconds).seconds)
-        .le(&INEXACT.unsigned_abs())
-}
-
-impl ParentLink {
-    /// Names by which the parent goes, for messages.
-    pub(crate) fn names(&self) -> String {
-        let mut names: Vec<String> = Vec::new();
-        for name in self.places.iter().filter_map(ParentPlace::name) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        match names.len() {
-            0 => "(it has no name)".to_string(),
-            _ => format!("`{}`", names.join("` or `")),
-        }
-    }
-
-    /// `extra` is where it was looked for besides, `outside` where it was not.
-    fn not_there(&self, extra: &[PathBuf], outside: &[PathBuf]) -> Error {
-        let looked: Vec<String> = extra
-            .iter()
-            .map(|folder| folder.display().to_string())
-            .collect();
-        let also = match looked.len() {
-            0 => String::new(),
-            _ => format!(" and {}", looked.join(", ")),
-        };
-        let shown: Vec<String> = outside
-            .iter()
-            .take(SHOWN)
-            .map(|path| format!("`{}`", path.to_string_lossy().escape_debug()))
-            .collect();
-        let not_followed = match shown.len() {
-            0 => String::new(),
-            _ => format!(
-                "; the disk says {}, outside of its folder, which was not followed",
-                shown.join(", ")
-            ),
-        };
-        Error::not_found(format!(
-            "the parent {} of this differencing disk, known by the id {}, was not found; looked where the disk says, beside it{also}{not_followed}",
-            self.names(),
-            self.expected
-        ))
-        .advise("name the folder in which it lies (`--parent DIR`)")
-    }
 }

@@ -1,136 +1,32 @@
 //! What an image is, by its content, and how it is opened.
 
-use crate::align::to_usize;
+use crate::beside::Beside;
 use crate::check::Check;
-use crate::disk::{Format, FoundBy, Identity, ImageInfo, VirtualDisk};
-use crate::layer::Opened;
+use crate::disk::{FileStamp, Format, FormatHint, FoundBy, Identity, ImageInfo, VirtualDisk};
 use crate::raw::RawDisk;
 use crate::reach::Reach;
 use crate::source::FileSource;
 use crate::stack::Stack;
 use crate::table::Share;
-use crate::vhd::footer::{DiskType, Footer};
-use crate::{chain, foreign, vhd, vhdx};
-use cairn_base::read_at::read_vec;
-use cairn_base::units::to_u64;
+use crate::{chain, content};
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
-/// What the caller knows of an image's format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum FormatHint {
-    /// Nothing: the content decides, see [`detect`].
-    #[default]
-    Detect,
-    /// It is a raw disk, whatever its bytes look like.
-    Raw,
-    /// It is a VHD, fixed or dynamic.
-    Vhd,
-    /// It is a VHDX, fixed or dynamic.
-    Vhdx,
-}
-
-impl FormatHint {
-    /// All that a caller can know. Whatever offers formats by name offers these.
-    pub const KNOWN: &'static [FormatHint] = &[FormatHint::Raw, FormatHint::Vhd, FormatHint::Vhdx];
-
-    /// Its name: what [`FromStr`] reads.
-    pub fn name(self) -> &'static str {
-        match self {
-            FormatHint::Detect => "auto",
-            FormatHint::Raw => "raw",
-            FormatHint::Vhd => "vhd",
-            FormatHint::Vhdx => "vhdx",
-        }
-    }
-}
-
-impl FromStr for FormatHint {
-    type Err = Error;
-
-    /// `auto`, or the name of a known format in any letters.
-    fn from_str(text: &str) -> Result<FormatHint> {
-        let mut all = std::iter::once(&FormatHint::Detect).chain(FormatHint::KNOWN);
-        let found = all.find(|hint| hint.name().eq_ignore_ascii_case(text));
-        found.copied().ok_or_else(|| {
-            let names: Vec<&str> = FormatHint::KNOWN.iter().map(|hint| hint.name()).collect();
-            Error::invalid(format!("`{text}` is no format of disk images"))
-                .advise(format!("there is auto, {}", names.join(", ")))
-        })
-    }
-}
-
-/// What was found in an image.
-enum Found {
-    Raw,
-    Vhd(Footer, Vec<String>),
-    Vhdx,
-}
-
-/// Which container `image` is, by its content: `vhdxfile` at the start, or a VHD footer at the end or (its copy) at the
-/// start; anything else is raw. A guest cannot make its own raw disk pass for a VHDX without giving up its boot sector.
+/// Which container `image` is, by its content: `vhdxfile` or `QFI\xfb` at the start, the signature of VDI at byte 64, the header or descriptor of a VMDK at the start, or a VHD footer at the end or
+/// (its copy) at the start; anything else is raw. A guest that writes such a thing into its own raw disk has it taken for that: what it cannot
+/// have read that way is said at [`open_with`].
 ///
-/// A VHDX is said to be dynamic here; only its metadata tell.
+/// A VHDX or VDI is said to be dynamic here, and a VMDK sparse; only their metadata tell.
 ///
 /// # Errors
-/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QCOW2, VMDK, ...),
-/// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, or if there is
-/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`]).
+/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QED, EWF, ...),
+/// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, if there is
+/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`](crate::vhd::find_footer)), or if it begins like a QCOW2, VDI or VMDK and ends like
+/// a VHD.
 pub fn detect(image: &dyn ReadAt) -> Result<Format> {
-    Ok(match find(image)? {
-        Found::Raw => Format::Raw,
-        Found::Vhdx => Format::VhdxDynamic,
-        Found::Vhd(footer, _) => match footer.disk_type {
-            DiskType::Fixed => Format::VhdFixed,
-            DiskType::Dynamic => Format::VhdDynamic,
-            DiskType::Differencing => Format::VhdDifferencing,
-        },
-    })
-}
-
-fn find(image: &dyn ReadAt) -> Result<Found> {
-    if image.size() == 0 {
-        return Err(Error::damaged("the image is empty"));
-    }
-    let length = image.size().min(to_u64(foreign::HEAD));
-    let head = read_vec(image, 0, to_usize(length)?)?;
-    if head.starts_with(vhdx::SIGNATURE) {
-        return Ok(Found::Vhdx);
-    }
-    if let Some((footer, warnings)) = vhd::find_footer(image)? {
-        return Ok(Found::Vhd(footer, warnings));
-    }
-    foreign::refuse(&head)?;
-    Ok(Found::Raw)
-}
-
-/// What an image held, before its parents are known.
-enum Content {
-    Raw,
-    Container(Box<Opened>),
-}
-
-fn open_content(image: &Arc<dyn ReadAt>, hint: FormatHint) -> Result<Content> {
-    let found = match hint {
-        FormatHint::Detect => find(&**image)?,
-        FormatHint::Raw => Found::Raw,
-        FormatHint::Vhdx => Found::Vhdx,
-        FormatHint::Vhd => match vhd::find_footer(&**image)? {
-            Some((footer, warnings)) => Found::Vhd(footer, warnings),
-            None => return Err(Error::damaged("the image has no VHD footer")),
-        },
-    };
-    let image = image.clone();
-    Ok(match found {
-        Found::Raw => Content::Raw,
-        Found::Vhd(footer, warnings) => {
-            Content::Container(Box::new(vhd::open(image, &footer, warnings, Share::ALL)?))
-        }
-        Found::Vhdx => Content::Container(Box::new(vhdx::open(image, Share::ALL)?)),
-    })
+    Ok(content::find(image)?.format())
 }
 
 /// Opens an image that may lie anywhere.
@@ -154,11 +50,12 @@ pub fn open_chain(
     parents: Vec<Arc<dyn ReadAt>>,
     hint: FormatHint,
 ) -> Result<Arc<dyn VirtualDisk>> {
-    match open_content(&image, hint)? {
-        Content::Raw if parents.is_empty() => Ok(Arc::new(RawDisk::new(image, 512))),
-        Content::Raw => Err(Error::invalid("a raw disk was given a parent")),
-        Content::Container(opened) => {
-            let chain = chain::of_images(*opened, parents)?;
+    let found = content::find_as(&*image, hint)?;
+    match found.open(image.clone(), Share::ALL, &Beside::NOTHING)? {
+        None if parents.is_empty() => Ok(Arc::new(RawDisk::new(image, 512))),
+        None => Err(Error::invalid("a raw disk was given a parent")),
+        Some(opened) => {
+            let chain = chain::of_images(opened, parents)?;
             let images = chain.into_iter().map(|opened| (opened, None)).collect();
             Ok(Arc::new(Stack::new(images)?))
         }
@@ -170,7 +67,7 @@ pub fn open_chain(
 pub struct OpenOptions {
     /// What is known of its format.
     pub hint: FormatHint,
-    /// Folders in which parents of a differencing disk are looked for, besides its own folder. A parent's file may be named itself.
+    /// Folders in which parents of a differencing disk, and other files of an image, are looked for, besides its own folder. A file may be named itself.
     /// Where the disk says is looked too, whatever lies there, if the format is known; if it was found out by the content, only in
     /// these folders: see [`open_with`].
     pub parents: Vec<PathBuf>,
@@ -198,16 +95,18 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 
 /// Opens an image file or a block device; a differencing disk with all its parents.
 ///
-/// A file called `.vhd` or `.vhdx` in which nothing of the kind is found is refused unless the caller says what it is:
+/// A file called `.vhd`, `.vhdx`, `.qcow2` or `.vdi` in which nothing of the kind is found is refused unless the caller says what it is:
 /// its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing.
 ///
 /// The guest of a raw disk can write what it likes, also what begins or ends like a container, and name any file of this machine as
-/// its parent. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
+/// its parent, or as a part of it. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
 /// it, and in [`OpenOptions::parents`], after links are followed; a block device none but the latter; and what is a differencing VHD by
-/// its first sector alone, without a footer at the end, has no parent opened.
+/// its first sector alone, without a footer at the end, has no parent opened. The same holds from the first parent on whose format the child
+/// does not say.
 ///
 /// # Errors
-/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::NotFound`](cairn_base::Kind::NotFound)
+/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Damaged`](cairn_base::Kind::Damaged) for a VMDK that
+/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as flat extents are; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     match open_file(Arc::new(FileSource::open(path)?), options)? {
@@ -223,31 +122,35 @@ pub(crate) fn open_file(
 ) -> Result<(Arc<dyn VirtualDisk>, Option<Error>)> {
     let path = file.path().to_path_buf();
     let image: Arc<dyn ReadAt> = file.clone();
-    let content = open_content(&image, options.hint).map_err(|e| e.at_path(&path))?;
+    let is_told = options.hint != FormatHint::Detect;
+    let mut reach = Reach::new(&options.parents, is_told);
+    let beside = Beside::of(&file, &options.parents, &mut reach);
+    let opened = content::find_as(&*image, options.hint)
+        .and_then(|found| found.open(image.clone(), Share::ALL, &beside))
+        .map_err(|e| e.at_path(&path))?;
     let mut failure = None;
-    let (disk, files): (Arc<dyn VirtualDisk>, _) = match content {
-        Content::Raw => {
+    let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
+        None => {
             if options.hint == FormatHint::Detect && chain::is_image_name(&path) {
-                return Err(Error::damaged(
-                    "the file is named like a VHD or VHDX and holds none: its header or footer is missing",
-                )
-                .at_path(path)
-                .advise("say that the image is raw if it is a raw disk"));
+                return Err(Error::damaged(chain::HOLDS_NONE)
+                    .at_path(path)
+                    .advise("say that the image is raw if it is a raw disk"));
             }
             let sector_size = file.sector_size().unwrap_or(512);
-            let files = vec![(file, FoundBy::Caller)];
+            let files = vec![(vec![file], FoundBy::Caller)];
             (Arc::new(RawDisk::new(image, sector_size)), files)
         }
-        Content::Container(opened) => {
-            let is_told = options.hint != FormatHint::Detect;
-            let reach = Reach::new(&options.parents, is_told);
-            let (chain, end) = chain::with_parents(*opened, file, &options.parents, reach);
+        Some(opened) => {
+            let (chain, end) = chain::with_parents(opened, file, &options.parents, reach);
             failure = end.err();
             let mut files = Vec::with_capacity(chain.len());
             let mut images = Vec::with_capacity(chain.len());
-            for member in chain {
+            for mut member in chain {
+                let others = std::mem::take(&mut member.opened.files);
                 images.push((member.opened, Some(member.file.path().to_path_buf())));
-                files.push((member.file, member.found));
+                let mut own = vec![member.file];
+                own.extend(others);
+                files.push((own, member.found));
             }
             let stack = Stack::new(images)?;
             let stack = match failure {
@@ -261,11 +164,15 @@ pub(crate) fn open_file(
     Ok((disk, failure))
 }
 
-/// What an image in `file` is known by.
-fn of_file(image: Identity, file: &FileSource) -> Identity {
+/// What an image that lies in `files`, its own first, is known by. What changed of one file alone is told only of an image that is one.
+fn of_files(image: Identity, files: &[Arc<FileSource>]) -> Identity {
+    let settled = match files {
+        [file] => file.settled(),
+        _ => None,
+    };
     Identity {
-        file: Some(file.stamp()),
-        settled: file.settled(),
+        file: files.iter().map(|file| file.stamp()).reduce(FileStamp::and),
+        settled,
         ..image
     }
 }
@@ -274,8 +181,8 @@ fn of_file(image: Identity, file: &FileSource) -> Identity {
 struct FileDisk {
     disk: Arc<dyn VirtualDisk>,
     path: PathBuf,
-    /// The disk's own file, then those of its parents.
-    files: Vec<(Arc<FileSource>, FoundBy)>,
+    /// Of each image its own file and the others that belong to it, and how it was found.
+    files: Vec<(Vec<Arc<FileSource>>, FoundBy)>,
 }
 
 impl ReadAt for FileDisk {
@@ -305,21 +212,15 @@ impl VirtualDisk for FileDisk {
         self.disk.sector_size()
     }
     fn identity(&self) -> Identity {
-        self.files
-            .first()
-            .map_or_else(Identity::default, |(file, _)| {
-                of_file(self.disk.identity(), file)
-            })
+        let own = self.files.first();
+        own.map_or_else(Identity::default, |(files, _)| {
+            of_files(self.disk.identity(), files)
+        })
     }
     fn chain(&self) -> Vec<Identity> {
-        let images = self.disk.chain();
-        // Which file is whose is known only where each image is one.
-        if images.len() != self.files.len() {
-            return images;
-        }
-        let known = images.into_iter().zip(&self.files);
-        known
-            .map(|(image, (file, _))| of_file(image, file))
+        let images = self.disk.chain().into_iter().zip(&self.files);
+        images
+            .map(|(image, (files, _))| of_files(image, files))
             .collect()
     }
     fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {
@@ -331,12 +232,11 @@ impl VirtualDisk for FileDisk {
         self.disk.warnings()
     }
     fn files(&self) -> Vec<PathBuf> {
-        let paths = self.files.iter();
-        let paths = paths.map(|(file, _)| file.path().to_path_buf());
-        paths.collect()
+        let files = self.files.iter().flat_map(|(files, _)| files);
+        files.map(|file| file.path().to_path_buf()).collect()
     }
     fn changed(&self) -> Result<Option<PathBuf>> {
-        for (file, _) in &self.files {
+        for file in self.files.iter().flat_map(|(files, _)| files) {
             if file.changed()? {
                 return Ok(Some(file.path().to_path_buf()));
             }
@@ -345,10 +245,10 @@ impl VirtualDisk for FileDisk {
     }
     fn images(&self) -> Vec<ImageInfo> {
         let mut images = self.disk.images();
-        for (image, (file, found)) in images.iter_mut().zip(&self.files) {
-            image.files = vec![file.info()];
+        for (image, (files, found)) in images.iter_mut().zip(&self.files) {
+            image.files = files.iter().map(|file| file.info()).collect();
             image.found = *found;
-            image.identity.file = Some(file.stamp());
+            image.identity = of_files(image.identity, files);
         }
         images
     }

@@ -4,10 +4,11 @@ use crate::check::Check;
 use crate::guid::Guid;
 use crate::property::Property;
 use cairn_base::read_at::clip;
-use cairn_base::{ReadAt, Result, Time};
+use cairn_base::{Error, ReadAt, Result, Time};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// The container a virtual disk lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +27,24 @@ pub enum Format {
     VhdxDynamic,
     /// VHDX with what differs from its parent.
     VhdxDifferencing,
+    /// QCOW2, with or without a backing file.
+    Qcow2,
+    /// VDI with all blocks allocated.
+    VdiFixed,
+    /// VDI with blocks allocated as they are written.
+    VdiDynamic,
+    /// VDI with what differs from its parent.
+    VdiDifferencing,
+    /// VMDK whose extents are the disk's bytes.
+    VmdkFlat,
+    /// VMDK of one extent with grains allocated as they are written.
+    VmdkSparse,
+    /// VMDK of several such extents.
+    VmdkSplit,
+    /// VMDK with compressed grains, written in one go.
+    VmdkStreamOptimized,
+    /// VMDK with what differs from its parent.
+    VmdkDifferencing,
 }
 
 impl fmt::Display for Format {
@@ -38,6 +57,75 @@ impl fmt::Display for Format {
             Format::VhdxFixed => "vhdx-fixed",
             Format::VhdxDynamic => "vhdx-dynamic",
             Format::VhdxDifferencing => "vhdx-differencing",
+            Format::Qcow2 => "qcow2",
+            Format::VdiFixed => "vdi-fixed",
+            Format::VdiDynamic => "vdi-dynamic",
+            Format::VdiDifferencing => "vdi-differencing",
+            Format::VmdkFlat => "vmdk-flat",
+            Format::VmdkSparse => "vmdk-sparse",
+            Format::VmdkSplit => "vmdk-split",
+            Format::VmdkStreamOptimized => "vmdk-stream-optimized",
+            Format::VmdkDifferencing => "vmdk-differencing",
+        })
+    }
+}
+
+/// What the caller knows of an image's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum FormatHint {
+    /// Nothing: the content decides, see [`detect`](crate::detect()).
+    #[default]
+    Detect,
+    /// It is a raw disk, whatever its bytes look like.
+    Raw,
+    /// It is a VHD of any kind.
+    Vhd,
+    /// It is a VHDX of any kind.
+    Vhdx,
+    /// It is a QCOW2.
+    Qcow2,
+    /// It is a VDI of any kind.
+    Vdi,
+    /// It is a VMDK of any kind.
+    Vmdk,
+}
+
+impl FormatHint {
+    /// All that a caller can know. Whatever offers formats by name offers these.
+    pub const KNOWN: &'static [FormatHint] = &[
+        FormatHint::Raw,
+        FormatHint::Vhd,
+        FormatHint::Vhdx,
+        FormatHint::Qcow2,
+        FormatHint::Vdi,
+        FormatHint::Vmdk,
+    ];
+
+    /// Its name: what [`FromStr`] reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            FormatHint::Detect => "auto",
+            FormatHint::Raw => "raw",
+            FormatHint::Vhd => "vhd",
+            FormatHint::Vhdx => "vhdx",
+            FormatHint::Qcow2 => "qcow2",
+            FormatHint::Vdi => "vdi",
+            FormatHint::Vmdk => "vmdk",
+        }
+    }
+}
+
+impl FromStr for FormatHint {
+    type Err = Error;
+
+    /// `auto`, or the name of a known format in any letters.
+    fn from_str(text: &str) -> Result<FormatHint> {
+        let mut all = std::iter::once(&FormatHint::Detect).chain(FormatHint::KNOWN);
+        let found = all.find(|hint| hint.name().eq_ignore_ascii_case(text));
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = FormatHint::KNOWN.iter().map(|hint| hint.name()).collect();
+            Error::invalid(format!("`{text}` is no format of disk images"))
+                .advise(format!("there is auto, {}", names.join(", ")))
         })
     }
 }
@@ -51,17 +139,27 @@ pub struct FileStamp {
     pub modified: Time,
 }
 
+impl FileStamp {
+    /// That of two files together: all bytes, and the later time.
+    pub(crate) fn and(self, other: FileStamp) -> FileStamp {
+        FileStamp {
+            size: self.size.saturating_add(other.size),
+            modified: self.modified.max(other.modified),
+        }
+    }
+}
+
 /// By what an image is known again, as far as its format keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Identity {
-    /// The disk's own id: VHDX VirtualDiskId, VHD unique id of the footer. Stays when the image is moved or grows.
+    /// The disk's own id: VHDX VirtualDiskId, VHD unique id of the footer, VDI uuidCreate. Stays when the image is moved or grows.
     pub disk_id: Option<Guid>,
     /// VHDX DataWriteGuid: another one as soon as a guest may have written. Differencing children name it.
     pub data_id: Option<Guid>,
     /// VHDX FileWriteGuid: another one as soon as the file was opened for writing and anything in it was changed. None while its log is in use:
     /// then it is open, or was not closed as it should be.
     pub write_id: Option<Guid>,
-    /// The image file when it was opened; none for an image that is not a file.
+    /// The image file when it was opened, or the files that it consists of (not those of its parents); none for an image that is not a file.
     pub file: Option<FileStamp>,
     /// When anything about the file changed last, as the operating system counts (`ctime`): nobody can set it. Only if each write after the
     /// file was opened shows, in this or in the [stamp](FileStamp): see [`FileSource`](crate::FileSource::settled).
@@ -104,13 +202,13 @@ pub trait VirtualDisk: ReadAt {
     /// What a user should know although the disk can be read: a damaged copy of a header, say. Sentences.
     fn warnings(&self) -> &[String];
 
-    /// The files or devices that it is read from, by the names they were opened by: its own, then those of its parents. None for an image that
-    /// is no file.
+    /// The files or devices that it is read from, by the names they were opened by: its own, others that belong to the same image, then those of
+    /// its parents. None for an image that is no file.
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// The image file that is no longer as it was when it was opened (size or time of change): the disk's own, or that of
+    /// The image file that is no longer as it was when it was opened (size or time of change): one of the disk's own, or of
     /// a parent. Always `None` for an image that is not a regular file.
     ///
     /// # Errors

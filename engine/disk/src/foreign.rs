@@ -2,15 +2,11 @@
 
 use cairn_base::{Error, Result, View};
 
-/// A signature, where it stands, and whose it is. Sources: QEMU `docs/interop/qcow2.txt`, `qed_spec.txt`, `parallels.txt`;
-/// VMware "Virtual Disk Format 5.0"; VirtualBox `VDICore.h`; libewf "EWF specification".
+/// A signature, where it stands, and whose it is. Sources: QEMU `block/qcow.c`, `docs/interop/qed_spec.txt`, `parallels.txt`;
+/// libewf "EWF specification".
 const SIGNATURES: &[(usize, &[u8], &str)] = &[
-    (0, b"QFI\xfb", "QCOW (QEMU)"),
+    (0, b"QFI\xfb\0\0\0\x01", "QCOW version 1 (QEMU)"),
     (0, b"QED\0", "QED (QEMU)"),
-    (0, b"KDMV", "VMDK (VMware)"),
-    (0, b"COWD", "VMDK (VMware ESX 3)"),
-    (0, b"# Disk DescriptorFile", "VMDK descriptor (VMware)"),
-    (64, &[0x7f, 0x10, 0xda, 0xbe], "VDI (VirtualBox)"),
     (0, b"EVF\x09\x0d\x0a\xff\x00", "EWF (EnCase)"),
     (0, b"LVF\x09\x0d\x0a\xff\x00", "EWF (EnCase, logical)"),
     (0, b"EVF2\x0d\x0a\x81\x00", "EWF 2 (EnCase)"),
@@ -33,7 +29,7 @@ pub(crate) fn refuse(head: &[u8]) -> Result<()> {
     for (offset, signature, name) in SIGNATURES {
         if view.slice(*offset, signature.len()).ok() == Some(*signature) {
             return Err(Error::unsupported(format!("{name} images are not read"))
-                .advise("convert it with `qemu-img convert -O vhdx`, or say that it is raw if it is a raw disk"));
+                .advise("convert it with `qemu-img convert -O qcow2`, or say that it is raw if it is a raw disk"));
         }
     }
     Ok(())

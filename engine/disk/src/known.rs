@@ -2,7 +2,7 @@
 
 use crate::guid::Guid;
 use crate::source::FileSource;
-use crate::{vhd, vhdx};
+use crate::{vdi, vhd, vhdx};
 use cairn_base::{ReadAt, Result};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -67,5 +67,8 @@ impl Known {
 /// By what a child knows `image`.
 fn id_of(image: &dyn ReadAt) -> Option<Guid> {
     let of_vhdx = vhdx::known_as(image).ok();
-    of_vhdx.or_else(|| Some(vhd::find_footer(image).ok()??.0.unique_id))
+    let of_vdi = || Some(vdi::known_as(image).ok()?.0);
+    of_vhdx
+        .or_else(of_vdi)
+        .or_else(|| Some(vhd::find_footer(image).ok()??.0.unique_id))
 }

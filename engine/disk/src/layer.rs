@@ -1,13 +1,15 @@
 //! One image of a disk that may consist of several: a differencing disk and its parents.
 
 use crate::check::Check;
-use crate::disk::{Format, Identity};
+use crate::disk::{Format, FormatHint, Identity};
 use crate::guid::Guid;
 use crate::property::{Property, Value};
 use crate::runs::{Detail, Runs};
+use crate::source::FileSource;
 use cairn_base::{ReadAt, Result, Time};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Says where each part of a disk lies in one image.
 pub(crate) trait Layer: Send + Sync {
@@ -17,8 +19,17 @@ pub(crate) trait Layer: Send + Sync {
     /// Bytes of a block: how much of the disk one entry of the image's table is about, at least. [`u64::MAX`] where there are no blocks.
     fn block_size(&self) -> u64;
 
-    /// What holds the bytes.
+    /// What holds the bytes: the image's file, or an address space of the layer's own in which all its files lie, and what is decoded as it
+    /// is read.
     fn image(&self) -> &dyn ReadAt;
+
+    /// Where a walk that begins at `at` ends if it looks at no more than `blocks` blocks that are there, the end of a block: further than so
+    /// many blocks where many that are not there take one step.
+    fn step_end(&self, at: u64, blocks: u64) -> u64 {
+        let block = self.block_size().max(1);
+        let next = at.checked_div(block).unwrap_or(0).saturating_add(blocks);
+        next.saturating_mul(block)
+    }
 
     /// Where `range`, which lies within the size, is to be read from.
     ///
@@ -58,6 +69,24 @@ pub(crate) struct Opened {
     pub(crate) facts: Facts,
     /// Of a differencing disk.
     pub(crate) parent: Option<ParentLink>,
+    /// Files that belong to the image besides its own, in the order in which it names them.
+    pub(crate) files: Vec<Arc<FileSource>>,
+}
+
+impl Opened {
+    /// An image that is one file.
+    pub(crate) fn of_one_file(
+        layer: impl Layer + 'static,
+        facts: Facts,
+        parent: Option<ParentLink>,
+    ) -> Opened {
+        Opened {
+            layer: Box::new(layer),
+            facts,
+            parent,
+            files: Vec::new(),
+        }
+    }
 }
 
 /// What a differencing disk says of its parent.
@@ -92,6 +121,20 @@ pub(crate) enum Expected {
     },
     /// A VHDX: its DataWriteGuid is one of these.
     Vhdx(Vec<Guid>),
+    /// A VDI.
+    Vdi {
+        /// Its `uuidCreate`.
+        id: Guid,
+        /// Its `uuidModify` when the child was made; nil if that is not said.
+        modified: Guid,
+    },
+    /// A VMDK: its CID.
+    Vmdk(u32),
+    /// By its name alone: whatever is called so is the parent.
+    Named {
+        /// What it is; found out by its content if that is not said.
+        format: Option<FormatHint>,
+    },
 }
 
 impl ParentLink {
@@ -114,6 +157,23 @@ impl ParentLink {
                     ids => Value::List(ids.iter().map(ToString::to_string).collect()),
                 };
                 properties.push(Property::new("parent_id", value));
+            }
+            Expected::Vdi { id, modified } => {
+                properties.push(Property::new("parent_id", Value::Id(*id)));
+                if !modified.is_nil() {
+                    let value = Value::Id(*modified);
+                    properties.push(Property::new("parent_modification_id", value));
+                }
+            }
+            Expected::Vmdk(cid) => {
+                let value = Value::Text(format!("{cid:08x}"));
+                properties.push(Property::new("parent_cid", value));
+            }
+            Expected::Named { format } => {
+                if let Some(format) = format {
+                    let value = Value::Text(format.name().to_string());
+                    properties.push(Property::new("parent_format", value));
+                }
             }
         }
         let paths = self.places.iter().map(|place| match place {
@@ -153,6 +213,14 @@ impl ParentPlace {
         Some(ParentPlace::Relative(PathBuf::from(
             text.replace('\\', "/"),
         )))
+    }
+
+    /// The path that it is on this machine, or the name.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            ParentPlace::Name(name) => Path::new(name),
+            ParentPlace::Relative(path) | ParentPlace::Absolute(path) => path,
+        }
     }
 
     /// The file's name without folders.

@@ -1,4 +1,4 @@
-//! VHD, VHDX and raw disk images as one kind of virtual disk, and the way back: writing a disk as an image.
+//! VHD, VHDX, QCOW2, VDI, VMDK and raw disk images as one kind of virtual disk, and the way back: writing a disk as an image.
 //!
 //! - [`open`], [`open_as`], [`open_with`], [`open_bytes`], [`open_chain`]: find out what an image is, by its content, and
 //!   read it, together with the parents of a differencing disk
@@ -7,6 +7,9 @@
 //! - [`FileSource`]: an image file or block device, read by position, without a shared cursor
 //! - [`vhd`]: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0
 //! - [`vhdx`]: Microsoft's \[MS-VHDX\]
+//! - [`qcow2`]: QEMU's `docs/interop/qcow2.txt`, versions 2 and 3
+//! - [`vdi`]: VirtualBox's `VDICore.h`
+//! - [`vmdk`]: VMware's "Virtual Disk Format 5.0"
 //! - [`write`]: raw, VHD and VHDX images from the content of a disk
 //! - [`view`]: a disk as a VHD or VHDX that is made as it is read
 //!
@@ -29,10 +32,12 @@
 )]
 
 mod align;
+mod beside;
 mod bits;
 mod chain;
 pub mod check;
 mod claims;
+mod content;
 pub mod detect;
 pub mod disk;
 pub mod examine;
@@ -41,25 +46,31 @@ pub mod guid;
 mod known;
 mod layer;
 mod layout;
+mod parent;
 mod place;
 pub mod property;
+pub mod qcow2;
 pub mod raw;
 mod reach;
+mod recent;
 mod runs;
 mod settled;
 pub mod source;
 mod stack;
 mod table;
+pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
 pub mod view;
+pub mod vmdk;
+mod walked;
 pub mod write;
 
 pub use check::{Check, Count, Finding, Severity, Topic};
-pub use detect::{
-    FormatHint, OpenOptions, detect, open, open_as, open_bytes, open_chain, open_with,
+pub use detect::{OpenOptions, detect, open, open_as, open_bytes, open_chain, open_with};
+pub use disk::{
+    FileStamp, Format, FormatHint, FoundBy, Identity, ImageFile, ImageInfo, VirtualDisk,
 };
-pub use disk::{FileStamp, Format, FoundBy, Identity, ImageFile, ImageInfo, VirtualDisk};
 pub use examine::{Examined, check_structures, examine};
 pub use guid::Guid;
 pub use property::{Property, Value};

@@ -2,6 +2,9 @@
 
 use crate::check::Check;
 use crate::disk::{Format, FoundBy, Identity, ImageInfo, VirtualDisk};
+use crate::layer::{Facts, Layer, Opened};
+use crate::property::Property;
+use crate::runs::{Detail, Place, Runs};
 use cairn_base::{ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -68,6 +71,49 @@ impl VirtualDisk for RawDisk {
     /// Without structures nothing can be wrong with them.
     fn check(&self, check: &mut Check<'_>) -> Result<()> {
         check.begin_image(None);
+        Ok(())
+    }
+}
+
+/// A raw disk as an image of a chain.
+struct Whole(Arc<dyn ReadAt>);
+
+/// All of `bytes` as the last image of a chain.
+pub(crate) fn open(bytes: Arc<dyn ReadAt>) -> Opened {
+    let facts = Facts {
+        format: Format::Raw,
+        sector_size: 512,
+        identity: Identity::default(),
+        warnings: Vec::new(),
+    };
+    Opened::of_one_file(Whole(bytes), facts, None)
+}
+
+impl Layer for Whole {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn block_size(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn image(&self) -> &dyn ReadAt {
+        &*self.0
+    }
+
+    fn runs(&self, range: Range<u64>, _detail: Detail) -> Result<Runs> {
+        let mut runs = Runs::default();
+        let length = range.end.saturating_sub(range.start);
+        runs.push(length, Place::Image(range.start));
+        Ok(runs)
+    }
+
+    fn properties(&self) -> Vec<Property> {
+        Vec::new()
+    }
+
+    fn check(&self, _check: &mut Check<'_>) -> Result<()> {
         Ok(())
     }
 }

@@ -6,8 +6,22 @@
 //! not its own: all devices lie there.
 
 use crate::source::FileSource;
-use cairn_base::{Error, Result};
+use cairn_base::{Error, Kind, Result};
+use rustix::io::Errno;
 use std::path::{Component, Path, PathBuf};
+
+/// Places that a message names.
+const SHOWN: usize = 3;
+
+/// What became of a file that an image names.
+pub(crate) enum Looked {
+    /// It is open.
+    File(FileSource),
+    /// There is no such file.
+    Absent,
+    /// It lies outside: nobody looked whether it is there.
+    Outside,
+}
 
 /// What may be opened.
 #[derive(Debug, Default)]
@@ -36,10 +50,19 @@ impl Reach {
         self.is_everywhere
     }
 
-    /// Adds the folders of an image that is part of the chain; those in which its parent is to be looked for.
+    /// From here on only the folders of the chain so far, those of images that are added, and what the caller names: what comes next is an
+    /// image whose format nobody said.
+    pub(crate) fn confine(&mut self) {
+        self.is_everywhere = false;
+    }
+
+    /// Adds the folders of an image that is part of the chain; those in which its parent, and other files of it, are to be looked for.
     pub(crate) fn add_folders(&mut self, file: &FileSource) -> Vec<PathBuf> {
-        if file.is_device() && !self.is_everywhere {
-            return Vec::new();
+        if file.is_device() {
+            return match self.is_everywhere {
+                true => folders(file.path()),
+                false => Vec::new(),
+            };
         }
         let folders = folders(file.path());
         for folder in &folders {
@@ -73,8 +96,72 @@ impl Reach {
             return Ok(None);
         };
         let real = std::fs::canonicalize(&path)
-            .map_err(|error| Error::io("cannot look for the parent", &path, error))?;
+            .map_err(|error| Error::io("cannot look for the file", &path, error))?;
         Ok(Some(real).filter(|real| self.holds(real)))
+    }
+}
+
+impl Reach {
+    /// Opens `path`, if it may be opened.
+    ///
+    /// # Errors
+    /// What the operating system says, but that there is no such file.
+    pub(crate) fn open(&self, path: &Path) -> Result<Looked> {
+        let opened = match self.find(path) {
+            Ok(None) => return Ok(Looked::Outside),
+            Ok(Some(real)) => FileSource::open(&real),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Err(error) if is_absent(&error) => Ok(Looked::Absent),
+            file => Ok(Looked::File(file?)),
+        }
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    let is_no_folder = || code_of(error) == Some(Errno::NOTDIR.raw_os_error());
+    error.kind() == Kind::NotFound || is_no_folder()
+}
+
+/// What the system said, if it did.
+pub(crate) fn code_of(error: &Error) -> Option<i32> {
+    let source = std::error::Error::source(error)?;
+    source.downcast_ref::<std::io::Error>()?.raw_os_error()
+}
+
+/// Where the file that an image calls `name` may lie, in the order in which to look: from `folders`, those of the image, on, or from the root on if
+/// that is what it says; then, under its own name, in the folders of `extra`, or one of `extra` itself if it is called so. There is
+/// nothing to know it by but its name: so it is looked for nowhere else.
+pub(crate) fn places_of(name: &Path, folders: &[PathBuf], extra: &[PathBuf]) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = match name.is_absolute() {
+        true => vec![name.to_path_buf()],
+        false => folders.iter().map(|folder| folder.join(name)).collect(),
+    };
+    for place in extra {
+        let own = name.file_name().unwrap_or_default();
+        match place.is_dir() {
+            true => paths.push(place.join(own)),
+            false if place.file_name() == Some(own) => paths.push(place.clone()),
+            false => {}
+        }
+    }
+    paths
+}
+
+/// Paths that an image names and that were not followed, for messages; nothing if there are none.
+pub(crate) fn not_followed(outside: &[PathBuf]) -> String {
+    let shown: Vec<String> = outside
+        .iter()
+        .take(SHOWN)
+        .map(|path| format!("`{}`", path.to_string_lossy().escape_debug()))
+        .collect();
+    match shown.len() {
+        0 => String::new(),
+        _ => format!(
+            "; the disk says {}, outside of its folder, which was not followed",
+            shown.join(", ")
+        ),
     }
 }
 

@@ -146,12 +146,12 @@ impl Stack {
         Ok((pieces, open))
     }
 
-    /// Bytes of the disk that are looked at in one step.
-    fn step(&self) -> u64 {
-        let blocks = self.levels.iter().map(|level| level.layer.block_size());
-        let step = STEP.checked_div(to_u64(self.levels.len())).unwrap_or(1);
-        let block = blocks.min().unwrap_or(1).max(512);
-        block.saturating_mul(step.max(1))
+    /// Where what is looked at in one step that begins at `at` ends: behind `at`, and where a block does.
+    fn step_end(&self, at: u64) -> u64 {
+        let blocks = STEP.checked_div(to_u64(self.levels.len())).unwrap_or(1);
+        let ends = self.levels.iter();
+        let ends = ends.map(|level| level.layer.step_end(at, blocks.max(1)));
+        ends.min().unwrap_or(u64::MAX).max(at.saturating_add(512))
     }
 
     /// What `each` appends for parts of `range`, of a bounded number of blocks each.
@@ -168,11 +168,7 @@ impl Stack {
                 append(&mut extents, at..range.end);
                 break;
             }
-            let step = self.step();
-            // Steps end where blocks do.
-            let next = at.saturating_add(step);
-            let next = next.saturating_sub(next.checked_rem(step).unwrap_or(0));
-            let end = next.min(range.end);
+            let end = self.step_end(at).min(range.end);
             each(at..end, &mut extents)?;
             at = end;
         }
@@ -353,7 +349,7 @@ impl ReadAt for Stack {
 
     fn will_need(&self, range: Range<u64>) {
         let range = clip(range, self.size());
-        let end = range.end.min(range.start.saturating_add(self.step()));
+        let end = range.end.min(self.step_end(range.start));
         for piece in self
             .pieces(range.start..end, Detail::Rough, true)
             .unwrap_or_default()

@@ -27,6 +27,12 @@ impl Share {
         Share(cairn_base::units::to_u64(level).saturating_add(1))
     }
 
+    /// Of one of so many tables of an image.
+    pub(crate) fn among(self, count: usize) -> Share {
+        let count = cairn_base::units::to_u64(count).max(1);
+        Share(self.0.saturating_mul(count))
+    }
+
     /// What it gives of a `limit` for one disk.
     pub(crate) fn of(self, limit: u64) -> u64 {
         limit.checked_div(self.0).unwrap_or(limit)
@@ -38,6 +44,10 @@ impl Share {
 pub(crate) enum Width {
     /// Big-endian, 4 bytes (VHD).
     Be32,
+    /// Little-endian, 4 bytes (VDI, VMDK).
+    Le32,
+    /// Big-endian, 8 bytes (QCOW2).
+    Be64,
     /// Little-endian, 8 bytes (VHDX).
     Le64,
 }
@@ -45,8 +55,20 @@ pub(crate) enum Width {
 impl Width {
     fn bytes(self) -> u64 {
         match self {
-            Width::Be32 => 4,
-            Width::Le64 => 8,
+            Width::Be32 | Width::Le32 => 4,
+            Width::Be64 | Width::Le64 => 8,
+        }
+    }
+
+    /// The entries in `bytes`; what is left at the end is none.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<u64> {
+        let narrow = bytes.as_chunks::<4>().0.iter();
+        let wide = bytes.as_chunks::<8>().0.iter();
+        match self {
+            Width::Be32 => narrow.map(|b| u32::from_be_bytes(*b).into()).collect(),
+            Width::Le32 => narrow.map(|b| u32::from_le_bytes(*b).into()).collect(),
+            Width::Be64 => wide.map(|b| u64::from_be_bytes(*b)).collect(),
+            Width::Le64 => wide.map(|b| u64::from_le_bytes(*b)).collect(),
         }
     }
 }
@@ -137,20 +159,7 @@ impl Table {
         } else {
             self.kept(wanted)?
         };
-        Ok(match self.width {
-            Width::Be32 => bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| u64::from(u32::from_be_bytes(*b)))
-                .collect(),
-            Width::Le64 => bytes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|b| u64::from_le_bytes(*b))
-                .collect(),
-        })
+        Ok(self.width.decode(&bytes))
     }
 
     /// Whether the file has nothing but a hole where the entries of `range` lie: then they are 0.
@@ -210,6 +219,20 @@ impl Table {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn entries_are_read_in_their_order() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        for (width, entries) in [
+            (Width::Be32, vec![0x0102_0304, 0x0506_0708]),
+            (Width::Le32, vec![0x0403_0201, 0x0807_0605]),
+            (Width::Be64, vec![0x0102_0304_0506_0708]),
+            (Width::Le64, vec![0x0807_0605_0403_0201]),
+        ] {
+            assert_eq!(width.decode(&bytes), entries);
+            assert_eq!(width.bytes() * entries.len() as u64, 8);
+        }
+    }
 
     /// Counts reads.
     struct Counted(Vec<u8>, AtomicUsize);

@@ -26,7 +26,11 @@ pub fn write(seeds: &Seeds) {
             println!("{target}/{name}: its tools are missing, or failed");
             continue;
         }
-        put(seeds, target, name, &fs::read(&image).unwrap());
+        let bytes = fs::read(&image).unwrap();
+        put(seeds, target, name, &bytes);
+        if (*target, *name) == ("vmdk", "stream") {
+            put(seeds, target, "footer", &crate::vmdk::with_footer(&bytes));
+        }
     }
 }
 
@@ -234,6 +238,82 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
         "vhdx",
         "qemu",
         "qemu-img create -q -f vhdx -o block_size=1M image 5M; qemu-io -f vhdx -c 'write -P 7 1M 4k' image",
+    ),
+    (
+        "vmdk",
+        "qemu",
+        "qemu-img create -q -f vmdk image 5M; qemu-io -f vmdk -c 'write -P 7 1M 4k' image",
+    ),
+    (
+        "vmdk",
+        "zeroed",
+        "qemu-img create -q -f vmdk -o zeroed_grain=on,compat6=on image 5M; qemu-io -f vmdk -c 'write -P 7 1M 4k' -c 'write -z 64k 64k' image",
+    ),
+    (
+        "vmdk",
+        "stream",
+        "qemu-img create -q raw 200K; qemu-io -f raw -c 'write -P 7 5k 70k' -c 'write -P 9 190k 10k' raw; qemu-img convert -f raw -O vmdk -o subformat=streamOptimized raw image",
+    ),
+    (
+        "vmdk",
+        "child",
+        "qemu-img create -q -f vmdk p 5M; qemu-img create -q -f vmdk -b p -F vmdk image; qemu-io -f vmdk -c 'write -P 9 2M 64k' image; \
+         LC_ALL=C sed -i 's/parentCID=......../parentCID=ca150001/' image",
+    ),
+    (
+        "qcow2",
+        "plain",
+        "qemu-img create -q -f qcow2 image 5M; qemu-io -f qcow2 -c 'write -P 7 1M 4k' -c 'write -z 2M 64k' image",
+    ),
+    (
+        "qcow2",
+        "small",
+        "qemu-img create -q -f qcow2 -o cluster_size=512,compat=0.10 image 200k; qemu-io -f qcow2 -c 'write -P 7 10k 4k' -c 'write -c -P 5 51200 512' image",
+    ),
+    (
+        "qcow2",
+        "zlib",
+        "qemu-img create -q -f qcow2 -o cluster_size=4k image 1M; qemu-io -f qcow2 -c 'write -c -P 7 8k 4k' -c 'write -c -P 9 12k 4k' image",
+    ),
+    (
+        "qcow2",
+        "zstd",
+        "qemu-img create -q -f qcow2 -o cluster_size=4k,compression_type=zstd image 1M; qemu-io -f qcow2 -c 'write -c -P 7 8k 4k' -c 'write -c -P 9 12k 4k' image",
+    ),
+    (
+        "qcow2",
+        "parts",
+        "qemu-img create -q -f qcow2 -o cluster_size=16k,extended_l2=on image 1M; qemu-io -f qcow2 -c 'write -P 7 8k 3k' -c 'write -z 20k 1k' -c 'write -P 3 64k 16k' image",
+    ),
+    (
+        "qcow2",
+        "child",
+        "qemu-img create -q -f qcow2 -u -b base.raw -F raw -o cluster_size=4k image 200k; truncate -s 100k base.raw; qemu-io -f qcow2 -c 'write -P 7 10k 1k' image",
+    ),
+    (
+        "qcow2",
+        "data_file",
+        "qemu-img create -q -f qcow2 -o cluster_size=4k,data_file=data image 200k; qemu-io -f qcow2 -c 'write -P 7 10k 1k' image",
+    ),
+    (
+        "qcow2",
+        "features",
+        "qemu-img create -q -f qcow2 image 1M; printf '\\200' | dd of=image bs=1 seek=78 conv=notrunc status=none",
+    ),
+    (
+        "vdi",
+        "dynamic",
+        "qemu-img create -q -f vdi image 3M; qemu-io -f vdi -c 'write -P 7 1M 4k' image",
+    ),
+    (
+        "vdi",
+        "fixed",
+        "qemu-img create -q -f vdi -o static=on image 1M",
+    ),
+    (
+        "vdi",
+        "child",
+        "qemu-img create -q -f vdi image 3M; qemu-io -f vdi -c 'write -P 7 1M 4k' image; printf '\\004' | dd of=image bs=1 seek=76 conv=notrunc status=none; printf 1234567812345678abcdefghabcdefgh | dd of=image bs=1 seek=424 conv=notrunc status=none",
     ),
     (
         "partitions",

@@ -28,7 +28,7 @@ pub struct Args {
     /// Name of the machine the disks belong to
     #[arg(long, value_name = "NAME", required_unless_present = "jobs")]
     machine: Option<String>,
-    /// Disk images: raw, VHD, VHDX or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
+    /// Disk images: raw, VHD, VHDX, QCOW2, VDI, VMDK or a block device, as IMAGE or DISK=IMAGE (./X=Y is a path)
     #[arg(required_unless_present = "jobs", value_name = "[DISK=]IMAGE")]
     images: Vec<OsString>,
     /// Several machines: a JSON list of {"machine": NAME, "disks": ["[DISK=]IMAGE", ...]}, each with "time", "consistency" and "format" (a list of [DISK=]FORMAT) if wanted

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Without options only you can look, and you can read everything: owners and modes of the guests' files are shown as they are, and not enforced.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A store, or a disk image (raw, VHD, VHDX)
+    /// A store, or a disk image (raw, VHD, VHDX, QCOW2, VDI, VMDK)
     #[arg(value_name = "STORE|IMAGE")]
     source: PathBuf,
     /// An empty folder

@@ -28,7 +28,7 @@ enum Protocol {
 
 #[derive(clap::Args)]
 struct NbdArgs {
-    /// A store, or a disk image (raw, VHD, VHDX)
+    /// A store, or a disk image (raw, VHD, VHDX, QCOW2, VDI, VMDK)
     #[arg(value_name = "STORE|IMAGE")]
     source: PathBuf,
     /// The point, of a store

@@ -1,7 +1,8 @@
 use super::*;
-use crate::vhd::footer::Geometry;
-use crate::{Guid, vhd::footer};
+use crate::vhd::footer::{DiskType, Footer, Geometry};
+use crate::{Guid, vhd::footer, vhdx};
 use cairn_base::Kind;
+use cairn_base::read_at::read_vec;
 use proptest::prelude::*;
 
 fn fixed(size: u64) -> Footer {
@@ -82,7 +83,7 @@ fn anything_else_is_raw_unless_its_name_says_otherwise() {
         assert_eq!(disk.changed().unwrap().as_deref(), Some(&*path));
     }
     let path = folder.path().join("a.img");
-    std::fs::write(&path, b"QFI\xfb and more").unwrap();
+    std::fs::write(&path, b"QFI\xfb\0\0\0\x01 and more").unwrap();
     let error = open(&path).err().unwrap();
     assert_eq!(error.kind(), Kind::Unsupported);
     assert!(error.to_string().contains("qemu-img convert"), "{error}");
@@ -94,6 +95,8 @@ fn exercise(bytes: Vec<u8>) {
         FormatHint::Detect,
         FormatHint::Vhd,
         FormatHint::Vhdx,
+        FormatHint::Qcow2,
+        FormatHint::Vdi,
         FormatHint::Raw,
     ] {
         let Ok(disk) = open_bytes(Arc::new(bytes.clone()), hint) else {

@@ -151,11 +151,9 @@ pub(crate) fn open(
     };
     let mut properties = check::properties(&*image, footer)?;
     if footer.disk_type == DiskType::Fixed {
-        return Ok(Opened {
-            layer: Box::new(Fixed::open(image, size, properties)?),
-            facts: facts(Format::VhdFixed, warnings),
-            parent: None,
-        });
+        let layer = Fixed::open(image, size, properties)?;
+        let facts = facts(Format::VhdFixed, warnings);
+        return Ok(Opened::of_one_file(layer, facts, None));
     }
     if size > MAX_DYNAMIC {
         return Err(Error::damaged(format!(
@@ -181,13 +179,8 @@ pub(crate) fn open(
     } else {
         (Format::VhdDynamic, None, Place::Zeros)
     };
-    Ok(Opened {
-        layer: Box::new(Blocks::open(
-            image, &header, at, size, absent, share, properties,
-        )?),
-        facts: facts(format, warnings),
-        parent,
-    })
+    let layer = Blocks::open(image, &header, at, size, absent, share, properties)?;
+    Ok(Opened::of_one_file(layer, facts(format, warnings), parent))
 }
 
 impl Fixed {

@@ -71,6 +71,7 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
         },
         layer: Box::new(Bat::open(parts, &metadata, share)?),
         parent,
+        files: Vec::new(),
     })
 }
 

@@ -1,0 +1,23 @@
+//! QCOW2, versions 2 and 3: QEMU's `docs/interop/qcow2.txt`.
+//!
+//! All numbers are big-endian. The file consists of clusters of one size. The first holds the [`header`] and its [`extensions`]; the active L1 table
+//! leads to L2 tables, each a cluster, and these to clusters ([`entry`]): somewhere in the file, zeros, compressed, or not there, which means in
+//! the backing file if there is one. With an external data file the guest's clusters lie in that, each where the guest has it.
+//!
+//! What tells only who else uses a cluster is not looked at: reference counts, internal snapshots, bitmaps. Encrypted images are not read.
+
+pub mod entry;
+pub mod extensions;
+pub mod header;
+
+mod clusters;
+mod compressed;
+mod disk;
+mod names;
+mod space;
+mod tables;
+
+pub(crate) use disk::open;
+
+/// How a QCOW2 begins, and also what came before it (version 1).
+pub const MAGIC: &[u8; 4] = b"QFI\xfb";

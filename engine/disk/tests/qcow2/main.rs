@@ -1,0 +1,22 @@
+//! QCOW2 and VDI: against QEMU's own tools, and images made by hand to do harm.
+//!
+//! - `kit`: runs QEMU's tools, and makes small images
+//! - `qemu`: what QEMU writes, with every option that changes where bytes lie
+//! - `random`: random writes into disks of all cluster sizes, compared with a model
+//! - `chains`: backing files of all formats and sizes, external data files
+//! - `reach`: files that are not opened because an image names them
+//! - `hostile`: headers, tables and clusters that cannot be
+//! - `vdi`: the same for VDI
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod chains;
+mod hostile;
+mod kit;
+mod qemu;
+mod random;
+mod reach;
+mod vdi;
+
+#[path = "../shared/mod.rs"]
+mod shared;
