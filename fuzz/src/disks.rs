@@ -195,7 +195,7 @@ fn vdi_parent(image: &dyn ReadAt) -> Option<Arc<dyn ReadAt>> {
 /// A raw disk for what names its parent and nothing else.
 fn raw_parent(image: &dyn ReadAt) -> Option<Arc<dyn ReadAt>> {
     let begins = read_vec(image, 0, 4).ok()?;
-    (begins == *qcow2::MAGIC).then(|| Arc::new(vec![7; 100_000]) as Arc<dyn ReadAt>)
+    (begins == *qcow2::MAGIC).then(|| Arc::new(vec![7u8; 100_000]) as Arc<dyn ReadAt>)
 }
 
 /// By what seeds of differencing VHDX know their parent.

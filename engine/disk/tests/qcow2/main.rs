@@ -9,6 +9,10 @@
 //! - `vdi`: the same for VDI
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "extents are lists of ranges, some of one"
+)]
 
 mod chains;
 mod hostile;

@@ -108,7 +108,7 @@ fn what_begins_like_one_format_and_ends_like_another_is_neither() {
     super::kit::img(folder, &[&arguments[..], &options].concat());
     let image = folder.join("a.vhd");
     let mut bytes = fs::read(&image).unwrap();
-    let made = Made::new(1 << 20).entry(0, 3 * CLUSTER as u64 | 1 << 63);
+    let made = Made::new(1 << 20).entry(0, (3 * CLUSTER as u64) | (1 << 63));
     bytes[..made.bytes.len()].copy_from_slice(&made.bytes);
     fs::write(&image, &bytes).unwrap();
     let error = refusal(&image);
