@@ -13,7 +13,7 @@ use crate::stat::Stat;
 use crate::tree::{Found, Tree};
 use crate::workers::Workers;
 use cairn::{EntryKind, Time};
-use convert::{LASTING, attributes, errno, file_type, ttl};
+use convert::{attributes, errno, file_type, ttl};
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
@@ -94,39 +94,32 @@ impl Filesystem for Adapter {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
         let thread = request.pid();
-        self.serve(move |shared| {
-            let found = match shared.tree.lookup(parent.0, &name) {
-                Ok(Found::Nothing { .. }) if shared.tree.holds().is_asker(thread) => {
-                    let held = shared.tree.held_point(parent.0, &name);
-                    Ok(held.map_or(Found::Nothing { lasting: false }, |stat| {
-                        Found::Node(Box::new(stat))
-                    }))
-                }
-                found => found,
-            };
-            match found {
-                Ok(Found::Node(stat)) => {
-                    if let Err(failure) = shared.told(stat.inode, stat.lasting) {
+        self.serve(
+            move |shared| match shared.look_up(thread, parent.0, &name) {
+                Ok((Found::Node(stat), keep)) => {
+                    if let Err(failure) = shared.told(stat.inode, true) {
                         return reply.error(errno(&failure));
                     }
                     let generation = shared.generation(stat.inode);
-                    reply.entry(&ttl(&stat), &attributes(&stat), generation);
+                    reply.entry_with_ttls(&ttl(&stat), &keep, &attributes(&stat), generation);
                 }
                 // The number 0 means that there is nothing, and that this may be remembered.
-                Ok(Found::Nothing { lasting: true }) => {
+                Ok((Found::Nothing { lasting: true }, keep)) => {
                     let nothing = Stat::made(0, EntryKind::File, 0, 0, Time::default());
-                    reply.entry(&LASTING, &attributes(&nothing), Generation(0));
+                    reply.entry(&keep, &attributes(&nothing), Generation(0));
                 }
-                Ok(Found::Nothing { lasting: false }) => reply.error(Errno::ENOENT),
+                Ok((Found::Nothing { lasting: false }, _)) => reply.error(Errno::ENOENT),
                 Err(failure) => reply.error(errno(&failure)),
-            }
-        });
+            },
+        );
     }
 
     fn forget(&self, _: &Request, inode: INodeNo, tellings: u64) {
-        if self.shared.opens_once {
-            self.shared.read.forget(inode.0);
-            self.shared.tree.forgotten(inode.0, tellings);
+        // Closing may take a while: like an answer, never on the last loop that listens.
+        if self.shared.opens_once
+            && let Some(closing) = self.shared.forgotten(inode.0, tellings)
+        {
+            self.serve(move |_| drop(closing));
         }
     }
 

@@ -1,12 +1,12 @@
-//! Asks the kernel to forget points: those that are held beyond the number to be kept open, and those that are not in the store any more.
+//! Asks the kernel to forget points: those that are held beyond the number to be kept open, and those that are not in the store any more. What the mount itself keeps
+//! open of the latter it closes.
 
 use crate::tree::Tree;
 use fuser::{INodeNo, Notifier};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often it is looked for points that were forgotten by the store.
 const LOOK: Duration = Duration::from_secs(10);
@@ -18,6 +18,26 @@ pub struct Asker {
     /// Where it is mounted.
     root: PathBuf,
     asked: Receiver<u32>,
+    /// Closed when it has ended.
+    _running: Sender<()>,
+}
+
+/// That the thread runs.
+pub struct Asking(Receiver<()>);
+
+impl Asking {
+    /// Waits for its end, so long at most. Says whether it has ended.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        self.0.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Ask(u32),
+    Look,
+    End,
 }
 
 impl Asker {
@@ -25,47 +45,45 @@ impl Asker {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start(
-        tree: &Arc<Tree>,
-        notifier: Notifier,
-        root: PathBuf,
-    ) -> std::io::Result<JoinHandle<()>> {
+    pub fn start(tree: &Arc<Tree>, notifier: Notifier, root: PathBuf) -> std::io::Result<Asking> {
         let (sender, asked) = channel();
+        let (running, ends) = channel();
         let asker = Asker {
             tree: Arc::downgrade(tree),
             notifier,
             root,
             asked,
+            _running: running,
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("cairn-forget".into())
             .spawn(move || asker.run())?;
         tree.holds().listen(sender);
-        Ok(thread)
+        Ok(Asking(ends))
     }
 
     fn run(self) {
         if let Some(tree) = self.tree.upgrade() {
             tree.holds().asks_from(rustix::thread::gettid());
         }
+        let mut looked = Instant::now();
         loop {
-            let asked = self.asked.recv_timeout(LOOK);
-            if asked == Err(RecvTimeoutError::Disconnected) {
+            let next = next(&self.asked, LOOK.saturating_sub(looked.elapsed()));
+            if next == Next::End {
                 return;
             }
             let Some(tree) = self.tree.upgrade() else {
                 return;
             };
-            match asked {
-                Ok(slot) => self.ask(&tree, slot),
-                Err(_) => {
-                    let mut slots = tree.not_in_store();
-                    slots.extend(tree.holds().beyond());
-                    for slot in slots {
-                        self.ask(&tree, slot);
-                    }
-                }
+            if let Next::Ask(slot) = next {
+                self.ask(&tree, slot);
+                continue;
             }
+            tree.close_forgotten();
+            for slot in tree.not_in_store().into_iter().chain(tree.holds().beyond()) {
+                self.ask(&tree, slot);
+            }
+            looked = Instant::now();
         }
     }
 
@@ -75,11 +93,47 @@ impl Asker {
             if !tree.holds().has(slot) {
                 return;
             }
-            // What was in use when it was asked for hangs on a name that the kernel has dropped, and stays even when it is not in use any more. A look-up
+            let path = self.root.join(&entry.path);
+            // What was in use when it was asked for may hang on a name that the kernel has dropped, and stays even when it is not in use any more. A look-up
             // puts it back in its place; the tree answers this thread even if the store has forgotten the point.
-            let _ = std::fs::symlink_metadata(self.root.join(&entry.path));
+            let _ = std::fs::symlink_metadata(&path);
             let name = entry.path.file_name().unwrap_or_default();
             let _ = self.notifier.inval_entry(INodeNo(entry.folder), name);
+            // Whoever stands in just this folder has no path until it is looked up again.
+            let _ = std::fs::symlink_metadata(&path);
         }
+    }
+}
+
+/// Waits for a point that is to be asked for, `left` at most: then it is time to look, however many are waiting to be asked for.
+fn next(asked: &Receiver<u32>, left: Duration) -> Next {
+    if left.is_zero() {
+        return Next::Look;
+    }
+    match asked.recv_timeout(left) {
+        Ok(slot) => Next::Ask(slot),
+        Err(RecvTimeoutError::Timeout) => Next::Look,
+        Err(RecvTimeoutError::Disconnected) => Next::End,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_looked_in_time_however_many_are_asked_for() {
+        let (sender, asked) = channel();
+        for slot in 0..3 {
+            sender.send(slot).unwrap();
+        }
+        let long = Duration::from_secs(1 << 20);
+        assert_eq!(next(&asked, long), Next::Ask(0));
+        assert_eq!(next(&asked, Duration::ZERO), Next::Look);
+        assert_eq!(next(&asked, long), Next::Ask(1));
+        assert_eq!(next(&asked, long), Next::Ask(2));
+        assert_eq!(next(&asked, Duration::from_millis(1)), Next::Look);
+        drop(sender);
+        assert_eq!(next(&asked, long), Next::End);
     }
 }

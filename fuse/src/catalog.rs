@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Machines whose points are remembered.
 const MACHINES: usize = 64;
-/// Points kept open. Each volume of each keeps up to some 10 MiB of the guest's structures, so it is not many; files in use
-/// keep theirs open beside these.
+/// Points kept open for whoever comes next. Each volume of each keeps up to some 10 MiB of the guest's structures, so it is not many; what is in use, or the kernel may
+/// use, is open beside these.
 const OPEN_POINTS: usize = 16;
 
 /// Something that cannot be read, told in a file of its own.
@@ -130,8 +130,16 @@ pub struct Catalog {
 
 #[derive(Default)]
 struct OpenPoints {
-    cells: HashMap<PointId, (Cell<Arc<OpenPoint>>, u64)>,
+    cells: HashMap<PointId, Kept>,
     clock: u64,
+}
+
+/// A point that is kept open for whoever comes next.
+struct Kept {
+    key: PointKey,
+    cell: Cell<Arc<OpenPoint>>,
+    /// When it was last asked for, by the clock of requests.
+    used: u64,
 }
 
 impl Catalog {
@@ -241,7 +249,7 @@ impl Catalog {
     /// # Errors
     /// [`Failure::Gone`] if it was forgotten; as [`Store::open_point`].
     pub fn open(&self, key: &PointKey) -> Result<Arc<OpenPoint>> {
-        let cell = self.open_cell(key.id);
+        let cell = self.open_cell(key);
         let mut held = cell.lock();
         if let Some(open) = &*held {
             return Ok(open.clone());
@@ -300,39 +308,51 @@ impl Catalog {
         }
     }
 
-    /// Whether the store has the point no more: then it is not kept open for whom it may concern.
+    /// Whether the store has the point no more.
     ///
     /// # Errors
     /// As [`points`](Catalog::points).
     pub fn is_forgotten(&self, key: &PointKey) -> Result<bool> {
         let points = self.points(&key.machine)?;
-        let forgotten = points.points.iter().all(|file| file.id != key.id);
-        if forgotten {
+        Ok(points.points.iter().all(|file| file.id != key.id))
+    }
+
+    /// Keeps no point open for whoever comes next that the store has no more. Where the store cannot be read just now, it is as if it had them.
+    pub fn close_forgotten(&self) {
+        let open = self.open.lock();
+        let mut keys: Vec<PointKey> = open.cells.values().map(|kept| kept.key.clone()).collect();
+        drop(open);
+        keys.retain(|key| self.is_forgotten(key).unwrap_or(false));
+        for key in keys {
             let closed = self.open.lock().cells.remove(&key.id);
             // Closing may take a while: not under the lock.
             drop(closed);
         }
-        Ok(forgotten)
     }
 
     /// The place of an open point. The one that was not used for longest makes room.
-    fn open_cell(&self, id: PointId) -> Cell<Arc<OpenPoint>> {
+    fn open_cell(&self, key: &PointKey) -> Cell<Arc<OpenPoint>> {
         let mut open = self.open.lock();
         open.clock = open.clock.saturating_add(1);
         let now = open.clock;
-        if let Some((cell, used)) = open.cells.get_mut(&id) {
-            *used = now;
-            return cell.clone();
+        if let Some(kept) = open.cells.get_mut(&key.id) {
+            kept.used = now;
+            return kept.cell.clone();
         }
         let mut dropped = None;
         if open.cells.len() >= OPEN_POINTS {
-            let oldest = open.cells.iter().min_by_key(|(_, (_, used))| *used);
+            let oldest = open.cells.iter().min_by_key(|(_, kept)| kept.used);
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
                 dropped = open.cells.remove(&oldest);
             }
         }
         let cell = Cell::default();
-        open.cells.insert(id, (cell.clone(), now));
+        let kept = Kept {
+            key: key.clone(),
+            cell: cell.clone(),
+            used: now,
+        };
+        open.cells.insert(key.id, kept);
         // Closing may take a while: not under the lock.
         drop(open);
         drop(dropped);

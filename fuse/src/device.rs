@@ -1,16 +1,18 @@
 //! Mounting and unmounting: `mount(2)` where the process may, `fusermount3` where it may not.
 //!
-//! A mount is known by its device number, so that nothing is ever unmounted but what was mounted here.
+//! A mount is known by its device number, so that nothing is ever unmounted but what was mounted here. The kernel gives a number again once its mount has
+//! ended: so it counts only while the connection is up, or while something holds the mount.
 
 use cairn::{Error, Kind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags, unmount as unmount_path};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use std::ffi::CString;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use std::process::{Command, Stdio};
 const DEVICE: &str = "/dev/fuse";
 /// What is mounted where, see proc_pid_mountinfo(5).
 const TABLE: &str = "/proc/self/mountinfo";
+/// What the kernel says of a descriptor, see proc_pid_fdinfo(5).
+const DESCRIPTORS: &str = "/proc/self/fdinfo";
 /// Behind `fuse.` the type that `mount` and `df` show, and the source unless another one is told.
 pub const NAME: &str = "cairn";
 /// The programs that mount for those who may not, the current one first.
@@ -47,6 +51,30 @@ impl Place {
     /// The path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// The connection over which the kernel is answered, for those who do not answer.
+#[derive(Debug)]
+pub struct Connection(OwnedFd);
+
+impl Connection {
+    /// The one of this device. As long as it is open too, requests wait for an answer even if nobody is left who gives one.
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn of(device: &OwnedFd) -> std::io::Result<Connection> {
+        device.try_clone().map(Connection)
+    }
+
+    /// Whether the kernel still has the file system: it was neither unmounted nor cut off. Until then no other has its number.
+    pub fn is_up(&self) -> bool {
+        let mut polled = PollFd::new(&self.0, PollFlags::IN);
+        let found = poll(
+            std::slice::from_mut(&mut polled),
+            Some(&Timespec::default()),
+        );
+        found.is_ok() && !polled.revents().contains(PollFlags::ERR)
     }
 }
 
@@ -81,8 +109,21 @@ pub fn mount(path: &Path, manner: Manner<'_>) -> Result<(OwnedFd, Place)> {
         Some(device) => device,
         None => mount_by_helper(&path, manner)?,
     };
-    let number = topmost(&path);
+    let number = number_of(&device).or_else(|| topmost(&path));
     Ok((device, Place { path, number }))
+}
+
+/// The number of what is served over this device, where the kernel tells it. All that FUSE mounts by itself is of major number 0.
+fn number_of(device: &OwnedFd) -> Option<String> {
+    Some(format!("0:{}", said_of(device, "fuse_connection:")?))
+}
+
+/// What the kernel says of a descriptor under a name.
+fn said_of(descriptor: impl AsFd, name: &str) -> Option<String> {
+    let number = descriptor.as_fd().as_raw_fd();
+    let said = std::fs::read_to_string(format!("{DESCRIPTORS}/{number}")).ok()?;
+    let value = said.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_string())
 }
 
 fn folder(path: &Path) -> Result<PathBuf> {
@@ -240,36 +281,34 @@ fn receive(socket: &UnixStream) -> Option<OwnedFd> {
     }
 }
 
-/// Unmounts. What is in use is detached, if `lazy`.
+/// Unmounts what is up. What is in use is detached, if `lazy`. Nothing is done if `is_up` says, when it was looked what is mounted, that it is not up
+/// any more: then another may have its number.
 ///
 /// # Errors
 /// [`Kind::Busy`] if it is in use and not `lazy`, or another file system lies over it; as the operating system reports.
-pub fn unmount(place: &Place, lazy: bool) -> Result<Detached> {
-    let path = &place.path;
-    if place.number.is_some() {
-        let all = all_at(path)
-            .map_err(|error| Error::io("cannot see what is mounted", Path::new(TABLE), error))?;
-        if all.last() != place.number.as_ref() {
-            return if all
-                .iter()
-                .any(|number| Some(number) == place.number.as_ref())
-            {
-                Err(
-                    Error::new(Kind::Busy, "another file system is mounted over this one")
-                        .at_path(path)
-                        .advise("unmount that first"),
-                )
-            } else {
-                Ok(Detached::Gone)
-            };
-        }
+pub fn unmount(place: &Place, lazy: bool, is_up: &dyn Fn() -> bool) -> Result<Detached> {
+    let is_topmost = match place.number {
+        Some(_) => is_topmost(place),
+        None => Ok(true),
+    };
+    // In this order: what is up now had the number before, and nothing else.
+    if !is_up() || !is_topmost? {
+        return Ok(Detached::Gone);
     }
     let flags = if lazy {
         UnmountFlags::DETACH
     } else {
         UnmountFlags::empty()
     };
-    match rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW) {
+    ended(
+        &place.path,
+        lazy,
+        unmount_path(&place.path, flags | UnmountFlags::NOFOLLOW),
+    )
+}
+
+fn ended(path: &Path, lazy: bool, how: rustix::io::Result<()>) -> Result<Detached> {
+    match how {
         Ok(()) if lazy => Ok(Detached::InUse),
         Ok(()) => Ok(Detached::Gone),
         // No mount point any more.
@@ -280,16 +319,55 @@ pub fn unmount(place: &Place, lazy: bool) -> Result<Detached> {
     }
 }
 
-/// Unmounts what nobody serves any more, if it is still there.
-///
-/// # Errors
-/// As [`unmount`].
-pub fn unmount_what_is_left(place: &Place) -> Result<()> {
-    // Without its number nothing tells it from what others may have mounted there since.
-    if place.number.is_none() {
-        return Ok(());
+/// A mount that is held, and so remains what it is from one look to the next: nothing else gets its number meanwhile.
+#[derive(Debug)]
+pub struct Held<'a> {
+    place: &'a Place,
+    root: OwnedFd,
+}
+
+impl Held<'_> {
+    /// What is mounted there on top, if it has the number of this place. Nothing is asked of who serves it.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if another file system lies over what has the number; as the operating system reports.
+    pub fn at(place: &Place) -> Result<Option<Held<'_>>> {
+        // Without a number nothing is it: nothing tells it from what others mounted there.
+        if !is_topmost(place)? {
+            return Ok(None);
+        }
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = match rustix::fs::open(&place.path, how, Mode::empty()) {
+            Ok(root) => root,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => {
+                let what = "cannot look at what is mounted there";
+                return Err(Error::io(what, &place.path, error.into()));
+            }
+        };
+        let Some(line) = on_top(place)? else {
+            return Ok(None);
+        };
+        if said_of(&root, "mnt_id:").as_ref() != Some(&line.id) {
+            let error = Error::new(Kind::Busy, "what is mounted there changes just now");
+            return Err(error.at_path(&place.path).advise("try again"));
+        }
+        Ok(Some(Held { place, root }))
     }
-    unmount(place, true).map(|_| ())
+
+    /// Another path to it, which leads nowhere else, for as long as it is held.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.root.as_raw_fd()).into()
+    }
+
+    /// Takes it out of the tree of files. (The helper, for those who may not, is told the place's path: what it finds there.)
+    ///
+    /// # Errors
+    /// As the operating system reports.
+    pub fn detach(self) -> Result<()> {
+        let how = unmount_path(self.path(), UnmountFlags::DETACH);
+        ended(&self.place.path, true, how).map(|_| ())
+    }
 }
 
 fn in_use(path: &Path, error: std::io::Error) -> Error {
@@ -340,25 +418,59 @@ pub fn set_read_ahead(place: &Place, kib: u32) {
     }
 }
 
-/// Whether nothing is mounted over it, and it is still mounted.
-pub fn is_topmost(place: &Place) -> bool {
-    place.number.is_some() && topmost(&place.path) == place.number
+/// Whether something of its number is mounted there, and nothing over it.
+///
+/// # Errors
+/// [`Kind::Busy`] if another file system is mounted over it; as the operating system reports.
+pub fn is_topmost(place: &Place) -> Result<bool> {
+    on_top(place).map(|line| line.is_some())
+}
+
+/// What is mounted there on top, if it has the number.
+fn on_top(place: &Place) -> Result<Option<Line>> {
+    let what = "cannot see what is mounted";
+    let all = all_at(&place.path).map_err(|error| Error::io(what, Path::new(TABLE), error))?;
+    let (mut found, mut over) = (None, false);
+    for line in all {
+        over = found.is_some();
+        if Some(&line.number) == place.number.as_ref() {
+            (found, over) = (Some(line), false);
+        }
+    }
+    if over {
+        let error = Error::new(Kind::Busy, "another file system is mounted over this one");
+        return Err(error.at_path(&place.path).advise("unmount that first"));
+    }
+    Ok(found)
 }
 
 /// The device number of what is mounted on top at `path`.
 fn topmost(path: &Path) -> Option<String> {
-    all_at(path).ok()?.pop()
+    Some(all_at(path).ok()?.pop()?.number)
 }
 
-/// The device numbers of everything mounted at `path`, lowest first. See proc_pid_mountinfo(5).
-fn all_at(path: &Path) -> std::io::Result<Vec<String>> {
+/// What the kernel's table says of a mount.
+struct Line {
+    /// Which mount it is, of those that there are now.
+    id: String,
+    /// Its device number, `0:57`.
+    number: String,
+}
+
+/// Everything mounted at `path`, lowest first. See proc_pid_mountinfo(5).
+fn all_at(path: &Path) -> std::io::Result<Vec<Line>> {
     let table = std::fs::read(TABLE)?;
     let escaped = escape(path);
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     let found = table.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ').skip(2);
-        let number = fields.next()?;
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = fields.next()?;
+        let number = fields.nth(1)?;
         let place = fields.nth(1)?;
-        (place == escaped).then(|| String::from_utf8_lossy(number).into_owned())
+        (place == escaped).then(|| Line {
+            id: text(id),
+            number: text(number),
+        })
     });
     Ok(found.collect())
 }

@@ -7,6 +7,7 @@
 use crate::failure::Result;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
@@ -67,9 +68,15 @@ impl<T> Holds<T> {
         thread != 0 && thread == self.thread.load(Ordering::Relaxed)
     }
 
-    /// Nobody is to be asked any more.
+    /// The kernel knows of nothing any more, and is not to be asked.
     pub fn end(&self) {
-        self.state.lock().asker = None;
+        let mut state = self.state.lock();
+        state.asker = None;
+        let ended = mem::take(&mut state.held);
+        // Closing may take a while: not under the lock.
+        drop(state);
+        drop(ended);
+        self.thread.store(0, Ordering::Relaxed);
     }
 
     /// The kernel is about to be told a number in the point with this slot, and will ask again before it uses it for long.
@@ -108,19 +115,16 @@ impl<T> Holds<T> {
         Ok(())
     }
 
-    /// The kernel has forgotten numbers in the point, so many tellings of them.
-    pub fn forgotten(&self, slot: u32, tellings: u64) {
+    /// The kernel has forgotten numbers in the point, so many tellings of them. Gives back the point if it is held no longer: closing it may take a while.
+    #[must_use]
+    pub fn forgotten(&self, slot: u32, tellings: u64) -> Option<Arc<T>> {
         let mut state = self.state.lock();
-        let Some(hold) = state.held.get_mut(&slot) else {
-            return;
-        };
+        let hold = state.held.get_mut(&slot)?;
         hold.known = hold.known.saturating_sub(tellings);
-        if hold.known == 0 {
-            let ended = state.held.remove(&slot);
-            // Closing may take a while: not under the lock.
-            drop(state);
-            drop(ended);
+        if hold.known > 0 {
+            return None;
         }
+        state.held.remove(&slot)?.point
     }
 
     /// Whether the kernel knows of something in the point with this slot.

@@ -1,4 +1,4 @@
-//! Recovery points and disk images as a read-only file system.
+//! Recovery points and disk images as a file system: read-only, but for raw disks where that is wished.
 //!
 //! `SEMANTICS.md` beside this crate says what every operation promises. From the ground up:
 //!
@@ -16,7 +16,7 @@
 //! - [`writable`]: disks that can be written to, each in a private overlay
 //! - [`tree`]: the whole file system, without a kernel
 //! - [`awake`]: processors that do not sleep between two requests
-//! - [`asker`]: what the kernel is asked to forget
+//! - [`asker`]: what the kernel is asked to forget, and what is closed because the store has forgotten it
 //! - [`workers`], [`adapter`]: requests of the kernel brought to the tree
 //! - [`device`], [`ground`], [`stale`], [`mount`]: mounting, what must not be covered, mounts that lost their program, unmounting
 #![cfg_attr(

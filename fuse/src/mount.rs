@@ -1,8 +1,8 @@
 //! Mounting a store or an image, and ending the mount.
 
 use crate::adapter::Adapter;
-use crate::asker::Asker;
-use crate::device::{self, Detached, Manner, Place};
+use crate::asker::{Asker, Asking};
+use crate::device::{self, Connection, Detached, Manner, Place};
 use crate::failure::Failure;
 use crate::ground::Ground;
 use crate::journal::{Journal, Sink};
@@ -17,7 +17,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How much the kernel reads ahead, where it lets us say so, in KiB: eight requests of 1 MiB, so that one reader keeps several threads decoding.
@@ -26,6 +25,8 @@ const READ_AHEAD: u32 = 8192;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the session may take to end once nothing is mounted.
 const ENDING: Duration = Duration::from_secs(2);
+/// How much of that the thread may take that asks the kernel.
+const ASKING: Duration = Duration::from_secs(1);
 /// How long unmounting is tried before what is in use is detached.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -85,10 +86,56 @@ pub struct Mounted {
     ended: Arc<Ended>,
 }
 
-#[derive(Default)]
+/// Whether the session has ended, and what it left.
 struct Ended {
     result: Mutex<Option<Result<()>>>,
     changed: Condvar,
+    /// None when the session has ended.
+    connection: Mutex<Option<Connection>>,
+    /// Nothing is left in the tree of files: what is there from now on is another's.
+    gone: AtomicBool,
+}
+
+impl Ended {
+    fn new(connection: Connection) -> Ended {
+        Ended {
+            result: Mutex::new(None),
+            changed: Condvar::new(),
+            connection: Mutex::new(Some(connection)),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        let connection = self.connection.lock();
+        connection.as_ref().is_some_and(Connection::is_up)
+    }
+
+    /// Takes what nobody serves any more out of the tree of files, if that was not done, or seen to be so, before.
+    fn detach(&self, place: &Place) -> Result<()> {
+        if self.gone.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Up, though its threads have failed.
+        device::unmount(place, true, &|| self.is_up())?;
+        if !self.is_up() {
+            stale::detach(place)?;
+        }
+        self.gone.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// When the session has ended: whether it was unmounted, cut off, or has failed, nobody answers any more but threads that still work at a request.
+    fn clean_up(&self, tree: &Tree, place: &Place, asking: Option<Asking>) {
+        // What remains is tried again by whoever unmounts.
+        let _ = self.detach(place);
+        self.connection.lock().take();
+        tree.holds().end();
+        // It works with the store, which may hang.
+        if let Some(asking) = asking {
+            asking.ends_within(ASKING);
+        }
+    }
 }
 
 /// Mounts all points of a store at `mountpoint`, an existing folder. Returns when the mount can be used.
@@ -141,9 +188,14 @@ fn mount(
     };
     let (fuse, place) = device::mount(mountpoint, manner)?;
     let tree = Arc::new(tree.shown(options.look.clone(), Arc::new(journal)));
+    let connection = Connection::of(&fuse).map_err(|error| {
+        let _ = device::unmount(&place, true, &|| true);
+        Error::io("cannot open FUSE once more", mountpoint, error)
+    })?;
+    let ended = Arc::new(Ended::new(connection));
     let failed = |what: &'static str, error: std::io::Error| {
         // Nothing answers: whoever looks at it would hang.
-        let _ = device::unmount(&place, true);
+        let _ = ended.detach(&place);
         Error::io(what, mountpoint, error)
     };
     // Where the kernel decides by modes it has to know of the lists that go with them.
@@ -151,25 +203,7 @@ fn mount(
     let adapter = Adapter::new(tree.clone(), loops, lists);
     let session = Session::from_fd(adapter, fuse, acl, config)
         .map_err(|error| failed("the kernel and FUSE do not agree", error))?;
-    let asker = if tree.opens_once() {
-        let root = place.path().to_path_buf();
-        let started = Asker::start(&tree, session.notifier(), root);
-        Some(started.map_err(|error| failed("cannot start a thread", error))?)
-    } else {
-        None
-    };
-    let ended = Arc::new(Ended::default());
-    let told = ended.clone();
-    let (served, at, shown) = (tree.clone(), place.clone(), mountpoint.to_path_buf());
-    std::thread::Builder::new()
-        .name("cairn-mount".into())
-        .spawn(move || {
-            let result = serve(session, served, &at, asker);
-            let result =
-                result.map_err(|error| Error::io("serving the mount failed", &shown, error));
-            *told.result.lock() = Some(result);
-            told.changed.notify_all();
-        })
+    serve(session, &tree, &place, &ended)
         .map_err(|error| failed("cannot start a thread", error))?;
     device::set_read_ahead(&place, READ_AHEAD);
     Ok(Mounted {
@@ -180,23 +214,31 @@ fn mount(
     })
 }
 
-/// Answers the kernel until there is nothing mounted any more. Whoever is told of the end may end the process: what is open is closed by then.
+/// Answers the kernel, on threads of their own, until the session ends; then cleans up.
 fn serve(
     session: Session<Adapter>,
-    tree: Arc<Tree>,
+    tree: &Arc<Tree>,
     place: &Place,
-    asker: Option<JoinHandle<()>>,
+    ended: &Arc<Ended>,
 ) -> std::io::Result<()> {
-    let result = session.run();
-    tree.holds().end();
-    // Nobody answers any more, whether it was unmounted, cut off, or has failed. What remains is tried again by whoever unmounts.
-    let _ = device::unmount_what_is_left(place);
-    drop(tree);
-    // If it failed, the thread may wait for an answer that nobody gives.
-    if let (Ok(()), Some(asker)) = (&result, asker) {
-        let _ = asker.join();
-    }
-    result
+    let root = place.path().to_path_buf();
+    let asking = tree
+        .is_of_store()
+        .then(|| Asker::start(tree, session.notifier(), root))
+        .transpose()?;
+    let (tree, place, ended) = (tree.clone(), place.clone(), ended.clone());
+    std::thread::Builder::new()
+        .name("cairn-mount".into())
+        .spawn(move || {
+            let result = session.run();
+            ended.clean_up(&tree, &place, asking);
+            drop(tree);
+            let what = "serving the mount failed";
+            *ended.result.lock() =
+                Some(result.map_err(|error| Error::io(what, place.path(), error)));
+            ended.changed.notify_all();
+        })?;
+    Ok(())
 }
 
 /// Clears away what a killed program left there, and tells of it.
@@ -247,16 +289,17 @@ impl Mounted {
     /// [`Kind::Busy`] if another file system is mounted over it; as the operating system reports.
     pub fn unmount(&self) -> Result<Unmounted> {
         if self.ended_within(Duration::ZERO) {
-            return device::unmount_what_is_left(&self.place).map(|()| Unmounted::Cleanly);
+            return self.ended.detach(&self.place).map(|()| Unmounted::Cleanly);
         }
+        let is_up = || self.ended.is_up();
         let started = Instant::now();
         let detached = loop {
-            match device::unmount(&self.place, false) {
+            match device::unmount(&self.place, false, &is_up) {
                 Err(error) if error.kind() == Kind::Busy && started.elapsed() < PATIENCE => {
                     std::thread::sleep(LOOK);
                 }
                 Err(error) if error.kind() == Kind::Busy => {
-                    break device::unmount(&self.place, true)?;
+                    break device::unmount(&self.place, true, &is_up)?;
                 }
                 other => break other?,
             }
@@ -265,11 +308,10 @@ impl Mounted {
             Detached::Gone => ENDING,
             Detached::InUse => LOOK,
         });
-        Ok(if ended {
-            Unmounted::Cleanly
-        } else {
-            Unmounted::StillInUse
-        })
+        if !ended {
+            return Ok(Unmounted::StillInUse);
+        }
+        self.ended.detach(&self.place).map(|()| Unmounted::Cleanly)
     }
 
     /// Ends the sessions of the points that are open: for a process that ends while files are in use. Whoever still reads, until then, has nothing that keeps it

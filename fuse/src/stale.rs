@@ -1,6 +1,6 @@
 //! Mounts that lost their program: it was killed, or its machine's memory ran out. They answer "Transport endpoint is not connected" until somebody unmounts them.
 
-use crate::device::{self, NAME, Place};
+use crate::device::{self, Held, NAME, Place};
 use cairn::{Error, Kind, Result};
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStringExt;
@@ -67,19 +67,24 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Whether what is mounted at `path` has lost its program. What does not answer in time, or not to us, has not.
+/// Whether what is mounted at `path` has lost its program. What does not answer in time, or not to us, has not; nor does what cannot be asked count as dead.
 pub fn is_dead(path: &Path) -> bool {
+    ask(path).unwrap_or(false)
+}
+
+/// The same; an error if there is no thread to ask.
+fn ask(path: &Path) -> std::io::Result<bool> {
     let (tell, answer) = mpsc::channel();
     let asked = path.to_path_buf();
     // A program that hangs must not hang us. Nothing that the kernel remembers answers this question.
-    let asking = std::thread::Builder::new()
+    std::thread::Builder::new()
         .name("cairn-stale".into())
         .spawn(move || {
             let asked = rustix::fs::statfs(&asked);
             // Nobody may wait for it any more.
             let _ = tell.send(matches!(asked, Err(Errno::NOTCONN)));
-        });
-    asking.is_ok() && answer.recv_timeout(PATIENCE).unwrap_or(false)
+        })?;
+    Ok(answer.recv_timeout(PATIENCE).unwrap_or(false))
 }
 
 /// The mounts of `cairn` that lost their program; of one source, or of all. Of several at one place only the topmost can be asked.
@@ -93,6 +98,25 @@ pub fn dead_mounts(source: Option<&str>) -> Vec<MountFacts> {
             && is_dead(&mount.path)
     });
     mounts
+}
+
+/// Takes what is mounted there on top out of the tree of files, if it has the number of this place and has lost its program: what is alive is another mount, which got the number
+/// later. Says whether it did. Between looking and doing nothing can take its place, but where the helper has to do it.
+///
+/// # Errors
+/// As [`Held::at`] and [`Held::detach`], and if there is no thread to ask it.
+pub fn detach(place: &Place) -> Result<bool> {
+    let Some(held) = Held::at(place)? else {
+        return Ok(false);
+    };
+    let is_dead = ask(&held.path()).map_err(|error| {
+        let what = "cannot look whether what is mounted there is alive";
+        Error::io(what, place.path(), error)
+    })?;
+    if is_dead {
+        held.detach()?;
+    }
+    Ok(is_dead)
 }
 
 /// Unmounts what `cairn` mounted at `mountpoint` and what lost its program: nothing else is there to be lost. Answers how many there were.
@@ -109,16 +133,19 @@ pub fn clear(mountpoint: &Path) -> Result<usize> {
         let Some(ours) = ours else { break };
         // Another file system may lie over it.
         let place = Place::known(path.clone(), ours.number);
-        if !device::is_topmost(&place) || !is_dead(&path) {
+        if !device::is_topmost(&place).unwrap_or(false) || !is_dead(&path) {
             break;
         }
-        device::unmount(&place, true).map_err(|error| {
+        let detached = detach(&place).map_err(|error| {
             let what = "a mount there lost its program, and cannot be cleared away";
             Error::new(Kind::Denied, what)
                 .at_path(mountpoint)
                 .caused_by(error)
                 .advise("whoever mounted it, or root, clears it with `fusermount3 -u` or `umount`")
         })?;
+        if !detached {
+            break;
+        }
         cleared = cleared.saturating_add(1);
     }
     Ok(cleared)

@@ -122,6 +122,11 @@ impl Tree {
         }
     }
 
+    /// Whether it is a store's, in which points come and go.
+    pub fn is_of_store(&self) -> bool {
+        matches!(self.source, Source::Store(_))
+    }
+
     /// How guests' entries are shown.
     pub fn look(&self) -> &Look {
         &self.look

@@ -98,30 +98,26 @@ impl Overlays {
             last: Mutex::new(None),
             _point: open.clone(),
         };
-        let mut dropped = Vec::new();
-        let disk = {
-            let mut disks = self.disks.lock();
-            // Those that nobody has open and nobody wrote to: the point behind each is not to be kept open.
-            let idle = |disk: &Arc<WritableDisk>| {
-                disk.overlay.get().is_none() && Arc::strong_count(disk) == 1
-            };
-            let gone: Vec<Key> = disks
-                .iter()
-                .filter(|(_, disk)| idle(disk))
-                .map(|(key, _)| *key)
-                .collect();
-            dropped.extend(gone.iter().filter_map(|key| disks.remove(key)));
-            disks
-                .entry((point.slot, position))
-                .or_insert_with(|| Arc::new(disk()))
-                .clone()
-        };
+        let mut disks = self.disks.lock();
+        let dropped = take_idle(&mut disks);
+        let disk = disks
+            .entry((point.slot, position))
+            .or_insert_with(|| Arc::new(disk()))
+            .clone();
         // Closing may take a while: not under the lock.
+        drop(disks);
         drop(dropped);
         if disk.scratch.has(&disk.origin) {
             disk.overlay(true)?;
         }
         Ok(disk)
+    }
+
+    /// Closes those that nobody has open and nobody wrote to.
+    pub fn close_idle(&self) {
+        let dropped = take_idle(&mut self.disks.lock());
+        // Not under the lock, as above.
+        drop(dropped);
     }
 
     /// What was written to the disk of an open point: to a kept one whenever and by whomever.
@@ -157,6 +153,15 @@ impl Overlays {
         let failed = disks.iter().filter_map(|disk| disk.flush().err()).next();
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// Those that nobody has open and nobody wrote to: the point behind each is not to be kept open.
+fn take_idle(disks: &mut HashMap<Key, Arc<WritableDisk>>) -> Vec<Arc<WritableDisk>> {
+    let is_idle =
+        |disk: &Arc<WritableDisk>| disk.overlay.get().is_none() && Arc::strong_count(disk) == 1;
+    let idle = disks.iter().filter(|(_, disk)| is_idle(disk));
+    let idle: Vec<Key> = idle.map(|(key, _)| *key).collect();
+    idle.iter().filter_map(|key| disks.remove(key)).collect()
 }
 
 fn origin(point: &PointRef, view: &DiskView) -> OverlayBase {

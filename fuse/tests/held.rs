@@ -10,13 +10,15 @@
 mod shared;
 
 use cairn::{BackupOptions, DiskImage, Silent, Store, Time};
-use cairn_fuse::{MountOptions, mount_store};
+use cairn_fuse::{Look, MountOptions, mount_store};
 use rustix::fs::Advice;
 use shared::asked::record_of;
-use shared::{fuse_is_there, noise};
+use shared::days::{HOME, day, four_days};
+use shared::{fuse_is_there, noise, until, writable};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::tempdir;
@@ -47,17 +49,6 @@ fn sessions(folder: &Path) -> usize {
     fs::read_dir(folder.join("store/sessions")).unwrap().count()
 }
 
-/// Waits for what happens in its own time; a minute at most.
-fn until(what: &str, is: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if is() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    panic!("still not so after a minute: {what}");
-}
-
 /// Reads from the program, not from what the kernel keeps.
 fn read_anew(file: &File) -> Vec<u8> {
     rustix::fs::fadvise(file, 0, None, Advice::DontNeed).unwrap();
@@ -67,7 +58,7 @@ fn read_anew(file: &File) -> Vec<u8> {
 }
 
 /// **[open-once]** Files are opened without asking, where nothing can be written and case counts: what would fail when a file is opened fails when it is read. A point then stays open
-/// while the kernel remembers anything in it; of more than 16 the kernel is asked to forget those that are not in use.
+/// while the kernel remembers anything in it, a version of a file that was asked for too; of more than 16 the kernel is asked to forget those that are not in use.
 #[test]
 fn of_many_points_only_some_stay_open() {
     if !fuse_is_there() {
@@ -119,5 +110,143 @@ fn a_forgotten_point_is_open_as_long_as_a_file_of_it_is() {
     assert_eq!(sessions(temp.path()), 1);
     drop(held);
     until("no session", || sessions(temp.path()) == 0);
+    mounted.unmount().unwrap();
+}
+
+/// Removes the record of a machine's latest point, as forgetting it does.
+fn forget_latest(folder: &Path, store: &Store) -> PathBuf {
+    let point = store.find_point("m@latest").unwrap();
+    let record = record_of(folder, &point.id.to_string());
+    fs::remove_file(&record).unwrap();
+    record
+}
+
+/// Of a whole machine, whose own folder is gone too. The kernel drops the names of what is in use, and has to find it again.
+#[test]
+fn a_forgotten_machine_is_open_as_long_as_a_file_of_it_is() {
+    if !fuse_is_there() {
+        return;
+    }
+    let temp = tempdir().unwrap();
+    let store = days(temp.path(), 1);
+    let folder = tempdir().unwrap();
+    let (bytes, name) = disk(1);
+    let mounted = mount_store(store.clone(), folder.path(), &MountOptions::default()).unwrap();
+    let machine = folder.path().join("m");
+    let held = File::open(machine.join(name).join("disks/disk0.raw")).unwrap();
+    assert!(read_anew(&held) == bytes);
+    let record = forget_latest(temp.path(), &store);
+    fs::remove_dir_all(record.parent().unwrap()).unwrap();
+    until("the machine is gone", || !machine.exists());
+    // Longer than until it is looked for what was forgotten: that finds the file in use, and is not seen by others.
+    for _ in 0..120 {
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!machine.exists());
+    }
+    assert!(read_anew(&held) == bytes);
+    assert_eq!(sessions(temp.path()), 1);
+    drop(held);
+    until("no session", || sessions(temp.path()) == 0);
+    mounted.unmount().unwrap();
+}
+
+/// What is promised of open files holds for versions too, which are files of points.
+#[test]
+fn a_version_is_open_though_nothing_was_read_of_it() {
+    if !fuse_is_there() {
+        return;
+    }
+    let days = four_days();
+    let folder = tempdir().unwrap();
+    let mounted = mount_store(days.store.clone(), folder.path(), &MountOptions::default()).unwrap();
+    let report = folder.path().join(format!("{HOME}/report.odt"));
+    let open = |number| File::open(report.join(format!("{}.odt", day(number)))).unwrap();
+    let looked_up = open(1);
+    assert_eq!(fs::read_dir(&report).unwrap().count(), 3);
+    let listed = open(2);
+    for number in [1, 2] {
+        let point = days.store.find_point(&format!("pc@{}", day(number)));
+        let id = point.unwrap().id.to_string();
+        fs::remove_file(record_of(days.folder.path(), &id)).unwrap();
+    }
+    until("the points are gone", || {
+        let is_there = |number| folder.path().join("pc").join(day(number)).exists();
+        !is_there(1) && !is_there(2)
+    });
+    for (file, seed) in [(&looked_up, 1), (&listed, 3)] {
+        let mut bytes = vec![0; 50_000];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes == noise(50_000, seed));
+    }
+    mounted.unmount().unwrap();
+}
+
+/// What the mount keeps open for whoever comes next is closed when the store has forgotten it, however it is mounted.
+#[test]
+fn a_forgotten_point_is_closed_though_nobody_was_in_it() {
+    if !fuse_is_there() {
+        return;
+    }
+    let (scratch, look) = (tempdir().unwrap(), Look::default());
+    let ignoring = MountOptions {
+        look: Look {
+            ignore_case: true,
+            ..look
+        },
+        ..MountOptions::default()
+    };
+    let all = [
+        MountOptions::default(),
+        ignoring,
+        writable::options(scratch.path(), false),
+    ];
+    let mounts = all.map(|options| {
+        let (temp, folder) = (tempdir().unwrap(), tempdir().unwrap());
+        let store = days(temp.path(), 2);
+        let mounted = mount_store(store.clone(), folder.path(), &options).unwrap();
+        let machine = folder.path().join("m");
+        let (bytes, name) = disk(2);
+        let raw = machine.join(name).join("disks/disk0.raw");
+        assert!(fs::read(raw).unwrap() == bytes);
+        // The newest point is kept open for the next who looks for a name.
+        assert!(!machine.join("versions/disk0/p0/nothing").exists());
+        assert_eq!(sessions(temp.path()), 1);
+        forget_latest(temp.path(), &store);
+        (mounted, temp, folder)
+    });
+    for (mounted, temp, _folder) in mounts {
+        until("no session", || sessions(temp.path()) == 0);
+        mounted.unmount().unwrap();
+    }
+}
+
+/// The kernel is asked to forget a point by its name, and does so too where somebody stands in just this folder.
+#[test]
+fn whoever_stands_in_a_point_still_has_a_path() {
+    if !fuse_is_there() {
+        return;
+    }
+    let temp = tempdir().unwrap();
+    let store = days(temp.path(), 20);
+    let folder = tempdir().unwrap();
+    let mounted = mount_store(store, folder.path(), &MountOptions::default()).unwrap();
+    let point = |day| folder.path().join("m").join(disk(day).1);
+    let read = |day| fs::read(point(day).join("disks/disk0.raw")).unwrap();
+    assert!(read(1) == disk(1).0);
+    let mut stands = Command::new("sleep")
+        .arg("600")
+        .current_dir(point(1))
+        .spawn()
+        .unwrap();
+    for day in 2..=20 {
+        assert!(read(day) == disk(day).0);
+    }
+    // The kernel has forgotten the first: nothing of it is in use but a folder that needs no point to be open.
+    until("few sessions", || sessions(temp.path()) <= 17);
+    std::thread::sleep(Duration::from_millis(500));
+    let stood = fs::read_link(format!("/proc/{}/cwd", stands.id()));
+    stands.kill().unwrap();
+    stands.wait().unwrap();
+    assert_eq!(stood.unwrap(), point(1).canonicalize().unwrap());
     mounted.unmount().unwrap();
 }

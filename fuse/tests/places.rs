@@ -10,13 +10,15 @@
 mod shared;
 
 use cairn::{DiskView, Error, Kind, Store};
-use cairn_fuse::{MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store};
+use cairn_fuse::device::{self, Detached, Place};
+use cairn_fuse::{MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store, stale};
 use rustix::mount::{UnmountFlags, unmount};
-use shared::mounted::{image, is_mounted};
+use shared::mounted::{Image, image, is_mounted};
 use shared::{fixture, fuse_is_there, run, text};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use tempfile::tempdir;
 
 fn is_root() -> bool {
@@ -126,4 +128,82 @@ fn what_is_served_no_more_does_not_stay() {
     assert!(!is_mounted(folder));
     assert_eq!(image.mounted.unmount().unwrap(), Unmounted::Cleanly);
     drop(held);
+}
+
+/// The kernel gives the number of a mount that has ended to the next.
+#[test]
+fn a_later_mount_of_the_same_number_is_left_alone() {
+    let Some(Image { mounted, folder }) = image() else {
+        return;
+    };
+    if !is_root() {
+        return;
+    }
+    let place = folder.path().canonicalize().unwrap();
+    let number = || {
+        let mut mounts = stale::mounts().into_iter();
+        mounts.find(|it| it.path == place).map(|it| it.number)
+    };
+    let (mut ended, mut before) = (mounted, number());
+    for _ in 0..50 {
+        run("umount", &[text(&place)]);
+        ended.wait().unwrap();
+        let view = DiskView::open_image(&fixture().disk).unwrap();
+        let later = mount_image(view, &place, &MountOptions::default()).unwrap();
+        let now = number();
+        if now == before {
+            assert_eq!(ended.unmount().unwrap(), Unmounted::Cleanly);
+            assert_eq!(number(), now);
+            drop(ended);
+            assert_eq!(number(), now);
+            // Nor by anybody else who thinks that it is what had the number before.
+            let known = Place::known(place.clone(), now.clone().unwrap());
+            assert!(!stale::detach(&known).unwrap());
+            let unmounted = device::unmount(&known, true, &|| false).unwrap();
+            assert_eq!((unmounted, number()), (Detached::Gone, now));
+            assert!(place.join("files/disk0").exists());
+            assert_eq!(later.unmount().unwrap(), Unmounted::Cleanly);
+            assert!(number().is_none());
+            return;
+        }
+        (ended, before) = (later, now);
+    }
+    println!("SKIPPED: the kernel gives no number a second time");
+}
+
+/// What is dead is not reached while another file system lies over it, and is not forgotten for that.
+#[test]
+fn what_is_dead_below_another_goes_when_it_can_be_reached() {
+    let Some(Image { mounted, folder }) = image() else {
+        return;
+    };
+    if !is_root() {
+        return;
+    }
+    let place = folder.path().canonicalize().unwrap();
+    let number = stale::mounts().into_iter().find(|it| it.path == place);
+    let number = number.unwrap().number;
+    let minor = number.strip_prefix("0:").unwrap();
+    let view = DiskView::open_image(&fixture().disk).unwrap();
+    let upper = mount_image(view, &place, &MountOptions::default()).unwrap();
+    let connections = tempdir().unwrap();
+    let made = Command::new("mount")
+        .args(["-t", "fusectl", "cairn-test"])
+        .arg(connections.path())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("SKIPPED: the kernel's connections cannot be mounted");
+        return;
+    }
+    let cut = fs::write(connections.path().join(minor).join("abort"), "1");
+    run("umount", &[text(connections.path())]);
+    cut.unwrap();
+    mounted.wait().unwrap();
+    let error = mounted.unmount().unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy);
+    assert!(place.join("files/disk0").exists());
+    assert_eq!(upper.unmount().unwrap(), Unmounted::Cleanly);
+    assert!(stale::is_dead(&place));
+    drop(mounted);
+    assert!(!is_mounted(&place));
 }

@@ -1,4 +1,4 @@
-//! `versions` where something cannot be read. The tree is asked directly.
+//! `versions` where something cannot be read. The tree is asked directly, and once through the kernel.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,13 +10,14 @@
 mod shared;
 
 use cairn::{PointId, PointView, Store, VolumeOf, same_volume};
-use cairn_fuse::Tree;
+use cairn_fuse::{MountOptions, Tree, mount_store};
 use shared::asked::{content, damage, files, find, names, record_of, try_find};
 use shared::days::{Days, HOME, day, four_days};
-use shared::{noise, run, text};
+use shared::{fuse_is_there, noise, run, text, until};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tempfile::tempdir;
 
 /// **[versions-error]** What cannot be read of a point below `versions` hides nothing of the others: the folder has a file `.error` that names each such point and why. Two
 /// versions that cannot be compared are both listed, and so is one whose attributes cannot be told. A name that was found nowhere is EIO, not ENOENT, if it may have been in what could
@@ -57,6 +58,34 @@ fn points_that_cannot_be_read_hide_no_others() {
         let failed = tree.lookup(find(&tree, &report).inode, day(2).as_bytes());
         assert_eq!(failed.unwrap_err().errno(), 5);
     }
+}
+
+/// The file has one number, and its text changes.
+#[test]
+fn what_is_said_of_points_that_cannot_be_read_is_read_anew() {
+    if !fuse_is_there() {
+        return;
+    }
+    let days = four_days();
+    let lose = |number| {
+        let point = days.store.find_point(&format!("pc@{}", day(number)));
+        let id = point.unwrap().id.to_string();
+        damage(&record_of(days.folder.path(), &id));
+    };
+    let path = format!("{HOME}/.error");
+    let wanted = || String::from_utf8(content(&days.tree(), &path)).unwrap();
+    lose(2);
+    let folder = tempdir().unwrap();
+    let mounted = mount_store(days.store.clone(), folder.path(), &MountOptions::default()).unwrap();
+    let said = || fs::read_to_string(folder.path().join(&path)).unwrap();
+    let before = said();
+    assert_eq!(before, wanted());
+    assert!(!before.contains(&day(3)), "{before}");
+    lose(3);
+    until("another text", || said() != before);
+    assert_eq!(said(), wanted());
+    assert!(said().contains(&day(3)), "{}", said());
+    mounted.unmount().unwrap();
 }
 
 #[test]

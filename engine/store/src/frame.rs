@@ -18,6 +18,8 @@ const WINDOW_LOG: u32 = 17;
 /// A frame whose compressed form is not at least this fraction (1/32) smaller is stored plain: decoding would cost more
 /// than the space is worth.
 const GAIN_SHIFT: u32 = 5;
+/// Bytes with which decoding a part of a frame begins: the least that the head of a frame has (RFC 8878, 3.1.1), with its magic number.
+const FIRST_STEP: usize = 6;
 
 /// A frame ready to be written.
 #[derive(Debug)]
@@ -182,7 +184,9 @@ impl Decompressor {
         self.decode(stored, length, &mut OutBuffer::around(out))
     }
 
-    /// Decodes until there are `length` bytes in `output`, which has room for them.
+    /// Decodes until there are `length` bytes in `output`, which has room for no more.
+    ///
+    /// A part of a frame is decoded block by block: given all of the input, zstd decodes one block more than it has room for.
     fn decode<T: WriteBuf + ?Sized>(
         &mut self,
         stored: &[u8],
@@ -193,20 +197,28 @@ impl Decompressor {
         self.context
             .reset(ResetDirective::SessionOnly)
             .map_err(failed)?;
-        let mut input = InBuffer::around(stored);
+        let told = get_frame_content_size(stored).ok().flatten();
+        let is_whole = told.and_then(|told| usize::try_from(told).ok()) == Some(length);
+        let mut step = if is_whole { stored.len() } else { FIRST_STEP };
+        let mut rest = stored;
         while output.pos() < length {
-            let before = (output.pos(), input.pos());
+            let before = output.pos();
+            let (now, _) = rest.split_at_checked(step).unwrap_or((rest, &[]));
+            let mut input = InBuffer::around(now);
             let hint = self
                 .context
                 .decompress_stream(output, &mut input)
                 .map_err(failed)?;
-            let stuck = (output.pos(), input.pos()) == before;
+            let stuck = output.pos() == before && input.pos() == 0;
             if output.pos() < length && (hint == 0 || stuck) {
                 return Err(Error::damaged(format!(
                     "a frame ends after {} bytes where {length} were expected",
                     output.pos()
                 )));
             }
+            rest = rest.get(input.pos()..).unwrap_or_default();
+            // So many bytes are the rest of this block and the head of the next one: then nothing is copied before it is decoded.
+            step = hint;
         }
         Ok(())
     }
@@ -311,6 +323,29 @@ mod tests {
             let mut out = vec![1; room];
             decompressor.decompress(&broken, 60_001, &mut out).unwrap();
             assert_eq!(out, chunks[..2].concat());
+        }
+    }
+
+    #[test]
+    fn nothing_behind_what_is_wanted_is_decoded() {
+        let chunks = [text(30_000), text(30_001), text(30_002)];
+        let parts: Vec<&[u8]> = chunks.iter().map(|c| &c[..]).collect();
+        let mut compressor = Compressor::new(3).unwrap();
+        let stored = compressor.compress(&parts).unwrap().unwrap().to_vec();
+        let mut decompressor = Decompressor::default();
+        let mut out = vec![0; 60_001];
+        for wanted in [30_000, 60_001] {
+            let out = &mut out[..wanted];
+            let needed = (1..stored.len())
+                .find(|head| decompressor.decompress_into(&stored[..*head], out).is_ok())
+                .unwrap();
+            // The three bytes of the next block's head may be looked at.
+            for at in needed + 3..stored.len() {
+                let mut broken = stored.clone();
+                broken[at] ^= 0xff;
+                decompressor.decompress_into(&broken, out).unwrap();
+                assert!(*out == chunks.concat()[..wanted], "byte {at}");
+            }
         }
     }
 

@@ -31,13 +31,21 @@ impl<T> Default for Contents<T> {
 }
 
 impl<T> Contents<T> {
-    /// The file with this number; `open` opens it if it was not read lately.
-    pub(super) fn get(&self, inode: u64, open: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    /// The file with this number; `open` opens it if it was not read lately. It is open for the next as well if `lasts` says that it never changes.
+    pub(super) fn get(
+        &self,
+        inode: u64,
+        lasts: impl FnOnce(&T) -> bool,
+        open: impl FnOnce() -> Result<T>,
+    ) -> Result<Arc<T>> {
         if let Some(known) = self.known(inode) {
             return Ok(known);
         }
         // Not under the lock: it may take a while.
         let opened = Arc::new(open()?);
+        if !lasts(&opened) {
+            return Ok(opened);
+        }
         let gone = self.generations.lock().add(inode, opened.clone());
         drop(gone);
         Ok(opened)
@@ -55,16 +63,14 @@ impl<T> Contents<T> {
         Some(known)
     }
 
-    /// It will not be read again before it is looked up again.
-    pub(super) fn forget(&self, inode: u64) {
+    /// It will not be read again before it is looked up again. Gives back what is not kept open any more.
+    #[must_use]
+    pub(super) fn forget(&self, inode: u64) -> [Option<Arc<T>>; 2] {
         let mut generations = self.generations.lock();
-        let gone = (
+        [
             generations.young.remove(&inode),
             generations.old.remove(&inode),
-        );
-        // Closing may take a while: not under the lock.
-        drop(generations);
-        drop(gone);
+        ]
     }
 }
 
@@ -92,28 +98,37 @@ mod tests {
         let again = || Err(Failure::Stale);
         let files = u64::try_from(FILES).unwrap();
         for number in 0..files {
-            contents.get(number, || Ok(number)).unwrap();
+            contents.get(number, |_| true, || Ok(number)).unwrap();
         }
         // One more begins the second generation; what is read stays.
         for number in files..files * 3 {
-            contents.get(number, || Ok(number)).unwrap();
-            assert_eq!(*contents.get(5, again).unwrap(), 5);
+            contents.get(number, |_| true, || Ok(number)).unwrap();
+            assert_eq!(*contents.get(5, |_| true, again).unwrap(), 5);
         }
-        assert!(contents.get(6, again).is_err());
-        contents.forget(5);
-        assert!(contents.get(5, again).is_err());
+        assert!(contents.get(6, |_| true, again).is_err());
+        drop(contents.forget(5));
+        assert!(contents.get(5, |_| true, again).is_err());
         let generations = contents.generations.lock();
         assert!(generations.young.len() + generations.old.len() <= 2 * FILES);
     }
 
     #[test]
+    fn what_changes_is_opened_anew() {
+        let contents = Contents::default();
+        for text in ["first", "second"] {
+            let read = contents.get(1, |_| false, || Ok(text)).unwrap();
+            assert_eq!((*read, Arc::strong_count(&read)), (text, 1));
+        }
+    }
+
+    #[test]
     fn what_is_forgotten_is_closed() {
         let contents = Contents::default();
-        let held = contents.get(1, || Ok("one")).unwrap();
+        let held = contents.get(1, |_| true, || Ok("one")).unwrap();
         assert_eq!(Arc::strong_count(&held), 2);
-        contents.forget(1);
+        drop(contents.forget(1));
         assert_eq!(Arc::strong_count(&held), 1);
-        let failed: Result<Arc<&str>> = contents.get(1, || Err(Failure::Invalid));
+        let failed: Result<Arc<&str>> = contents.get(1, |_| true, || Err(Failure::Invalid));
         assert!(failed.is_err() && contents.known(1).is_none());
     }
 }

@@ -1,12 +1,13 @@
 //! What all threads that answer share.
 
 use super::contents::Contents;
-use super::convert::{attributes, errno, ttl};
+use super::convert::{LASTING, attributes, errno, ttl};
 use super::handles::Handles;
 use super::spare::Spare;
+use crate::catalog::OpenPoint;
 use crate::failure::{Failure, Result};
 use crate::stat::Stat;
-use crate::tree::{Content, Folder, Listed, Tree};
+use crate::tree::{Content, Folder, Found, Listed, Tree};
 use cairn::Time;
 use fuser::{FileHandle, Generation, INodeNo, ReplyDirectoryPlus, ReplyXattr};
 use std::ffi::OsStr;
@@ -26,6 +27,12 @@ pub(super) struct Shared {
     pub(super) folders: Handles<Folder>,
 }
 
+/// What is closed when it is dropped.
+pub(super) struct Closing {
+    files: [Option<Arc<Content>>; 2],
+    point: Option<Arc<OpenPoint>>,
+}
+
 impl Shared {
     /// Of a tree, with nothing open.
     pub(super) fn new(tree: Arc<Tree>) -> Shared {
@@ -42,24 +49,65 @@ impl Shared {
     /// The file that a request is about: the one that was opened, or the one with that number.
     pub(super) fn content(&self, inode: INodeNo, handle: FileHandle) -> Result<Arc<Content>> {
         if self.opens_once {
-            return self.read.get(inode.0, || self.tree.open_for_good(inode.0));
+            let open = || self.tree.open_for_good(inode.0);
+            return self.read.get(inode.0, Content::lasting, open);
         }
         self.files.get(handle)
     }
 
-    /// The kernel is about to be told a number.
-    pub(super) fn told(&self, inode: u64, lasting: bool) -> Result<()> {
+    /// The node of a name, and how long the kernel may keep the name. The thread that asks the kernel to forget finds also what nobody else does any more.
+    pub(super) fn look_up(
+        &self,
+        thread: u32,
+        above: u64,
+        name: &[u8],
+    ) -> Result<(Found, Duration)> {
+        let found = self.tree.lookup(above, name)?;
+        if matches!(found, Found::Nothing { .. })
+            && self.tree.holds().is_asker(thread)
+            && let Some(stat) = self.tree.held_folder(above, name)
+        {
+            return Ok((Found::Node(Box::new(stat)), Duration::ZERO));
+        }
+        let keep = match &found {
+            Found::Node(stat) => ttl(stat),
+            // Only this can be remembered of what is not there.
+            Found::Nothing { .. } => LASTING,
+        };
+        Ok((found, keep))
+    }
+
+    /// The kernel is about to be told a number, and may open what it stands for without asking again if it `keeps` the name.
+    pub(super) fn told(&self, inode: u64, keeps: bool) -> Result<()> {
         if self.opens_once {
-            self.tree.told(inode, lasting)
+            self.tree.told(inode, keeps)
         } else {
             Ok(())
         }
     }
 
+    /// How long the kernel may keep a name that is listed. That of a version of a file for no time at all: its point is opened when it is asked for.
+    fn keep(&self, stat: &Stat) -> Duration {
+        if self.opens_once && !stat.lasting && self.tree.is_in_a_point(stat.inode) {
+            return Duration::ZERO;
+        }
+        ttl(stat)
+    }
+
+    /// The kernel has forgotten a number, as many tellings of it. What is not needed any more is closed by whoever drops it.
+    pub(super) fn forgotten(&self, inode: u64, tellings: u64) -> Option<Closing> {
+        let closing = Closing {
+            files: self.read.forget(inode),
+            point: self.tree.forgotten(inode, tellings),
+        };
+        let any = closing.point.is_some() || closing.files.iter().any(Option::is_some);
+        any.then_some(closing)
+    }
+
     /// It was not told after all.
     pub(super) fn untold(&self, inode: u64) {
         if self.opens_once {
-            self.tree.forgotten(inode, 1);
+            drop(self.tree.forgotten(inode, 1));
         }
     }
 
@@ -96,7 +144,7 @@ impl Shared {
 /// Adds a name and what is said of it; says whether it had no room any more.
 pub(super) fn add_to(reply: &mut ReplyDirectoryPlus, listed: &Listed, shared: &Shared) -> bool {
     let (stat, keep) = match &listed.stat {
-        Some(stat) => (attributes(stat), ttl(stat)),
+        Some(stat) => (attributes(stat), shared.keep(stat)),
         // Kept for no time at all: whoever asks for it gets the error.
         None => {
             let unknown = Stat::made(listed.inode, listed.kind, 0, 0, Time::default());

@@ -20,13 +20,13 @@ fn a_point_is_kept_until_the_last_telling_is_forgotten() {
     holds.keep(7, || Err(Failure::Stale)).unwrap();
     told(&holds, 8, "eight");
     let weak = Arc::downgrade(&holds.point(7).unwrap());
-    holds.forgotten(7, 1);
+    drop(holds.forgotten(7, 1));
     assert!(holds.has(7) && weak.strong_count() == 1);
-    holds.forgotten(7, 1);
+    drop(holds.forgotten(7, 1));
     assert!(!holds.has(7) && weak.strong_count() == 0);
     assert_eq!(holds.slots(), [8]);
     // What it is said to forget beyond that is nobody else's.
-    holds.forgotten(7, 5);
+    drop(holds.forgotten(7, 5));
     told(&holds, 7, "again");
     assert_eq!(*holds.point(7).unwrap(), "again");
 }
@@ -39,7 +39,7 @@ fn what_need_not_be_open_is_not_opened() {
     assert!(holds.keep(7, || Err(Failure::Stale)).is_err());
     holds.keep(7, opened("seven")).unwrap();
     assert_eq!(*holds.point(7).unwrap(), "seven");
-    holds.forgotten(7, 1);
+    drop(holds.forgotten(7, 1));
     assert!(holds.point(7).is_none());
     // Of this one nothing is known: nothing would ever end it.
     holds.keep(9, opened("nine")).unwrap();
@@ -67,10 +67,12 @@ fn beyond_so_many_the_kernel_is_asked_to_forget_the_one_that_was_not_used_for_lo
     assert_eq!(asked.try_iter().collect::<Vec<_>>(), [2]);
     assert_eq!(holds.beyond(), [3, 4]);
     assert_eq!(holds.beyond(), [5, 6]);
-    holds.forgotten(3, 1);
+    drop(holds.forgotten(3, 1));
     assert_eq!(holds.beyond(), [7]);
-    holds.forgotten(4, 1);
+    drop(holds.forgotten(4, 1));
     assert!(holds.beyond().is_empty());
+    let weak = Arc::downgrade(&holds.point(0).unwrap());
     holds.end();
     assert!(asked.recv().is_err());
+    assert!(holds.slots().is_empty() && weak.strong_count() == 0);
 }

@@ -33,19 +33,19 @@ impl Tree {
         &self.holds
     }
 
-    /// The kernel is about to be told the number of a node, which it [may keep](crate::Stat::lasting) or not. If it is in a point and may be kept, the point stays open
+    /// The kernel is about to be told the number of a node. If it is in a point and the kernel may open it without asking again (`keeps`), the point stays open
     /// until the number is [forgotten](Tree::forgotten).
     ///
     /// # Errors
     /// If the point cannot be opened; then the kernel must not be told.
-    pub fn told(&self, inode: u64, lasting: bool) -> Result<()> {
+    pub fn told(&self, inode: u64, keeps: bool) -> Result<()> {
         let Some(slot) = self.point_of_content(inode) else {
             return Ok(());
         };
         self.holds.told(slot);
-        let kept = if lasting { self.keep(slot) } else { Ok(()) };
+        let kept = if keeps { self.keep(slot) } else { Ok(()) };
         if kept.is_err() {
-            self.holds.forgotten(slot, 1);
+            drop(self.holds.forgotten(slot, 1));
         }
         kept
     }
@@ -67,11 +67,16 @@ impl Tree {
             .keep(slot, || self.open_point(&self.point_at(slot)?))
     }
 
-    /// The kernel has forgotten the number of a node, as many tellings of it.
-    pub fn forgotten(&self, inode: u64, tellings: u64) {
-        if let Some(slot) = self.point_of_content(inode) {
-            self.holds.forgotten(slot, tellings);
-        }
+    /// The kernel has forgotten the number of a node, as many tellings of it. Gives back the point if it stays open for this no longer.
+    #[must_use]
+    pub fn forgotten(&self, inode: u64, tellings: u64) -> Option<Arc<OpenPoint>> {
+        let slot = self.point_of_content(inode)?;
+        self.holds.forgotten(slot, tellings)
+    }
+
+    /// Whether a node has content in a point, which has to be open for it.
+    pub fn is_in_a_point(&self, inode: u64) -> bool {
+        self.point_of_content(inode).is_some()
     }
 
     /// The slot of the point in which a node has content: guests' entries and disks have.
@@ -87,6 +92,17 @@ impl Tree {
                 _ => None,
             },
             _ => None,
+        }
+    }
+
+    /// Closes what is kept open for whoever comes next of points that the store has forgotten, and disks that could be written to and that nobody has open. What the kernel
+    /// may use stays open: it has to be asked to forget it.
+    pub fn close_forgotten(&self) {
+        if let Some(overlays) = &self.overlays {
+            overlays.close_idle();
+        }
+        if let Ok(catalog) = self.catalog() {
+            catalog.close_forgotten();
         }
     }
 
@@ -124,19 +140,25 @@ impl Tree {
         entries
     }
 
-    /// A point that the store may have forgotten and the kernel knows something of, by its name in a machine's folder.
-    pub fn held_point(&self, folder: u64, name: &[u8]) -> Option<Stat> {
-        let Ok(Node::Machine(machine)) = self.node(folder) else {
-            return None;
-        };
-        let slots = self.holds.slots();
-        let slot = slots.into_iter().find(|slot| {
-            self.point_key_of(*slot).is_some_and(|key| {
-                let called = Time::from_seconds(key.seconds).folder_name();
-                key.machine == machine && called.as_bytes() == name
-            })
-        })?;
-        self.stat(&Node::Point(self.point_at(slot).ok()?)).ok()
+    /// The folder of a point that the store may have forgotten and the kernel knows something of, by its name in a machine's folder; or such a point's machine, by
+    /// its name in the root.
+    pub fn held_folder(&self, above: u64, name: &[u8]) -> Option<Stat> {
+        let above = self.node(above).ok()?;
+        let found = self.holds.slots().into_iter().find_map(|slot| {
+            let key = self.point_key_of(slot)?;
+            match &above {
+                Node::Root if key.machine.as_bytes() == name => {
+                    Some(Node::Machine(key.machine.clone()))
+                }
+                Node::Machine(machine) if key.machine == *machine => {
+                    let called = Time::from_seconds(key.seconds).folder_name();
+                    let point = self.point_at(slot).ok()?;
+                    (called.as_bytes() == name).then_some(Node::Point(point))
+                }
+                _ => None,
+            }
+        });
+        self.stat(&found?).ok()
     }
 
     fn point_key_of(&self, slot: u32) -> Option<Arc<PointKey>> {

@@ -20,6 +20,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 /// Start and length of the partitions, in MiB.
@@ -49,6 +50,17 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// Waits for what happens in its own time; a minute at most.
+pub fn until(what: &str, is: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("still not so after a minute: {what}");
 }
 
 /// Bytes without a pattern that repeats soon.
