@@ -61,6 +61,7 @@ fn record(machine: u64, sequence: u64) -> PointRecord {
         warnings: vec![],
         host: "host01".to_string(),
         program: "cairn 0.1.0".to_string(),
+        origins: Vec::new(),
     }
 }
 

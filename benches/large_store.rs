@@ -284,6 +284,7 @@ impl Maker {
             warnings: Vec::new(),
             host: "host01".to_string(),
             program: "cairn 0.1.0".to_string(),
+            origins: Vec::new(),
         };
         machine.base = Some(root.0);
         self.points.push(record);

@@ -10,7 +10,14 @@ mod bytes;
 mod catalog;
 mod disk;
 mod guest;
+mod image;
 mod index;
+#[path = "../engine/disk/tests/chains/made.rs"]
+#[allow(
+    dead_code,
+    reason = "made for tests of chains; two images are enough here"
+)]
+mod made;
 mod put;
 mod read;
 mod restore;
@@ -31,6 +38,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, catalog::catalog
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, image::image, catalog::catalog
 }
 criterion_main!(all);

@@ -3,7 +3,9 @@
 use crate::disk::{Noise, realistic};
 use cairn_base::{Clock, Folder, LocalFolder, PointId, Silent, Time};
 use cairn_store::changes::{Change, Changes};
-use cairn_store::{BackupOptions, CutParameters, DiskInput, ImageFacts, Point, Store, backup};
+use cairn_store::{
+    BackupOptions, ChangeSource, CutParameters, DiskInput, ImageFacts, Point, Store, backup,
+};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use std::cell::LazyCell;
@@ -78,7 +80,7 @@ impl Bench {
             source: cairn_disk::open(&self.image()).unwrap(),
             facts: ImageFacts::default(),
             changed: None,
-            changes: changes.map(Arc::new),
+            changes: changes.map(|changes| ChangeSource::Caller(Arc::new(changes))),
         }];
         let mut options = BackupOptions::new("bench");
         options.threads = THREADS;

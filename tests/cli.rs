@@ -7,6 +7,7 @@
 //! - `browse`: ls, cat, copy
 //! - `chains`: differencing disks and their parents
 //! - `changed`: backups that read no more than what changed
+//! - `checkpoints`: backups of differencing disks whose parents were backed up before
 //! - `conflicts`: what is in the way of a copy
 //! - `copy`: many paths in one job
 //! - `crash`: killed, interrupted, and two at once
@@ -37,6 +38,7 @@ mod boot;
 mod browse;
 mod chains;
 mod changed;
+mod checkpoints;
 mod conflicts;
 mod copy;
 mod crash;

@@ -1,9 +1,9 @@
 //! Disks that are backed up.
 
 use crate::view::image_facts;
-use cairn_base::{ReadAt, Result};
-use cairn_disk::{FormatHint, OpenOptions, VirtualDisk};
-use cairn_store::{Changes, DiskInput, ImageFacts};
+use cairn_base::{ReadAt, Result, Time};
+use cairn_disk::{FormatHint, Identity, OpenOptions, VirtualDisk};
+use cairn_store::{ChangeList, ChangeSource, Changes, DiskInput, ImageFacts, ImageState, Images};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +47,7 @@ impl DiskImage {
         let warnings = image.warnings().to_vec();
         let shown = path.display().to_string();
         let watched = image.clone();
+        let images = images_of(&image);
         Ok(DiskImage {
             input: DiskInput {
                 name: name.into(),
@@ -58,7 +59,7 @@ impl DiskImage {
                         format!("{} has another size or time of change", file.display())
                     }))
                 })),
-                changes: None,
+                changes: Some(ChangeSource::Images(images)),
             },
             warnings,
         })
@@ -84,7 +85,7 @@ impl DiskImage {
 
     /// Tells what changed on the disk since the point that [`BackupOptions::base`](crate::BackupOptions::base) names: only
     /// that is read then, with the chunks around it, and a thousandth of the rest, to check it. [`Changes`] that are not
-    /// complete make a wrong point.
+    /// complete make a wrong point. They count instead of what the images of a differencing disk tell themselves.
     ///
     /// ```
     /// use cairn::{BackupOptions, Change, Changes, DiskImage, Silent, Store};
@@ -108,7 +109,7 @@ impl DiskImage {
     /// ```
     #[must_use]
     pub fn with_changes(mut self, changes: Changes) -> DiskImage {
-        self.input.changes = Some(Arc::new(changes));
+        self.input.changes = Some(ChangeSource::Caller(Arc::new(changes)));
         self
     }
 
@@ -130,4 +131,47 @@ impl DiskImage {
     pub(crate) fn into_input(self) -> DiskInput {
         self.input
     }
+}
+
+/// Bytes of disk about which an image is asked at once: 64 ranges of each block of 1 MiB take 4 MiB of memory.
+const STEP: u64 = 4 << 30;
+
+/// What the images of a disk tell of what changed.
+fn images_of(image: &Arc<dyn VirtualDisk>) -> Images {
+    let disk = image.clone();
+    Images {
+        states: image.chain().iter().map(state_of).collect(),
+        held: Box::new(move |count| {
+            let size = disk.size();
+            let mut list = ChangeList::new(size);
+            let mut at = 0;
+            while at < size {
+                let end = size.min(at.saturating_add(STEP));
+                for range in disk.held(count, at..end)? {
+                    list.add(range.start, range.end.saturating_sub(range.start), false)?;
+                }
+                at = end;
+            }
+            Ok(list.finish())
+        }),
+    }
+}
+
+/// What a later backup must find to take an image for unchanged: a VHDX in a file of which each write shows. A VHD has no id that
+/// changes when it is written to, and its file's times alone are not relied on.
+fn state_of(image: &Identity) -> Option<ImageState> {
+    let file = image.file?;
+    Some(ImageState {
+        data_id: image.data_id?.to_windows(),
+        write_id: image.write_id?.to_windows(),
+        file_size: file.size,
+        modified_ns: nanoseconds(file.modified)?,
+        changed_ns: nanoseconds(image.settled?)?,
+    })
+}
+
+/// Since 1970; `None` beyond what 64 bits can say: years that far away would all look the same.
+fn nanoseconds(time: Time) -> Option<i64> {
+    let seconds = time.seconds.checked_mul(1_000_000_000)?;
+    seconds.checked_add(i64::from(time.nanos))
 }

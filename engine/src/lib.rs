@@ -131,9 +131,10 @@ pub use cairn_store::layout::PointFile;
 pub use cairn_store::store::RemovedSession;
 pub use cairn_store::{
     BackupOptions, Change, ChangeList, Changes, Consistency, CutParameters, Damage, Depth, Detail,
-    DiskRecord, Level, Locality, MachineStats, MachineUsage, Pick, Point, PointName, PointRecord,
-    PointUsage, ProofSummary, PruneOptions, PruneReport, RepairReport, Repaired, SessionKind,
-    StoreStats, Totals, Usage, UsageOptions, VerifyOptions, VerifyReport, names,
+    DiskRecord, Level, Locality, MachineStats, MachineUsage, Origin, Pick, Point, PointName,
+    PointRecord, PointUsage, ProofSummary, PruneOptions, PruneReport, RepairReport, Repaired,
+    SessionKind, StoreStats, ToldBy, Totals, Usage, UsageOptions, VerifyOptions, VerifyReport,
+    names,
 };
 pub use compare::{
     FileChange, Found, How, Part, VolumeOf, changed_files, changed_ranges, same_content,

@@ -8,7 +8,9 @@ mod work;
 use crate::point::PointView;
 use cairn_base::{Error, Kind, Monitor, Result};
 use cairn_disk::DiskWriter;
-use cairn_disk::write::{RawWriter, VhdWriter, VhdxOptions, VhdxWriter};
+use cairn_disk::write::{
+    FixedVhdWriter, FixedVhdxWriter, RawWriter, VhdWriter, VhdxOptions, VhdxWriter,
+};
 use cairn_store::StoredDisk;
 use partial::{Leftover, Partial};
 use std::fs::OpenOptions;
@@ -25,17 +27,21 @@ pub enum ImageFormat {
     Raw,
     /// Dynamic VHD.
     Vhd,
+    /// Fixed VHD: the disk's bytes and a footer, sparse.
+    VhdFixed,
     /// Dynamic VHDX.
     Vhdx,
+    /// Fixed VHDX: all blocks are there, sparse.
+    VhdxFixed,
 }
 
 impl ImageFormat {
-    /// `raw`, `vhd` or `vhdx`.
+    /// How names of such files end: `raw`, `vhd` or `vhdx`.
     pub fn extension(self) -> &'static str {
         match self {
             ImageFormat::Raw => "raw",
-            ImageFormat::Vhd => "vhd",
-            ImageFormat::Vhdx => "vhdx",
+            ImageFormat::Vhd | ImageFormat::VhdFixed => "vhd",
+            ImageFormat::Vhdx | ImageFormat::VhdxFixed => "vhdx",
         }
     }
 }
@@ -72,7 +78,8 @@ pub struct Restored {
 ///
 /// # Errors
 /// [`Kind::Exists`] if the target, or what an interrupted restore left, is there and the options do not say what to do with it;
-/// [`Kind::Busy`] if another restore writes to it; [`Kind::NotFound`] if the point has no such disk;
+/// [`Kind::Busy`] if another restore writes to it; [`Kind::NotFound`] if the point has no such disk; [`Kind::Unsupported`] if the
+/// format cannot hold it (its size, or a VHD its sectors);
 /// [`Kind::Damaged`] naming the offset if a part of the disk is lost. After an error the target is as it was, but for a block device and
 /// for `resume`.
 pub fn restore(
@@ -98,6 +105,7 @@ pub fn restore(
         .point()
         .disk(disk)
         .map_or(512, |record| record.image.sector_size.max(512));
+    check_sectors(options.format, sector_size)?;
     if options.resume && options.format == ImageFormat::Raw && target.exists() {
         partial::take_over(target)?;
     }
@@ -188,27 +196,36 @@ fn open_device(
     Ok(Box::new(RawWriter::onto(file, target, size, true)?))
 }
 
+/// Refuses what would be written and could not be used.
+fn check_sectors(format: ImageFormat, sector_size: u32) -> Result<()> {
+    let is_vhd = matches!(format, ImageFormat::Vhd | ImageFormat::VhdFixed);
+    if !is_vhd || sector_size == 512 {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "a VHD has sectors of 512 bytes, and the disk has sectors of {sector_size}: a guest would not find its partitions"
+    ))
+    .advise("write it as VHDX or raw"))
+}
+
 fn open_writer(
     partial: &Partial,
     size: u64,
     format: ImageFormat,
     sector_size: u32,
 ) -> Result<Box<dyn DiskWriter>> {
-    let (file, path) = (partial.file()?, partial.path());
+    let vhdx = VhdxOptions {
+        sector_size,
+        block_size: None,
+        disk_id: None,
+    };
+    let (file, path, is_old) = (partial.file()?, partial.path(), partial.is_old);
     // A new id: the machine the disk came from may still be there.
     Ok(match format {
-        ImageFormat::Raw => Box::new(RawWriter::onto(file, path, size, partial.is_old)?),
-        ImageFormat::Vhd => Box::new(VhdWriter::onto(file, path, size, None, partial.is_old)?),
-        ImageFormat::Vhdx => Box::new(VhdxWriter::onto(
-            file,
-            path,
-            size,
-            VhdxOptions {
-                sector_size,
-                block_size: None,
-                disk_id: None,
-            },
-            partial.is_old,
-        )?),
+        ImageFormat::Raw => Box::new(RawWriter::onto(file, path, size, is_old)?),
+        ImageFormat::Vhd => Box::new(VhdWriter::onto(file, path, size, None, is_old)?),
+        ImageFormat::VhdFixed => Box::new(FixedVhdWriter::onto(file, path, size, None, is_old)?),
+        ImageFormat::Vhdx => Box::new(VhdxWriter::onto(file, path, size, vhdx, is_old)?),
+        ImageFormat::VhdxFixed => Box::new(FixedVhdxWriter::onto(file, path, size, vhdx, is_old)?),
     })
 }

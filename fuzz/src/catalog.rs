@@ -64,6 +64,7 @@ fn publish(store: &Store, machine: &str, disk: &str, seconds: i64) -> Point {
         warnings: Vec::new(),
         host: "host".to_string(),
         program: "cairn".to_string(),
+        origins: Vec::new(),
     };
     publish_point(store, record).unwrap()
 }

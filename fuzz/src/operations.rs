@@ -7,8 +7,8 @@ use cairn_base::read_at::read_vec;
 use cairn_base::{Clock, ReadAt, Result, Silent, Time};
 use cairn_store::catalog::all_points;
 use cairn_store::{
-    BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
-    Store, StoredDisk, Tree, backup, stats, verify,
+    BackupOptions, Change, ChangeSource, Changes, ChunkReader, CutParameters, DiskInput,
+    ImageFacts, Point, Store, StoredDisk, Tree, backup, stats, verify,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -166,7 +166,9 @@ impl World {
                 range: range.start.min(size)..range.end.min(size),
                 zero: false,
             });
-            changes = Some(Arc::new(Changes::new(size, ranges).unwrap()));
+            changes = Some(ChangeSource::Caller(Arc::new(
+                Changes::new(size, ranges).unwrap(),
+            )));
         }
         let disk = DiskInput {
             name: "disk0".to_string(),

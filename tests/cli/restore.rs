@@ -61,25 +61,40 @@ fn vhd_and_vhdx_are_what_qemu_img_reads() {
     }
     disk_with_a_hole(&bench);
     bench.backup("m", &["a.raw"]);
-    for (format, name) in [("vhd", "vpc"), ("vhdx", "vhdx")] {
-        let json = bench.expect(
-            0,
-            &[
-                "restore", "store", "m@latest", "--to", "out", "--format", format, "--json",
-            ],
-        );
-        let json = json.json();
+    for (format, name, kind) in [
+        ("vhd", "vpc", "vhd-dynamic"),
+        ("vhd-dynamic", "vpc", "vhd-dynamic"),
+        ("vhd-fixed", "vpc", "vhd-fixed"),
+        ("vhdx", "vhdx", "vhdx-dynamic"),
+        ("vhdx-dynamic", "vhdx", "vhdx-dynamic"),
+        ("vhdx-fixed", "vhdx", "vhdx-fixed"),
+    ] {
+        let arguments = [
+            "restore", "store", "m@latest", "--to", "out", "--force", "--format", format, "--json",
+        ];
+        let json = bench.expect(0, &arguments).json();
         assert_eq!(json[0]["disk"], "disk0");
         assert_eq!(json[0]["size"], 24 << 20);
-        let restored = bench.path(&format!("out/disk0.{format}"));
+        let extension = if name == "vpc" { "vhd" } else { "vhdx" };
+        let restored = bench.path(&format!("out/disk0.{extension}"));
         same_disk(&bench.path("a.raw"), name, &restored);
-        if format == "vhdx" {
+        if name == "vhdx" {
             tool("qemu-img", &["check", "-f", name, text(&restored)]);
         }
+        let used = fs::metadata(&restored).unwrap().blocks() * 512;
+        assert!(used < 6 << 20, "{format}: {used} bytes for 3 MiB of data");
         // And what was restored is a source like any other.
         let again = bench.backup("again", &[text(&restored)]);
         assert_eq!(again["new_bytes"], 0);
+        let listed = bench.expect(0, &["points", "store", "--machine", "again", "--json"]);
+        let listed = listed.json();
+        let last = listed.as_array().unwrap().last().unwrap();
+        assert_eq!(last["disks"][0]["format"], kind);
     }
+    let arguments = ["restore", "store", "m@latest", "--to", "-", "--format"];
+    bench.expect(2, &[&arguments[..], &["vhd-fixed"]].concat());
+    let refused = bench.expect(2, &[&arguments[..], &["vmdk"]].concat());
+    assert!(refused.stderr.contains("vhdx-fixed"), "{}", refused.stderr);
 }
 
 #[test]

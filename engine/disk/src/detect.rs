@@ -261,6 +261,15 @@ pub(crate) fn open_file(
     Ok((disk, failure))
 }
 
+/// What an image in `file` is known by.
+fn of_file(image: Identity, file: &FileSource) -> Identity {
+    Identity {
+        file: Some(file.stamp()),
+        settled: file.settled(),
+        ..image
+    }
+}
+
 /// A disk whose image is a file, or several: errors name it, and it can be asked whether it changed.
 struct FileDisk {
     disk: Arc<dyn VirtualDisk>,
@@ -296,10 +305,27 @@ impl VirtualDisk for FileDisk {
         self.disk.sector_size()
     }
     fn identity(&self) -> Identity {
-        Identity {
-            file: self.files.first().map(|(file, _)| file.stamp()),
-            ..self.disk.identity()
+        self.files
+            .first()
+            .map_or_else(Identity::default, |(file, _)| {
+                of_file(self.disk.identity(), file)
+            })
+    }
+    fn chain(&self) -> Vec<Identity> {
+        let images = self.disk.chain();
+        // Which file is whose is known only where each image is one.
+        if images.len() != self.files.len() {
+            return images;
         }
+        let known = images.into_iter().zip(&self.files);
+        known
+            .map(|(image, (file, _))| of_file(image, file))
+            .collect()
+    }
+    fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        self.disk
+            .held(images, range)
+            .map_err(|e| e.at_path(&self.path))
     }
     fn warnings(&self) -> &[String] {
         self.disk.warnings()

@@ -3,8 +3,10 @@
 use crate::check::Check;
 use crate::guid::Guid;
 use crate::property::Property;
+use cairn_base::read_at::clip;
 use cairn_base::{ReadAt, Result, Time};
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// The container a virtual disk lies in.
@@ -56,8 +58,14 @@ pub struct Identity {
     pub disk_id: Option<Guid>,
     /// VHDX DataWriteGuid: another one as soon as a guest may have written. Differencing children name it.
     pub data_id: Option<Guid>,
+    /// VHDX FileWriteGuid: another one as soon as the file was opened for writing and anything in it was changed. None while its log is in use:
+    /// then it is open, or was not closed as it should be.
+    pub write_id: Option<Guid>,
     /// The image file when it was opened; none for an image that is not a file.
     pub file: Option<FileStamp>,
+    /// When anything about the file changed last, as the operating system counts (`ctime`): nobody can set it. Only if each write after the
+    /// file was opened shows, in this or in the [stamp](FileStamp): see [`FileSource`](crate::FileSource::settled).
+    pub settled: Option<Time>,
 }
 
 /// A virtual disk: the bytes a guest sees, whatever container they lie in.
@@ -73,6 +81,25 @@ pub trait VirtualDisk: ReadAt {
 
     /// By what the image is known again.
     fn identity(&self) -> Identity;
+
+    /// By what each of the images that it consists of is known again: its own first, then those of its parents.
+    fn chain(&self) -> Vec<Identity> {
+        vec![self.identity()]
+    }
+
+    /// The parts of `range` that the first `images` images of its [chain](VirtualDisk::chain) hold themselves, zeros among them: ascending, not
+    /// touching. Everywhere else it reads as the image behind these. Rough, never too little: a block of which many sectors here and there are
+    /// held may count as a whole, and so may all that follows a million ranges. Everything unless it consists of several images.
+    ///
+    /// # Errors
+    /// [`Kind::Io`](cairn_base::Kind::Io) if a file cannot be read.
+    fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let range = clip(range, self.size());
+        match images == 0 || range.is_empty() {
+            true => Ok(Vec::new()),
+            false => Ok(vec![range]),
+        }
+    }
 
     /// What a user should know although the disk can be read: a damaged copy of a header, say. Sentences.
     fn warnings(&self) -> &[String];

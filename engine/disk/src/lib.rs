@@ -46,6 +46,7 @@ pub mod property;
 pub mod raw;
 mod reach;
 mod runs;
+mod settled;
 pub mod source;
 mod stack;
 mod table;

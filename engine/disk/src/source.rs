@@ -1,6 +1,7 @@
 //! An image file or a block device: opened read-only, read by position, shared by threads without a lock.
 
 use crate::disk::{FileStamp, ImageFile};
+use crate::settled;
 use cairn_base::cold::{Cold, LARGE};
 use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
@@ -25,6 +26,7 @@ pub struct FileSource {
     allocated: Option<u64>,
     sector_size: Option<u32>,
     stamp: FileStamp,
+    settled: Option<Time>,
     file_id: (u64, u64),
     is_device: bool,
     cold: Option<Cold>,
@@ -60,6 +62,7 @@ impl FileSource {
         let fail = |e| Error::io("cannot find out the size of the disk image", path, e);
         let metadata = file.metadata().map_err(fail)?;
         check_kind(metadata.file_type(), path)?;
+        let (metadata, settled) = settled::settle(&file, metadata).map_err(fail)?;
         let is_device = metadata.file_type().is_block_device();
         let (size, sector_size) = if is_device {
             // A device's metadata has no size. The cursor this moves is used by nobody.
@@ -70,6 +73,7 @@ impl FileSource {
         };
         Ok(FileSource {
             stamp: stamp(&metadata, size, is_device),
+            settled,
             // stat(2) counts 512 bytes each, whatever the file system.
             allocated: (!is_device).then(|| metadata.blocks().saturating_mul(512)),
             file_id: (metadata.dev(), metadata.ino()),
@@ -90,6 +94,13 @@ impl FileSource {
     /// Size and time of change when it was opened.
     pub fn stamp(&self) -> FileStamp {
         self.stamp
+    }
+
+    /// When anything about the file changed last (`ctime`), if each write since it was opened shows in that or in its [stamp](FileSource::stamp). `None`
+    /// for a block device, on a file system of which this is not known (networks, FUSE, FAT), and if the file was changed within the same tick of the
+    /// clock or at a time that is yet to come.
+    pub fn settled(&self) -> Option<Time> {
+        self.settled
     }
 
     /// The file as part of what is known of an image.

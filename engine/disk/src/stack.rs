@@ -90,28 +90,12 @@ impl Stack {
     /// The pieces of `range` that are not known to be zeros, in order. If `lenient`, a part that lies where it cannot
     /// lie counts as a piece.
     fn pieces(&self, range: Range<u64>, detail: Detail, lenient: bool) -> Result<Vec<Piece>> {
-        let mut pieces = Vec::new();
-        // What the levels above leave to the ones below.
-        let mut open = vec![range];
-        for (index, level) in self.levels.iter().enumerate() {
-            let mut below: Vec<Range<u64>> = Vec::new();
-            let mut rest = &*open;
-            while !rest.is_empty() {
-                let count = together(rest, level.layer.block_size());
-                let (group, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
-                rest = behind;
-                level.look_up(index, group, detail, lenient, &mut pieces, &mut below)?;
-            }
-            open = below;
-            if open.is_empty() {
-                break;
-            }
-        }
+        let count = self.levels.len();
+        let (mut pieces, mut open) = self.look_down(count, range, detail, lenient)?;
         if self.is_cut && lenient {
-            let level = self.levels.len();
             pieces.extend(open.drain(..).map(|range| Piece {
                 range,
-                level,
+                level: count,
                 place: None,
             }));
         }
@@ -128,10 +112,38 @@ impl Stack {
                 "a part of the disk is said to lie in a parent, and the last image of the chain has none",
             ));
         }
-        if self.levels.len() > 1 || self.is_cut {
+        if count > 1 || self.is_cut {
             pieces.sort_unstable_by_key(|piece| piece.range.start);
         }
         Ok(pieces)
+    }
+
+    /// As [`pieces`](Stack::pieces), of the first `images` images alone and in no order, with what these leave to the ones below, in order.
+    fn look_down(
+        &self,
+        images: usize,
+        range: Range<u64>,
+        detail: Detail,
+        lenient: bool,
+    ) -> Result<(Vec<Piece>, Vec<Range<u64>>)> {
+        let mut pieces = Vec::new();
+        // What the levels above leave to the ones below.
+        let mut open = vec![range];
+        for (index, level) in self.levels.iter().enumerate().take(images) {
+            let mut below: Vec<Range<u64>> = Vec::new();
+            let mut rest = &*open;
+            while !rest.is_empty() {
+                let count = together(rest, level.layer.block_size());
+                let (group, behind) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+                rest = behind;
+                level.look_up(index, group, detail, lenient, &mut pieces, &mut below)?;
+            }
+            open = below;
+            if open.is_empty() {
+                break;
+            }
+        }
+        Ok((pieces, open))
     }
 
     /// Bytes of the disk that are looked at in one step.
@@ -140,6 +152,31 @@ impl Stack {
         let step = STEP.checked_div(to_u64(self.levels.len())).unwrap_or(1);
         let block = blocks.min().unwrap_or(1).max(512);
         block.saturating_mul(step.max(1))
+    }
+
+    /// What `each` appends for parts of `range`, of a bounded number of blocks each.
+    fn in_steps(
+        &self,
+        range: Range<u64>,
+        each: impl Fn(Range<u64>, &mut Vec<Range<u64>>) -> Result<()>,
+    ) -> Result<Vec<Range<u64>>> {
+        let range = clip(range, self.size());
+        let mut extents = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            if extents.len() > MAX_EXTENTS {
+                append(&mut extents, at..range.end);
+                break;
+            }
+            let step = self.step();
+            // Steps end where blocks do.
+            let next = at.saturating_add(step);
+            let next = next.saturating_sub(next.checked_rem(step).unwrap_or(0));
+            let end = next.min(range.end);
+            each(at..end, &mut extents)?;
+            at = end;
+        }
+        Ok(extents)
     }
 
     /// The extents of `range`, appended to `extents`.
@@ -311,23 +348,7 @@ impl ReadAt for Stack {
     }
 
     fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
-        let range = clip(range, self.size());
-        let mut extents = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            if extents.len() > MAX_EXTENTS {
-                append(&mut extents, at..range.end);
-                break;
-            }
-            let step = self.step();
-            // Steps end where blocks do.
-            let next = at.saturating_add(step);
-            let next = next.saturating_sub(next.checked_rem(step).unwrap_or(0));
-            let end = next.min(range.end);
-            self.extend(at..end, &mut extents)?;
-            at = end;
-        }
-        Ok(extents)
+        self.in_steps(range, |part, extents| self.extend(part, extents))
     }
 
     fn will_need(&self, range: Range<u64>) {
@@ -355,6 +376,29 @@ impl VirtualDisk for Stack {
     }
     fn identity(&self) -> Identity {
         self.facts().map(|facts| facts.identity).unwrap_or_default()
+    }
+    fn chain(&self) -> Vec<Identity> {
+        self.levels
+            .iter()
+            .map(|level| level.facts.identity)
+            .collect()
+    }
+    fn held(&self, images: usize, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        self.in_steps(range, |part, held| {
+            // What lies where it cannot lie is held: it is for the reader to be told.
+            let (_, open) = self.look_down(images, part.clone(), Detail::Rough, true)?;
+            let mut at = part.start;
+            for below in open {
+                if at < below.start {
+                    append(held, at..below.start);
+                }
+                at = below.end;
+            }
+            if at < part.end {
+                append(held, at..part.end);
+            }
+            Ok(())
+        })
     }
     fn warnings(&self) -> &[String] {
         &self.warnings

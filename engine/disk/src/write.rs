@@ -11,15 +11,22 @@ mod edges;
 mod raw;
 mod target;
 mod vhd;
+mod vhd_fixed;
 mod vhdx;
+mod vhdx_fixed;
+mod whole;
 
 pub use raw::RawWriter;
 pub use vhd::VhdWriter;
+pub use vhd_fixed::FixedVhdWriter;
 pub use vhdx::{VhdxOptions, VhdxWriter};
+pub use vhdx_fixed::FixedVhdxWriter;
 
+use crate::guid::Guid;
 use cairn_base::Result;
+use cairn_base::ids::random;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +86,19 @@ pub trait DiskWriter: Send + Sync {
     /// # Errors
     /// What the operating system says; then nothing of the image may be relied on.
     fn finish(self: Box<Self>) -> Result<Written>;
+}
+
+fn id_or_random(id: Option<Guid>) -> Result<Guid> {
+    match id {
+        Some(id) => Ok(id),
+        None => random().map(Guid),
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -18,4 +18,4 @@ pub mod work;
 pub mod worker;
 
 pub use level::Level;
-pub use run::{BackupOptions, BackupReport, DiskInput, backup};
+pub use run::{BackupOptions, BackupReport, ChangeSource, DiskInput, Images, backup};

@@ -10,6 +10,7 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{Decode, Encode};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result, View};
+use std::borrow::Cow;
 
 /// Largest payload that is written or read, in bytes.
 pub const LIMIT: usize = 64 << 20;
@@ -27,10 +28,16 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<LIMIT>> = bincode::confi
 pub trait Record: Encode + Decode<()> {
     /// The first eight bytes.
     const MAGIC: [u8; 8];
-    /// The version this code writes, and the only one it reads.
+    /// The version this code writes.
     const VERSION: u32;
     /// What it is called in errors.
     const NAME: &'static str;
+
+    /// What is to be put behind the payload of a record of an older version, so that it is one of this version: what its last fields say where
+    /// nobody knew of them. `None` for a version that is not read.
+    fn added_since(_version: u32) -> Option<&'static [u8]> {
+        None
+    }
 }
 
 /// The sealed bytes of `record`.
@@ -83,19 +90,22 @@ pub fn open<R: Record>(bytes: &[u8]) -> Result<R> {
         return Err(view.damaged(end, "the checksum does not match"));
     }
     let version = view.u32_le(8)?;
+    let mut payload = Cow::Borrowed(view.slice(24, length)?);
     if version != R::VERSION {
-        return Err(Error::unsupported(format!(
-            "{}: version {version}, this program reads version {}",
-            R::NAME,
-            R::VERSION
-        ))
-        .advise("use a newer version of cairn"));
+        let Some(added) = R::added_since(version) else {
+            return Err(Error::unsupported(format!(
+                "{}: version {version}, this program reads version {}",
+                R::NAME,
+                R::VERSION
+            ))
+            .advise("use a newer version of cairn"));
+        };
+        payload.to_mut().extend_from_slice(added);
     }
-    let (record, used): (R, usize) = bincode::decode_from_slice(view.slice(24, length)?, CONFIG)
-        .map_err(|e| {
-            Error::damaged(format!("{}: the payload cannot be read", R::NAME)).caused_by(e)
-        })?;
-    if used != length {
+    let (record, used): (R, usize) = bincode::decode_from_slice(&payload, CONFIG).map_err(|e| {
+        Error::damaged(format!("{}: the payload cannot be read", R::NAME)).caused_by(e)
+    })?;
+    if used != payload.len() {
         return Err(view.damaged(24, "the payload has a tail nobody knows"));
     }
     Ok(record)

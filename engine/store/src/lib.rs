@@ -48,13 +48,15 @@ mod sync;
 pub mod tree;
 pub mod verify;
 
-pub use backup::{BackupOptions, BackupReport, DiskInput, Level, backup};
+pub use backup::{BackupOptions, BackupReport, ChangeSource, DiskInput, Images, Level, backup};
 pub use changes::{Change, ChangeList, Changes};
 pub use cut::CutParameters;
 pub use difference::{ChangeSink, Detail, difference};
 pub use disk::StoredDisk;
 pub use names::PointName;
-pub use point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
+pub use point::{
+    Consistency, DiskRecord, ImageFacts, ImageState, Origin, Point, PointRecord, ToldBy,
+};
 pub use proof::{ProofSummary, Proofs};
 pub use prune::{PruneOptions, PruneReport, prune, prune_with};
 pub use read::ChunkReader;

@@ -80,6 +80,55 @@ impl DiskRecord {
     }
 }
 
+/// One of the images that a disk was read from, as it was when it was opened: by it the image is known again, and known to be as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ImageState {
+    /// VHDX DataWriteGuid, as it lies in the file.
+    pub data_id: [u8; 16],
+    /// VHDX FileWriteGuid, as it lies in the file.
+    pub write_id: [u8; 16],
+    /// Length of the file in bytes.
+    pub file_size: u64,
+    /// When its content was changed last (`mtime`), nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// When anything about it was changed last (`ctime`), nanoseconds since 1970.
+    pub changed_ns: i64,
+}
+
+/// Who told what of a disk did not change since the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum ToldBy {
+    /// Nobody, or it was not relied on: everything allocated was read.
+    #[default]
+    Nobody,
+    /// Whoever asked for the backup.
+    Caller,
+    /// The images: they are those of the base, unchanged, and differencing children of them.
+    Images,
+}
+
+impl ToldBy {
+    /// `nobody`, `caller` or `images`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ToldBy::Nobody => "nobody",
+            ToldBy::Caller => "caller",
+            ToldBy::Images => "images",
+        }
+    }
+}
+
+/// Where a disk's content comes from: what was read, and what was taken from the base.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct Origin {
+    /// Who told what did not change.
+    pub told_by: ToldBy,
+    /// Bytes of the disk that were taken from the base because of that.
+    pub unchanged: u64,
+    /// The images, the youngest first, if a later backup can tell by them whether they are as they were; otherwise none.
+    pub images: Vec<ImageState>,
+}
+
 /// What a backup did, in bytes unless named otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
 pub struct BackupStats {
@@ -95,7 +144,7 @@ pub struct BackupStats {
     pub milliseconds: u64,
     /// Number of new chunks.
     pub new_chunks: u64,
-    /// Of the disks, taken from the base because the caller said that it did not change.
+    /// Of the disks, taken from the base because the caller said, or their images show, that it did not change.
     pub unchanged: u64,
 }
 
@@ -128,12 +177,19 @@ pub struct PointRecord {
     pub host: String,
     /// The program and version that made it.
     pub program: String,
+    /// Where the content of each of `disks` comes from, in the same order; none at all in a point of version 4.
+    pub origins: Vec<Origin>,
 }
 
 impl Record for PointRecord {
     const MAGIC: [u8; 8] = *b"CAIRNPNT";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const NAME: &'static str = "recovery point";
+
+    fn added_since(version: u32) -> Option<&'static [u8]> {
+        // No origins.
+        (version == 4).then_some(&[0; 8])
+    }
 }
 
 /// A recovery point and its id.
@@ -165,5 +221,12 @@ impl Point {
     pub fn disk(&self, name: &str) -> Option<&DiskRecord> {
         let mut disks = self.record.disks.iter();
         disks.find(|disk| disk.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Where the content of its disk of that name comes from, if it says so.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        let disks = self.record.disks.iter().zip(&self.record.origins);
+        let mut named = disks.filter(|(disk, _)| disk.name.eq_ignore_ascii_case(name));
+        named.next().map(|(_, origin)| origin)
     }
 }

@@ -99,7 +99,13 @@ pub fn options(format: ImageFormat, force: bool, resume: bool) -> RestoreOptions
     }
 }
 
-pub const FORMATS: [ImageFormat; 3] = [ImageFormat::Raw, ImageFormat::Vhd, ImageFormat::Vhdx];
+pub const FORMATS: [ImageFormat; 5] = [
+    ImageFormat::Raw,
+    ImageFormat::Vhd,
+    ImageFormat::VhdFixed,
+    ImageFormat::Vhdx,
+    ImageFormat::VhdxFixed,
+];
 
 #[track_caller]
 pub fn same(path: &Path, expected: &[u8]) {

@@ -5,9 +5,11 @@ mod kit;
 
 use crate::kit::*;
 use cairn::{
-    ImageFormat, Kind, PointView, RestoreOptions, Restored, Silent, VerifyOptions, restore,
+    BackupOptions, DiskImage, ImageFormat, Kind, PointView, RestoreOptions, Restored, Silent,
+    VerifyOptions, restore,
 };
 use cairn_base::read_at::read_vec;
+use cairn_disk::write::{DiskWriter, VhdxOptions, VhdxWriter};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
@@ -51,12 +53,14 @@ fn every_format_is_equal_and_laid_out_the_same_each_time() {
             restore(&point, "disk0", &target, &once, &Silent).unwrap();
             same(&target, &bytes);
             files.push(fs::read(&target).unwrap());
+            fs::remove_file(&target).unwrap();
         }
         // Ids and times stand in front and at the end.
         let inner = match format {
             ImageFormat::Raw => 0..files[0].len(),
             ImageFormat::Vhd => 512..files[0].len() - 512,
-            ImageFormat::Vhdx => (3 << 20)..files[0].len(),
+            ImageFormat::VhdFixed => 0..files[0].len() - 512,
+            ImageFormat::Vhdx | ImageFormat::VhdxFixed => (3 << 20)..files[0].len(),
         };
         assert!(files[0][inner.clone()] == files[1][inner], "{format:?}");
     }
@@ -69,7 +73,9 @@ fn interrupted(bench: &Bench, point: &PointView, target: &Path, o: &RestoreOptio
     let error = restore(point, "disk0", target, o, &stop).unwrap_err();
     assert_eq!(error.kind(), Kind::Interrupted, "{error}");
     assert!(!target.exists());
-    assert_eq!(bench.names().len(), usize::from(o.resume), "{error}");
+    let mut names = bench.names();
+    names.retain(|name| name.ends_with(".partial"));
+    assert_eq!(names.len(), usize::from(o.resume), "{error}");
 }
 
 #[test]
@@ -128,6 +134,79 @@ fn what_is_cut_or_wrong_in_a_partial_file_is_repaired_and_not_trusted() {
             fs::remove_file(&target).unwrap();
         }
     }
+}
+
+#[test]
+fn what_a_restore_in_another_format_left_is_not_trusted() {
+    let bytes = disk();
+    let bench = Bench::new();
+    let point = bench.backup(&bytes);
+    use ImageFormat::{Vhd, VhdFixed, Vhdx, VhdxFixed};
+    for (first, then, extension) in [
+        (Vhd, VhdFixed, "vhd"),
+        (VhdFixed, Vhd, "vhd"),
+        (Vhdx, VhdxFixed, "vhdx"),
+        (VhdxFixed, Vhdx, "vhdx"),
+    ] {
+        let target = bench.path("a").with_extension(extension);
+        let partial = bench.path(&format!(".a.{extension}.partial"));
+        let alone = bench.path("alone");
+        let resume = |format| options(format, false, true);
+        restore(&point, "disk0", &alone, &resume(then), &Silent).unwrap();
+        // Cut short, and whole but for its name.
+        interrupted(&bench, &point, &target, &resume(first), 3 * REGION as u64);
+        for _ in 0..2 {
+            restore(&point, "disk0", &target, &resume(then), &Silent).unwrap();
+            same(&target, &bytes);
+            let found = cairn_disk::open(&target).unwrap();
+            let wanted = cairn_disk::open(&alone).unwrap();
+            assert_eq!(found.format(), wanted.format());
+            let length = |path| fs::metadata(path).unwrap().len();
+            assert_eq!(length(&target), length(&alone), "{first:?}, {then:?}");
+            fs::remove_file(&target).unwrap();
+            restore(&point, "disk0", &target, &resume(first), &Silent).unwrap();
+            fs::rename(&target, &partial).unwrap();
+        }
+        fs::remove_file(&partial).unwrap();
+        fs::remove_file(&alone).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_of_large_sectors_is_written_as_no_vhd() {
+    let bench = Bench::new();
+    let image = bench.path("4k.vhdx");
+    let sectors = VhdxOptions {
+        sector_size: 4096,
+        ..VhdxOptions::default()
+    };
+    let writer = VhdxWriter::create(&image, 9 << 20, sectors).unwrap();
+    writer.write_at(5000, b"some bytes").unwrap();
+    Box::new(writer).finish().unwrap();
+    let source = DiskImage::open("disk0", &image).unwrap();
+    let options = BackupOptions::new("m");
+    bench.store.backup(vec![source], &options, &Silent).unwrap();
+    let latest = bench.store.find_point("m@latest").unwrap();
+    let point = bench.store.open_point(&latest).unwrap();
+    for format in FORMATS {
+        let target = bench.path("a").with_extension(format.extension());
+        if matches!(format, ImageFormat::Vhd | ImageFormat::VhdFixed) {
+            for resume in [false, true] {
+                let wanted = kit::options(format, false, resume);
+                let error = restore(&point, "disk0", &target, &wanted, &Silent).unwrap_err();
+                assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+            }
+            continue;
+        }
+        let wanted = kit::options(format, false, false);
+        restore(&point, "disk0", &target, &wanted, &Silent).unwrap();
+        let found = cairn_disk::open(&target).unwrap();
+        assert_eq!(read_vec(&*found, 5000, 10).unwrap(), b"some bytes");
+        let is_raw = format == ImageFormat::Raw;
+        assert_eq!(found.sector_size(), if is_raw { 512 } else { 4096 });
+        fs::remove_file(&target).unwrap();
+    }
+    assert_eq!(bench.names(), ["4k.vhdx"]);
 }
 
 #[test]
@@ -271,7 +350,7 @@ fn chunks_scattered_over_many_points_come_back() {
         states.push((bench.backup(&bytes), bytes.clone()));
     }
     for (number, (point, bytes)) in states.iter().enumerate() {
-        let format = FORMATS[number % 3];
+        let format = FORMATS[number % FORMATS.len()];
         let target = bench.path(&number.to_string());
         let once = options(format, false, false);
         restore(point, "disk0", &target, &once, &Silent).unwrap();

@@ -15,7 +15,7 @@ use cairn_store::map::node::Node;
 use cairn_store::map::{Extent, Leaf, REGION};
 use cairn_store::pack::toc::{Toc, TocChunk, TocFrame};
 use cairn_store::pack::{Footer, PackKind, head::Head};
-use cairn_store::point::{BackupStats, Exclusion};
+use cairn_store::point::{BackupStats, Exclusion, ImageState, Origin, ToldBy};
 use cairn_store::policy::Policy;
 use cairn_store::session::{Manifest, Root, SessionKind, SessionRecord};
 use cairn_store::state::{Condemned, SegmentRow, State};
@@ -230,6 +230,20 @@ fn point() -> PointRecord {
         warnings: vec!["a warning".to_string()],
         host: "host".to_string(),
         program: "cairn".to_string(),
+        origins: vec![
+            Origin {
+                told_by: ToldBy::Images,
+                unchanged: 4 << 30,
+                images: vec![ImageState {
+                    data_id: [1; 16],
+                    write_id: [2; 16],
+                    file_size: 1000,
+                    modified_ns: -5,
+                    changed_ns: 6,
+                }],
+            },
+            Origin::default(),
+        ],
     }
 }
 

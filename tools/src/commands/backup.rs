@@ -10,7 +10,10 @@ use crate::images::{ParentArgs, names as format_names};
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
-use cairn::{BackupOptions, Consistency, DiskImage, Error, FormatHint, Level, Point, Time, names};
+use cairn::{
+    BackupOptions, Consistency, DiskImage, DiskRecord, Error, FormatHint, Level, Point, PointId,
+    Time, ToldBy, names,
+};
 use formats::Said;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -48,6 +51,9 @@ pub struct Args {
     /// was empty at --base: entries with "depth" above 0 count as unchanged. Without DISK= the first one is for the first disk, and so on
     #[arg(long, value_name = "[DISK=]RANGES.json", requires = "base")]
     changed: Vec<OsString>,
+    /// Read everything that the images say is allocated, also what checkpoints (.avhdx) show to be as it was at the machine's latest point
+    #[arg(long, conflicts_with = "changed")]
+    full: bool,
     /// Leave nothing out, not even swap files and free blocks
     #[arg(long)]
     exact: bool,
@@ -129,6 +135,7 @@ pub fn run(args: &Args) -> Answer {
         time: args.time,
         base,
         level: args.level,
+        read_all: args.full,
         consistency: args.consistency.into(),
         ..BackupOptions::new(machine)
     };
@@ -231,6 +238,16 @@ fn seconds(point: &Point) -> f64 {
 
 fn report(point: &Point, warnings: &[String]) -> serde_json::Value {
     let stats = &point.record.stats;
+    let of = |disk: &DiskRecord| {
+        let origin = point.origin(&disk.name).cloned().unwrap_or_default();
+        json!({
+            "name": disk.name,
+            "size": disk.size,
+            "unchanged_bytes": origin.unchanged,
+            "unchanged_told_by": origin.told_by.name(),
+        })
+    };
+    let disks: Vec<_> = point.record.disks.iter().map(of).collect();
     json!({
         "point": point.id.to_string(),
         "machine": point.record.machine,
@@ -240,6 +257,8 @@ fn report(point: &Point, warnings: &[String]) -> serde_json::Value {
         "stored_bytes": stats.stored,
         "excluded_bytes": stats.excluded,
         "unchanged_bytes": stats.unchanged,
+        "base": point.record.base.map(|id| PointId(id).to_string()),
+        "disks": disks,
         "new_chunks": stats.new_chunks,
         "seconds": seconds(point),
         "warnings": warnings,
@@ -263,7 +282,19 @@ fn tell(point: &Point) -> Result<(), Failure> {
         human_bytes(stats.new),
         human_bytes(stats.stored),
         human_bytes(u64::try_from(rate).unwrap_or(u64::MAX)),
-    ))
+    ))?;
+    for disk in &point.record.disks {
+        if let Some(origin) = point.origin(&disk.name)
+            && origin.told_by == ToldBy::Images
+        {
+            output::line(&format!(
+                "{}: only what its youngest images hold was read; {} are as they were at the point it was compared with",
+                disk.name,
+                human_bytes(origin.unchanged),
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

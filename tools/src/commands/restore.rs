@@ -27,7 +27,7 @@ pub struct Args {
     /// Only this disk
     #[arg(long, value_name = "NAME")]
     disk: Option<String>,
-    /// What the disks are written as
+    /// What the disks are written as. Zeros take no room in any of them, where the file system keeps holes
     #[arg(long, value_enum, default_value = "raw")]
     format: FormatArg,
     /// Replace images that are there, or write onto a block device
@@ -44,9 +44,30 @@ pub struct Args {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum FormatArg {
+    /// The disk's bytes
     Raw,
+    /// VHD, dynamic: blocks without data are not there
+    #[value(alias = "vhd-dynamic")]
     Vhd,
+    /// VHD, fixed: the disk's bytes and a footer, as Azure takes it
+    VhdFixed,
+    /// VHDX, dynamic: blocks without data are not there
+    #[value(alias = "vhdx-dynamic")]
     Vhdx,
+    /// VHDX, fixed: all blocks are there
+    VhdxFixed,
+}
+
+impl From<FormatArg> for ImageFormat {
+    fn from(format: FormatArg) -> ImageFormat {
+        match format {
+            FormatArg::Raw => ImageFormat::Raw,
+            FormatArg::Vhd => ImageFormat::Vhd,
+            FormatArg::VhdFixed => ImageFormat::VhdFixed,
+            FormatArg::Vhdx => ImageFormat::Vhdx,
+            FormatArg::VhdxFixed => ImageFormat::VhdxFixed,
+        }
+    }
 }
 
 /// Runs the command.
@@ -75,11 +96,7 @@ pub fn run(args: &Args) -> Answer {
         return Ok(Exit::Done);
     }
     let options = RestoreOptions {
-        format: match args.format {
-            FormatArg::Raw => ImageFormat::Raw,
-            FormatArg::Vhd => ImageFormat::Vhd,
-            FormatArg::Vhdx => ImageFormat::Vhdx,
-        },
+        format: args.format.into(),
         force: args.force,
         resume: args.resume,
     };

@@ -1,4 +1,4 @@
-//! What a dynamic VHD made here consists of, wherever its blocks lie.
+//! What a VHD made here consists of: a fixed one, and a dynamic one, wherever its blocks lie.
 
 use super::dynamic::{self, DynamicHeader, UNUSED};
 use super::footer::{self, DiskType, Footer, Geometry};
@@ -17,10 +17,47 @@ const _: () = assert!(dynamic::SIZE == 1024);
 /// 2000-01-01T00:00:00Z, from which a VHD counts seconds.
 const EPOCH: i64 = 946_684_800;
 
-/// A dynamic VHD with blocks of 2 MiB.
+/// Bytes of the virtual disk of a VHD for `size` bytes: rounded up to whole sectors of 512 bytes.
 ///
-/// The size is exact, and not rounded to what cylinders, heads and sectors can say: the creator is written as `win `, so that
-/// `qemu-img` too takes the size for the size. Azure wants whole MiB, which is the caller's to add.
+/// # Errors
+/// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) above 2040 GiB.
+pub(crate) fn disk_size(size: u64) -> Result<u64> {
+    match round_up(size, SECTOR) {
+        Some(disk_size) if disk_size <= MAX_SIZE => Ok(disk_size),
+        _ => Err(Error::unsupported(format!(
+            "a VHD has at most 2040 GiB, and the disk has {size} bytes"
+        ))
+        .advise("write it as VHDX or raw")),
+    }
+}
+
+/// The footer of a fixed VHD of `disk_size` bytes, which stands right behind the disk and is all there is beside it. `seconds` since
+/// 1970 is when it was made.
+pub(crate) fn fixed_footer(disk_size: u64, id: Guid, seconds: i64) -> [u8; footer::SIZE] {
+    footer_of(disk_size, DiskType::Fixed, id, seconds)
+}
+
+/// The size is exact, and not rounded to what cylinders, heads and sectors can say, which is less for most sizes: the geometry is what
+/// Virtual PC computes for the size. The creator is written as `win `, Hyper-V's: so `qemu-img`, as Hyper-V does, takes the size for the
+/// size. Virtual PC itself, which goes by the geometry, sees the disk without its last sectors.
+fn footer_of(disk_size: u64, disk_type: DiskType, id: Guid, seconds: i64) -> [u8; footer::SIZE] {
+    Footer {
+        data_offset: match disk_type {
+            DiskType::Fixed => u64::MAX,
+            DiskType::Dynamic | DiskType::Differencing => SECTOR,
+        },
+        timestamp: u32::try_from(seconds.saturating_sub(EPOCH)).unwrap_or(0),
+        creator: *b"win ",
+        current_size: disk_size,
+        geometry: Geometry::of(disk_size),
+        disk_type,
+        unique_id: id,
+        checksum_holds: true,
+    }
+    .encode()
+}
+
+/// A dynamic VHD with blocks of 2 MiB.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Made {
     disk_size: u64,
@@ -32,13 +69,9 @@ impl Made {
     /// # Errors
     /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) above 2040 GiB.
     pub(crate) fn new(size: u64) -> Result<Made> {
-        match round_up(size, SECTOR) {
-            Some(disk_size) if disk_size <= MAX_SIZE => Ok(Made { disk_size }),
-            _ => Err(Error::unsupported(format!(
-                "a VHD has at most 2040 GiB, and the disk has {size} bytes"
-            ))
-            .advise("write it as VHDX or raw")),
-        }
+        Ok(Made {
+            disk_size: disk_size(size)?,
+        })
     }
 
     /// Bytes of the virtual disk.
@@ -93,19 +126,7 @@ impl Made {
     /// Everything but blocks and table, and where it belongs, if the last block ends at `end`: dynamic header, footer, and the
     /// footer's copy, which makes a VHD of it and is best written last. `seconds` since 1970 is when it was made.
     pub(crate) fn rest(&self, id: Guid, seconds: i64, end: u64) -> [(u64, Vec<u8>); 3] {
-        let age = seconds.saturating_sub(EPOCH);
-        let footer = Footer {
-            data_offset: SECTOR,
-            timestamp: u32::try_from(age).unwrap_or(0),
-            creator: *b"win ",
-            current_size: self.disk_size,
-            geometry: Geometry::of(self.disk_size),
-            disk_type: DiskType::Dynamic,
-            unique_id: id,
-            checksum_holds: true,
-        }
-        .encode()
-        .to_vec();
+        let footer = footer_of(self.disk_size, DiskType::Dynamic, id, seconds).to_vec();
         let header = DynamicHeader {
             table_offset: TABLE,
             entries: u32::try_from(self.entries()).unwrap_or(UNUSED),

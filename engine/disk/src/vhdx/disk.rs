@@ -60,7 +60,8 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
             identity: Identity {
                 disk_id: Some(metadata.disk_id),
                 data_id: Some(header.data_write_id),
-                file: None,
+                write_id: header.log_id.is_nil().then_some(header.file_write_id),
+                ..Identity::default()
             },
             warnings: header_warning
                 .into_iter()

@@ -1,4 +1,4 @@
-//! What a dynamic VHDX made here consists of, wherever its blocks lie.
+//! What a VHDX made here consists of, wherever its blocks lie.
 
 use super::header::{self, Header};
 use super::metadata::Metadata;
@@ -28,9 +28,10 @@ pub(crate) struct Ids {
     pub(crate) data_write: Guid,
 }
 
-/// A dynamic VHDX with an empty log.
+/// A VHDX with an empty log: dynamic, unless it is said to be [`fixed`](Made::fixed).
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
+    is_fixed: bool,
     disk_size: u64,
     block_size: u32,
     sector_size: u32,
@@ -69,6 +70,7 @@ impl Made {
         let entries = bat::entries(count, bat::chunk_ratio(block_size, sector_size));
         let table = round_up(entries.saturating_mul(8).max(1), ALIGNMENT).unwrap_or(ALIGNMENT);
         Ok(Made {
+            is_fixed: false,
             disk_size,
             block_size,
             sector_size,
@@ -77,6 +79,15 @@ impl Made {
                 metadata: METADATA..BAT,
             },
         })
+    }
+
+    /// The same as a fixed VHDX: it says that its blocks stay allocated (2.6.2.1, LeaveBlockAllocated). That all of them are is the caller's
+    /// business.
+    pub(crate) fn fixed(self) -> Made {
+        Made {
+            is_fixed: true,
+            ..self
+        }
     }
 
     /// Bytes of the virtual disk.
@@ -106,6 +117,15 @@ impl Made {
         }
     }
 
+    /// Where in the file a block's entry of the table lies.
+    pub(crate) fn entry_at(&self, block: u64) -> u64 {
+        let index = bat::index(block, self.ratio());
+        self.regions
+            .bat
+            .start
+            .saturating_add(index.saturating_mul(8))
+    }
+
     /// The table's entry of a block whose data lie at `place`, a multiple of 1 MiB; none for a block that is not there.
     pub(crate) fn entry(place: Option<u64>) -> [u8; 8] {
         // A block that is not there has the entry 0, as have the sector bitmaps of a disk without a parent.
@@ -116,7 +136,7 @@ impl Made {
     pub(crate) fn rest(&self, ids: &Ids) -> Vec<(u64, Vec<u8>)> {
         let metadata = Metadata {
             block_size: self.block_size,
-            leave_allocated: false,
+            leave_allocated: self.is_fixed,
             disk_size: self.disk_size,
             disk_id: ids.disk,
             logical_sector: self.sector_size,

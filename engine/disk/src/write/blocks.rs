@@ -41,7 +41,8 @@ impl Blocks {
         Ok(Blocks {
             target,
             table: Mutex::new(Table {
-                // Callers bound this: at most a million blocks.
+                // At most a million blocks, unless the caller asks for small ones on a large disk: 2^26 at most, 512 MiB. Of those
+                // only what is touched takes memory.
                 places: vec![0; to_usize(count)?],
                 end: layout.start,
                 length,

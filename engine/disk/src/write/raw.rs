@@ -1,8 +1,8 @@
 //! Raw images: a sparse file, or a block device.
 
-use super::covered::Covered;
 use super::edges::Edges;
 use super::target::Target;
+use super::whole::Whole;
 use super::{DiskWriter, Written};
 use cairn_base::Result;
 use cairn_base::read_at::{check_range, clip};
@@ -10,16 +10,11 @@ use cairn_base::units::to_u64;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes a raw image.
 pub struct RawWriter {
-    target: Target,
-    size: u64,
+    whole: Whole,
     file_size: u64,
-    data_bytes: AtomicU64,
-    /// What was written, kept or made zeros, if the target may hold old data: the rest is made zeros at the end.
-    done: Option<Covered>,
     /// What is written last.
     edges: Option<Edges>,
 }
@@ -47,7 +42,7 @@ impl RawWriter {
         target_may_hold_data: bool,
     ) -> Result<RawWriter> {
         let writer = RawWriter::over(Target::of(file, path)?, size, target_may_hold_data)?;
-        if writer.target.is_device() {
+        if writer.whole.target().is_device() {
             writer.edges_last()
         } else {
             Ok(writer)
@@ -55,11 +50,12 @@ impl RawWriter {
     }
 
     fn edges_last(mut self) -> Result<RawWriter> {
-        let edges = Edges::of(self.size);
+        let edges = Edges::of(self.whole.size());
+        let target = self.whole.target();
         for range in edges.ranges() {
-            self.target.zero(range.clone())?;
+            target.zero(range.clone())?;
         }
-        self.target.sync()?;
+        target.sync()?;
         self.edges = Some(edges);
         Ok(self)
     }
@@ -67,91 +63,73 @@ impl RawWriter {
     fn over(target: Target, size: u64, may_hold_data: bool) -> Result<RawWriter> {
         Ok(RawWriter {
             file_size: target.set_size(size)?,
-            target,
-            size,
-            data_bytes: AtomicU64::new(0),
-            done: may_hold_data.then(Covered::default),
+            whole: Whole::new(target, 0, size, may_hold_data),
             edges: None,
         })
-    }
-
-    fn zero(&self, range: Range<u64>) -> Result<()> {
-        let Some(edges) = &self.edges else {
-            return self.target.zero(range);
-        };
-        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-        edges.keep(range.start, length, &|_, to| to.fill(0));
-        self.target.zero(edges.between(&range))
-    }
-
-    fn mark(&self, range: Range<u64>) {
-        if let Some(done) = &self.done {
-            done.mark(range);
-        }
     }
 }
 
 impl DiskWriter for RawWriter {
     fn size(&self) -> u64 {
-        self.size
+        self.whole.size()
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        check_range(self.size, offset, data.len())?;
-        let length = to_u64(data.len());
-        match &self.edges {
-            None => self.target.write(offset, data)?,
-            Some(edges) => {
-                edges.keep(offset, data.len(), &|from, to| {
-                    if let Some(from) = data.get(from) {
-                        to.copy_from_slice(from);
-                    }
-                });
-                let between = edges.between(&(offset..offset.saturating_add(length)));
-                let within = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(0);
-                let inner = data.get(within(between.start)..within(between.end));
-                self.target
-                    .write(between.start, inner.unwrap_or_default())?;
+        let Some(edges) = &self.edges else {
+            return self.whole.write(offset, data);
+        };
+        check_range(self.whole.size(), offset, data.len())?;
+        edges.keep(offset, data.len(), &|from, to| {
+            if let Some(from) = data.get(from) {
+                to.copy_from_slice(from);
             }
-        }
-        self.data_bytes.fetch_add(length, Ordering::Relaxed);
-        self.mark(offset..offset.saturating_add(length));
+        });
+        let range = offset..offset.saturating_add(to_u64(data.len()));
+        let between = edges.between(&range);
+        let within = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(0);
+        let inner = data.get(within(between.start)..within(between.end));
+        let inner = inner.unwrap_or_default();
+        self.whole.write(between.start, inner)?;
+        self.whole
+            .count(to_u64(data.len().saturating_sub(inner.len())));
+        self.whole.keep(range);
         Ok(())
     }
 
     fn write_zeros(&self, range: Range<u64>) -> Result<()> {
-        let range = clip(range, self.size);
-        self.zero(range.clone())?;
-        self.mark(range);
+        let range = clip(range, self.whole.size());
+        let Some(edges) = &self.edges else {
+            return self.whole.zero(range);
+        };
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        edges.keep(range.start, length, &|_, to| to.fill(0));
+        self.whole.zero(edges.between(&range))?;
+        self.whole.keep(range);
         Ok(())
     }
 
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        check_range(self.size, offset, buffer.len())?;
-        self.target.read(offset, buffer)
+        self.whole.read(offset, buffer)
     }
 
     fn keep(&self, range: Range<u64>) {
-        self.mark(clip(range, self.size));
+        self.whole.keep(range);
     }
 
     fn finish(self: Box<Self>) -> Result<Written> {
-        if let Some(done) = &self.done {
-            for gap in done.gaps(self.size) {
-                self.zero(gap)?;
-            }
-        }
-        let mut sync = self.target.sync()?;
+        let disk_size = self.whole.size();
+        let (target, data_bytes) = self.whole.finish()?;
+        let mut sync = target.sync()?;
         if let Some(edges) = self.edges {
             for (at, bytes) in edges.into_parts() {
-                self.target.write(at, &bytes)?;
+                target.write(at, &bytes)?;
             }
-            sync = sync.saturating_add(self.target.sync()?);
+            sync = sync.saturating_add(target.sync()?);
         }
         Ok(Written {
-            disk_size: self.size,
+            disk_size,
             file_size: self.file_size,
-            data_bytes: self.data_bytes.into_inner(),
+            data_bytes,
             sync,
         })
     }

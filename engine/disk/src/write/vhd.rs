@@ -2,14 +2,13 @@
 
 use super::blocks::Blocks;
 use super::target::Target;
-use super::{DiskWriter, Written};
+use super::{DiskWriter, Written, id_or_random, now};
 use crate::guid::Guid;
 use crate::vhd::made::Made;
 use cairn_base::Result;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-use std::time::SystemTime;
 
 /// Writes a dynamic VHD with blocks of 2 MiB.
 pub struct VhdWriter {
@@ -23,7 +22,7 @@ impl VhdWriter {
     /// unique id, a random one without it.
     ///
     /// The size is exact, and not rounded to what cylinders, heads and sectors can say: the creator is written as
-    /// `win `, so that `qemu-img` too takes the size for the size. Azure wants whole MiB, which is the caller's to add.
+    /// `win `, so that `qemu-img` too takes the size for the size.
     ///
     /// # Errors
     /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) above 2040 GiB; [`Kind::Exists`](cairn_base::Kind::Exists)
@@ -55,10 +54,7 @@ impl VhdWriter {
         may_hold_data: bool,
     ) -> Result<VhdWriter> {
         let made = Made::new(size)?;
-        let id = match id {
-            Some(id) => id,
-            None => Guid(cairn_base::ids::random()?),
-        };
+        let id = id_or_random(id)?;
         Ok(VhdWriter {
             blocks: Blocks::new(target()?, made.layout()?, may_hold_data)?,
             made,
@@ -93,8 +89,6 @@ impl DiskWriter for VhdWriter {
     }
 
     fn finish(self: Box<Self>) -> Result<Written> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seconds = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
         let done = self.blocks.finish()?;
         let mut table = Vec::new();
         for &place in &done.places {
@@ -106,7 +100,7 @@ impl DiskWriter for VhdWriter {
         target.set_size(file_size)?;
         let (table_offset, _) = self.made.table();
         target.write(table_offset, &table)?;
-        for (offset, bytes) in self.made.rest(self.id, seconds, done.end) {
+        for (offset, bytes) in self.made.rest(self.id, now(), done.end) {
             target.write(offset, &bytes)?;
         }
         Ok(Written {

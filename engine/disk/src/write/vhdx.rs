@@ -2,16 +2,20 @@
 
 use super::blocks::Blocks;
 use super::target::Target;
-use super::{DiskWriter, Written};
+use super::{DiskWriter, Written, id_or_random};
 use crate::align::to_usize;
 use crate::guid::Guid;
-use crate::vhdx::bat;
 use crate::vhdx::made::{Ids, Made};
 use cairn_base::Result;
-use cairn_base::ids::random;
+use cairn_base::units::to_u64;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+
+/// Bytes of the block table that are written at once.
+const PIECE: usize = 1 << 20;
+/// Entries that are not there are written as zeros between others, up to so many bytes of them.
+const MAX_GAP: u64 = 4096;
 
 /// How a VHDX is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +80,7 @@ impl VhdxWriter {
         may_hold_data: bool,
     ) -> Result<VhdxWriter> {
         let made = Made::new(size, options.sector_size, options.block_size)?;
-        let ids = Ids {
-            disk: match options.disk_id {
-                Some(id) => id,
-                None => Guid(random()?),
-            },
-            file_write: Guid(random()?),
-            data_write: Guid(random()?),
-        };
+        let ids = new_ids(options.disk_id)?;
         Ok(VhdxWriter {
             blocks: Blocks::new(target()?, made.layout(), may_hold_data)?,
             made,
@@ -92,17 +89,38 @@ impl VhdxWriter {
     }
 }
 
-/// The block table, in which `places` says where each block's data lie.
-fn block_table(made: &Made, places: &[u64]) -> Result<Vec<u8>> {
-    let (_, length) = made.table();
-    let mut table = vec![0; to_usize(length)?];
-    let (entries, _) = table.as_chunks_mut::<8>();
-    for (block, &place) in (0u64..).zip(places) {
-        if let Some(entry) = entries.get_mut(to_usize(bat::index(block, made.ratio()))?) {
-            *entry = Made::entry((place != 0).then_some(place));
+/// Ids of an image that nobody has seen yet.
+pub(super) fn new_ids(disk: Option<Guid>) -> Result<Ids> {
+    Ok(Ids {
+        disk: id_or_random(disk)?,
+        file_write: id_or_random(None)?,
+        data_write: id_or_random(None)?,
+    })
+}
+
+/// Writes the table's entries of blocks that are there: `places` says which, ascending, and where each one's data lie. The table is zeros
+/// so far, and stays a hole of the file where there are no blocks.
+pub(super) fn write_table(
+    target: &Target,
+    made: &Made,
+    places: impl Iterator<Item = (u64, u64)>,
+) -> Result<()> {
+    let mut piece: Vec<u8> = Vec::new();
+    let mut start = made.table().0;
+    for (block, place) in places {
+        let at = made.entry_at(block);
+        let gap = at.saturating_sub(start.saturating_add(to_u64(piece.len())));
+        if gap > MAX_GAP || piece.len() >= PIECE {
+            target.write(start, &piece)?;
+            piece.clear();
         }
+        if piece.is_empty() {
+            start = at;
+        }
+        piece.resize(to_usize(at.saturating_sub(start))?, 0);
+        piece.extend_from_slice(&Made::entry(Some(place)));
     }
-    Ok(table)
+    target.write(start, &piece)
 }
 
 impl DiskWriter for VhdxWriter {
@@ -133,8 +151,8 @@ impl DiskWriter for VhdxWriter {
     fn finish(self: Box<Self>) -> Result<Written> {
         let done = self.blocks.finish()?;
         let target = done.target;
-        let (table_offset, _) = self.made.table();
-        target.write(table_offset, &block_table(&self.made, &done.places)?)?;
+        let places = (0..).zip(done.places).filter(|(_, place)| *place != 0);
+        write_table(&target, &self.made, places)?;
         for (offset, bytes) in self.made.rest(&self.ids) {
             target.write(offset, &bytes)?;
         }

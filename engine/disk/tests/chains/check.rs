@@ -1,6 +1,7 @@
 //! What is wrong with an image is named, with its offset; what is not, is not.
 
-use super::logs::{Change, entry, put_log, sector_of, spoil};
+use super::journal::{Change, entry, put_log};
+use super::logs::{sector_of, spoil};
 use super::made::{Image, Kind, Op, Parent};
 use cairn_base::{Kind as ErrorKind, Monitor, Silent, Stage};
 use cairn_disk::vhd::footer::Footer;

@@ -2,30 +2,13 @@
 
 use super::made::{Kind, Op, expected};
 use super::model::{Random, chain};
+use super::vhdi::Mounted;
 use cairn_base::read_at::read_vec;
 use cairn_disk::open;
-use std::path::Path;
-use std::process::Command;
-
-/// A mount of libvhdi, unmounted at the end.
-struct Mounted<'a>(&'a Path);
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let mut command = Command::new("fusermount3");
-        let status = command.args(["-u", "-z"]).arg(self.0).status();
-        assert!(status.is_ok_and(|status| status.success()));
-    }
-}
-
-fn is_there(program: &str) -> bool {
-    Command::new(program).arg("-V").output().is_ok()
-}
 
 #[test]
 fn libvhdi_reads_the_same() {
-    if !is_there("vhdimount") || !is_there("fusermount3") || !Path::new("/dev/fuse").exists() {
-        println!("SKIPPED: vhdimount or FUSE is missing");
+    if !Mounted::is_possible() {
         return;
     }
     let cases = [
@@ -56,16 +39,9 @@ fn libvhdi_reads_the_same() {
         let oldest = chain.last_mut().unwrap();
         oldest.ops = vec![Op::Data(0..oldest.size / oldest.sector)];
         oldest.write();
-        let mount = tempfile::tempdir().unwrap();
-        let output = Command::new("vhdimount")
-            .arg(&chain[0].path)
-            .arg(mount.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{shape:?}: {output:?}");
-        let mounted = Mounted(mount.path());
         // The youngest one has the highest number.
-        let theirs = std::fs::read(mounted.0.join("vhdi3")).unwrap();
+        let mounted = Mounted::of(&chain[0].path);
+        let theirs = std::fs::read(mounted.disk(3)).unwrap();
         let disk = open(&chain[0].path).unwrap();
         let ours = read_vec(&*disk, 0, theirs.len()).unwrap();
         assert_eq!(disk.size(), theirs.len() as u64);

@@ -8,15 +8,21 @@
 //! - `hostile`: chains made to cost much
 //! - `logs`: VHDX with changes in their logs
 //! - `check`: everything that is wrong with an image is named, with its offset
+//! - `held`: what the youngest images of a chain hold themselves
+//! - `journal`: writes logs of VHDX
 //! - `libvhdi`: the same chains through another reader
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod check;
+mod held;
 mod hostile;
+mod journal;
 mod libvhdi;
 mod logs;
 mod made;
 mod model;
 mod reach;
 mod search;
+#[path = "../shared/vhdi.rs"]
+mod vhdi;

@@ -123,6 +123,7 @@ fn point() -> Point {
             warnings: Vec::new(),
             host: String::new(),
             program: String::new(),
+            origins: Vec::new(),
         },
     }
 }

@@ -1,24 +1,26 @@
 //! A backup with change information: only what changed is read, the rest is taken from the base's map.
 //!
-//! [`prepare`] decides whether the information can be used, and checks a little of what it claims. [`walk`] takes what is unchanged
+//! [`told`] finds out what is claimed, by the caller or by the images themselves. [`prepare`] decides whether the information can be used, and checks a little of what it claims. [`walk`] takes what is unchanged
 //! in parts as large as possible. [`recut`] finds the new extents of a region in which something changed, reading as
 //! little as decides them.
 
 pub mod check;
+pub mod images;
 pub mod recut;
 pub mod region;
 pub mod walk;
 pub mod window;
 
+pub use images::{Told, told};
 pub use recut::Part;
 pub use walk::{Known, Step};
 pub use window::RegionSource;
 
 use crate::backup::changed::check::{Check, Verdict};
-use crate::backup::run::DiskInput;
+use crate::backup::run::{ChangeSource, DiskInput};
 use crate::map::shape::{FANOUT, regions_below};
 use crate::map::{Leaf, REGION};
-use crate::point::Point;
+use crate::point::{Origin, Point, ToldBy};
 use crate::store::Store;
 use crate::tree::Tree;
 use cairn_base::{ChunkId, Error, Kind, Monitor, Result};
@@ -35,6 +37,8 @@ pub struct Asked<'a> {
     pub disks: &'a [DiskInput],
     /// What each disk is compared with.
     pub bases: &'a [Option<Tree>],
+    /// What is claimed of each disk.
+    pub told: &'a [Option<Told>],
     /// Sequence number of the new point.
     pub sequence: u64,
     /// Threads to use.
@@ -50,8 +54,22 @@ pub struct Prepared {
     pub known: Vec<Option<Known>>,
     /// Bytes read to check what is claimed.
     pub read: u64,
-    /// Bytes of disk claimed to be unchanged, where that is relied on.
-    pub unchanged: u64,
+}
+
+impl Prepared {
+    /// Where the content of each disk comes from.
+    pub fn origins(&self, asked: &Asked<'_>) -> Vec<Origin> {
+        let disks = asked.disks.iter().zip(asked.told).zip(&self.known);
+        let origin = |((disk, told), known): ((&DiskInput, &Option<Told>), &Option<Known>)| {
+            let used = told.as_ref().zip(known.as_ref());
+            Origin {
+                told_by: used.map_or(ToldBy::Nobody, |(told, _)| told.by),
+                unchanged: used.map_or(0, |(told, _)| told.unchanged()),
+                images: images::recorded(disk),
+            }
+        };
+        disks.map(origin).collect()
+    }
 }
 
 /// Refuses change information that makes no sense.
@@ -61,7 +79,7 @@ pub struct Prepared {
 /// another size.
 pub fn check_changes(disks: &[DiskInput], base: Option<&Point>) -> Result<()> {
     for disk in disks {
-        let Some(changes) = &disk.changes else {
+        let Some(ChangeSource::Caller(changes)) = &disk.changes else {
             continue;
         };
         let Some(base) = base else {
@@ -89,22 +107,28 @@ pub fn check_changes(disks: &[DiskInput], base: Option<&Point>) -> Result<()> {
     Ok(())
 }
 
-/// Decides for each disk whether its change information is relied on. If not, everything is read, and a warning says why.
+/// Decides for each disk whether its change information is relied on. If not, everything is read, and a warning says why, unless it was the
+/// images alone that told it and it is not wrong.
 ///
 /// # Errors
 /// What an image reports.
 pub fn prepare(asked: &Asked<'_>, warnings: &mut Vec<String>) -> Result<Prepared> {
     let mut prepared = Prepared::default();
-    for (disk, tree) in asked.disks.iter().zip(asked.bases) {
-        let known = match &disk.changes {
+    for ((disk, tree), told) in asked.disks.iter().zip(asked.bases).zip(asked.told) {
+        let known = match told {
             None => None,
-            Some(changes) => match usable(asked, disk, tree.as_ref()) {
+            Some(told) => match usable(asked, disk, tree.as_ref(), told.by) {
+                // Nobody asked for it, and what is wrong with the store is told elsewhere.
+                Err(_) if told.by == ToldBy::Images => {
+                    prepared.known.push(None);
+                    continue;
+                }
                 Err(why) => Err(why),
                 Ok(tree) => {
                     let known = Known {
                         damaged: damaged_regions(asked, &tree)?,
                         tree,
-                        changes: changes.clone(),
+                        changes: told.changes.clone(),
                     };
                     let check = Check {
                         known: &known,
@@ -127,9 +151,6 @@ pub fn prepare(asked: &Asked<'_>, warnings: &mut Vec<String>) -> Result<Prepared
             })
             .ok(),
         };
-        if let Some(known) = &known {
-            prepared.unchanged += known.changes.size() - known.changes.bytes();
-        }
         prepared.known.push(known);
     }
     Ok(prepared)
@@ -140,6 +161,7 @@ fn usable(
     asked: &Asked<'_>,
     disk: &DiskInput,
     tree: Option<&Tree>,
+    told_by: ToldBy,
 ) -> std::result::Result<Tree, String> {
     if !asked.store.is_whole() {
         return Err("parts of the store are missing".to_string());
@@ -160,7 +182,9 @@ fn usable(
         return Err("it had another name at the base".to_string());
     }
     let (was, is) = (&record.image.identity, &disk.facts.identity);
-    if !was.is_empty() && !is.is_empty() && was != is {
+    // A child may have an id of its own; that the images are those of the base is known better than by it.
+    let is_other = !was.is_empty() && !is.is_empty() && was != is;
+    if told_by == ToldBy::Caller && is_other {
         return Err(format!(
             "it is another disk ({is}) than at the base ({was})"
         ));

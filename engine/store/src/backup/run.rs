@@ -1,6 +1,6 @@
 //! A backup from its start to its commit.
 
-use crate::backup::changed::{self, Asked, Prepared};
+use crate::backup::changed::{self, Asked, Prepared, told};
 use crate::backup::level::Level;
 use crate::backup::plan::{allocated_bytes, of_source};
 use crate::backup::work::{Done, Run, threads};
@@ -12,7 +12,7 @@ use crate::changes::Changes;
 use crate::claims::{Claims, Waited};
 use crate::compact::tidy_up;
 use crate::names::{check_machine, is_disk_name};
-use crate::point::{Consistency, DiskRecord, ImageFacts, Point, PointRecord};
+use crate::point::{Consistency, ImageFacts, ImageState, Point, PointRecord};
 use crate::read::ChunkReader;
 use crate::session::{Session, SessionKind, host_name};
 use crate::store::{Store, WriterPermit};
@@ -31,8 +31,24 @@ pub struct DiskInput {
     pub facts: ImageFacts,
     /// Called after the last byte was read; answers what changed on the image meanwhile.
     pub changed: Option<Box<dyn Fn() -> Result<Option<String>> + Send + Sync>>,
-    /// What changed since [`BackupOptions::base`]: then no more is read than that needs. `None`: nobody knows.
-    pub changes: Option<Arc<Changes>>,
+    /// Who knows what changed since an earlier point: then no more is read than that needs. `None`: nobody.
+    pub changes: Option<ChangeSource>,
+}
+
+/// Who knows what changed on a disk.
+pub enum ChangeSource {
+    /// The caller: since [`BackupOptions::base`].
+    Caller(Arc<Changes>),
+    /// The images that the disk is read from: since a point that was made from some of them, if these are as they were.
+    Images(Images),
+}
+
+/// The images that a disk is read from, each the differencing child of the one behind it.
+pub struct Images {
+    /// How they were when they were opened, the youngest first; `None` for one of which it cannot be told later whether it changed.
+    pub states: Vec<Option<ImageState>>,
+    /// The ranges of the disk that so many of the first ones hold themselves. Everywhere else it reads as the image behind these.
+    pub held: Box<dyn Fn(usize) -> Result<Changes> + Send + Sync>,
 }
 
 impl DiskInput {
@@ -65,6 +81,9 @@ pub struct BackupOptions {
     pub level: Level,
     /// The point to compare with, of the same machine; `None`: the latest. Change information needs one.
     pub base: Option<PointId>,
+    /// Whether everything that the images say is allocated is read, also where they show that it is as it was at the base.
+    /// Change information of the caller is used all the same.
+    pub read_all: bool,
     /// Worker threads; 0 means one for each processor. At most 8 are used.
     pub threads: usize,
     /// New chunks after which what is new is made public in the middle of a backup: bounds memory, and lets an interrupted
@@ -81,6 +100,7 @@ impl BackupOptions {
             consistency: Consistency::Crash,
             level: Level::default(),
             base: None,
+            read_all: false,
             threads: 0,
             checkpoint: 1 << 19,
         }
@@ -123,18 +143,20 @@ pub fn backup(
     // No older than the session says: what was condemned before it began must not be relied on.
     store.refresh()?;
     let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
+    let told = told(disks, base.as_ref(), &bases, options.read_all)?;
     let asked = Asked {
         store,
         base: base.as_ref(),
         disks,
         bases: &bases,
+        told: &told,
         sequence,
         threads: threads(options),
         monitor,
     };
     let mut done = run_all(&asked, &session, options, &mut warnings)?;
     warnings.append(&mut done.warnings);
-    note_changes(disks, &mut done.disks, &mut warnings)?;
+    note_changes(disks, &mut done, &mut warnings)?;
     warnings.iter().for_each(|warning| monitor.warn(warning));
     done.stats.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let record = PointRecord {
@@ -151,6 +173,7 @@ pub fn backup(
         warnings,
         host: host_name(),
         program: format!("cairn {}", env!("CARGO_PKG_VERSION")),
+        origins: done.origins,
     };
     let point = publish_point(store, record)?;
     tidy(store, &session, monitor);
@@ -238,7 +261,8 @@ fn run_once(
     };
     let (mut done, waited) = run.all_and_wait()?;
     done.stats.read += prepared.read;
-    done.stats.unchanged = prepared.unchanged;
+    done.origins = prepared.origins(asked);
+    done.stats.unchanged = done.origins.iter().map(|origin| origin.unchanged).sum();
     Ok((done, waited))
 }
 
@@ -334,17 +358,15 @@ fn named_base(store: &Store, machine: &str, names: &PointNames, id: PointId) -> 
     }
 }
 
-/// Notes which images changed while they were read.
-fn note_changes(
-    disks: &[DiskInput],
-    records: &mut [DiskRecord],
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    for (disk, record) in disks.iter().zip(records) {
+/// Notes which images changed while they were read: no later backup stands on those.
+fn note_changes(disks: &[DiskInput], done: &mut Done, warnings: &mut Vec<String>) -> Result<()> {
+    let records = done.disks.iter_mut().zip(&mut done.origins);
+    for (disk, (record, origin)) in disks.iter().zip(records) {
         if let Some(changed) = &disk.changed
             && let Some(what) = changed()?
         {
             record.mixed = true;
+            origin.images.clear();
             warnings.push(format!(
                 "{} changed while it was read, so the point may mix two states of it: {what}",
                 disk.name

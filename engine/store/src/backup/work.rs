@@ -11,7 +11,7 @@ use crate::backup::sink::Sink;
 use crate::backup::worker::Worker;
 use crate::claims::{Waited, Writer};
 use crate::map::Shape;
-use crate::point::{BackupStats, DiskRecord};
+use crate::point::{BackupStats, DiskRecord, Origin};
 use crate::session::Session;
 use crate::store::Store;
 use crate::tree::Tree;
@@ -70,6 +70,8 @@ pub fn threads(options: &BackupOptions) -> usize {
 pub struct Done {
     /// The disks with their roots.
     pub disks: Vec<DiskRecord>,
+    /// Where their content comes from; none yet when the work is done.
+    pub origins: Vec<Origin>,
     /// What was read and stored.
     pub stats: BackupStats,
     /// What went wrong without harm.
@@ -238,6 +240,7 @@ impl Run<'_> {
         }
         Ok(Done {
             disks,
+            origins: Vec::new(),
             stats,
             warnings,
         })

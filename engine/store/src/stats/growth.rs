@@ -130,6 +130,7 @@ mod tests {
             warnings: Vec::new(),
             host: String::new(),
             program: String::new(),
+            origins: Vec::new(),
         };
         Point {
             id: PointId([0; 32]),

@@ -4,8 +4,8 @@ use crate::world::{How, Ticking};
 use cairn_base::read_at::read_vec;
 use cairn_base::{ReadAt, Result, Silent};
 use cairn_store::{
-    BackupOptions, Change, Changes, ChunkReader, DiskInput, ImageFacts, Point, Store, StoredDisk,
-    Tree, VerifyReport, backup, verify,
+    BackupOptions, Change, ChangeSource, Changes, ChunkReader, DiskInput, ImageFacts, Point, Store,
+    StoredDisk, Tree, VerifyReport, backup, verify,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -73,7 +73,8 @@ pub fn back_up(
             range: range.clone(),
             zero: false,
         });
-        changes = Some(Arc::new(Changes::new(source.size(), ranges)?));
+        let told = Changes::new(source.size(), ranges)?;
+        changes = Some(ChangeSource::Caller(Arc::new(told)));
     }
     let disk = DiskInput {
         name: "disk0".to_string(),

@@ -24,6 +24,7 @@ pub fn publish(kit: &Kit, machine: &str, sequence: u64, seconds: i64, import: bo
         warnings: vec![],
         host: String::new(),
         program: String::new(),
+        origins: Vec::new(),
     };
     drop(catalog::lock_machine(&kit.store, machine).unwrap());
     catalog::publish_point(&kit.store, record).unwrap()

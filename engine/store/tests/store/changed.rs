@@ -1,6 +1,6 @@
 //! Backups with change information: the same points, from less reading.
 
-use crate::kit::{Kit, R, TestDisk, input, mixed, noise, open_disk};
+use crate::kit::{Kit, R, TestDisk, caller, input, mixed, noise, open_disk};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, Silent};
 use cairn_store::{
@@ -142,7 +142,7 @@ fn several_disks_with_and_without_changes() {
         let disks = [
             input("a", TestDisk::new(a.to_vec())),
             DiskInput {
-                changes: changes.map(Arc::new),
+                changes: changes.map(caller),
                 ..input("b", TestDisk::new(b.to_vec()))
             },
         ];
@@ -190,7 +190,7 @@ fn what_a_worker_read_before_does_not_show() {
         let disks = [
             input("a", TestDisk::new(a.clone())),
             DiskInput {
-                changes: base.map(|_| Arc::new(changes.unwrap())),
+                changes: base.map(|_| caller(changes.unwrap())),
                 ..input("b", TestDisk::new(b.clone()))
             },
             input("c", sparse),
@@ -216,7 +216,7 @@ fn changes_without_a_base_that_fits_are_refused() {
     let base = kit.backup("m", TestDisk::new(bytes.clone()));
     let other = kit.backup("other", TestDisk::new(bytes.clone()));
     let disk = |name: &str, size: u64| DiskInput {
-        changes: Some(Arc::new(Changes::new(size, []).unwrap())),
+        changes: Some(caller(Changes::new(size, []).unwrap())),
         ..input(name, TestDisk::new(bytes.clone()))
     };
     let size = bytes.len() as u64;
@@ -348,7 +348,7 @@ fn where_names_were_swapped_nothing_is_relied_on() {
             identity: identity.to_string(),
             ..ImageFacts::default()
         },
-        changes: known.then(|| Arc::new(Changes::new(R as u64, []).unwrap())),
+        changes: known.then(|| caller(Changes::new(R as u64, []).unwrap())),
         ..input(name, TestDisk::new(bytes.to_vec()))
     };
     let mut options = BackupOptions::new("m");
@@ -407,7 +407,7 @@ fn another_disk_and_one_that_changed_meanwhile_are_no_base() {
         };
         let disks = [DiskInput {
             facts,
-            changes: base.map(|_| Arc::new(changes)),
+            changes: base.map(|_| caller(changes)),
             changed: Some(Box::new(move || Ok(mixed.then(|| "it did".to_string())))),
             ..input("disk0", TestDisk::new(bytes.to_vec()))
         }];

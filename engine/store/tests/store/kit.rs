@@ -4,8 +4,8 @@ use cairn_base::read_at::{check_range, read_vec};
 use cairn_base::{Clock, Error, Folder, LocalFolder, Monitor, ReadAt, Result, Silent, Time};
 use cairn_store::map::REGION;
 use cairn_store::{
-    BackupOptions, Change, Changes, ChunkReader, CutParameters, DiskInput, ImageFacts, Point,
-    Store, StoredDisk, Tree, backup,
+    BackupOptions, Change, ChangeSource, Changes, ChunkReader, CutParameters, DiskInput,
+    ImageFacts, Point, Store, StoredDisk, Tree, backup,
 };
 use std::ops::Range;
 use std::path::Path;
@@ -173,7 +173,7 @@ impl Kit {
         let changes = Changes::new(disk.size(), ranges.iter().map(change))?;
         let disks = [DiskInput {
             source: disk,
-            changes: Some(Arc::new(changes)),
+            changes: Some(caller(changes)),
             ..input("disk0", TestDisk::new(vec![]))
         }];
         let options = BackupOptions {
@@ -187,6 +187,11 @@ impl Kit {
         let disk = open_disk(&self.reopen(), point, "disk0");
         read_vec(&disk, 0, disk.size() as usize)
     }
+}
+
+/// What a caller tells.
+pub fn caller(changes: Changes) -> ChangeSource {
+    ChangeSource::Caller(Arc::new(changes))
 }
 
 pub fn input(name: &str, disk: TestDisk) -> DiskInput {

@@ -30,6 +30,8 @@ mod gathering;
 #[cfg(test)]
 mod healing;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod index;
 #[cfg(test)]
 mod kit;

@@ -90,6 +90,7 @@ fn job<'a>(args: &'a Args, entry: Entry, opened: &'a Mutex<Opened>) -> Job<'a> {
         options: BackupOptions {
             time: entry.time,
             level: args.level,
+            read_all: args.full,
             consistency: entry.consistency.unwrap_or(args.consistency).into(),
             ..BackupOptions::new(entry.machine)
         },

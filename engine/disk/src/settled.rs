@@ -1,0 +1,136 @@
+//! Whether a file's times will tell each later write to it.
+//!
+//! The kernel stamps a write with its coarse clock, which stands still for some milliseconds at a time. A file that was written within the
+//! present tick may be written again, and keep its time; once the clock is past that time it cannot. So who is to know later whether a file is
+//! still the same waits for the next tick. Programs can set a file's time of modification (`mtime`); that of its last change of any kind
+//! (`ctime`) they cannot.
+
+use cairn_base::Time;
+use rustix::fs::fstatfs;
+use rustix::time::{ClockId, clock_gettime};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+/// File systems of this machine that stamp each write as it is made, keep both times to the nanosecond (ext4 in small inodes: to the second), and
+/// ask nobody else what they are. On a network file system another computer may write, and its times may be old when they are read here.
+const KNOWN: [u64; 8] = [
+    0xef53,      // ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0xca45_1a4e, // bcachefs
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0x0102_1994, // tmpfs
+    0x794c_7630, // overlayfs
+];
+/// The coarsest clock has ticks of 10 ms; a busy virtual machine may miss some.
+const LOOKS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What `file` is like once its time of modification lies in the past, and its `ctime` if that and the time of modification tell each write from now on.
+/// Waits for some milliseconds at most, and only if the file was changed just now. Nothing is to be read before.
+pub(crate) fn settle(file: &File, metadata: Metadata) -> io::Result<(Metadata, Option<Time>)> {
+    let is_known = fstatfs(file).is_ok_and(|found| is_known(found.f_type));
+    if !metadata.is_file() || !is_known {
+        return Ok((metadata, None));
+    }
+    let mut metadata = metadata;
+    for look in 0..LOOKS {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        if is_past(&metadata, (now.tv_sec, now.tv_nsec)) {
+            let changed = Time {
+                seconds: metadata.ctime(),
+                nanos: u32::try_from(metadata.ctime_nsec()).unwrap_or(0),
+            };
+            return Ok((metadata, Some(changed)));
+        }
+        // One that was written seconds ahead of the clock would not settle soon.
+        if now.tv_sec.abs_diff(metadata.mtime()) > 1 || look.saturating_add(1) == LOOKS {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        metadata = file.metadata()?;
+    }
+    Ok((metadata, None))
+}
+
+fn is_known<T>(kind: T) -> bool
+where
+    u64: TryFrom<T>,
+{
+    u64::try_from(kind).is_ok_and(|kind| KNOWN.contains(&kind))
+}
+
+/// Whether a write at `now` or later would get a later time than the last one did.
+fn is_past(metadata: &Metadata, now: (i64, i64)) -> bool {
+    let modified = (metadata.mtime(), metadata.mtime_nsec());
+    match modified.1 {
+        // Maybe the file system keeps no more than seconds.
+        0 => now.0 > modified.0,
+        _ => now > modified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::time::SystemTime;
+
+    #[test]
+    fn each_write_to_a_settled_file_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = File::create(folder.path().join("x")).unwrap();
+        let is_known = fstatfs(&file).is_ok_and(|found| is_known(found.f_type));
+        if !is_known {
+            eprintln!(
+                "SKIPPED: the folder for temporary files lies on a file system whose times are not relied on"
+            );
+            return;
+        }
+        for _ in 0..50 {
+            file.write_all(b"a").unwrap();
+            let (before, settled) = settle(&file, file.metadata().unwrap()).unwrap();
+            assert!(settled.is_some());
+            file.write_all(b"b").unwrap();
+            let after = file.metadata().unwrap();
+            assert_ne!(
+                (before.mtime(), before.mtime_nsec()),
+                (after.mtime(), after.mtime_nsec())
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_set_shows_in_the_other_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = File::create(folder.path().join("x")).unwrap();
+        let old = SystemTime::now() - Duration::from_secs(100);
+        file.write_all(b"a").unwrap();
+        file.set_modified(old).unwrap();
+        let (before, settled) = settle(&file, file.metadata().unwrap()).unwrap();
+        let Some(settled) = settled else {
+            eprintln!(
+                "SKIPPED: the folder for temporary files lies on a file system whose times are not relied on"
+            );
+            return;
+        };
+        std::thread::sleep(Duration::from_millis(50));
+        file.set_modified(old).unwrap();
+        let (after, changed) = settle(&file, file.metadata().unwrap()).unwrap();
+        assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+        assert!(changed.unwrap() > settled);
+    }
+
+    #[test]
+    fn a_time_that_is_yet_to_come_never_settles() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("x")).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(100);
+        file.set_modified(later).unwrap();
+        let (_, settled) = settle(&file, file.metadata().unwrap()).unwrap();
+        assert_eq!(settled, None);
+    }
+}
