@@ -1,4 +1,5 @@
 //! What the youngest images of a chain hold: everything else reads as the image behind them does.
+#![allow(clippy::single_range_in_vec_init)]
 
 use super::made::{Image, Kind, Op, Parent, id};
 use super::model::{Random, chain};

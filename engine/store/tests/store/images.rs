@@ -1,4 +1,5 @@
 //! Backups of disks whose images tell what changed: what is believed of it, and what is read all the same.
+#![allow(clippy::single_range_in_vec_init)]
 
 use crate::kit::{Kit, R, TestDisk, caller, files_in, input, noise};
 use cairn_base::{Result, Silent};
