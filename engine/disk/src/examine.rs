@@ -1,8 +1,8 @@
 //! What can be found out of an image: also of one that cannot be opened, or whose parents are not there.
 
 use crate::check::{Check, Topic, is_of_image};
-use crate::detect::{FormatHint, OpenOptions, open_file};
-use crate::disk::{ImageFile, ImageInfo, VirtualDisk};
+use crate::detect::{OpenOptions, open_file};
+use crate::disk::{FormatHint, ImageFile, ImageInfo, VirtualDisk};
 use crate::source::FileSource;
 use crate::{vhd, vhdx};
 use cairn_base::read_at::read_vec;

@@ -9,7 +9,7 @@
 //! - [`vhdx`]: Microsoft's \[MS-VHDX\]
 //! - [`qcow2`]: QEMU's `docs/interop/qcow2.txt`, versions 2 and 3
 //! - [`vdi`]: VirtualBox's `VDICore.h`
-//! - [`vmdk`]: VMware's "Virtual Disk Format 5.0"
+//! - [`vmdk`]: the "Virtual Disk Format 5.0" of VMware
 //! - [`write`]: raw, VHD and VHDX images from the content of a disk
 //! - [`view`]: a disk as a VHD or VHDX that is made as it is read
 //!

@@ -26,6 +26,8 @@ fn u32_at(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
+type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn the_copy_of_the_directory_stands_in() {
     let work = tempfile::tempdir().unwrap();
@@ -36,7 +38,7 @@ fn the_copy_of_the_directory_stands_in() {
         change(&mut bytes);
         write(work.path(), "b.vmdk", &bytes)
     };
-    let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 6] = [
+    let cases: [(&str, Change); 6] = [
         ("zeros", &|bytes| bytes[directory..directory + 12].fill(0)),
         ("garbage", &|bytes| {
             bytes[directory..directory + 512].fill(0xee)

@@ -11,6 +11,10 @@
 //! - `reach`: files that are not opened because an image names them
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "extents are lists of ranges, some of one"
+)]
 
 mod damage;
 mod deltas;
