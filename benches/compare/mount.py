@@ -8,6 +8,8 @@ believed from. In each round, the store's packs (or the image) in the page cache
 `tar` of the folder through `files/`; the same from the loop mount; the disk from its start to its end, of which it is read once before, because the first to fill memory
 that a virtual machine gave back to its host pays for that; 10,000 reads of 4 KiB anywhere in its data, cold; and as many in 32 MiB that cairn has in its cache and the kernel has not.
 With --bare (`cargo build --release -p cairn-benches --example bare_mount`), the same reads of a mount that answers from memory.
+Beside the reads of the whole disk stands what they cannot do without: `cairn verify --deep` of the store, which decodes and authenticates the same data on all processors, and, with --bare, the bare mount's read, one
+after the other; and beside the cold reads of 4 KiB those anywhere on the disk, as programs that ask at random find it, holes too.
 Once for each binary: FILES files in one folder, listed with and without attributes, beside the loop mount; and READ GiB of the disk, over and over, and the private memory after it.
 Prints one line for each result: the median, and all of them.
 """
@@ -44,6 +46,7 @@ STORE = os.path.join(ASKED.work, "store")
 MNT = os.path.join(ASKED.work, "mnt")
 LOOP = os.path.join(ASKED.work, "loop")
 RESULTS = {}
+FLOORS = {}
 
 
 def run(*command, **more):
@@ -131,6 +134,7 @@ def one_round(binary, ranges, blocks, number):
         done, took = of_file(disk, ranges)
         mounted.end()
     note(binary, "the disk from start to end", done / took / 1e9, "GB/s")
+    FLOORS.setdefault(number, []).append((binary, done, seconds(binary, "verify", "--deep", STORE)))
 
     mounted = Mount(binary, STORE, MNT, "m/latest/disks")
     randomly(binary, disk, blocks, number)
@@ -149,6 +153,9 @@ def randomly(who, path, blocks, number):
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     chance = random.Random(number)
     note(who, "random 4 KiB, cold", at_random(fd, [chance.choice(blocks) for _ in range(10_000)]), "/s")
+    size = os.fstat(fd).st_size
+    anywhere = [chance.randrange(size // 4096) * 4096 for _ in range(10_000)]
+    note(who, "random 4 KiB, cold, anywhere on the disk", at_random(fd, anywhere), "/s")
     near = blocks[len(blocks) // 2 : len(blocks) // 2 + 32 * 256]
     for at in near:
         os.pread(fd, 4096, at)
@@ -181,6 +188,8 @@ def bare_round(ranges, blocks, number):
         done, took = of_file(mounted.file, ranges)
         mounted.end()
     note("bare mount", "the disk from start to end", done / took / 1e9, "GB/s")
+    for binary, read, verified in FLOORS[number]:
+        note(f"verify --deep of {binary}, then the bare mount", "the disk from start to end", read / (verified + read / done * took) / 1e9, "GB/s")
     mounted = BareMount(size)
     randomly("bare mount", mounted.file, blocks, number)
     mounted.end()

@@ -72,3 +72,108 @@ fn check_step(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Severity;
+    use crate::property::Property;
+    use crate::runs::Runs;
+    use cairn_base::{Error, Kind, ReadAt, Silent};
+
+    const BLOCK: u64 = 4096;
+
+    /// Blocks of which some are damaged.
+    struct Blocks {
+        size: u64,
+        damaged: Vec<u64>,
+        kind: Kind,
+        nothing: Vec<u8>,
+    }
+
+    impl Blocks {
+        fn new(size: u64, damaged: Vec<u64>) -> Blocks {
+            Blocks {
+                size,
+                damaged,
+                kind: Kind::Damaged,
+                nothing: Vec::new(),
+            }
+        }
+
+        fn checked(&self) -> Result<Vec<(Severity, Option<u64>)>> {
+            let mut found = Check::new(&Silent);
+            check(self, &mut found)?;
+            let findings = found.findings().iter();
+            Ok(findings.map(|one| (one.severity, one.offset)).collect())
+        }
+    }
+
+    impl Layer for Blocks {
+        fn size(&self) -> u64 {
+            self.size
+        }
+        fn block_size(&self) -> u64 {
+            BLOCK
+        }
+        fn image(&self) -> &dyn ReadAt {
+            &self.nothing
+        }
+        fn runs(&self, range: Range<u64>, _: Detail) -> Result<Runs> {
+            let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
+            match self.damaged.iter().find(|block| blocks.contains(block)) {
+                Some(block) => Err(Error::new(self.kind, "wrong").at_offset(*block)),
+                None => Ok(Runs::default()),
+            }
+        }
+        fn properties(&self) -> Vec<Property> {
+            Vec::new()
+        }
+        fn check(&self, check: &mut Check<'_>) -> Result<()> {
+            super::check(self, check)
+        }
+    }
+
+    #[test]
+    fn each_damaged_block_is_told_once() {
+        let remark = (Severity::Remark, None);
+        let blocks = 3 * STEP;
+        for damaged in [
+            vec![],
+            vec![0],
+            vec![blocks - 1],
+            vec![0, 1, 2, STEP - 1, STEP, blocks - 2, blocks - 1],
+        ] {
+            let faults = damaged.iter().map(|block| (Severity::Fault, Some(*block)));
+            let expected: Vec<_> = faults.chain([remark]).collect();
+            // The last block may be a part of one.
+            for size in [blocks * BLOCK, blocks * BLOCK - 512] {
+                let found = Blocks::new(size, damaged.clone()).checked().unwrap();
+                assert_eq!(found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn where_all_is_damaged_not_all_is_told() {
+        let blocks = 8 * STEP;
+        let all = Blocks::new(blocks * BLOCK, (0..blocks).collect());
+        let mut found = Check::new(&Silent);
+        check(&all, &mut found).unwrap();
+        let faults = found.counts().iter();
+        let faults: u64 = faults
+            .filter(|count| count.severity == Severity::Fault)
+            .map(|count| count.found)
+            .sum();
+        assert!((TOLD..TOLD + 50).contains(&faults), "{faults}");
+    }
+
+    #[test]
+    fn what_is_not_the_images_fault_ends_the_check() {
+        let failing = Blocks {
+            kind: Kind::Io,
+            ..Blocks::new(BLOCK, vec![0])
+        };
+        assert_eq!(failing.checked().unwrap_err().kind(), Kind::Io);
+    }
+}
