@@ -139,8 +139,12 @@ const STEP: u64 = 4 << 30;
 /// What the images of a disk tell of what changed.
 fn images_of(image: &Arc<dyn VirtualDisk>) -> Images {
     let disk = image.clone();
+    let chain = image.chain();
+    // A chain in which another format lies in front of a VHDX is not relied on.
+    let is_vhdx = chain.iter().all(|image| image.data_id.is_some());
+    let states = chain.iter().filter(|_| is_vhdx).map(state_of);
     Images {
-        states: image.chain().iter().map(state_of).collect(),
+        states: states.collect(),
         held: Box::new(move |count| {
             let size = disk.size();
             let mut list = ChangeList::new(size);

@@ -1,6 +1,7 @@
 //! Asks the kernel to forget points: those that are held beyond the number to be kept open, and those that are not in the store any more. What the mount itself keeps
 //! open of the latter it closes.
 
+use crate::device;
 use crate::tree::Tree;
 use fuser::{INodeNo, Notifier};
 use std::path::PathBuf;
@@ -94,6 +95,10 @@ impl Asker {
                 return;
             }
             let path = self.root.join(&entry.path);
+            // The kernel would take away with the name what others have mounted below it.
+            if device::is_mounted_below(&path).unwrap_or(true) {
+                continue;
+            }
             // What was in use when it was asked for may hang on a name that the kernel has dropped, and stays even when it is not in use any more. A look-up
             // puts it back in its place; the tree answers this thread even if the store has forgotten the point.
             let _ = std::fs::symlink_metadata(&path);

@@ -6,7 +6,7 @@
 use cairn::{Error, Kind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::mount::{MountFlags, UnmountFlags, unmount as unmount_path};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use std::ffi::CString;
@@ -70,11 +70,14 @@ impl Connection {
     /// Whether the kernel still has the file system: it was neither unmounted nor cut off. Until then no other has its number.
     pub fn is_up(&self) -> bool {
         let mut polled = PollFd::new(&self.0, PollFlags::IN);
-        let found = poll(
-            std::slice::from_mut(&mut polled),
-            Some(&Timespec::default()),
-        );
-        found.is_ok() && !polled.revents().contains(PollFlags::ERR)
+        // A signal is no answer, and without one it counts as up: the number is compared as well.
+        let _ = retry_on_intr(|| {
+            poll(
+                std::slice::from_mut(&mut polled),
+                Some(&Timespec::default()),
+            )
+        });
+        !polled.revents().contains(PollFlags::ERR)
     }
 }
 
@@ -473,6 +476,22 @@ fn all_at(path: &Path) -> std::io::Result<Vec<Line>> {
         })
     });
     Ok(found.collect())
+}
+
+/// Whether anything is mounted at `path` or below it.
+///
+/// # Errors
+/// If the kernel's table cannot be read.
+pub fn is_mounted_below(path: &Path) -> std::io::Result<bool> {
+    let table = std::fs::read(TABLE)?;
+    let escaped = escape(path);
+    let mut places = table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    Ok(places.any(|place| {
+        let rest = place.strip_prefix(&*escaped);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }))
 }
 
 fn escape(path: &Path) -> Vec<u8> {

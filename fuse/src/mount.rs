@@ -94,6 +94,8 @@ struct Ended {
     connection: Mutex<Option<Connection>>,
     /// Nothing is left in the tree of files: what is there from now on is another's.
     gone: AtomicBool,
+    /// It was detached while it was in use: it is in no tree of files any more.
+    detached: AtomicBool,
 }
 
 impl Ended {
@@ -103,6 +105,7 @@ impl Ended {
             changed: Condvar::new(),
             connection: Mutex::new(Some(connection)),
             gone: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
         }
     }
 
@@ -291,6 +294,13 @@ impl Mounted {
         if self.ended_within(Duration::ZERO) {
             return self.ended.detach(&self.place).map(|()| Unmounted::Cleanly);
         }
+        // What is at its place now is another's.
+        if self.ended.detached.load(Ordering::Relaxed) {
+            return Ok(match self.ended_within(LOOK) {
+                true => Unmounted::Cleanly,
+                false => Unmounted::StillInUse,
+            });
+        }
         let is_up = || self.ended.is_up();
         let started = Instant::now();
         let detached = loop {
@@ -306,7 +316,10 @@ impl Mounted {
         };
         let ended = self.ended_within(match detached {
             Detached::Gone => ENDING,
-            Detached::InUse => LOOK,
+            Detached::InUse => {
+                self.ended.detached.store(true, Ordering::Relaxed);
+                LOOK
+            }
         });
         if !ended {
             return Ok(Unmounted::StillInUse);

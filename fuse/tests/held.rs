@@ -57,6 +57,50 @@ fn read_anew(file: &File) -> Vec<u8> {
     bytes
 }
 
+/// Whether `mountinfo` has the folder.
+fn is_mounted(folder: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let wanted = folder.to_str().unwrap();
+    table
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(wanted))
+}
+
+#[test]
+fn what_others_mounted_in_a_point_stays() {
+    if !fuse_is_there() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root mounts a tmpfs");
+        return;
+    }
+    let temp = tempdir().unwrap();
+    let store = days(temp.path(), 40);
+    let folder = tempdir().unwrap();
+    let mounted = mount_store(store, folder.path(), &MountOptions::default()).unwrap();
+    let raw = |name: &str| folder.path().join(format!("m/{name}/disks/disk0.raw"));
+    let (bytes, name) = disk(1);
+    assert!(fs::read(raw(&name)).unwrap() == bytes);
+    let inside = folder.path().join(format!("m/{name}/disks"));
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(&inside)
+        .status()
+        .unwrap();
+    assert!(mount.success());
+    for day in 2..=40 {
+        let (bytes, name) = disk(day);
+        assert!(fs::read(raw(&name)).unwrap() == bytes, "{name}");
+    }
+    // The others were forgotten, those used last and kept open besides.
+    until("fewer sessions", || sessions(temp.path()) < 40);
+    let stays = is_mounted(&inside);
+    let _ = Command::new("umount").arg(&inside).status();
+    assert!(stays, "what was mounted in a point is gone");
+    drop(mounted);
+}
+
 /// **[open-once]** Files are opened without asking, where nothing can be written and case counts: what would fail when a file is opened fails when it is read. A point then stays open
 /// while the kernel remembers anything in it, a version of a file that was asked for too; of more than 16 the kernel is asked to forget those that are not in use.
 #[test]

@@ -106,7 +106,7 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 ///
 /// # Errors
 /// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Damaged`](cairn_base::Kind::Damaged) for a VMDK that
-/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as flat extents are; [`Kind::NotFound`](cairn_base::Kind::NotFound)
+/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as flat extents are, and for a QCOW2 that does and is not called `.qcow2`; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     match open_file(Arc::new(FileSource::open(path)?), options)? {

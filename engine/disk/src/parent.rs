@@ -7,7 +7,7 @@ use crate::layer::{Expected, Opened, ParentLink, ParentPlace, time_of_vhd};
 use crate::reach::{self, Reach};
 use crate::source::FileSource;
 use crate::table::Share;
-use crate::{content, raw, vdi, vhd, vhdx, vmdk};
+use crate::{content, qcow2, raw, vdi, vhd, vhdx, vmdk};
 use cairn_base::{Error, ReadAt, Result, Time};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(crate) fn open(
     Ok(opened.unwrap_or_else(|| raw::open(image)))
 }
 
-/// Refuses to look for the parent of what is a VHD by its first sector alone, or a VMDK and not called like one, unless the caller said that it is
-/// one.
+/// Refuses to look for the parent of what is a VHD by its first sector alone, or a QCOW2 or VMDK and not called like one, unless the caller said that it
+/// is one.
 ///
 /// # Errors
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is.
@@ -39,6 +39,10 @@ pub(crate) fn check_is_told(link: &ParentLink, file: &FileSource, reach: &Reach)
     if matches!(link.expected, Expected::Vmdk(_)) {
         let what = format!("Its parent {} was not followed", link.names());
         return vmdk::check_is_told(file, reach.is_everywhere(), &what);
+    }
+    if link.expected.is_by_name() {
+        let what = format!("Its backing file {} was not followed", link.names());
+        return qcow2::check_is_told(file, reach.is_everywhere(), &what);
     }
     let is_vhd = matches!(link.expected, Expected::Vhd { .. });
     if reach.is_everywhere() || !is_vhd || !vhd::is_by_copy(file)? {

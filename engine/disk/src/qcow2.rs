@@ -17,7 +17,7 @@ mod names;
 mod space;
 mod tables;
 
-pub(crate) use disk::open;
+pub(crate) use disk::{check_is_told, open};
 
 /// How a QCOW2 begins, and also what came before it (version 1).
 pub const MAGIC: &[u8; 4] = b"QFI\xfb";

@@ -149,7 +149,8 @@ impl Stack {
     /// Where what is looked at in one step that begins at `at` ends: behind `at`, and where a block does.
     fn step_end(&self, at: u64) -> u64 {
         let blocks = STEP.checked_div(to_u64(self.levels.len())).unwrap_or(1);
-        let ends = self.levels.iter();
+        // Behind the end of a parent nothing is asked of it.
+        let ends = self.levels.iter().filter(|level| at < level.layer.size());
         let ends = ends.map(|level| level.layer.step_end(at, blocks.max(1)));
         ends.min().unwrap_or(u64::MAX).max(at.saturating_add(512))
     }

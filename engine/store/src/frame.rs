@@ -18,6 +18,8 @@ const WINDOW_LOG: u32 = 17;
 /// A frame whose compressed form is not at least this fraction (1/32) smaller is stored plain: decoding would cost more
 /// than the space is worth.
 const GAIN_SHIFT: u32 = 5;
+/// What a zstd frame begins with (RFC 8878, 3.1.1).
+const MAGIC: [u8; 4] = 0xFD2F_B528u32.to_le_bytes();
 /// Bytes with which decoding a part of a frame begins: the least that the head of a frame has (RFC 8878, 3.1.1), with its magic number.
 const FIRST_STEP: usize = 6;
 
@@ -193,6 +195,10 @@ impl Decompressor {
         length: usize,
         output: &mut OutBuffer<'_, T>,
     ) -> Result<()> {
+        // Older formats, which zstd reads too, know no bound of their window.
+        if !stored.starts_with(&MAGIC) {
+            return Err(Error::damaged("a frame does not begin like one of zstd"));
+        }
         let failed = |code| zstd_error("a frame cannot be decompressed", code);
         self.context
             .reset(ResetDirective::SessionOnly)
@@ -377,7 +383,8 @@ mod tests {
     #[test]
     fn garbage_is_an_error() {
         let mut out = Vec::new();
-        for garbage in [&b""[..], b"garbage", &[0; 100]] {
+        let legacy = b"\x27\xb5\x2f\xfd and what follows in the format of zstd 0.7";
+        for garbage in [&b""[..], b"garbage", &[0; 100], legacy] {
             assert!(
                 Decompressor::default()
                     .decompress(garbage, 10, &mut out)

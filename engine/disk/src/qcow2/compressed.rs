@@ -13,6 +13,8 @@ use flate2::{Decompress, FlushDecompress};
 use std::sync::Arc;
 use zstd::zstd_safe::{DCtx, find_frame_compressed_size};
 
+/// What a zstd frame begins with (RFC 8878, 3.1.1).
+const ZSTD: [u8; 4] = 0xFD2F_B528u32.to_le_bytes();
 /// Bytes of decoded clusters that one disk keeps.
 const KEPT: u64 = 8 << 20;
 /// Clusters are looked through one by one.
@@ -129,6 +131,10 @@ fn unpack_zstd(bytes: &[u8], out: &mut [u8]) -> Result<(), String> {
     let mut context = DCtx::create();
     let (mut rest, mut empty) = (bytes, out);
     while !empty.is_empty() {
+        // Neither older formats of zstd nor frames that hold nothing.
+        if !rest.starts_with(&ZSTD) {
+            return Err("it does not begin like a zstd frame".to_string());
+        }
         let length = find_frame_compressed_size(rest).map_err(text)?;
         let (frame, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
         if frame.is_empty() {

@@ -133,6 +133,23 @@ fn parent(head: &[u8], header: &Header, extensions: &Extensions) -> Result<Optio
     }))
 }
 
+/// Refuses to open other files because a QCOW2 names them, if nobody said that it is one and its file is not called so; `what` is not done then, a
+/// sentence. The guest of a raw disk can write a header, but not rename its file; the disks of others may lie beside it.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged).
+pub(crate) fn check_is_told(file: &FileSource, is_told: bool, what: &str) -> Result<()> {
+    let extension = file.path().extension();
+    if is_told || extension.is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2")) {
+        return Ok(());
+    }
+    Err(Error::damaged(format!(
+        "the image is a QCOW2 by its content alone, which the guest of a raw disk can write: its file is not called like one (`.qcow2`). {what}"
+    ))
+    .at_path(file.path())
+    .advise("say that it is a QCOW2 if it is one (`--format qcow2`), or that it is raw"))
+}
+
 fn data_file(
     header: &Header,
     extensions: &Extensions,
@@ -148,5 +165,12 @@ fn data_file(
         .advise("convert it with `qemu-img convert --image-opts driver=qcow2,file.filename=IMAGE,data-file.driver=file,data-file.filename=FILE`"));
     };
     let path = names::file(name, "external data file")?;
+    if let Some(own) = beside.own() {
+        let what = format!(
+            "Its external data file `{}` was not opened",
+            path.to_string_lossy().escape_debug()
+        );
+        check_is_told(own, beside.is_told(), &what)?;
+    }
     beside.open(&path, "external data file").map(Some)
 }

@@ -9,12 +9,14 @@ use crate::beside::Beside;
 use crate::disk::{Format, Identity};
 use crate::layer::{Expected, Facts, Opened, ParentLink, ParentPlace};
 use crate::property::{Property, Value};
+use crate::reach;
 use crate::runs::Place;
 use crate::source::FileSource;
 use crate::table::Share;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
+use rustix::io::Errno;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -119,7 +121,8 @@ fn sibling(
     }
     let opened = beside.open(place.path(), "extent").map_err(|error| {
         // No other error wants other advice.
-        match error.is_momentary() {
+        let is_short = [Errno::MFILE, Errno::NFILE].map(|code| Some(code.raw_os_error()));
+        match is_short.contains(&reach::code_of(&error)) {
             true => error.advise("the disk has many files: let more be open at once (`ulimit -n`)"),
             false => error,
         }

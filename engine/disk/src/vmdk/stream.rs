@@ -87,9 +87,11 @@ impl Stream {
 
     /// Fills `buffer` from a grain, from its byte `from` on.
     fn read_grain(&self, grain: u64, from: usize, buffer: &mut [u8]) -> Result<()> {
+        // Only what was there has an address here.
         let Grain::At(at) = self.grains.find(grain)? else {
-            buffer.fill(0);
-            return Ok(());
+            return Err(Error::damaged(format!(
+                "compressed grain {grain} of the VMDK was there and no longer is: the image was changed while it was read"
+            )));
         };
         let file = self.grains.file();
         let decode = || {

@@ -170,10 +170,13 @@ fn what_is_no_file_or_no_format_is_refused_by_name() {
 #[test]
 fn circles_and_endless_chains_end() {
     let work = tempfile::tempdir().unwrap();
-    let at = |name: &str| work.path().join(name);
+    let at = |name: &str| work.path().join(format!("{name}.qcow2"));
     for (name, backing) in [("a", "a"), ("b", "c"), ("c", "b")] {
         for format in [Some("qcow2"), None] {
-            Made::new(1 << 20).backing(backing, format).write(&at(name));
+            let backing = format!("{backing}.qcow2");
+            Made::new(1 << 20)
+                .backing(&backing, format)
+                .write(&at(name));
             if name == "c" || name == "a" {
                 let error = refusal(&at(name));
                 assert_eq!(error.kind(), Kind::Damaged, "{error}");
@@ -182,14 +185,14 @@ fn circles_and_endless_chains_end() {
         }
     }
     for number in 0..70 {
-        let backing = format!("n{}", number + 1);
+        let backing = format!("n{}.qcow2", number + 1);
         let made = Made::new(1 << 20).backing(&backing, Some("qcow2"));
         made.write(&at(&format!("n{number}")));
     }
     fs::write(at("n70"), [5; 4096]).unwrap();
     assert_eq!(refusal(&at("n0")).kind(), Kind::Unsupported);
     Made::new(1 << 20)
-        .backing("n70", Some("raw"))
+        .backing("n70.qcow2", Some("raw"))
         .write(&at("n69"));
     let disk = open_as(&at("n7"), FormatHint::Qcow2).unwrap();
     assert_eq!(disk.files().len(), 64);

@@ -177,7 +177,7 @@ fn an_external_data_file_has_each_cluster_where_the_disk_has_it() {
         .entry(3, 3 << 12 | COPIED);
     let image = made
         .entry(4, COMPRESSED | 512)
-        .write(&work.path().join("image"));
+        .write(&work.path().join("image.qcow2"));
     let disk = cairn_disk::open(&image).unwrap();
     assert_eq!(read_vec(&*disk, 0, 8192).unwrap(), [6; 8192]);
     for at in [2, 3, 4] {

@@ -21,7 +21,7 @@ fn what_lies_elsewhere_is_read_only_if_the_caller_says_so() {
     let victim = folder.join("victim/v.raw");
     fs::write(&victim, b"VICT".repeat(2048)).unwrap();
     let kept = folder.join("victim/kept");
-    let disk = folder.join("tenant/disk.raw");
+    let disk = folder.join("tenant/disk.qcow2");
     symlink(&victim, folder.join("tenant/link.raw")).unwrap();
     symlink(folder.join("victim"), folder.join("tenant/links")).unwrap();
     let absolute = victim.to_str().unwrap().to_string();
@@ -61,6 +61,34 @@ fn what_lies_elsewhere_is_read_only_if_the_caller_says_so() {
     }
 }
 
+/// The disks of others may lie in the same folder.
+#[test]
+fn a_raw_disk_with_a_header_gets_nothing_of_what_lies_beside_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    fs::write(folder.join("v.raw"), b"VICT".repeat(2048)).unwrap();
+    let parents = [folder.to_path_buf()];
+    for format in [Some("raw"), None] {
+        let backing = Made::new(1 << 20).backing("v.raw", format);
+        let data = Made::new(1 << 20).data_file("v.raw").entry(0, 1 << 63);
+        for image in [backing, data] {
+            for name in ["disk.raw", "disk", "disk.img"] {
+                let disk = folder.join(name);
+                image.write(&disk);
+                for error in [open(&disk), open_in(&disk, &parents)] {
+                    let error = error.err().unwrap();
+                    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+                    assert!(error.to_string().contains("--format qcow2"), "{error}");
+                }
+                assert!(shows_victim(&*open_as(&disk, FormatHint::Qcow2).unwrap()));
+            }
+            let disk = folder.join("disk.QCOW2");
+            image.write(&disk);
+            assert!(shows_victim(&*open(&disk).unwrap()));
+        }
+    }
+}
+
 /// The guest of the raw disk `base` has written a QCOW2 into it that names a file of somebody else.
 #[test]
 fn a_guest_that_writes_a_header_into_its_raw_disk_gets_nothing() {
@@ -84,8 +112,11 @@ fn a_guest_that_writes_a_header_into_its_raw_disk_gets_nothing() {
         Made::new(1 << 20).backing("base", None).write(&top);
         for error in [open(&top), open_as(&top, FormatHint::Qcow2)] {
             let error = error.err().unwrap();
-            assert_eq!(error.kind(), Kind::NotFound, "{error}");
-            assert!(format!("{error}").contains("not followed"), "{error}");
+            assert_eq!(error.kind(), Kind::Damaged, "{error}");
+            assert!(
+                format!("{error}").contains("by its content alone"),
+                "{error}"
+            );
         }
         // Said to be a QCOW2 by somebody who knows.
         Made::new(1 << 20)
