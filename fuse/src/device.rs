@@ -3,6 +3,10 @@
 //! A mount is known by its device number, so that nothing is ever unmounted but what was mounted here. The kernel gives a number again once its mount has
 //! ended: so it counts only while the connection is up, or while something holds the mount.
 
+mod table;
+
+pub use table::is_mounted_below;
+
 use cairn::{Error, Kind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -13,14 +17,12 @@ use std::ffi::CString;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use table::{Line, TABLE, all_at};
 
 const DEVICE: &str = "/dev/fuse";
-/// What is mounted where, see proc_pid_mountinfo(5).
-const TABLE: &str = "/proc/self/mountinfo";
 /// What the kernel says of a descriptor, see proc_pid_fdinfo(5).
 const DESCRIPTORS: &str = "/proc/self/fdinfo";
 /// Behind `fuse.` the type that `mount` and `df` show, and the source unless another one is told.
@@ -450,59 +452,4 @@ fn on_top(place: &Place) -> Result<Option<Line>> {
 /// The device number of what is mounted on top at `path`.
 fn topmost(path: &Path) -> Option<String> {
     Some(all_at(path).ok()?.pop()?.number)
-}
-
-/// What the kernel's table says of a mount.
-struct Line {
-    /// Which mount it is, of those that there are now.
-    id: String,
-    /// Its device number, `0:57`.
-    number: String,
-}
-
-/// Everything mounted at `path`, lowest first. See proc_pid_mountinfo(5).
-fn all_at(path: &Path) -> std::io::Result<Vec<Line>> {
-    let table = std::fs::read(TABLE)?;
-    let escaped = escape(path);
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    let found = table.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let id = fields.next()?;
-        let number = fields.nth(1)?;
-        let place = fields.nth(1)?;
-        (place == escaped).then(|| Line {
-            id: text(id),
-            number: text(number),
-        })
-    });
-    Ok(found.collect())
-}
-
-/// Whether anything is mounted at `path` or below it.
-///
-/// # Errors
-/// If the kernel's table cannot be read.
-pub fn is_mounted_below(path: &Path) -> std::io::Result<bool> {
-    let table = std::fs::read(TABLE)?;
-    let escaped = escape(path);
-    let mut places = table
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    Ok(places.any(|place| {
-        let rest = place.strip_prefix(&*escaped);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    }))
-}
-
-fn escape(path: &Path) -> Vec<u8> {
-    let mut escaped = Vec::new();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => {
-                escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes());
-            }
-            other => escaped.push(*other),
-        }
-    }
-    escaped
 }
