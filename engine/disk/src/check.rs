@@ -74,10 +74,10 @@ pub struct Finding {
     pub severity: Severity,
     /// Its class.
     pub topic: Topic,
-    /// The image's file; none if the image is no file.
+    /// The image's file, of several the one that names the others; none if the image is no file.
     pub file: Option<PathBuf>,
     /// Where in the file what is wrong is written: that of a table's entry, not that of the block to which it leads. Of an image that cannot be
-    /// opened, the place that its reader names.
+    /// opened, and of QCOW2, VDI and VMDK, the place that its reader names.
     pub offset: Option<u64>,
     /// What it is; a sentence without a full stop.
     pub what: String,

@@ -28,7 +28,8 @@ pub struct Args {
     /// Walk all structures of the image and its parents, and report everything that is wrong with them
     ///
     /// Checksums of all copies of headers, tables and footers; entries of block tables in states that do not exist, that lead out of the file or to bytes that
-    /// others have. Each fault with file and offset: of a table's entry, where it is written. At most 16 of a kind are named for each image, the
+    /// others have. Each fault with file and offset: of a table's entry, where it is written; of QCOW2, VDI and VMDK, whose entries are looked up one by one, the image that names the others
+    /// and the place to which the entry leads, if that is known. At most 16 of a kind are named for each image, the
     /// others counted. Space that nothing refers to is a remark. What the blocks hold is not read. Ends with 4 if there is a fault.
     #[arg(long)]
     check: bool,
