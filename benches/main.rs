@@ -9,6 +9,7 @@
 mod bytes;
 mod catalog;
 mod disk;
+mod formats;
 mod guest;
 mod image;
 mod index;
@@ -19,12 +20,10 @@ mod index;
 )]
 mod made;
 mod put;
-mod qcow2;
 mod read;
 mod restore;
 mod unsynced;
 mod verify;
-mod vmdk;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::time::Duration;
@@ -40,6 +39,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = all;
     config = quick();
-    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, image::image, catalog::catalog, qcow2::qcow2, vmdk::vmdk
+    targets = bytes::cut, bytes::hash, bytes::frame, put::put, read::get, restore::bring_back, verify::verify, index::index_lookup, guest::guest_walk, image::image, catalog::catalog, formats::formats
 }
 criterion_main!(all);

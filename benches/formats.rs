@@ -1,4 +1,4 @@
-//! QCOW2 and VDI of a disk of 64 MiB beside the raw disk: opening them, reading all of them, and reading here and there.
+//! QCOW2, VDI and VMDK of a disk of 64 MiB beside the raw disk: opening them, reading all of them, and reading here and there.
 
 use crate::disk::{Noise, realistic};
 use criterion::{Criterion, Throughput};
@@ -13,7 +13,7 @@ const SMALL: usize = 4096;
 const READS: usize = 500;
 
 /// Name, format, and what `qemu-img convert` is told besides.
-const IMAGES: [(&str, &str, &[&str]); 7] = [
+const IMAGES: [(&str, &str, &[&str]); 10] = [
     ("raw", "raw", &[]),
     ("plain", "qcow2", &[]),
     ("small-clusters", "qcow2", &["-o", "cluster_size=4k"]),
@@ -21,6 +21,9 @@ const IMAGES: [(&str, &str, &[&str]); 7] = [
     ("zlib", "qcow2", &["-c"]),
     ("zstd", "qcow2", &["-c", "-o", "compression_type=zstd"]),
     ("vdi", "vdi", &[]),
+    ("sparse", "vmdk", &["-o", "subformat=monolithicSparse"]),
+    ("flat", "vmdk", &["-o", "subformat=twoGbMaxExtentFlat"]),
+    ("stream", "vmdk", &["-o", "subformat=streamOptimized"]),
 ];
 
 fn convert(folder: &Path, image: &Path, format: &str, options: &[&str]) -> bool {
@@ -31,12 +34,12 @@ fn convert(folder: &Path, image: &Path, format: &str, options: &[&str]) -> bool 
 }
 
 /// Each image, opened and read.
-pub fn qcow2(criterion: &mut Criterion) {
+pub fn formats(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("disk"), realistic(DISK, 11)).unwrap();
-    let mut group = criterion.benchmark_group("qcow2");
+    let mut group = criterion.benchmark_group("formats");
     for (name, format, options) in IMAGES {
-        let image = folder.path().join(name);
+        let image = folder.path().join(format!("{name}.{format}"));
         if !convert(folder.path(), &image, format, options) {
             println!("SKIPPED: qemu-img makes no {name} here");
             continue;
