@@ -17,6 +17,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Debian keeps mkfs and its like where only root looks; rustup's folder is missing in plain shells.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 export PATH CARGO_TERM_COLOR=never RUST_BACKTRACE="${RUST_BACKTRACE:-0}"
+# What builds keep for the next one takes as much room as they do, and there is no next one here.
+export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 
 scratch="$(mktemp -d)"
 running=
@@ -110,6 +112,9 @@ rust_tool() {
     return 1
 }
 
+free_room() { df -h --output=avail . | tail -n 1 | tr -d ' '; }
+echo "== room: $(free_room) free (the build takes 4 GB, the tests up to 3 GB more)"
+
 echo "== tools"
 install_tools
 printf '%5d s  %s\n' "$SECONDS" tools >>"$scratch/times"
@@ -172,6 +177,7 @@ failed=$((failed + bad))
 printf '\n== time\n'
 cat "$scratch/times"
 printf '%5d s  all\n' "$SECONDS"
+printf '\n== room: %s free\n' "$(free_room)"
 if [ -s "$scratch/counted" ]; then
     printf '\n== counted\n'
     sort -k 2 "$scratch/counted"
