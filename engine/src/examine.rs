@@ -76,6 +76,8 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
     /// How much was found, by image, severity and class.
     pub counts: Vec<Count>,
+    /// Why not everything was looked at: an I/O error, an image of a kind that is not read, a file that is not opened, or that the user asked to stop.
+    pub failure: Option<Error>,
 }
 
 impl CheckReport {
@@ -122,18 +124,16 @@ impl DiskExamination {
         })
     }
 
-    /// Walks all structures of all its images.
-    ///
-    /// # Errors
-    /// What keeps it from going on: an I/O error, an image of a kind that is not read, or [`Kind::Interrupted`](cairn_base::Kind::Interrupted).
-    pub fn check(&self, monitor: &dyn Monitor) -> Result<CheckReport> {
+    /// Walks all structures of all its images. What was found stays although not everything could be looked at: see [`CheckReport::failure`].
+    pub fn check(&self, monitor: &dyn Monitor) -> CheckReport {
         let mut check = Check::new(monitor);
-        self.0.check(&mut check)?;
-        Ok(CheckReport {
+        let failure = self.0.check(&mut check).err();
+        CheckReport {
             is_sound: check.is_sound(),
             findings: check.findings().to_vec(),
             counts: check.counts().to_vec(),
-        })
+            failure,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QED, EWF, ...),
-/// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, if there is
+/// so that it is never taken for a disk, and for an image of no bytes; [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is
 /// a VHD footer and no copy of it can be used (see [`vhd::find_footer`](crate::vhd::find_footer)), or if it begins like a QCOW2, VDI or VMDK and ends like
 /// a VHD.
 pub fn detect(image: &dyn ReadAt) -> Result<Format> {
@@ -42,7 +42,7 @@ pub fn open_bytes(image: Arc<dyn ReadAt>, hint: FormatHint) -> Result<Arc<dyn Vi
 /// Opens a differencing disk whose parents are known: `parents` are its own, that one's, and so on.
 ///
 /// # Errors
-/// As [`open_bytes`]; [`Kind::Damaged`](cairn_base::Kind::Damaged) if an image is not the parent that the one before it
+/// As [`open_bytes`]; [`Kind::Denied`](cairn_base::Kind::Denied) if an image is not the parent that the one before it
 /// names, [`Kind::Invalid`](cairn_base::Kind::Invalid) if it names none, [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if the last one names another one.
 pub fn open_chain(
@@ -96,7 +96,7 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// Opens an image file or a block device; a differencing disk with all its parents.
 ///
 /// A file called `.vhd`, `.vhdx`, `.qcow2` or `.vdi` in which nothing of the kind is found is refused unless the caller says what it is:
-/// its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing.
+/// its header is gone (all of it, if the file is empty), and to keep the container as if it were the disk would be a recovery point of nothing.
 ///
 /// The guest of a raw disk can write what it likes, also what begins or ends like a container, and name any file of this machine as
 /// its parent, or as a part of it. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
@@ -105,9 +105,10 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// does not say.
 ///
 /// # Errors
-/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Damaged`](cairn_base::Kind::Damaged) for a VMDK that
+/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Denied`](cairn_base::Kind::Denied) for a VMDK that
 /// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as flat extents are, and for a QCOW2 that does and is not called `.qcow2`; [`Kind::NotFound`](cairn_base::Kind::NotFound)
-/// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
+/// if a parent is nowhere, [`Kind::Denied`](cairn_base::Kind::Denied) if it was changed since the child was made, [`Kind::Unsupported`](cairn_base::Kind::Unsupported)
+/// if what the image names is a folder or the like.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     match open_file(Arc::new(FileSource::open(path)?), options)? {
         (disk, None) => Ok(disk),
@@ -125,16 +126,23 @@ pub(crate) fn open_file(
     let is_told = options.hint != FormatHint::Detect;
     let mut reach = Reach::new(&options.parents, is_told);
     let beside = Beside::of(&file, &options.parents, &mut reach);
+    let is_bare = options.hint == FormatHint::Detect && chain::is_image_name(&path);
+    let holds_none = || {
+        Error::damaged(chain::HOLDS_NONE)
+            .at_path(&path)
+            .advise("say that the image is raw if it is a raw disk")
+    };
+    if is_bare && image.size() == 0 {
+        return Err(holds_none());
+    }
     let opened = content::find_as(&*image, options.hint)
         .and_then(|found| found.open(image.clone(), Share::ALL, &beside))
         .map_err(|e| e.at_path(&path))?;
     let mut failure = None;
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
         None => {
-            if options.hint == FormatHint::Detect && chain::is_image_name(&path) {
-                return Err(Error::damaged(chain::HOLDS_NONE)
-                    .at_path(path)
-                    .advise("say that the image is raw if it is a raw disk"));
+            if is_bare {
+                return Err(holds_none());
             }
             let sector_size = file.sector_size().unwrap_or(512);
             let files = vec![(vec![file], FoundBy::Caller)];

@@ -23,9 +23,11 @@
 pub mod descriptor;
 pub mod header;
 
+mod check;
 mod disk;
 mod extents;
 mod grains;
+mod marker;
 mod space;
 mod stream;
 mod text;

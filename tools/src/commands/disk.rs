@@ -28,9 +28,10 @@ pub struct Args {
     /// Walk all structures of the image and its parents, and report everything that is wrong with them
     ///
     /// Checksums of all copies of headers, tables and footers; entries of block tables in states that do not exist, that lead out of the file or to bytes that
-    /// others have. Each fault with file and offset: of a table's entry, where it is written; of QCOW2, VDI and VMDK, whose entries are looked up one by one, the image that names the others
-    /// and the place to which the entry leads, if that is known. At most 16 of a kind are named for each image, the
-    /// others counted. Space that nothing refers to is a remark. What the blocks hold is not read. Ends with 4 if there is a fault.
+    /// others have; reference counts of a QCOW2 that are less than the references; copies of grain tables of a VMDK that differ from these. Each fault with
+    /// the file that holds it and the offset at which the entry or field is written. At most 16 of a kind are named for each image, the
+    /// others counted. Space that nothing refers to, such as leaked clusters, is a remark. What the blocks hold is not read. Ends with 4 if there is a fault,
+    /// with 1 if there is none and not everything could be looked at.
     #[arg(long)]
     check: bool,
     /// Print one JSON document
@@ -57,21 +58,14 @@ The image is only read. Where a parent of a differencing disk is missing or was 
                     block_size, size, free, clean, notes
   warnings          sentences
   check             null, or with --check: sound, faults, remarks, findings (severity, topic, file, offset, what), counts
-                    (severity, topic, file, found)";
+                    (severity, topic, file, found), error (why not everything was looked at, or null)";
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let examination = DiskExamination::open(&args.image, &args.how.options())?;
     let progress = Progress::default();
     let report = examination.report(&progress).map_err(Failure::of_input)?;
-    let check = match args.check {
-        true => Some(examination.check(&progress)),
-        false => None,
-    };
-    let (check, unchecked) = match check.transpose() {
-        Ok(check) => (check, None),
-        Err(error) => (None, Some(error)),
-    };
+    let check = args.check.then(|| examination.check(&progress));
     if args.json {
         output::json(&json::document(&report, check.as_ref()))?;
     } else {
@@ -84,7 +78,12 @@ pub fn run(args: &Args) -> Answer {
         warn(&tame(&warning));
     }
     let is_sound = check.as_ref().is_none_or(|check| check.is_sound);
+    let unchecked = check.and_then(|check| check.failure);
     match (unchecked, report.failure) {
+        (Some(error), _) if !is_sound => {
+            warn(&tame(&format!("not everything was checked: {error}")));
+            Ok(Exit::Damage)
+        }
         (Some(error), _) => Err(Failure::of_input(error)),
         _ if !is_sound => Ok(Exit::Damage),
         (None, Some(error)) if report.images.is_empty() => Err(Failure::of_input(error)),

@@ -23,6 +23,7 @@ mod logs;
 mod made;
 mod model;
 mod reach;
+mod refused;
 mod search;
 #[path = "../shared/vhdi.rs"]
 mod vhdi;
