@@ -27,7 +27,16 @@ pub(super) struct Snapshot {
     pub(super) written_at: u64,
 }
 
-/// The `count` entries at `offset`, and where the table lies (offset, bytes) if there is one: as many as are in the file. What is wrong is told
+/// What there is of a snapshot table.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    /// Where it lies (offset, bytes), if there is one.
+    pub(super) table: Option<(u64, u64)>,
+    /// Its entries in order.
+    pub(super) list: Vec<Snapshot>,
+}
+
+/// The `count` entries at `offset`: as many as are in the file. What is wrong is told
 /// to `visitor`.
 ///
 /// # Errors
@@ -37,9 +46,9 @@ pub(super) fn read(
     header: &Header,
     (offset, count): (u64, u64),
     visitor: &mut dyn Visitor,
-) -> Result<(Option<(u64, u64)>, Vec<Snapshot>)> {
+) -> Result<Snapshots> {
     if count == 0 {
-        return Ok((None, Vec::new()));
+        return Ok(Snapshots::default());
     }
     if count > MAX_SNAPSHOTS {
         visitor.wrong(Topic::Structure, roots::SNAPSHOT_COUNT, &|| {
@@ -47,7 +56,7 @@ pub(super) fn read(
                 "{count} snapshots are said, of at most {MAX_SNAPSHOTS}: they are not looked at"
             )
         });
-        return Ok((None, Vec::new()));
+        return Ok(Snapshots::default());
     }
     let mut found = Vec::new();
     let mut at = offset;
@@ -80,5 +89,8 @@ pub(super) fn read(
         }
     }
     let length = at.min(image.size()).saturating_sub(offset);
-    Ok((Some((offset, length)).filter(|_| length > 0), found))
+    Ok(Snapshots {
+        table: Some((offset, length)).filter(|_| length > 0),
+        list: found,
+    })
 }

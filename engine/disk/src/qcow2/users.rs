@@ -38,6 +38,17 @@ pub(super) struct Users<'a> {
     pub(super) data_file: Option<u64>,
 }
 
+/// An entry of such a table.
+struct Entry {
+    index: u64,
+    value: u64,
+    /// Where it is written.
+    written_at: u64,
+}
+
+/// Takes entries; answers whether there shall be more.
+type Each<'a> = &'a mut dyn FnMut(Entry, &mut dyn Visitor) -> Result<bool>;
+
 /// A table of entries of 8 bytes.
 struct Entries {
     owner: Owner,
@@ -66,12 +77,11 @@ impl Users<'_> {
             roots::L1_OFFSET,
             visitor,
         )?;
-        let (table, found) =
-            snapshots::read(self.image, self.header, self.roots.snapshots, visitor)?;
-        if let Some(bytes) = table {
+        let found = snapshots::read(self.image, self.header, self.roots.snapshots, visitor)?;
+        if let Some(bytes) = found.table {
             self.place(Owner::Snapshots, bytes, roots::SNAPSHOTS, visitor)?;
         }
-        for (number, snapshot) in (1..).zip(found) {
+        for (number, snapshot) in (1..).zip(found.list) {
             let table = (snapshot.l1_offset, snapshot.l1_entries);
             self.l1(Of(number), table, snapshot.written_at, visitor)?;
         }
@@ -117,12 +127,7 @@ impl Users<'_> {
     }
 
     /// Tells `each` the entries of a table that are not 0: number, entry, where it is written. Nothing, if the table is not in the file.
-    fn entries(
-        &self,
-        table: &Entries,
-        visitor: &mut dyn Visitor,
-        each: &mut dyn FnMut(u64, u64, u64, &mut dyn Visitor) -> Result<bool>,
-    ) -> Result<()> {
+    fn entries(&self, table: &Entries, visitor: &mut dyn Visitor, each: Each<'_>) -> Result<()> {
         let length = table.count.saturating_mul(8);
         let place = (table.offset, length);
         if length == 0 || !self.place(table.owner, place, table.written_at, visitor)? {
@@ -138,7 +143,12 @@ impl Users<'_> {
             for (index, entry) in found.filter(|(_, entry)| *entry != 0) {
                 let at = index.saturating_mul(8);
                 let number = done.saturating_add(at) >> 3;
-                if !each(number, entry, start.saturating_add(at), visitor)? {
+                let entry = Entry {
+                    index: number,
+                    value: entry,
+                    written_at: start.saturating_add(at),
+                };
+                if !each(entry, visitor)? {
                     return Ok(());
                 }
             }
@@ -172,14 +182,14 @@ impl Users<'_> {
         }
         // So many tables have room beside each other.
         let mut room = self.image.size() >> self.header.cluster_bits;
-        self.entries(&table, visitor, &mut |index, entry, written_at, visitor| {
+        self.entries(&table, visitor, &mut |Entry { index, value, written_at }, visitor| {
             let owner = Owner::L2(of, index);
-            if entry & L1_RESERVED != 0 {
+            if value & L1_RESERVED != 0 {
                 visitor.wrong(Topic::Reserved, written_at, &|| {
-                    format!("reserved bits of the entry of {owner} are set: {entry:#018x}")
+                    format!("reserved bits of the entry of {owner} are set: {value:#018x}")
                 });
             }
-            let offset = entry & OFFSET;
+            let offset = value & OFFSET;
             if offset == 0 {
                 return Ok(true);
             }
@@ -190,7 +200,7 @@ impl Users<'_> {
                 return Ok(false);
             };
             room = left;
-            self.l2(of, index, (entry, written_at), visitor)?;
+            self.l2(of, index, (value, written_at), visitor)?;
             Ok(true)
         })
     }
@@ -240,17 +250,26 @@ impl Users<'_> {
             count: self.roots.refcount_entries(self.header),
             written_at: roots::REFCOUNT_TABLE,
         };
-        self.entries(&table, visitor, &mut |index, entry, written_at, visitor| {
-            let owner = Owner::RefcountBlock(index);
-            if entry & REFCOUNT_RESERVED != 0 {
-                visitor.wrong(Topic::Reserved, written_at, &|| {
-                    format!("reserved bits of the entry of {owner} are set: {entry:#018x}")
-                });
-                return Ok(true);
-            }
-            self.place(owner, (entry, size), written_at, visitor)?;
-            Ok(true)
-        })
+        self.entries(
+            &table,
+            visitor,
+            &mut |Entry {
+                      index,
+                      value,
+                      written_at,
+                  },
+                  visitor| {
+                let owner = Owner::RefcountBlock(index);
+                if value & REFCOUNT_RESERVED != 0 {
+                    visitor.wrong(Topic::Reserved, written_at, &|| {
+                        format!("reserved bits of the entry of {owner} are set: {value:#018x}")
+                    });
+                    return Ok(true);
+                }
+                self.place(owner, (value, size), written_at, visitor)?;
+                Ok(true)
+            },
+        )
     }
 
     /// The bitmaps ("Bitmaps extension").
@@ -300,25 +319,34 @@ impl Users<'_> {
         };
         let more = u64::from(view.u16_be(18)?).saturating_add(view.u32_be(20)?.into());
         let size = self.header.cluster_size();
-        self.entries(&table, visitor, &mut |part, entry, written_at, visitor| {
-            let owner = Owner::BitmapPart(number, part);
-            if entry & BITMAP_RESERVED != 0 {
-                visitor.wrong(Topic::Reserved, written_at, &|| {
-                    format!("reserved bits of the entry of {owner} are set: {entry:#018x}")
-                });
-            }
-            let offset = entry & OFFSET;
-            if offset != 0 {
-                let found = Use {
-                    owner,
-                    bytes: offset..offset.saturating_add(size),
-                    written_at,
-                    is_copied: None,
-                };
-                self.places().judge(&found, visitor)?;
-            }
-            Ok(true)
-        })?;
+        self.entries(
+            &table,
+            visitor,
+            &mut |Entry {
+                      index,
+                      value,
+                      written_at,
+                  },
+                  visitor| {
+                let owner = Owner::BitmapPart(number, index);
+                if value & BITMAP_RESERVED != 0 {
+                    visitor.wrong(Topic::Reserved, written_at, &|| {
+                        format!("reserved bits of the entry of {owner} are set: {value:#018x}")
+                    });
+                }
+                let offset = value & OFFSET;
+                if offset != 0 {
+                    let found = Use {
+                        owner,
+                        bytes: offset..offset.saturating_add(size),
+                        written_at,
+                        is_copied: None,
+                    };
+                    self.places().judge(&found, visitor)?;
+                }
+                Ok(true)
+            },
+        )?;
         let length = BITMAP_ENTRY.saturating_add(more).next_multiple_of(8);
         Ok(at.saturating_add(length))
     }

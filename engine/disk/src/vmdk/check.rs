@@ -9,7 +9,6 @@ use super::marker::{self, Marker};
 use crate::align::to_usize;
 use crate::check::{Check, Topic};
 use crate::claims::{Claims, Owner, Territory, find_overlaps};
-use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{ReadAt, Result};
 use std::ops::Range;
@@ -34,7 +33,8 @@ pub(super) fn check(grains: &Grains, check: &mut Check<'_>) -> Result<()> {
     let walk = Walk::new(grains)?;
     walk.check_places(check)?;
     let tables = grains.header().tables();
-    let length = tables.saturating_mul(4 * if walk.copy.is_some() { 2 } else { 1 });
+    let each = if walk.copy.is_some() { 8 } else { 4 };
+    let length = tables.saturating_mul(each);
     check.begin(length);
     walk.each(&mut |index, said, step| {
         if let Some(bytes) = step {
@@ -335,18 +335,17 @@ impl<'a> Walk<'a> {
             ("grain table", self.first, said.first),
             ("copy of grain table", self.copy, said.copy),
         ] {
-            if tables.is_empty() || said.first != said.copy {
-                if let Some((at, entries)) = self.table(index, sector)? {
-                    let start = match self.footer {
-                        Some(_) => at.saturating_sub(SECTOR),
-                        None => at,
-                    };
-                    let end = at.saturating_add(self.grains.table_length(index));
-                    claims.spare(end..at.saturating_add(full));
-                    let written_at = entry_at(directory, index);
-                    claims.add(Owner::Numbered(what, index), start..end, written_at);
-                    tables.push((at, entries));
-                }
+            let is_same = !tables.is_empty() && said.first == said.copy;
+            if let Some((at, entries)) = self.table(index, sector)?.filter(|_| !is_same) {
+                let start = match self.footer {
+                    Some(_) => at.saturating_sub(SECTOR),
+                    None => at,
+                };
+                let end = at.saturating_add(self.grains.table_length(index));
+                claims.spare(end..at.saturating_add(full));
+                let written_at = entry_at(directory, index);
+                claims.add(Owner::Numbered(what, index), start..end, written_at);
+                tables.push((at, entries));
             }
         }
         let Some((place_of, entries)) = tables.into_iter().next() else {

@@ -21,14 +21,14 @@ fn image() -> Vec<u8> {
     bytes[59] = 1;
     bytes[99] = 4;
     bytes[103] = 104;
-    put(&mut bytes, SIZE, 4 * SIZE as u64 | COPIED);
+    put(&mut bytes, SIZE, (4 * SIZE as u64) | COPIED);
     put(&mut bytes, 2 * SIZE, 3 * SIZE as u64);
     for cluster in 0..11 {
         bytes[3 * SIZE + 2 * cluster + 1] = 1;
     }
     for cluster in 0..6 {
         let place = (5 + cluster) * SIZE;
-        put(&mut bytes, 4 * SIZE + 8 * cluster, place as u64 | COPIED);
+        put(&mut bytes, 4 * SIZE + 8 * cluster, (place as u64) | COPIED);
     }
     bytes
 }
