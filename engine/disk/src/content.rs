@@ -135,10 +135,13 @@ fn by_start(head: &[u8]) -> Option<Found> {
 fn check_end(image: &dyn ReadAt, found: &Found) -> Result<()> {
     match vhd::find_footer(image) {
         Ok(None) => Ok(()),
-        Ok(Some(_)) => Err(Error::damaged(format!(
-            "the image begins like a {} and ends like a VHD",
-            found.format()
-        ))
+        Ok(Some(_)) => Err(Error::new(
+            Kind::Denied,
+            format!(
+                "the image begins like a {} and ends like a VHD",
+                found.format()
+            ),
+        )
         .advise("say which of them it is")),
         // A footer that holds nothing is what a guest wrote there.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => Ok(()),

@@ -23,8 +23,8 @@ use std::sync::Arc;
 /// # Errors
 /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QED, EWF, ...),
 /// so that it is never taken for a disk, and for an image of no bytes; [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is
-/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`](crate::vhd::find_footer)), or if it begins like a QCOW2, VDI or VMDK and ends like
-/// a VHD.
+/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`](crate::vhd::find_footer)); [`Kind::Denied`](cairn_base::Kind::Denied) if it begins like a QCOW2, VDI or VMDK and ends like
+/// a VHD: either may be what a guest wrote.
 pub fn detect(image: &dyn ReadAt) -> Result<Format> {
     Ok(content::find(image)?.format())
 }
