@@ -195,7 +195,7 @@ impl Claims<'_> {
     /// `range` belongs to somebody, and it is no fault if it is somebody else's too: the part of the last block behind the end of the disk. Of
     /// more than a few of them only the first count.
     pub(crate) fn spare(&mut self, range: Range<u64>) {
-        if !self.is_naming && to_u64(self.spare.len()) < KEPT {
+        if !self.is_naming && !range.is_empty() && to_u64(self.spare.len()) < KEPT {
             self.spare.push(range);
         }
     }

@@ -94,6 +94,7 @@ impl Examined {
         }
         match &self.failure {
             Some(error) if error.kind() == Kind::NotFound => {
+                check.begin_image(error.path().or(Some(path)));
                 check.remark(Topic::Parent, None, || error.reason());
             }
             Some(error) if is_of_image(error) => {

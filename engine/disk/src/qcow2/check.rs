@@ -42,9 +42,10 @@ pub(super) fn check(
         roots: &roots,
         data_file,
     };
-    let mut sizes = Sizes(0);
+    let mut sizes = Sizes { check, bytes: 0 };
     users.walk(&mut sizes)?;
-    check.begin(sizes.0);
+    let length = sizes.bytes;
+    check.begin(length);
     users.walk(&mut Judge {
         check,
         counts: counts.as_mut(),
@@ -55,11 +56,7 @@ pub(super) fn check(
         return Ok(());
     };
     let clusters = refcounts::clusters(image.size(), header);
-    check.begin(
-        sizes
-            .0
-            .saturating_mul(clusters.div_ceil(COUNTED).min(WALKS)),
-    );
+    check.begin(length.saturating_mul(clusters.div_ceil(COUNTED).min(WALKS)));
     compare(&users, counts, COUNTED, check)?;
     check.finish();
     Ok(())
@@ -109,16 +106,19 @@ fn refcounts_of(
 }
 
 /// Adds up how much of tables a walk reads.
-struct Sizes(u64);
+struct Sizes<'a, 'b> {
+    check: &'a Check<'b>,
+    bytes: u64,
+}
 
-impl Visitor for Sizes {
+impl Visitor for Sizes<'_, '_> {
     fn uses(&mut self, _found: &Use) -> Result<()> {
         Ok(())
     }
     fn wrong(&mut self, _topic: Topic, _written_at: u64, _what: &dyn Fn() -> String) {}
     fn advance(&mut self, bytes: u64) -> Result<()> {
-        self.0 = self.0.saturating_add(bytes);
-        Ok(())
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.check.advance(0)
     }
     fn wants_clusters(&self) -> bool {
         false

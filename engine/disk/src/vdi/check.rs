@@ -22,17 +22,21 @@ pub(super) fn check(image: &Arc<dyn ReadAt>, header: &Header, check: &mut Check<
     let view = View::new(&head, "VDI header", 0);
     let entries = u64::from(view.u32_le(header::BLOCK_COUNT)?);
     let allocated = u64::from(view.u32_le(header::BLOCKS_ALLOCATED)?);
+    let end = entries
+        .saturating_mul(4)
+        .saturating_add(header.table_offset);
     // What the disk needs of it is there, or the image would not be open.
-    let opened = Table::open(
-        image.clone(),
-        header.table_offset,
-        entries,
-        Width::Le32,
-        Share::ALL,
-    );
-    let Some(table) = check.take(Topic::Outside, opened)? else {
-        return Ok(());
+    let count = match end <= image.size() {
+        true => entries,
+        false => {
+            check.fault(Topic::Outside, to_u64(header::BLOCK_COUNT), || {
+                format!("the block table is said to have {entries} entries, and ends beyond the end of the file")
+            });
+            header.entries
+        }
     };
+    let place = header.table_offset;
+    let table = Table::open(image.clone(), place, count, Width::Le32, Share::ALL)?;
     let walk = Walk {
         size: image.size(),
         header,

@@ -7,7 +7,7 @@
 //! - `reach`: files that are not opened because an image names them
 //! - `hostile`: headers, tables and clusters that cannot be
 //! - `vdi`: the same for VDI
-//! - `check`, `vdi_check`: what a check finds, and what `qemu-img check` does
+//! - `check`, `counts`, `vdi_check`: what a check finds, and what `qemu-img check` does
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
@@ -17,6 +17,7 @@
 
 mod chains;
 mod check;
+mod counts;
 mod hostile;
 mod kit;
 mod qemu;

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const DATA: usize = 344;
+const BLOCKS: usize = 384;
 const ALLOCATED: usize = 388;
 
 struct Known {
@@ -87,6 +88,11 @@ fn blocks_are_told_by_their_entries() {
     known.has_fault(Topic::References, ALLOCATED, "4 blocks");
     known.put(ALLOCATED, 5);
     known.has_fault(Topic::References, ALLOCATED, "5 blocks");
+    // A table that is said to be longer than the file.
+    known.put(BLOCKS, 1 << 30);
+    let found = checked(&known.path, &OpenOptions::default());
+    let places: Vec<_> = found.faults.iter().map(|one| (one.0, one.1)).collect();
+    assert_eq!(places, [(Topic::Outside, Some(BLOCKS as u64))], "{found:?}");
     // Blocks over the table.
     known.put(DATA, 512);
     let found = checked(&known.path, &OpenOptions::default());
