@@ -156,7 +156,11 @@ fn what_is_refused_is_no_damage_and_ends_with_1() {
         let answer = bench.expect(1, arguments);
         assert!(answer.stderr.contains("c-flat.vmdk"), "{}", answer.stderr);
     }
-    // No bytes.
+}
+
+#[test]
+fn an_image_of_no_bytes_is_no_damage() {
+    let bench = Bench::new();
     fs::write(bench.path("empty"), b"").unwrap();
     let answer = bench.expect(1, &["disk", "--check", "empty"]);
     assert!(

@@ -46,7 +46,7 @@ The image is only read. Where a parent of a differencing disk is missing or was 
   image             the file
   format            raw, vhd-dynamic, vhdx-differencing, ...; null if it cannot be opened, as the next three are then
   size              bytes of the disk
-  allocated_bytes   bytes of the disk that may hold something other than zeros; null while a parent is missing
+  allocated_bytes   bytes of the disk that may hold something other than zeros; null while a parent is missing or cannot be read
   sector_size       bytes of a logical sector
   images            the disk's own, then its parents, each with: format, files (path, size, allocated_bytes), found (caller, path, name
                     or id), disk_size, block_size, sector_size, disk_id, data_id, modified, properties (what its format says
@@ -150,7 +150,11 @@ fn tell_image(index: usize, image: &ImageInfo, report: &DiskReport) -> Result<()
     field("format", &image.format.to_string())?;
     field("disk size", &exact(image.disk_size))?;
     if index == 0 {
-        let unknown = "unknown: a parent is missing".to_string();
+        let why = match report.failure {
+            Some(_) => "unknown: a parent is missing",
+            None => "unknown",
+        };
+        let unknown = why.to_string();
         field("allocated", &report.allocated.map_or(unknown, exact))?;
     }
     for file in &image.files {
