@@ -112,8 +112,8 @@ impl DiskExamination {
         let mut warnings = disk
             .map(|disk| disk.warnings().to_vec())
             .unwrap_or_default();
-        let allocated = disk.filter(|_| is_whole);
-        let allocated = match allocated.map(|disk| allocated(&**disk, monitor)) {
+        let whole = disk.filter(|_| is_whole);
+        let allocated = match whole.map(|disk| allocated(&**disk, monitor)) {
             Some(Err(error)) if error.kind() == Kind::Interrupted => return Err(error),
             Some(Err(error)) => {
                 warnings.push(format!("what is allocated cannot be told: {error}"));
