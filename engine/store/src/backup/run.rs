@@ -47,8 +47,9 @@ pub enum ChangeSource {
 pub struct Images {
     /// How they were when they were opened, the youngest first; `None` for one of which it cannot be told later whether it changed.
     pub states: Vec<Option<ImageState>>,
-    /// The ranges of the disk that so many of the first ones hold themselves. Everywhere else it reads as the image behind these.
-    pub held: Box<dyn Fn(usize) -> Result<Changes> + Send + Sync>,
+    /// The ranges of the disk that so many of the first ones hold themselves. Everywhere else it reads as the image behind these. Looks often whether the
+    /// user asked to stop, and is interrupted then.
+    pub held: Box<dyn Fn(usize, &dyn Monitor) -> Result<Changes> + Send + Sync>,
 }
 
 impl DiskInput {
@@ -143,7 +144,7 @@ pub fn backup(
     // No older than the session says: what was condemned before it began must not be relied on.
     store.refresh()?;
     let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
-    let told = told(disks, base.as_ref(), &bases, options.read_all)?;
+    let told = told(disks, base.as_ref(), &bases, options.read_all, monitor)?;
     let asked = Asked {
         store,
         base: base.as_ref(),
