@@ -300,9 +300,7 @@ fn vdi_whose_table_is_a_hole() {
     );
     in_bounded_memory("a table of holes", || {
         let (disk, counted) = opened(&path);
-        // The first 8,192 entries share a block of the file with the header, so they are read, and what they all lead to is a hole.
-        let extents = disk.data_extents(0..u64::MAX).unwrap();
-        assert_eq!(extents, [8192 * MIB..disk.size()]);
+        assert_eq!(disk.data_extents(0..u64::MAX).unwrap(), [0..disk.size()]);
         let (reads, bytes, looks) = counted.take();
         assert!(reads < 100 && bytes < MIB, "{reads} reads, {bytes} bytes");
         assert!(looks < 140_000, "{looks} looks for holes");
@@ -331,11 +329,12 @@ impl ReadAt for Holes {
 }
 
 #[test]
-fn one_block_of_many_holes_for_everything() {
+fn two_blocks_of_many_holes_for_everything() {
     let _alone = ALONE.lock();
     let entries = 1u32 << 16;
     let mut bytes = vdi(256 << 20, entries);
-    bytes.extend(vec![0; 4 * entries as usize]);
+    // Two that take turns: that two beside each other are one would be refused.
+    bytes.extend(little((0..entries).map(|block| block % 2)));
     let disk = open_bytes(Arc::new(Holes(bytes, 1 << 30)), FormatHint::Detect).unwrap();
     let extents = in_bounded_memory("many holes", || {
         let extents = disk.data_extents(0..u64::MAX).unwrap();

@@ -167,7 +167,7 @@ impl Layer for Clusters {
             }
             is_astray = lead == Leads::Astray;
             let end = self.end_of_table(next, u64::MAX);
-            if !matches!(lead, Leads::To(_)) {
+            if lead != Leads::Table {
                 next = end;
                 continue;
             }

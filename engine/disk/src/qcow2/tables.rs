@@ -38,8 +38,8 @@ pub(super) enum Leads {
     Nowhere,
     /// To what can be no L2 table.
     Astray,
-    /// To the L2 table at this offset.
-    To(u64),
+    /// To an L2 table.
+    Table,
 }
 
 /// Entries of an L2 table that stand beside each other.
@@ -108,7 +108,7 @@ impl Tables {
         let is_hole = size >= LARGE && self.image.data_extents(table..end)?.is_empty();
         Ok(match is_hole {
             true => Leads::Nowhere,
-            false => Leads::To(table),
+            false => Leads::Table,
         })
     }
 

@@ -125,6 +125,19 @@ impl Blocks {
         .at_offset(self.header.table_offset.saturating_add(at)))
     }
 
+    /// Refuses a block that is said to lie where one beside it does, as zeros over a part of the table say: one of them is not there.
+    fn check_alone(&self, block: u64, entry: u64, beside: [Option<u64>; 2]) -> Result<()> {
+        let is_place = entry != u64::from(FREE) && entry != u64::from(ZERO);
+        if !is_place || !beside.contains(&Some(entry)) {
+            return Ok(());
+        }
+        let at = block.saturating_mul(4);
+        Err(Error::damaged(format!(
+            "block {block} of the VDI and the one beside it are both said to be number {entry} of the file"
+        ))
+        .at_offset(self.header.table_offset.saturating_add(at)))
+    }
+
     /// Where `part` of `block`, of which `bytes` belong to the disk, is.
     fn place(&self, block: u64, entry: u64, part: u64, bytes: u64) -> Result<Place> {
         if entry == u64::from(FREE) {
@@ -167,7 +180,18 @@ impl Layer for Blocks {
             if detail == Detail::Rough {
                 self.check_hole(first..end)?;
             }
-            for (block, entry) in (first..end).zip(self.table.entries(first..end)?) {
+            let around = first.saturating_sub(1)..self.header.entries.min(end.saturating_add(1));
+            let entries = self.table.entries(around.clone())?;
+            let entry_of = |block: u64| {
+                let index = usize::try_from(block.checked_sub(around.start)?).ok()?;
+                entries.get(index).copied()
+            };
+            for block in first..end {
+                let entry = entry_of(block);
+                let entry =
+                    entry.ok_or_else(|| Error::damaged("a block of the VDI has no entry"))?;
+                let before = block.checked_sub(1).and_then(entry_of);
+                self.check_alone(block, entry, [before, entry_of(block.saturating_add(1))])?;
                 let start = block.saturating_mul(size);
                 let bytes = size.min(self.header.disk_size.saturating_sub(start));
                 let next = start.saturating_add(bytes).min(range.end);

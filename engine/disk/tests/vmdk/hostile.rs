@@ -104,13 +104,6 @@ fn extents_that_contradict_their_files() {
         Kind::Unsupported,
         "NOACCESS",
     );
-    for line in [
-        "encryptionKeys=\"vmware:key/list/(pair/(fqid/a/b,x))\"",
-        "keyID = \"a/b\"",
-    ] {
-        let text = descriptor("vmfs", line, "RW 8 VMFS \"flat.bin\" 0");
-        refused(folder, &text, Kind::Unsupported, "encrypted");
-    }
     let se = descriptor("seSparse", "", "RW 8 SESPARSE \"flat.bin\"");
     refused(folder, &se, Kind::Unsupported, "SESPARSE");
     // A link is the file.
@@ -121,6 +114,20 @@ fn extents_that_contradict_their_files() {
             &format!("RW 8 FLAT \"flat.bin\" 0\nRW 8 FLAT \"{name}\" 0"),
             "overlap",
         );
+    }
+}
+
+#[test]
+fn what_is_encrypted_is_refused() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path();
+    write(folder, "flat.bin", &[7; 4096]);
+    for line in [
+        "encryptionKeys=\"vmware:key/list/(pair/(fqid/a/b,x))\"",
+        "keyID = \"a/b\"",
+    ] {
+        let text = descriptor("vmfs", line, "RW 8 VMFS \"flat.bin\" 0");
+        refused(folder, &text, Kind::Unsupported, "encrypted");
     }
 }
 

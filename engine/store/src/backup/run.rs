@@ -43,13 +43,16 @@ pub enum ChangeSource {
     Images(Images),
 }
 
+/// Asks so many images what they hold.
+pub type Held = Box<dyn Fn(usize, &dyn Monitor) -> Result<Changes> + Send + Sync>;
+
 /// The images that a disk is read from, each the differencing child of the one behind it.
 pub struct Images {
     /// How they were when they were opened, the youngest first; `None` for one of which it cannot be told later whether it changed.
     pub states: Vec<Option<ImageState>>,
     /// The ranges of the disk that so many of the first ones hold themselves. Everywhere else it reads as the image behind these. Looks often whether the
     /// user asked to stop, and is interrupted then.
-    pub held: Box<dyn Fn(usize, &dyn Monitor) -> Result<Changes> + Send + Sync>,
+    pub held: Held,
 }
 
 impl DiskInput {
