@@ -19,7 +19,9 @@ fn disk(size: usize) -> Vec<u8> {
 
 /// Refused, with advice how to have it taken as a raw disk all the same; and then it is.
 fn refused(path: &Path, what: &str) {
-    let error = open(path).err().unwrap_or_else(|| panic!("{what}"));
+    let opened = open(path);
+    assert!(opened.is_err(), "{what}");
+    let error = opened.err().unwrap();
     assert_eq!(error.kind(), Kind::Damaged, "{what}: {error}");
     assert_eq!(error.path(), Some(path), "{what}: {error}");
     assert!(
