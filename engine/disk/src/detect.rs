@@ -8,7 +8,7 @@ use crate::reach::Reach;
 use crate::source::FileSource;
 use crate::stack::Stack;
 use crate::table::Share;
-use crate::{chain, content};
+use crate::{chain, content, named};
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -95,8 +95,10 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 
 /// Opens an image file or a block device; a differencing disk with all its parents.
 ///
-/// A file called `.vhd`, `.vhdx`, `.qcow2` or `.vdi` in which nothing of the kind is found is refused unless the caller says what it is:
-/// its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing.
+/// A file called `.vhd`, `.vhdx`, `.avhd`, `.avhdx`, `.vhds`, `.qcow2`, `.qcow`, `.qed` or `.vdi` in which nothing of the kind is found is refused unless
+/// the caller says what it is: its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing. One called `.vmdk`
+/// is refused too if it does not begin with a partition table or boot sector, or if a VMDK's descriptor or footer lies in it; otherwise it is a raw disk, with a
+/// warning, and without one if it is called as VMware calls the disk's own bytes (`-flat`, `-rdm`, `-rdmp`).
 ///
 /// The guest of a raw disk can write what it likes, also what begins or ends like a container, and name any file of this machine as
 /// its parent, or as a part of it. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
@@ -106,7 +108,7 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 ///
 /// # Errors
 /// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Damaged`](cairn_base::Kind::Damaged) for a VMDK that
-/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as flat extents are, and for a QCOW2 that does and is not called `.qcow2`; [`Kind::NotFound`](cairn_base::Kind::NotFound)
+/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as extents that guests write to are, and for a QCOW2 that does and is not called `.qcow2`; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     match open_file(Arc::new(FileSource::open(path)?), options)? {
@@ -131,14 +133,16 @@ pub(crate) fn open_file(
     let mut failure = None;
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
         None => {
-            if options.hint == FormatHint::Detect && chain::is_image_name(&path) {
-                return Err(Error::damaged(chain::HOLDS_NONE)
-                    .at_path(path)
-                    .advise("say that the image is raw if it is a raw disk"));
-            }
+            let warning = match options.hint {
+                FormatHint::Detect => named::check_raw(&file).map_err(|error| {
+                    let advice = "if it is a raw disk, say so (`--format raw`)";
+                    error.at_path(&path).advise(advice)
+                })?,
+                _ => None,
+            };
             let sector_size = file.sector_size().unwrap_or(512);
-            let files = vec![(vec![file], FoundBy::Caller)];
-            (Arc::new(RawDisk::new(image, sector_size)), files)
+            let disk = RawDisk::new(image, sector_size).warned(warning);
+            (Arc::new(disk), vec![(vec![file], FoundBy::Caller)])
         }
         Some(opened) => {
             let (chain, end) = chain::with_parents(opened, file, &options.parents, reach);

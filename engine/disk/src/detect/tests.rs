@@ -71,7 +71,7 @@ fn anything_else_is_raw_unless_its_name_says_otherwise() {
     assert_eq!((disk.format(), disk.sector_size()), (Format::Raw, 512));
     assert_eq!(open_vec(Vec::new()).err().unwrap().kind(), Kind::Damaged);
     let folder = tempfile::tempdir().unwrap();
-    for name in ["a.VHDX", "a.avhd"] {
+    for name in ["a.VHDX", "a.avhd", "a.qcow2", "a.vdi", "a.vhds", "a.vmdk"] {
         let path = folder.path().join(name);
         std::fs::write(&path, [1; 5000]).unwrap();
         let error = open(&path).err().unwrap();
@@ -97,6 +97,7 @@ fn exercise(bytes: Vec<u8>) {
         FormatHint::Vhdx,
         FormatHint::Qcow2,
         FormatHint::Vdi,
+        FormatHint::Vmdk,
         FormatHint::Raw,
     ] {
         let Ok(disk) = open_bytes(Arc::new(bytes.clone()), hint) else {
