@@ -1,7 +1,7 @@
 //! Disks that are backed up.
 
 use crate::view::image_facts;
-use cairn_base::{ReadAt, Result, Time};
+use cairn_base::{Error, ReadAt, Result, Time};
 use cairn_disk::{FormatHint, Identity, OpenOptions, VirtualDisk};
 use cairn_store::{ChangeList, ChangeSource, Changes, DiskInput, ImageFacts, ImageState, Images};
 use std::path::Path;
@@ -56,7 +56,10 @@ impl DiskImage {
                 changed: Some(Box::new(move || {
                     let changed = watched.changed()?;
                     Ok(changed.map(|file| {
-                        format!("{} has another size or time of change", file.display())
+                        format!(
+                            "{} has another size or other times of change",
+                            file.display()
+                        )
                     }))
                 })),
                 changes: Some(ChangeSource::Images(images)),
@@ -145,11 +148,14 @@ fn images_of(image: &Arc<dyn VirtualDisk>) -> Images {
     let states = chain.iter().filter(|_| is_vhdx).map(state_of);
     Images {
         states: states.collect(),
-        held: Box::new(move |count| {
+        held: Box::new(move |count, monitor| {
             let size = disk.size();
             let mut list = ChangeList::new(size);
             let mut at = 0;
             while at < size {
+                if monitor.stop_requested() {
+                    return Err(Error::interrupted());
+                }
                 let end = size.min(at.saturating_add(STEP));
                 for range in disk.held(count, at..end)? {
                     list.add(range.start, range.end.saturating_sub(range.start), false)?;
@@ -179,3 +185,6 @@ fn nanoseconds(time: Time) -> Option<i64> {
     let seconds = time.seconds.checked_mul(1_000_000_000)?;
     seconds.checked_add(i64::from(time.nanos))
 }
+
+#[cfg(test)]
+mod tests;

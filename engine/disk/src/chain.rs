@@ -9,6 +9,7 @@ use crate::beside::Beside;
 use crate::disk::{Format, FoundBy};
 use crate::known::Known;
 use crate::layer::{Opened, ParentLink, ParentPlace};
+use crate::named;
 use crate::parent::{self, check_is_told, check_sizes};
 use crate::reach::{self, Looked, Reach};
 use crate::source::FileSource;
@@ -89,7 +90,11 @@ fn add_parents(chain: &mut Vec<Member>, extra: &[PathBuf], mut reach: Reach) -> 
         }
         let beside = Beside::of(&file, extra, &mut reach);
         let opened = parent::open(&link.expected, file.clone(), share, &beside)
-            .and_then(|parent| check_is_found(link, &parent, &file).map(|()| parent))
+            .and_then(|mut parent| {
+                let warning = check_is_found(link, &parent, &file)?;
+                parent.facts.warnings.extend(warning);
+                Ok(parent)
+            })
             .and_then(|parent| check_sizes(&youngest.opened, &parent).map(|()| parent))
             .map_err(|error| {
                 let what = format!("the parent of {} cannot be used", path.display());
@@ -263,15 +268,15 @@ impl Search<'_> {
         }
         // What the caller names first: there it should be.
         for folder in self.extra.iter().chain(&self.folders) {
-            known.add(folder, has_id, |path| self.open(path))?;
+            known.add(folder, named::has_id, |path| self.open(path))?;
         }
         Ok(known.of(self.link.expected.ids()))
     }
 
-    /// A file of a folder, if it may and can be opened.
+    /// A file of a folder, if it may and can be opened, to see its id. It is opened anew if it is the parent.
     fn open(&self, path: &Path) -> Result<Option<FileSource>> {
         let real = self.reach.find(path);
-        match real.and_then(|real| real.map(|real| FileSource::open(&real)).transpose()) {
+        match real.and_then(|real| real.map(|real| FileSource::open_to_look(&real)).transpose()) {
             Err(error) if is_short_of_something(&error) => Err(error),
             file => Ok(file.ok().flatten()),
         }
@@ -284,33 +289,13 @@ fn is_short_of_something(error: &Error) -> bool {
     reach::code_of(error).is_some_and(|code| errors.map(Errno::raw_os_error).contains(&code))
 }
 
-/// Refuses a parent whose format nobody said, in which nothing was found, and that is called like an image.
-fn check_is_found(link: &ParentLink, parent: &Opened, file: &FileSource) -> Result<()> {
+/// Refuses a parent whose format nobody said, in which nothing was found, and that is called like an image; what is to be said of one that is taken as a raw disk.
+fn check_is_found(link: &ParentLink, parent: &Opened, file: &FileSource) -> Result<Option<String>> {
     let is_raw = parent.facts.format == Format::Raw;
-    match link.expected.is_guessed() && is_raw && is_image_name(file.path()) {
-        true => Err(Error::damaged(HOLDS_NONE)
-            .advise("say in the child that it is raw if it is (`qemu-img rebase -u -F raw`)")),
-        false => Ok(()),
+    match link.expected.is_guessed() && is_raw {
+        true => named::check_raw(file).map_err(|error| {
+            error.advise("say in the child that it is raw if it is (`qemu-img rebase -u -F raw`)")
+        }),
+        false => Ok(None),
     }
-}
-
-/// What is said of such a file.
-pub(crate) const HOLDS_NONE: &str = "the file is named like a VHD, VHDX, QCOW2 or VDI and holds none: its header or footer is missing";
-
-/// Whether a file is called like an image that has an id by which children know it.
-fn has_id(path: &Path) -> bool {
-    is_called(path, &["vhd", "vhdx", "avhd", "avhdx", "vdi"])
-}
-
-/// Whether a file is called like an image of a format that is known by its content.
-pub(crate) fn is_image_name(path: &Path) -> bool {
-    has_id(path) || is_called(path, &["qcow2"])
-}
-
-fn is_called(path: &Path, extensions: &[&str]) -> bool {
-    path.extension().is_some_and(|extension| {
-        extensions
-            .iter()
-            .any(|name| extension.eq_ignore_ascii_case(name))
-    })
 }

@@ -8,7 +8,7 @@ use crate::reach::Reach;
 use crate::source::FileSource;
 use crate::stack::Stack;
 use crate::table::Share;
-use crate::{chain, content};
+use crate::{chain, content, named};
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -95,8 +95,10 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 
 /// Opens an image file or a block device; a differencing disk with all its parents.
 ///
-/// A file called `.vhd`, `.vhdx`, `.qcow2` or `.vdi` in which nothing of the kind is found is refused unless the caller says what it is:
-/// its header is gone (all of it, if the file is empty), and to keep the container as if it were the disk would be a recovery point of nothing.
+/// A file called `.vhd`, `.vhdx`, `.avhd`, `.avhdx`, `.vhds`, `.qcow2`, `.qcow`, `.qed` or `.vdi` in which nothing of the kind is found is refused unless
+/// the caller says what it is: its header is gone (all of it, if the file is empty), and to keep the container as if it were the disk would be a recovery point of nothing. One called `.vmdk`
+/// is refused too if it does not begin with a partition table or boot sector, or if a VMDK's descriptor or footer lies in it; otherwise it is a raw disk, with a
+/// warning, and without one if it is called as VMware calls the disk's own bytes (`-flat`, `-rdm`, `-rdmp`).
 ///
 /// The guest of a raw disk can write what it likes, also what begins or ends like a container, and name any file of this machine as
 /// its parent, or as a part of it. So an image whose format was not given ([`FormatHint::Detect`]) has no file opened but those in its own folder, below
@@ -106,7 +108,7 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 ///
 /// # Errors
 /// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Denied`](cairn_base::Kind::Denied) for a VMDK that
-/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as flat extents are, and for a QCOW2 that does and is not called `.qcow2`; [`Kind::NotFound`](cairn_base::Kind::NotFound)
+/// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as extents that guests write to are, and for a QCOW2 that does and is not called `.qcow2`; [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if a parent is nowhere, [`Kind::Denied`](cairn_base::Kind::Denied) if it was changed since the child was made, [`Kind::Unsupported`](cairn_base::Kind::Unsupported)
 /// if what the image names is a folder or the like.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
@@ -114,6 +116,14 @@ pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDi
         (disk, None) => Ok(disk),
         (_, Some(error)) => Err(error),
     }
+}
+
+/// Refuses to take as a raw disk what is called like an image; what is to be said of it otherwise.
+fn check_raw(file: &FileSource) -> Result<Option<String>> {
+    named::check_raw(file).map_err(|error| {
+        let advice = "if it is a raw disk, say so (`--format raw`)";
+        error.at_path(file.path()).advise(advice)
+    })
 }
 
 /// As [`open_with`]; if only parents are missing, the disk without them, and why.
@@ -126,14 +136,8 @@ pub(crate) fn open_file(
     let is_told = options.hint != FormatHint::Detect;
     let mut reach = Reach::new(&options.parents, is_told);
     let beside = Beside::of(&file, &options.parents, &mut reach);
-    let is_bare = options.hint == FormatHint::Detect && chain::is_image_name(&path);
-    let holds_none = || {
-        Error::damaged(chain::HOLDS_NONE)
-            .at_path(&path)
-            .advise("say that the image is raw if it is a raw disk")
-    };
-    if is_bare && image.size() == 0 {
-        return Err(holds_none());
+    if !is_told && image.size() == 0 {
+        check_raw(&file)?;
     }
     let opened = content::find_as(&*image, options.hint)
         .and_then(|found| found.open(image.clone(), Share::ALL, &beside))
@@ -141,12 +145,13 @@ pub(crate) fn open_file(
     let mut failure = None;
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
         None => {
-            if is_bare {
-                return Err(holds_none());
-            }
+            let warning = match is_told {
+                false => check_raw(&file)?,
+                true => None,
+            };
             let sector_size = file.sector_size().unwrap_or(512);
-            let files = vec![(vec![file], FoundBy::Caller)];
-            (Arc::new(RawDisk::new(image, sector_size)), files)
+            let disk = RawDisk::new(image, sector_size).warned(warning);
+            (Arc::new(disk), vec![(vec![file], FoundBy::Caller)])
         }
         Some(opened) => {
             let (chain, end) = chain::with_parents(opened, file, &options.parents, reach);

@@ -2,7 +2,7 @@
 
 use cairn_base::{Error, Result, View};
 
-/// A signature, where it stands, and whose it is. Sources: QEMU `block/qcow.c`, `docs/interop/qed_spec.txt`, `parallels.txt`;
+/// A signature, where it stands, and whose it is. Sources: QEMU `block/qcow.c`, `block/vmdk.c`, `docs/interop/qed_spec.txt`, `parallels.txt`;
 /// libewf "EWF specification".
 const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (0, b"QFI\xfb\0\0\0\x01", "QCOW version 1 (QEMU)"),
@@ -15,6 +15,7 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (0, b"WithouFreSpacExt", "Parallels HDD"),
     (0, b"AFF10\x0d\x0a\x00", "AFF"),
     (0, b"Bochs Virtual HD Image", "Bochs"),
+    (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK seSparse (ESXi)"),
 ];
 
 /// How many bytes of an image's start [`refuse`] wants to see.
@@ -29,7 +30,7 @@ pub(crate) fn refuse(head: &[u8]) -> Result<()> {
     for (offset, signature, name) in SIGNATURES {
         if view.slice(*offset, signature.len()).ok() == Some(*signature) {
             return Err(Error::unsupported(format!("{name} images are not read"))
-                .advise("convert it with `qemu-img convert -O qcow2`, or say that it is raw if it is a raw disk"));
+                .advise("convert it with `qemu-img convert -O qcow2` (a VMDK by its descriptor), or say that it is raw if it is a raw disk"));
         }
     }
     Ok(())

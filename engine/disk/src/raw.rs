@@ -25,6 +25,14 @@ impl RawDisk {
             warnings: Vec::new(),
         }
     }
+
+    /// The same, with what a user should know of it.
+    pub(crate) fn warned(self, warnings: impl IntoIterator<Item = String>) -> RawDisk {
+        RawDisk {
+            warnings: warnings.into_iter().collect(),
+            ..self
+        }
+    }
 }
 
 impl ReadAt for RawDisk {
@@ -65,7 +73,7 @@ impl VirtualDisk for RawDisk {
             sector_size: self.sector_size,
             identity: Identity::default(),
             properties: Vec::new(),
-            warnings: Vec::new(),
+            warnings: self.warnings.clone(),
         }]
     }
     /// Without structures nothing can be wrong with them.

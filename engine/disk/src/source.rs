@@ -26,6 +26,8 @@ pub struct FileSource {
     allocated: Option<u64>,
     sector_size: Option<u32>,
     stamp: FileStamp,
+    /// `ctime`, where it is relied on.
+    changed_at: Option<Time>,
     settled: Option<Time>,
     file_id: (u64, u64),
     is_device: bool,
@@ -33,24 +35,38 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Opens `path` read-only.
+    /// Opens `path` read-only. Where a later change has to show, this waits for the next tick of the clock if the file was written just now, and for a
+    /// write that is under way.
     ///
     /// # Errors
     /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for anything but a regular file or a block device; what the
     /// operating system says otherwise.
     pub fn open(path: &Path) -> Result<FileSource> {
+        FileSource::from_file(FileSource::open_file(path)?, path)
+    }
+
+    /// As [`open`](FileSource::open), without waiting: to look into a file that is closed again, or opened anew.
+    ///
+    /// # Errors
+    /// As [`open`](FileSource::open).
+    pub(crate) fn open_to_look(path: &Path) -> Result<FileSource> {
+        let file = FileSource::open_file(path)?;
+        let metadata = file.metadata().map_err(|e| no_size(path, e))?;
+        FileSource::known(file, path, metadata, None)
+    }
+
+    fn open_file(path: &Path) -> Result<File> {
         let fail = |e| Error::io("cannot open the disk image", path, e);
         // Looked at before it is opened: opening a device may do something. What is opened is looked at again; it may be another file by
         // then, and a pipe would wait for its writer.
         check_kind(std::fs::metadata(path).map_err(fail)?.file_type(), path)?;
         let waits_not = OFlags::NONBLOCK | OFlags::NOCTTY;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | waits_not;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        match rustix::fs::open(path, flags, Mode::empty()) {
             // Only somebody's lease on a regular file makes one wait here.
-            Err(Errno::WOULDBLOCK) => File::open(path).map_err(fail)?,
-            file => File::from(file.map_err(|e| fail(e.into()))?),
-        };
-        FileSource::from_file(file, path)
+            Err(Errno::WOULDBLOCK) => File::open(path).map_err(fail),
+            file => Ok(File::from(file.map_err(|e| fail(e.into()))?)),
+        }
     }
 
     /// Takes a file that is open for reading; `path` is its name in messages.
@@ -59,20 +75,31 @@ impl FileSource {
     /// [`Kind::Invalid`](cairn_base::Kind::Invalid) for anything but a regular file or a block device; what the operating system
     /// says otherwise.
     pub fn from_file(file: File, path: &Path) -> Result<FileSource> {
-        let fail = |e| Error::io("cannot find out the size of the disk image", path, e);
-        let metadata = file.metadata().map_err(fail)?;
+        let metadata = file.metadata().map_err(|e| no_size(path, e))?;
+        let settled = settled::settle(&file, metadata);
+        let (metadata, settled) = settled.map_err(|e| no_size(path, e))?;
+        FileSource::known(file, path, metadata, settled)
+    }
+
+    fn known(
+        file: File,
+        path: &Path,
+        metadata: Metadata,
+        settled: Option<Time>,
+    ) -> Result<FileSource> {
         check_kind(metadata.file_type(), path)?;
-        let (metadata, settled) = settled::settle(&file, metadata).map_err(fail)?;
         let is_device = metadata.file_type().is_block_device();
         let (size, sector_size) = if is_device {
             // A device's metadata has no size. The cursor this moves is used by nobody.
-            let size = rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|e| fail(e.into()))?;
+            let size = rustix::fs::seek(&file, SeekFrom::End(0));
+            let size = size.map_err(|e| no_size(path, e.into()))?;
             (size, device_sector_size(&file))
         } else {
             (metadata.len(), None)
         };
         Ok(FileSource {
             stamp: stamp(&metadata, size, is_device),
+            changed_at: settled::changed_at(&file, &metadata),
             settled,
             // stat(2) counts 512 bytes each, whatever the file system.
             allocated: (!is_device).then(|| metadata.blocks().saturating_mul(512)),
@@ -98,7 +125,8 @@ impl FileSource {
 
     /// When anything about the file changed last (`ctime`), if each write since it was opened shows in that or in its [stamp](FileSource::stamp). `None`
     /// for a block device, on a file system of which this is not known (networks, FUSE, FAT), and if the file was changed within the same tick of the
-    /// clock or at a time that is yet to come.
+    /// clock or at a time that is yet to come. What does not show: a direct write that was under way when the file was opened, and writes through a
+    /// memory map to pages that were written to before.
     pub fn settled(&self) -> Option<Time> {
         self.settled
     }
@@ -127,7 +155,8 @@ impl FileSource {
         self.sector_size
     }
 
-    /// Whether size or time of change are others than when it was opened. A block device never says so.
+    /// Whether its size, the time of its modification, or, on file systems of this machine that keep it exactly, that of its last change of any kind
+    /// (`ctime`: also of its name, owner or mode) are others than when it was opened. A block device never says so.
     ///
     /// # Errors
     /// [`Kind::Io`](cairn_base::Kind::Io) if the file cannot be asked.
@@ -139,7 +168,9 @@ impl FileSource {
             .file
             .metadata()
             .map_err(|e| Error::io("cannot find out whether the image changed", &self.path, e))?;
-        Ok(stamp(&now, now.len(), false) != self.stamp)
+        let is_touched =
+            self.changed_at.is_some() && settled::changed_at(&self.file, &now) != self.changed_at;
+        Ok(is_touched || stamp(&now, now.len(), false) != self.stamp)
     }
 
     /// The next byte of data or hole from `from` on; `None` if the file system cannot tell.
@@ -229,6 +260,10 @@ impl ReadAt for FileSource {
             let _ = rustix::fs::fadvise(&self.file, range.start, Some(length), Advice::WillNeed);
         }
     }
+}
+
+fn no_size(path: &Path, error: std::io::Error) -> Error {
+    Error::io("cannot find out the size of the disk image", path, error)
 }
 
 fn check_kind(kind: FileType, path: &Path) -> Result<()> {

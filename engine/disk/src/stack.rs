@@ -178,7 +178,7 @@ impl Stack {
 
     /// The extents of `range`, appended to `extents`.
     fn extend(&self, range: Range<u64>, extents: &mut Vec<Range<u64>>) -> Result<()> {
-        for piece in self.pieces(range, Detail::Rough, true)? {
+        for piece in self.pieces(range.clone(), Detail::Rough, true)? {
             let (Some(place), Some(level)) = (piece.place, self.levels.get(piece.level)) else {
                 append(extents, piece.range);
                 continue;
@@ -191,6 +191,11 @@ impl Stack {
                 .map_err(|error| level.name(error))?;
             for data in found {
                 let shifted = |at: u64| piece.range.start.saturating_add(at.saturating_sub(place));
+                // The same holes may be those of many blocks.
+                if extents.len() >= MAX_EXTENTS {
+                    append(extents, shifted(data.start)..range.end);
+                    return Ok(());
+                }
                 append(extents, shifted(data.start)..shifted(data.end));
             }
         }

@@ -14,7 +14,8 @@
 //! | `vmfsSparse` | `VMFSSPARSE`: a header of another form, `COWD` | ESX, snapshots |
 //! | `custom`, `fullDevice`, `partitionedDevice` | any of these | |
 //!
-//! What the technical note leaves open is done as QEMU does it (`block/vmdk.c`), or refused. `seSparse` is refused: nobody has published what it is.
+//! What the technical note leaves open is done as QEMU does it (`block/vmdk.c`), or refused. `seSparse` is refused: VMware has not
+//! published what it is. So is what ESXi has encrypted.
 //!
 //! # Parents
 //! A delta names its parent's file (`parentFileNameHint`) and the CID that the parent had. The CID is 32 bits of chance and the same in a parent and in
@@ -28,11 +29,13 @@ mod disk;
 mod extents;
 mod grains;
 mod marker;
+mod named;
 mod space;
 mod stream;
 mod text;
 
-pub(crate) use disk::{begins, check_is_told, content_id, open};
+pub(crate) use disk::{check_is_told, content_id, open};
+pub(crate) use named::{begins, check_raw};
 
 /// Bytes in a sector, everywhere in VMDK.
 pub const SECTOR: u64 = 512;

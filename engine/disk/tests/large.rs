@@ -2,73 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "shared/counted.rs"]
+mod counted;
 #[path = "chains/made.rs"]
 #[allow(dead_code, reason = "made for chains; one image is enough here")]
 mod made;
 mod shared;
 
 use cairn_base::read_at::read_vec;
-use cairn_base::{ReadAt, Result};
 use cairn_disk::write::{DiskWriter, VhdWriter, VhdxOptions, VhdxWriter};
-use cairn_disk::{FileSource, FormatHint, VirtualDisk, open_bytes};
+use counted::opened;
 use shared::run;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
-
-/// What was asked of an image file.
-#[derive(Default)]
-struct Work {
-    reads: AtomicU64,
-    bytes: AtomicU64,
-    looks: AtomicU64,
-}
-
-impl Work {
-    /// Number of reads, bytes read, and questions for holes, since the last time.
-    fn take(&self) -> (u64, u64, u64) {
-        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
-        (take(&self.reads), take(&self.bytes), take(&self.looks))
-    }
-}
-
-struct Counted {
-    image: FileSource,
-    work: Arc<Work>,
-}
-
-impl ReadAt for Counted {
-    fn size(&self) -> u64 {
-        self.image.size()
-    }
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.work.reads.fetch_add(1, Ordering::Relaxed);
-        let length = buffer.len() as u64;
-        self.work.bytes.fetch_add(length, Ordering::Relaxed);
-        self.image.read_exact_at(offset, buffer)
-    }
-    fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
-        self.work.looks.fetch_add(1, Ordering::Relaxed);
-        self.image.data_extents(range)
-    }
-}
-
-fn opened(path: &Path) -> (Arc<dyn VirtualDisk>, Arc<Work>) {
-    let work = Arc::new(Work::default());
-    let image = Counted {
-        image: FileSource::open(path).unwrap(),
-        work: work.clone(),
-    };
-    let disk = open_bytes(Arc::new(image), FormatHint::Detect).unwrap();
-    (disk, work)
-}
 
 /// A large disk: its image, its size and that of a block, and at which places it has something other than zeros, 4 KiB each.
 struct Large {

@@ -279,6 +279,51 @@ fn the_largest_disks_are_what_others_read() {
 }
 
 #[test]
+fn a_table_that_is_written_in_several_pieces_is_what_others_read() {
+    let work = tempfile::tempdir().unwrap();
+    // Every 512th block of 1 MiB is there: their entries, and the zeros between them, are more than the MiB of table that is written at once.
+    let (step, count) = (512 * MIB, 300);
+    let size = step * count + 3 * 512;
+    let pieces: Vec<(u64, u64)> = (0..count).map(|at| (at * step + 4000, 700)).collect();
+    let disk = Disk { size, pieces };
+    let image = work.path().join("image.vhdx");
+    let options = VhdxOptions {
+        block_size: Some(1 << 20),
+        ..VhdxOptions::default()
+    };
+    let writer = VhdxWriter::create(&image, size, options).unwrap();
+    let written = disk.write(Box::new(writer));
+    let found = std::fs::metadata(&image).unwrap();
+    assert_eq!(found.len(), written.file_size);
+    let ours = open(&image).unwrap();
+    assert!(ours.warnings().is_empty(), "{:?}", ours.warnings());
+    disk.check_places("ours", &|at, buffer| {
+        ours.read_exact_at(at, buffer).unwrap()
+    });
+    let extents = ours.data_extents(0..u64::MAX).unwrap();
+    assert_eq!(extents.len(), disk.pieces.len());
+    for (extent, (at, length)) in extents.iter().zip(&disk.pieces) {
+        assert!(
+            extent.start <= *at && at + length <= extent.end,
+            "{extent:?}"
+        );
+    }
+    check_by_qemu(&image, "vhdx", size, "vhdx");
+    let map = run(qemu_img()
+        .args(["map", "--output=json", "-f", "vhdx"])
+        .arg(&image));
+    let map: Value = serde_json::from_str(&map).unwrap();
+    let lengths = map.as_array().unwrap().iter();
+    let mapped: u64 = lengths.map(|part| part["length"].as_u64().unwrap()).sum();
+    assert_eq!(mapped, size);
+    let raw = disk.raw(work.path());
+    compare_places_by_qemu(&disk, &raw, &image);
+    if Mounted::is_possible() {
+        check_by_libvhdi(&disk, &Mounted::of(&image), "vhdx");
+    }
+}
+
+#[test]
 fn sectors_of_4096_bytes_are_what_libvhdi_reads() {
     if !Mounted::is_possible() {
         return;

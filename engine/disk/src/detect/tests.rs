@@ -72,7 +72,7 @@ fn anything_else_is_raw_unless_its_name_says_otherwise() {
     let empty = open_vec(Vec::new()).err().unwrap();
     assert_eq!(empty.kind(), Kind::Unsupported);
     let folder = tempfile::tempdir().unwrap();
-    for name in ["a.VHDX", "a.avhd"] {
+    for name in ["a.VHDX", "a.avhd", "a.qcow2", "a.vdi", "a.vhds", "a.vmdk"] {
         let path = folder.path().join(name);
         std::fs::write(&path, [1; 5000]).unwrap();
         let error = open(&path).err().unwrap();
@@ -98,6 +98,7 @@ fn exercise(bytes: Vec<u8>) {
         FormatHint::Vhdx,
         FormatHint::Qcow2,
         FormatHint::Vdi,
+        FormatHint::Vmdk,
         FormatHint::Raw,
     ] {
         let Ok(disk) = open_bytes(Arc::new(bytes.clone()), hint) else {

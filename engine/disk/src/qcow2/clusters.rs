@@ -3,7 +3,7 @@
 use super::entry::{self, Cluster, Part, SUBCLUSTERS};
 use super::header::{Compression, incompatible};
 use super::space::{COMPRESSED, Space};
-use super::tables::Tables;
+use super::tables::{Leads, STEP, Tables};
 use crate::check::Check;
 use crate::layer::Layer;
 use crate::place::Places;
@@ -12,9 +12,6 @@ use crate::runs::{Detail, Place, Runs};
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Entries of the L1 table that are looked at at once.
-const STEP: u64 = 8192;
 
 /// The clusters of a disk.
 pub(super) struct Clusters {
@@ -145,7 +142,8 @@ impl Layer for Clusters {
         &self.space
     }
 
-    /// What no L2 table tells of is passed over: up to `blocks` entries of the L1 table, and as many clusters, are looked at.
+    /// What no L2 table tells of is passed over, and where what can be no table should be is one step: up to `blocks` entries of the L1 table, and as
+    /// many clusters, are looked at.
     fn step_end(&self, at: u64, blocks: u64) -> u64 {
         let header = self.tables.header();
         let bits = header.cluster_bits;
@@ -155,14 +153,20 @@ impl Layer for Clusters {
             .min(header.l1_entries);
         let mut next = at;
         let mut left = blocks;
+        let mut is_astray = false;
         // What cannot be read now is told when it is read.
-        for table in self
-            .tables
-            .l2_tables(first..last.max(first))
-            .unwrap_or_default()
-        {
+        let tables = self.tables.l2_tables(first..last.max(first));
+        for table in tables.unwrap_or_default() {
+            let Ok(lead) = self.tables.lead(table) else {
+                break;
+            };
+            // What is astray makes an error of its step, which nothing else is to share.
+            if next > at && is_astray != (lead == Leads::Astray) {
+                break;
+            }
+            is_astray = lead == Leads::Astray;
             let end = self.end_of_table(next, u64::MAX);
-            if table == 0 {
+            if lead != Leads::Table {
                 next = end;
                 continue;
             }
@@ -182,7 +186,7 @@ impl Layer for Clusters {
         number.saturating_mul(header.cluster_size())
     }
 
-    fn runs(&self, range: Range<u64>, _detail: Detail) -> Result<Runs> {
+    fn runs(&self, range: Range<u64>, detail: Detail) -> Result<Runs> {
         let covers = self.tables.header().l1_covers();
         let mut runs = Runs::default();
         let mut at = range.start;
@@ -192,9 +196,14 @@ impl Layer for Clusters {
             let last = last.min(first.saturating_add(STEP));
             for table in self.tables.l2_tables(first..last)? {
                 let end = self.end_of_table(at, range.end);
-                match table {
-                    0 => runs.push(end.saturating_sub(at), self.absent),
-                    table => self.push_table(table, at..end, &mut runs)?,
+                // For a read there is no need to ask the file for holes.
+                let is_nothing = match detail {
+                    Detail::Rough => self.tables.lead(table)? == Leads::Nowhere,
+                    Detail::Exact => table == 0,
+                };
+                match is_nothing {
+                    true => runs.push(end.saturating_sub(at), self.absent),
+                    false => self.push_table(table, at..end, &mut runs)?,
                 }
                 at = end;
             }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Block table entries that are looked at in one step of a walk.
 const STEP: u64 = 8192;
+/// Before so many are read in a walk the file is asked whether they are a hole.
+const MANY: u64 = 1024;
 
 /// The blocks of a disk.
 struct Blocks {
@@ -108,6 +110,33 @@ pub(crate) fn open(image: Arc<dyn ReadAt>, share: Share) -> Result<Opened> {
 }
 
 impl Blocks {
+    /// Refuses many entries that are a hole of the file: 0 is the first block, and no other.
+    fn check_hole(&self, entries: Range<u64>) -> Result<()> {
+        let count = entries.end.saturating_sub(entries.start);
+        if count < MANY || !self.table.is_hole(&entries)? {
+            return Ok(());
+        }
+        let at = entries.start.saturating_mul(4);
+        Err(Error::damaged(format!(
+            "the block table of the VDI is a hole of the file, which says of {count} blocks from {} on that they are the first one",
+            entries.start
+        ))
+        .at_offset(self.header.table_offset.saturating_add(at)))
+    }
+
+    /// Refuses a block that is said to lie where one beside it does, as zeros over a part of the table say: one of them is not there.
+    fn check_alone(&self, block: u64, entry: u64, beside: [Option<u64>; 2]) -> Result<()> {
+        let is_place = entry != u64::from(FREE) && entry != u64::from(ZERO);
+        if !is_place || !beside.contains(&Some(entry)) {
+            return Ok(());
+        }
+        let at = block.saturating_mul(4);
+        Err(Error::damaged(format!(
+            "block {block} of the VDI and the one beside it are both said to be number {entry} of the file"
+        ))
+        .at_offset(self.header.table_offset.saturating_add(at)))
+    }
+
     /// Where `part` of `block`, of which `bytes` belong to the disk, is.
     fn place(&self, block: u64, entry: u64, part: u64, bytes: u64) -> Result<Place> {
         if entry == u64::from(FREE) {
@@ -140,14 +169,28 @@ impl Layer for Blocks {
         &*self.image
     }
 
-    fn runs(&self, range: Range<u64>, _detail: Detail) -> Result<Runs> {
+    fn runs(&self, range: Range<u64>, detail: Detail) -> Result<Runs> {
         let size = self.block_size();
         let mut runs = Runs::default();
         let mut at = range.start;
         while at < range.end {
             let first = at.checked_div(size).unwrap_or(0);
             let end = range.end.div_ceil(size).min(first.saturating_add(STEP));
-            for (block, entry) in (first..end).zip(self.table.entries(first..end)?) {
+            if detail == Detail::Rough {
+                self.check_hole(first..end)?;
+            }
+            let around = first.saturating_sub(1)..self.header.entries.min(end.saturating_add(1));
+            let entries = self.table.entries(around.clone())?;
+            let entry_of = |block: u64| {
+                let index = usize::try_from(block.checked_sub(around.start)?).ok()?;
+                entries.get(index).copied()
+            };
+            for block in first..end {
+                let entry = entry_of(block);
+                let entry =
+                    entry.ok_or_else(|| Error::damaged("a block of the VDI has no entry"))?;
+                let before = block.checked_sub(1).and_then(entry_of);
+                self.check_alone(block, entry, [before, entry_of(block.saturating_add(1))])?;
                 let start = block.saturating_mul(size);
                 let bytes = size.min(self.header.disk_size.saturating_sub(start));
                 let next = start.saturating_add(bytes).min(range.end);

@@ -130,6 +130,9 @@ struct Fields<'a> {
     parent_hint: Option<&'a [u8]>,
     create_type: Option<&'a [u8]>,
     uuid: Option<&'a [u8]>,
+    /// The wrapped key of what ESXi encrypts, and which key wraps it.
+    keys: Option<&'a [u8]>,
+    key_id: Option<&'a [u8]>,
     /// Extents whose names are not decoded yet: the encoding may stand behind them.
     extents: Vec<(ExtentLine, &'a [u8])>,
 }
@@ -158,6 +161,8 @@ impl<'a> Fields<'a> {
             b"parentfilenamehint" => ("parentFileNameHint", &mut self.parent_hint),
             b"createtype" => ("createType", &mut self.create_type),
             b"ddb.uuid" => ("ddb.uuid", &mut self.uuid),
+            b"encryptionkeys" => ("encryptionKeys", &mut self.keys),
+            b"keyid" => ("keyID", &mut self.key_id),
             _ => return Ok(()),
         };
         match field {
@@ -215,6 +220,16 @@ impl<'a> Fields<'a> {
     }
 
     fn finish(self) -> Result<Descriptor> {
+        if [self.keys, self.key_id]
+            .into_iter()
+            .flatten()
+            .any(|key| !key.is_empty())
+        {
+            return Err(Error::unsupported(
+                "the VMDK is encrypted, and its key is not known here",
+            )
+            .advise("decrypt the disk where it was made, or back up its extents as raw disks if the encrypted bytes are wanted"));
+        }
         match self.version.map(decimal) {
             Some(Some(1..=3)) => {}
             Some(Some(version)) => {

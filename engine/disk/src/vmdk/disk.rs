@@ -1,12 +1,14 @@
 //! A VMDK as it is opened: the descriptor, wherever it lies, and its extents.
 
-use super::descriptor::{Descriptor, ExtentKind, MAX_LENGTH, SIGNATURE};
+use super::descriptor::{Descriptor, ExtentKind, MAX_LENGTH};
 use super::extents::{Extents, FileId, read_header};
 use super::grains::File;
 use super::header::{ESX, HOSTED};
+use super::named::{BYTE_ORDER_MARK, Called, begins, called};
 use crate::align::to_usize;
 use crate::beside::Beside;
 use crate::disk::{Format, Identity};
+use crate::foreign;
 use crate::layer::{Expected, Facts, Opened, ParentLink, ParentPlace};
 use crate::property::{Property, Value};
 use crate::reach;
@@ -17,21 +19,12 @@ use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, ReadAt, Result};
 use rustix::io::Errno;
-use std::path::Path;
 use std::sync::Arc;
 
 /// A CID that says nothing: newer ESXi keep a longer one elsewhere.
 const LONG_CID: u32 = 0xffff_fffe;
-/// What may stand before the first line of a text.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Whether `head`, an image's first bytes, begins a VMDK, or a part of one.
-pub(crate) fn begins(head: &[u8]) -> bool {
-    let text = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
-    let text = text.trim_ascii_start().get(..SIGNATURE.len());
-    let is_text = text.is_some_and(|text| text.eq_ignore_ascii_case(SIGNATURE));
-    is_text || head.starts_with(HOSTED) || head.starts_with(ESX)
-}
+/// Bytes of a file that tell whether it is a descriptor.
+const LOOKED_AT: u64 = 512;
 
 /// The CID of the VMDK in `image`, by which its children know it.
 ///
@@ -156,6 +149,15 @@ fn read_descriptor(image: &dyn ReadAt) -> Result<(Descriptor, bool)> {
     if head == ESX {
         return Err(part("an ESX sparse extent (COWD)"));
     }
+    let start = image.size().min(LOOKED_AT);
+    let start = read_vec(image, 0, to_usize(start)?)?;
+    foreign::refuse(&start)?;
+    if !begins(&start) {
+        return Err(Error::damaged(
+            "the image does not begin like a VMDK: with `KDMV`, `COWD` or `# Disk DescriptorFile`",
+        )
+        .at_offset(0));
+    }
     if image.size() > MAX_LENGTH {
         return Err(Error::damaged(format!(
             "the image begins like a VMDK descriptor, and has {} bytes: a descriptor has no more than {MAX_LENGTH}",
@@ -260,63 +262,13 @@ fn doubt(descriptor: &Descriptor) -> Option<String> {
 /// # Errors
 /// [`Kind::Denied`].
 pub(crate) fn check_is_told(file: &FileSource, is_told: bool, what: &str) -> Result<()> {
-    if is_told || is_named_so(file.path()) {
+    if is_told || called(file.path()) == Some(Called::Image) {
         return Ok(());
     }
     Err(Error::new(Kind::Denied, format!(
         "the image is a VMDK by its content alone, which the guest of a raw disk can write: its file is not called like one (`.vmdk`, and not \
-         like a flat extent). {what}"
+         like an extent that guests write to). {what}"
     ))
     .at_path(file.path())
     .advise("say that it is a VMDK if it is one, or that it is raw"))
-}
-
-fn is_named_so(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy());
-    let name = name.unwrap_or_default().to_ascii_lowercase();
-    let Some(stem) = name.strip_suffix(".vmdk") else {
-        return false;
-    };
-    let is_numbered = stem.rsplit_once("-f").is_some_and(|(_, number)| {
-        number.len() >= 3 && number.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    !stem.ends_with("-flat") && !is_numbered
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_by_their_first_bytes() {
-        for (head, expected) in [
-            (&b"KDMV\x01"[..], true),
-            (b"COWD\x01", true),
-            (b"KDM", false),
-            (b"# Disk DescriptorFile\nversion=1", true),
-            (b"\xef\xbb\xbf\r\n  # disk descriptorfile\r\n", true),
-            (b"# Disk Descriptor", false),
-            (b"version=1\n# Disk DescriptorFile", false),
-            (b"", false),
-        ] {
-            assert_eq!(begins(head), expected, "{}", head.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn names_that_no_guest_gives() {
-        for (name, expected) in [
-            ("a/disk.vmdk", true),
-            ("disk-000001.VMDK", true),
-            ("my-f1.vmdk", true),
-            ("disk-flat.vmdk", false),
-            ("disk-f001.vmdk", false),
-            ("disk.raw", false),
-            ("disk", false),
-            ("/dev/sda", false),
-            (".vmdk", true),
-        ] {
-            assert_eq!(is_named_so(Path::new(name)), expected, "{name}");
-        }
-    }
 }

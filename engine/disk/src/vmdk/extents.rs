@@ -229,10 +229,11 @@ impl Extents {
         &self,
         (grains, base): (&Grains, u64),
         range: Range<u64>,
+        detail: Detail,
         runs: &mut Runs,
     ) -> Result<()> {
         let header = grains.header();
-        grains.walk(range, |number, grain, part| {
+        grains.walk(range, detail, |number, grain, part| {
             let length = part.end.saturating_sub(part.start);
             let place = match grain {
                 Grain::Absent => self.absent,
@@ -267,7 +268,24 @@ impl Layer for Extents {
         &self.space
     }
 
-    fn runs(&self, range: Range<u64>, _detail: Detail) -> Result<Runs> {
+    /// What is flat or zeros is one step; the rest goes by the tables of each extent.
+    fn step_end(&self, at: u64, blocks: u64) -> u64 {
+        let behind = |extent: &Extent| extent.range.end <= at;
+        let Some(extent) = self.list.get(self.list.partition_point(behind)) else {
+            return u64::MAX;
+        };
+        let start = extent.range.start;
+        match &extent.content {
+            Content::Zeros | Content::Flat(_) => extent.range.end,
+            Content::Sparse(grains, _) => {
+                let most = blocks.saturating_mul(GRAINS);
+                let end = grains.step_end(at.saturating_sub(start), most);
+                start.saturating_add(end).min(extent.range.end)
+            }
+        }
+    }
+
+    fn runs(&self, range: Range<u64>, detail: Detail) -> Result<Runs> {
         let mut runs = Runs::default();
         let first = self
             .list
@@ -285,7 +303,7 @@ impl Layer for Extents {
                     runs.push(length, Place::Image(address.saturating_add(part.start)));
                 }
                 Content::Sparse(grains, base) => {
-                    self.sparse_runs((grains, *base), part, &mut runs)?;
+                    self.sparse_runs((grains, *base), part, detail, &mut runs)?;
                 }
             }
         }

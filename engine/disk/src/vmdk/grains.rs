@@ -4,7 +4,9 @@ use super::header::{Directory, Header, sectors};
 use crate::align::{is_multiple, to_usize};
 use crate::place::Places;
 use crate::recent::Recent;
+use crate::runs::Detail;
 use crate::table::{Share, Table, Width};
+use crate::twice::Twice;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
@@ -57,6 +59,17 @@ pub(super) enum Grain {
     At(u64),
 }
 
+/// What a walk finds where an entry of the grain directory leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leads {
+    /// To no grain: there is no table, or it is a hole of the file.
+    Nowhere,
+    /// To what can be no table.
+    Astray,
+    /// To a table.
+    Table,
+}
+
 /// The grains of an extent.
 pub(super) struct Grains {
     file: File,
@@ -65,6 +78,8 @@ pub(super) struct Grains {
     pub(super) directory: Option<Table>,
     pub(super) redundant: Option<Table>,
     places: Places,
+    /// Grain tables to which several entries of the directory lead.
+    twice: Twice,
     tables: Arc<Tables>,
     /// The extent's number.
     extent: usize,
@@ -74,7 +89,8 @@ impl Grains {
     /// The grains of the extent with the number `extent`, whose header, or footer, is `header`, and what is to be said of it.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither the grain directory nor a copy of it lies in the file.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither the grain directory nor a copy of it lies in the file, or if more than 4096 grain tables
+    /// belong to several of its entries.
     pub(super) fn open(
         file: File,
         header: Header,
@@ -110,7 +126,8 @@ impl Grains {
             .into_iter()
             .chain(header.redundant.filter(|_| redundant.is_some()));
         reserved.extend(at.map(|at| at..at.saturating_add(length)));
-        let grains = Grains {
+        let mut grains = Grains {
+            twice: Twice::of(Vec::new(), header.format)?,
             places: Places {
                 format: header.format,
                 size: file.bytes.size(),
@@ -123,7 +140,9 @@ impl Grains {
             tables,
             extent,
         };
-        let warning = grains.survey()?;
+        let (tables, warning) = grains.survey();
+        let twice = Twice::of(tables, grains.header.format);
+        grains.twice = twice.map_err(|error| grains.file.name(error))?;
         Ok((grains, warning))
     }
 
@@ -138,13 +157,15 @@ impl Grains {
     }
 
     /// Tells `each` every grain that `range` touches, which lies within the extent: its number, what its entry says, and what of the extent
-    /// is touched. What a table that is not there is about is told as one.
+    /// is touched. What a table that is not there is about is told as one; so is, where no more is wanted than what may hold data, what one is about
+    /// that is a hole of the file.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for tables that lie where none can lie; what `each` says.
     pub(super) fn walk(
         &self,
         range: Range<u64>,
+        detail: Detail,
         mut each: impl FnMut(u64, Grain, Range<u64>) -> Result<()>,
     ) -> Result<()> {
         let span = self.header.table_span();
@@ -156,9 +177,13 @@ impl Grains {
                 let start = index.saturating_mul(span);
                 let part = range.start.max(start)..range.end.min(start.saturating_add(span));
                 let grain = part.start.checked_div(self.header.grain).unwrap_or(0);
-                match entry {
-                    0 => each(grain, Grain::Absent, part)?,
-                    entry => self.walk_table(index, entry, part, &mut each)?,
+                let is_nothing = match detail {
+                    Detail::Rough => self.lead(index, entry) == Leads::Nowhere,
+                    Detail::Exact => entry == 0,
+                };
+                match is_nothing {
+                    true => each(grain, Grain::Absent, part)?,
+                    false => self.walk_table(index, entry, part, &mut each)?,
                 }
             }
             first = end;
@@ -204,7 +229,8 @@ impl Grains {
     pub(super) fn find(&self, grain: u64) -> Result<Grain> {
         let start = grain.saturating_mul(self.header.grain);
         let mut found = Grain::Absent;
-        self.walk(start..start.saturating_add(1), |_, grain, _| {
+        let one = start..start.saturating_add(1);
+        self.walk(one, Detail::Exact, |_, grain, _| {
             found = grain;
             Ok(())
         })?;
@@ -260,32 +286,49 @@ impl Grains {
         }
     }
 
-    /// Looks at all of the grain directory once: what is to be said of it.
-    fn survey(&self) -> Result<Option<String>> {
-        let Some(directory) = self.directory.as_ref().filter(|_| self.redundant.is_some()) else {
-            return Ok(self.directory.is_none().then(|| {
-                "the grain directory does not lie in the file; its copy is used".to_string()
-            }));
-        };
+    /// Looks at all of the grain directory once: where all tables lie, and what is to be said of it.
+    fn survey(&self) -> (Vec<u64>, Option<String>) {
+        let mut tables = Vec::new();
         let mut lost: u64 = 0;
         let mut first = 0;
         while first < self.header.tables() {
             let range = first..self.header.tables().min(first.saturating_add(STEP));
             first = range.end;
-            let Ok(found) = directory.entries(range.clone()) else {
-                lost = lost.saturating_add(range.end.saturating_sub(range.start));
+            let numbers = range.clone();
+            let all = [&self.directory, &self.redundant];
+            let mut tables_there = all.into_iter().flatten();
+            // Of holes nothing is read.
+            if tables_there.all(|table| table.is_hole(&range).unwrap_or(false)) {
+                continue;
+            }
+            // What cannot be read now is told when it is read.
+            let Ok(used) = self.directory(range.clone()) else {
                 continue;
             };
-            let used = self.directory(range)?;
-            let differ = found
-                .iter()
-                .zip(used)
-                .filter(|(found, used)| *found != used);
-            lost = lost.saturating_add(to_u64(differ.count()));
+            if let (Some(directory), Some(_)) = (&self.directory, &self.redundant) {
+                let length = range.end.saturating_sub(range.start);
+                lost = lost.saturating_add(match directory.entries(range) {
+                    Ok(found) => {
+                        let pairs = found.iter().zip(&used);
+                        to_u64(pairs.filter(|(found, used)| found != used).count())
+                    }
+                    Err(_) => length,
+                });
+            }
+            let there = numbers.zip(used).filter(|(_, sector)| *sector != 0);
+            let there = there.filter(|(index, sector)| self.holds(*index, *sector));
+            tables.extend(there.filter_map(|(_, sector)| sectors(sector)));
         }
-        Ok((lost > 0).then(|| {
-            format!("the grain directory is damaged in {lost} entries; those of its copy are used")
-        }))
+        let warning = match (&self.directory, lost) {
+            (None, _) => {
+                Some("the grain directory does not lie in the file; its copy is used".to_string())
+            }
+            (_, 0) => None,
+            _ => Some(format!(
+                "the grain directory is damaged in {lost} entries; those of its copy are used"
+            )),
+        };
+        (tables, warning)
     }
 
     /// Bytes of the table with the number `index`: of the last one, those that are used.
@@ -302,8 +345,67 @@ impl Grains {
         at.is_some_and(|at| self.places.is_free(at, self.table_length(index)))
     }
 
+    /// What a walk finds at this sector, where the directory's entry `index` leads; 0 if nowhere.
+    fn lead(&self, index: u64, sector: u64) -> Leads {
+        let at = sectors(sector).unwrap_or(u64::MAX);
+        if sector == 0 {
+            return Leads::Nowhere;
+        }
+        if self.twice.holds(at) || !self.holds(index, sector) {
+            return Leads::Astray;
+        }
+        // A table of zeros has nothing that is there, unless its copy has.
+        let length = self.table_length(index);
+        let is_hole = |at: u64| {
+            let data = self.file.bytes.data_extents(at..at.saturating_add(length));
+            data.is_ok_and(|data| data.is_empty())
+        };
+        match is_hole(at) && self.copy_at(index, at).is_none_or(is_hole) {
+            true => Leads::Nowhere,
+            false => Leads::Table,
+        }
+    }
+
+    /// Where a walk from byte `at` of the extent on ends that looks at no more than `most` grains, and at a few thousand entries of the directory: what no
+    /// table tells of is passed over, and where what can be no table should be is a step by itself.
+    pub(super) fn step_end(&self, at: u64, most: u64) -> u64 {
+        let header = &self.header;
+        let first = at.checked_div(header.table_span()).unwrap_or(0);
+        let last = header.tables().min(first.saturating_add(STEP));
+        let (mut next, mut left, mut is_astray) = (at, most, false);
+        // What cannot be read now is told when it is read.
+        let entries = self.directory(first..last.max(first)).unwrap_or_default();
+        for (index, entry) in (first..).zip(entries) {
+            let lead = self.lead(index, entry);
+            if next > at && is_astray != (lead == Leads::Astray) {
+                break;
+            }
+            is_astray = lead == Leads::Astray;
+            let end = index.saturating_add(1).saturating_mul(header.table_span());
+            if lead != Leads::Table {
+                next = end;
+                continue;
+            }
+            let grain = next.checked_div(header.grain).unwrap_or(0);
+            let looked = grain.saturating_add(left).saturating_mul(header.grain);
+            next = looked.min(end);
+            let done = next.div_ceil(header.grain.max(1)).saturating_sub(grain);
+            left = left.saturating_sub(done);
+            if left == 0 {
+                break;
+            }
+        }
+        match next > at {
+            true => next.min(header.size),
+            false => at.saturating_add(header.grain),
+        }
+    }
+
     /// A grain table, which the directory says begins at this sector.
     fn table(&self, index: u64, sector: u64) -> Result<Arc<Vec<u32>>> {
+        let what = format_args!("grain table {index} of the {}", self.header.format);
+        let checked = self.twice.check(what, sectors(sector).unwrap_or(u64::MAX));
+        checked.map_err(|error| self.file.name(error))?;
         let key = key(self.extent, index);
         self.tables.get(key, || self.load(index, sector))
     }
@@ -316,21 +418,23 @@ impl Grains {
             .places
             .check_part(format_args!("grain table {index}"), at, length)
             .and_then(|()| self.read_table(at, length));
-        let copy = || self.copy_of(index, at, length);
+        let copy = || self.copy_of(index, at);
         let mut table = match read {
             Ok(table) => table,
             Err(error) => copy().ok_or_else(|| name(error))?,
         };
         let first = index.saturating_mul(self.header.table_entries);
-        let is_sound = |(number, entry): (u64, u32)| match self.grain_of(entry) {
+        let is_sound = |number: u64, entry: u32| match self.grain_of(entry) {
             Grain::At(at) => self.can_lie(first.saturating_add(number), at),
             _ => true,
         };
-        if !(0..).zip(table.iter().copied()).all(is_sound)
+        // As in the directory: both are written together, so what is in the copy alone was lost here.
+        let is_doubtful = |(number, entry): (u64, u32)| entry == 0 || !is_sound(number, entry);
+        if (0..).zip(table.iter().copied()).any(is_doubtful)
             && let Some(copies) = copy()
         {
             for (number, (entry, copy)) in (0..).zip(table.iter_mut().zip(copies)) {
-                if !is_sound((number, *entry)) && copy != 0 && is_sound((number, copy)) {
+                if is_doubtful((number, *entry)) && copy != 0 && is_sound(number, copy) {
                     *entry = copy;
                 }
             }
@@ -338,14 +442,19 @@ impl Grains {
         Ok(table)
     }
 
-    /// The copy of the table with the number `index`, if there is another one than that at `at`.
-    fn copy_of(&self, index: u64, at: u64, length: u64) -> Option<Vec<u32>> {
+    /// Where the copy of the table with the number `index` lies, if there is another one than that at `at`.
+    fn copy_at(&self, index: u64, at: u64) -> Option<u64> {
         let redundant = self.redundant.as_ref()?;
         let entries = redundant.entries(index..index.saturating_add(1)).ok()?;
         let sector = entries.first().filter(|sector| **sector != 0)?;
-        let copy =
-            sectors(*sector).filter(|copy| *copy != at && self.places.is_free(*copy, length))?;
-        self.read_table(copy, length).ok()
+        let length = self.table_length(index);
+        sectors(*sector).filter(|copy| *copy != at && self.places.is_free(*copy, length))
+    }
+
+    /// That copy.
+    fn copy_of(&self, index: u64, at: u64) -> Option<Vec<u32>> {
+        let copy = self.copy_at(index, at)?;
+        self.read_table(copy, self.table_length(index)).ok()
     }
 
     /// So many bytes of entries, wherever they lie.

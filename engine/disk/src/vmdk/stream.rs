@@ -5,6 +5,7 @@ use super::header::{Directory, HOSTED, Header, SIZE};
 use super::{SECTOR, grains};
 use crate::align::to_usize;
 use crate::recent::Recent;
+use crate::runs::Detail;
 use crate::table::Share;
 use cairn_base::read_at::{check_range, read_vec};
 use cairn_base::units::to_u64;
@@ -193,21 +194,20 @@ impl ReadAt for Stream {
         let file = &self.grains.file().bytes;
         let mut open: Option<Range<u64>> = None;
         // Only a hint: what cannot be looked up is told when it is read.
-        let _ = self
-            .grains
-            .walk(range.start..end.min(self.size()), |_, grain, _| {
-                let Grain::At(at) = grain else { return Ok(()) };
-                // No longer than it was before, or hardly; the next one begins behind it.
-                let end = at.saturating_add(self.grain_size());
-                open = Some(match open.take() {
-                    Some(before) if (before.start..=before.end).contains(&at) => before.start..end,
-                    before => {
-                        before.into_iter().for_each(|before| file.will_need(before));
-                        at..end
-                    }
-                });
-                Ok(())
+        let range = range.start..end.min(self.size());
+        let _ = self.grains.walk(range, Detail::Exact, |_, grain, _| {
+            let Grain::At(at) = grain else { return Ok(()) };
+            // No longer than it was before, or hardly; the next one begins behind it.
+            let end = at.saturating_add(self.grain_size());
+            open = Some(match open.take() {
+                Some(before) if (before.start..=before.end).contains(&at) => before.start..end,
+                before => {
+                    before.into_iter().for_each(|before| file.will_need(before));
+                    at..end
+                }
             });
+            Ok(())
+        });
         open.into_iter().for_each(|last| file.will_need(last));
     }
 }

@@ -193,3 +193,33 @@ fn what_cannot_be_is_refused() {
     let error = refusal(&image);
     assert!(error.to_string().contains("circle"), "{error}");
 }
+
+#[test]
+fn zeros_over_the_block_table_are_not_the_first_block() {
+    let work = tempfile::tempdir().unwrap();
+    let image = work.path().join("a.vdi");
+    let mib = 1usize << 20;
+    let content: Vec<u8> = (0..8 * mib).map(|at| (at / mib + 1) as u8).collect();
+    made(&image, &content, 1, 0, &[]);
+    let mut bytes = fs::read(&image).unwrap();
+    let table = u32::from_le_bytes(bytes[TABLE..TABLE + 4].try_into().unwrap()) as usize;
+    bytes[table + 4 * 3..table + 4 * 6].fill(0);
+    fs::write(&image, bytes).unwrap();
+    let disk = open(&image).unwrap();
+    for (block, byte) in (0..8).zip(1u8..) {
+        let read = read_vec(&*disk, (block * mib) as u64, mib);
+        match (3..6).contains(&block) {
+            true => {
+                let error = read.unwrap_err();
+                assert_eq!(error.kind(), Kind::Damaged, "{error}");
+                assert!(
+                    error.to_string().contains(&format!("block {block}")),
+                    "{error}"
+                );
+            }
+            false => assert!(read.unwrap() == vec![byte; mib], "{block}"),
+        }
+    }
+    let extents = disk.data_extents(0..u64::MAX).unwrap();
+    assert_eq!(extents, [0..8 << 20], "what is lost is no hole");
+}

@@ -118,6 +118,25 @@ fn the_copy_of_a_table_stands_in() {
 }
 
 #[test]
+fn zeros_over_a_table_are_not_zeros_of_the_disk() {
+    let work = tempfile::tempdir().unwrap();
+    let (image, content, directory, copy) = hosted(work.path());
+    let good = fs::read(&image).unwrap();
+    let table = |at: usize| u32_at(&good, at) * 512;
+    for (what, lost) in [
+        ("a sector", table(directory)..table(directory) + 512),
+        ("all of it", table(directory)..table(directory) + 2048),
+        ("of the copy", table(copy)..table(copy) + 2048),
+    ] {
+        let mut bytes = good.clone();
+        assert!(bytes[lost.clone()].iter().any(|byte| *byte != 0), "{what}");
+        bytes[lost].fill(0);
+        let path = write(work.path(), "b.vmdk", &bytes);
+        assert!(ours(&path).unwrap() == content, "{what}");
+    }
+}
+
+#[test]
 fn a_sparse_extent_that_was_cut_off() {
     let work = tempfile::tempdir().unwrap();
     let (image, content, ..) = hosted(work.path());

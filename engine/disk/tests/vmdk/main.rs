@@ -1,6 +1,7 @@
 //! VMDK in all their forms: as QEMU makes them, and made here byte by byte where no tool makes what there may be; what QEMU reads of these is what
 //! must be read.
 //!
+//! - `named`: what is called `.vmdk` and begins like none
 //! - `qemu`: what `qemu-img` makes
 //! - `random`: random writes of `qemu-io` beside a raw disk
 //! - `deltas`: parents
@@ -23,6 +24,7 @@ mod deltas;
 mod forms;
 mod hostile;
 mod made;
+mod named;
 mod qemu;
 mod random;
 mod reach;

@@ -43,12 +43,16 @@ pub enum ChangeSource {
     Images(Images),
 }
 
+/// Asks so many images what they hold.
+pub type Held = Box<dyn Fn(usize, &dyn Monitor) -> Result<Changes> + Send + Sync>;
+
 /// The images that a disk is read from, each the differencing child of the one behind it.
 pub struct Images {
     /// How they were when they were opened, the youngest first; `None` for one of which it cannot be told later whether it changed.
     pub states: Vec<Option<ImageState>>,
-    /// The ranges of the disk that so many of the first ones hold themselves. Everywhere else it reads as the image behind these.
-    pub held: Box<dyn Fn(usize) -> Result<Changes> + Send + Sync>,
+    /// The ranges of the disk that so many of the first ones hold themselves. Everywhere else it reads as the image behind these. Looks often whether the
+    /// user asked to stop, and is interrupted then.
+    pub held: Held,
 }
 
 impl DiskInput {
@@ -143,7 +147,7 @@ pub fn backup(
     // No older than the session says: what was condemned before it began must not be relied on.
     store.refresh()?;
     let bases = find_bases(store, base.as_ref(), disks, &mut warnings)?;
-    let told = told(disks, base.as_ref(), &bases, options.read_all)?;
+    let told = told(disks, base.as_ref(), &bases, options.read_all, monitor)?;
     let asked = Asked {
         store,
         base: base.as_ref(),

@@ -27,7 +27,7 @@ fn images(size: usize, states: &[u8], held: &[Range<usize>]) -> ChangeSource {
     let held = held.to_vec();
     ChangeSource::Images(Images {
         states: states.iter().map(|number| image(*number)).collect(),
-        held: Box::new(move |count| {
+        held: Box::new(move |count, _| {
             let ranges = held.iter().take(count).map(|range| Change {
                 range: range.start as u64..range.end as u64,
                 zero: false,

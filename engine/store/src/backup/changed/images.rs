@@ -19,7 +19,7 @@ use crate::backup::run::{ChangeSource, DiskInput, Images};
 use crate::changes::Changes;
 use crate::point::{ImageState, Point, ToldBy};
 use crate::tree::Tree;
-use cairn_base::{Error, Result};
+use cairn_base::{Error, Monitor, Result};
 use std::sync::Arc;
 
 /// What is claimed of a disk: it may differ from the base in these ranges alone.
@@ -41,12 +41,13 @@ impl Told {
 /// What is claimed of each disk. With `read_all` the images are not asked.
 ///
 /// # Errors
-/// What an image reports.
+/// What an image reports; [`Kind::Interrupted`](cairn_base::Kind::Interrupted).
 pub fn told(
     disks: &[DiskInput],
     base: Option<&Point>,
     bases: &[Option<Tree>],
     read_all: bool,
+    monitor: &dyn Monitor,
 ) -> Result<Vec<Option<Told>>> {
     let told = |(disk, tree): (&DiskInput, &Option<Tree>)| match &disk.changes {
         None => Ok(None),
@@ -58,7 +59,9 @@ pub fn told(
             let count = base
                 .zip(tree.as_ref())
                 .and_then(|(base, tree)| children(disk, images, base, tree));
-            count.map(|count| ask(disk, images, count)).transpose()
+            count
+                .map(|count| ask(disk, images, count, monitor))
+                .transpose()
         }
         Some(ChangeSource::Images(_)) => Ok(None),
     };
@@ -66,8 +69,8 @@ pub fn told(
 }
 
 /// What the first `count` images hold.
-fn ask(disk: &DiskInput, images: &Images, count: usize) -> Result<Told> {
-    let changes = (images.held)(count).map_err(of_source)?;
+fn ask(disk: &DiskInput, images: &Images, count: usize, monitor: &dyn Monitor) -> Result<Told> {
+    let changes = (images.held)(count, monitor).map_err(of_source)?;
     let (found, size) = (changes.size(), disk.source.size());
     if found != size {
         return Err(Error::invalid(format!(
