@@ -192,6 +192,24 @@ mod tests {
     }
 
     #[test]
+    fn both_times_must_be_past() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("x")).unwrap();
+        let set = |time| {
+            file.set_modified(time).unwrap();
+            file.metadata().unwrap()
+        };
+        let changed = |metadata: &Metadata| (metadata.ctime(), metadata.ctime_nsec());
+        let next = |metadata: &Metadata| (metadata.ctime() + 1, 0);
+        // In the tick of the last change, whatever the other time was set to; and in the next second.
+        let old = set(SystemTime::now() - Duration::from_secs(100));
+        assert!(!is_past(&old, changed(&old)));
+        assert!(is_past(&old, next(&old)));
+        let ahead = set(SystemTime::now() + Duration::from_secs(100));
+        assert!(!is_past(&ahead, next(&ahead)));
+    }
+
+    #[test]
     fn a_time_that_is_yet_to_come_never_settles() {
         let folder = tempfile::tempdir().unwrap();
         let file = File::create(folder.path().join("x")).unwrap();
