@@ -85,6 +85,8 @@ fn signals_neither_end_a_mount_nor_hide_its_end() {
     };
     let (ended, place) = device::mount(folder.path(), manner).unwrap();
     let connection = Connection::of(&ended).unwrap();
+    // The kernel's greeting: from now on there is nothing to be read, and asking may be interrupted.
+    assert!(rustix::io::read(&ended, &mut [0; 16 << 10]).unwrap() > 0);
     let looks = |wanted| (0..20_000).all(|_| connection.is_up() == wanted);
     // Asked in the midst of signals, it says what is so.
     assert!(disturbed(&[gettid()], || looks(true)));
