@@ -192,7 +192,10 @@ fn a_mount_with_what_others_mounted_is_served_until_that_is_gone() {
     assert!(stays, "it did not wait for what others mounted");
     assert_eq!(kept.unwrap(), b"theirs");
     assert!(disk.is_ok());
-    let said = mounted.has_ended();
+    let (status, answer) = mounted.process.end();
+    let said = answer.stderr;
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(!is_mounted(&mounted.folder));
     assert!(said.contains(&format!("{inside:?}")), "{said}");
     assert!(said.contains("Ctrl-C once more"), "{said}");
 }

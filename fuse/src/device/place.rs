@@ -202,6 +202,8 @@ fn ended(path: &Path, lazy: bool, how: rustix::io::Result<()>) -> Result<Detache
 pub struct Held {
     found: Found,
     root: OwnedFd,
+    /// Whether the kernel could be asked which mount it is: not where there is no descriptor left for that.
+    is_sure: bool,
 }
 
 impl Held {
@@ -224,11 +226,16 @@ impl Held {
                 return Err(Error::io(what, &found.path, error.into()));
             }
         };
-        let id = said_of(&root, "mnt_id:").and_then(|id| id.parse().ok());
-        if id != Some(found.id) {
+        let id: Option<u64> = said_of(&root, "mnt_id:").and_then(|id| id.parse().ok());
+        if id.is_some_and(|id| id != found.id) {
             return Err(hidden(&found.path));
         }
-        Ok(Held { found, root })
+        let is_sure = id.is_some();
+        Ok(Held {
+            found,
+            root,
+            is_sure,
+        })
     }
 
     /// Another path to it, which leads nowhere else, for as long as it is held.
@@ -243,6 +250,11 @@ impl Held {
     pub fn detach(self) -> Result<Detached> {
         if !self.found.inside.is_empty() {
             return Err(others_in(&self.found));
+        }
+        if !self.is_sure {
+            let what = "cannot see which mount lies there: too many files may be open";
+            let error = Error::new(Kind::Busy, what).at_path(&self.found.path);
+            return Err(error.advise("try again"));
         }
         let how = unmount_path(self.path(), UnmountFlags::DETACH);
         ended(&self.found.path, true, how)
