@@ -1,10 +1,9 @@
 //! Asks the kernel to forget points: those that are held beyond the number to be kept open, and those that are not in the store any more. What the mount itself keeps
 //! open of the latter it closes.
 
-use crate::device;
+use crate::device::Place;
 use crate::tree::Tree;
 use fuser::{INodeNo, Notifier};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ pub struct Asker {
     tree: Weak<Tree>,
     notifier: Notifier,
     /// Where it is mounted.
-    root: PathBuf,
+    place: Place,
     asked: Receiver<u32>,
     /// Closed when it has ended.
     _running: Sender<()>,
@@ -46,13 +45,13 @@ impl Asker {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub fn start(tree: &Arc<Tree>, notifier: Notifier, root: PathBuf) -> std::io::Result<Asking> {
+    pub fn start(tree: &Arc<Tree>, notifier: Notifier, place: Place) -> std::io::Result<Asking> {
         let (sender, asked) = channel();
         let (running, ends) = channel();
         let asker = Asker {
             tree: Arc::downgrade(tree),
             notifier,
-            root,
+            place,
             asked,
             _running: running,
         };
@@ -94,18 +93,21 @@ impl Asker {
             if !tree.holds().has(slot) {
                 return;
             }
-            let path = self.root.join(&entry.path);
             // The kernel would take away with the name what others have mounted below it.
-            if device::is_mounted_below(&path).unwrap_or(true) {
+            if self.place.is_mounted_below(&entry.path).unwrap_or(true) {
                 continue;
             }
+            // Out of the tree of files, what is in use has no path by which it could be looked up.
+            let path = self.place.now().ok().flatten();
+            let path = path.map(|now| now.join(&entry.path));
+            let look_up = || path.as_ref().map(std::fs::symlink_metadata);
             // What was in use when it was asked for may hang on a name that the kernel has dropped, and stays even when it is not in use any more. A look-up
             // puts it back in its place; the tree answers this thread even if the store has forgotten the point.
-            let _ = std::fs::symlink_metadata(&path);
+            let _ = look_up();
             let name = entry.path.file_name().unwrap_or_default();
             let _ = self.notifier.inval_entry(INodeNo(entry.folder), name);
             // Whoever stands in just this folder has no path until it is looked up again.
-            let _ = std::fs::symlink_metadata(&path);
+            let _ = look_up();
         }
     }
 }

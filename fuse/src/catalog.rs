@@ -138,8 +138,33 @@ struct OpenPoints {
 struct Kept {
     key: PointKey,
     cell: Cell<Arc<OpenPoint>>,
+    /// Not while it is being opened.
+    is_open: bool,
     /// When it was last asked for, by the clock of requests.
     used: u64,
+}
+
+impl OpenPoints {
+    /// Notes whether the point that `cell` is the place of could be opened, and gives back what is kept no longer: the place, or the point that was not used for longest if there
+    /// are too many.
+    #[must_use]
+    fn settle(&mut self, id: &PointId, cell: &Cell<Arc<OpenPoint>>, opened: bool) -> Option<Kept> {
+        let kept = self.cells.get_mut(id)?;
+        // The place may have been given up and made anew meanwhile, or the point opened by the next who tried: then it is another's affair.
+        if kept.is_open || !Arc::ptr_eq(&kept.cell, cell) {
+            return None;
+        }
+        if !opened {
+            return self.cells.remove(id);
+        }
+        kept.is_open = true;
+        let open = self.cells.iter().filter(|(_, kept)| kept.is_open);
+        if open.clone().count() <= OPEN_POINTS {
+            return None;
+        }
+        let oldest = open.min_by_key(|(_, kept)| kept.used).map(|(id, _)| *id)?;
+        self.cells.remove(&oldest)
+    }
 }
 
 impl Catalog {
@@ -254,12 +279,18 @@ impl Catalog {
         if let Some(open) = &*held {
             return Ok(open.clone());
         }
-        let open = match self.alive(&key.id) {
-            Some(open) => open,
-            None => self.open_file(&key.machine, &self.file(key)?)?,
+        let opened = match self.alive(&key.id) {
+            Some(open) => Ok(open),
+            None => self
+                .file(key)
+                .and_then(|file| self.open_file(&key.machine, &file)),
         };
-        *held = Some(open.clone());
-        Ok(open)
+        *held = opened.as_ref().ok().cloned();
+        drop(held);
+        // Only now: one that cannot be opened takes no other one's room. Closing may take a while: not under the lock.
+        let closed = self.open.lock().settle(&key.id, &cell, opened.is_ok());
+        drop(closed);
+        opened
     }
 
     /// The point, if it is open for whomever.
@@ -330,33 +361,19 @@ impl Catalog {
         }
     }
 
-    /// The place of an open point. The one that was not used for longest makes room.
+    /// The place of a point that is open, or about to be.
     fn open_cell(&self, key: &PointKey) -> Cell<Arc<OpenPoint>> {
         let mut open = self.open.lock();
         open.clock = open.clock.saturating_add(1);
         let now = open.clock;
-        if let Some(kept) = open.cells.get_mut(&key.id) {
-            kept.used = now;
-            return kept.cell.clone();
-        }
-        let mut dropped = None;
-        if open.cells.len() >= OPEN_POINTS {
-            let oldest = open.cells.iter().min_by_key(|(_, kept)| kept.used);
-            if let Some(oldest) = oldest.map(|(id, _)| *id) {
-                dropped = open.cells.remove(&oldest);
-            }
-        }
-        let cell = Cell::default();
-        let kept = Kept {
+        let kept = open.cells.entry(key.id).or_insert_with(|| Kept {
             key: key.clone(),
-            cell: cell.clone(),
+            cell: Cell::default(),
+            is_open: false,
             used: now,
-        };
-        open.cells.insert(key.id, kept);
-        // Closing may take a while: not under the lock.
-        drop(open);
-        drop(dropped);
-        cell
+        });
+        kept.used = now;
+        kept.cell.clone()
     }
 
     /// The file of a point: by a listing of any age, because files never change, or by a new one.

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::ground::Ground;
 use crate::journal::{Journal, Sink};
 use crate::look::Look;
-use crate::stale;
+use crate::stale::{self, Cleared};
 use crate::tree::Tree;
 use crate::writable::{Overlays, Scratch};
 use cairn::{DiskView, Error, Kind, Result, Store};
@@ -78,7 +78,7 @@ pub enum Unmounted {
     StillInUse,
 }
 
-/// A mounted file system. Dropping it unmounts it.
+/// A mounted file system. Dropping it unmounts it; where [`unmount`](Mounted::unmount) fails it is served until the process ends.
 pub struct Mounted {
     tree: Arc<Tree>,
     place: Place,
@@ -114,30 +114,35 @@ impl Ended {
         connection.as_ref().is_some_and(Connection::is_up)
     }
 
-    /// Takes what nobody serves any more out of the tree of files, if that was not done, or seen to be so, before.
+    /// Takes what nobody serves any more out of the tree of files, if that was not done, or seen to be so, before. What fails is tried again at the next call.
     fn detach(&self, place: &Place) -> Result<()> {
         if self.gone.load(Ordering::Acquire) {
             return Ok(());
         }
         // Up, though its threads have failed.
         device::unmount(place, true, &|| self.is_up())?;
-        if !self.is_up() {
-            stale::detach(place)?;
-        }
-        self.gone.store(true, Ordering::Release);
+        let is_gone = match self.is_up() {
+            true => true,
+            // What is alive is not this one, and may go before it is looked at again.
+            false => stale::detach(place)? != Cleared::Alive,
+        };
+        self.gone.store(is_gone, Ordering::Release);
         Ok(())
     }
 
     /// When the session has ended: whether it was unmounted, cut off, or has failed, nobody answers any more but threads that still work at a request.
-    fn clean_up(&self, tree: &Tree, place: &Place, asking: Option<Asking>) {
-        // What remains is tried again by whoever unmounts.
-        let _ = self.detach(place);
+    ///
+    /// # Errors
+    /// If something of it remains in the tree of files. That is tried again by whoever unmounts.
+    fn clean_up(&self, tree: &Tree, place: &Place, asking: Option<Asking>) -> Result<()> {
+        let detached = self.detach(place);
         self.connection.lock().take();
         tree.holds().end();
         // It works with the store, which may hang.
         if let Some(asking) = asking {
             asking.ends_within(ASKING);
         }
+        detached
     }
 }
 
@@ -224,21 +229,20 @@ fn serve(
     place: &Place,
     ended: &Arc<Ended>,
 ) -> std::io::Result<()> {
-    let root = place.path().to_path_buf();
     let asking = tree
         .is_of_store()
-        .then(|| Asker::start(tree, session.notifier(), root))
+        .then(|| Asker::start(tree, session.notifier(), place.clone()))
         .transpose()?;
     let (tree, place, ended) = (tree.clone(), place.clone(), ended.clone());
     std::thread::Builder::new()
         .name("cairn-mount".into())
         .spawn(move || {
-            let result = session.run();
-            ended.clean_up(&tree, &place, asking);
+            let served = session.run();
+            let left = ended.clean_up(&tree, &place, asking);
             drop(tree);
             let what = "serving the mount failed";
-            *ended.result.lock() =
-                Some(result.map_err(|error| Error::io(what, place.path(), error)));
+            let served = served.map_err(|error| Error::io(what, place.path(), error));
+            *ended.result.lock() = Some(served.and(left));
             ended.changed.notify_all();
         })?;
     Ok(())
@@ -261,7 +265,7 @@ impl Mounted {
     /// Waits until it was unmounted, by whomever.
     ///
     /// # Errors
-    /// If it could not be served to the end.
+    /// If it could not be served to the end, or something of it remains in the tree of files that nobody serves: [`unmount`](Mounted::unmount) tries that again.
     pub fn wait(&self) -> Result<()> {
         let mut result = self.ended.result.lock();
         loop {
@@ -286,10 +290,10 @@ impl Mounted {
     }
 
     /// Unmounts, from any thread. If files are in use for longer than a moment, it is detached: then the end of this
-    /// process ends it.
+    /// process ends it. As long as it fails it is served on.
     ///
     /// # Errors
-    /// [`Kind::Busy`] if another file system is mounted over it; as the operating system reports.
+    /// [`Kind::Busy`] if others have mounted something in it or over it, or over a folder above it; as the operating system reports.
     pub fn unmount(&self) -> Result<Unmounted> {
         if self.ended_within(Duration::ZERO) {
             return self.ended.detach(&self.place).map(|()| Unmounted::Cleanly);
@@ -318,6 +322,7 @@ impl Mounted {
             Detached::Gone => ENDING,
             Detached::InUse => {
                 self.ended.detached.store(true, Ordering::Relaxed);
+                self.ended.gone.store(true, Ordering::Release);
                 LOOK
             }
         });
@@ -362,3 +367,6 @@ impl Drop for Mounted {
         let _ = self.unmount();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! Mounts that lost their program: it was killed, or its machine's memory ran out. They answer "Transport endpoint is not connected" until somebody unmounts them.
 
+use crate::device::table::{self, Line};
 use crate::device::{self, Held, NAME, Place};
 use cairn::{Error, Kind, Result};
-use rustix::io::Errno;
-use std::os::unix::ffi::OsStringExt;
+use rustix::io::{Errno, retry_on_intr};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -22,69 +22,68 @@ pub struct MountFacts {
     pub source: String,
     /// Its device number, `0:57`.
     pub number: String,
+    /// Which mount it is, of those that there are now.
+    pub id: u64,
 }
 
-/// All mounts of `cairn`, in the order in which they were made. See proc_pid_mountinfo(5).
+/// All mounts of `cairn`, in the order in which they were made; none if the kernel's table cannot be read.
 pub fn mounts() -> Vec<MountFacts> {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let lines = table.split(|byte| *byte == b'\n');
-    lines.filter_map(of_line).collect()
+    let lines = table::lines().unwrap_or_default();
+    lines.into_iter().filter_map(ours).collect()
 }
 
-fn of_line(line: &[u8]) -> Option<MountFacts> {
-    let mut fields = line.split(|byte| *byte == b' ').skip(2);
-    let number = String::from_utf8_lossy(fields.next()?).into_owned();
-    let path = unescape(fields.nth(1)?);
-    // Optional fields, a hyphen, the type, the source.
-    let kind = fields.by_ref().skip_while(|field| *field != b"-").nth(1)?;
-    let source = unescape(fields.next()?);
-    (kind == format!("fuse.{NAME}").as_bytes()).then(|| MountFacts {
-        path: PathBuf::from(std::ffi::OsString::from_vec(path)),
-        source: String::from_utf8_lossy(&source).into_owned(),
-        number,
+fn ours(line: Line) -> Option<MountFacts> {
+    (line.kind == format!("fuse.{NAME}").as_bytes()).then(|| MountFacts {
+        path: line.place,
+        source: String::from_utf8_lossy(&line.source).into_owned(),
+        number: line.number,
+        id: line.id,
     })
 }
 
-/// The kernel writes blanks, tabs, newlines and backslashes as `\040` and the like.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let (mut plain, mut rest) = (Vec::with_capacity(field.len()), field);
-    while let [first, tail @ ..] = rest {
-        let digits = tail
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match byte.filter(|_| *first == b'\\') {
-            Some(byte) => {
-                plain.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                plain.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    plain
+/// What a mount says when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// That it has lost its program.
+    Dead,
+    /// Anything else.
+    Alive,
+    /// Nothing, for so long.
+    None,
+}
+
+/// What became of a mount that was to be detached if it is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleared {
+    /// It was dead, and is in no tree of files any more.
+    Detached,
+    /// There is none.
+    Nothing,
+    /// What is there is alive: another mount, which got the number later.
+    Alive,
 }
 
 /// Whether what is mounted at `path` has lost its program. What does not answer in time, or not to us, has not; nor does what cannot be asked count as dead.
 pub fn is_dead(path: &Path) -> bool {
-    ask(path).unwrap_or(false)
+    ask(path).is_ok_and(|answer| answer == Answer::Dead)
 }
 
-/// The same; an error if there is no thread to ask.
-fn ask(path: &Path) -> std::io::Result<bool> {
+/// Asks it; an error if there is no thread to ask.
+fn ask(path: &Path) -> std::io::Result<Answer> {
     let (tell, answer) = mpsc::channel();
     let asked = path.to_path_buf();
     // A program that hangs must not hang us. Nothing that the kernel remembers answers this question.
     std::thread::Builder::new()
         .name("cairn-stale".into())
         .spawn(move || {
-            let asked = rustix::fs::statfs(&asked);
+            let answer = match retry_on_intr(|| rustix::fs::statfs(&asked)) {
+                Err(Errno::NOTCONN) => Answer::Dead,
+                _ => Answer::Alive,
+            };
             // Nobody may wait for it any more.
-            let _ = tell.send(matches!(asked, Err(Errno::NOTCONN)));
+            let _ = tell.send(answer);
         })?;
-    Ok(answer.recv_timeout(PATIENCE).unwrap_or(false))
+    Ok(answer.recv_timeout(PATIENCE).unwrap_or(Answer::None))
 }
 
 /// The mounts of `cairn` that lost their program; of one source, or of all. Of several at one place only the topmost can be asked.
@@ -100,29 +99,34 @@ pub fn dead_mounts(source: Option<&str>) -> Vec<MountFacts> {
     mounts
 }
 
-/// Takes what is mounted there on top out of the tree of files, if it has the number of this place and has lost its program: what is alive is another mount, which got the number
-/// later. Says whether it did. Between looking and doing nothing can take its place, but where the helper has to do it.
+/// Takes the mount out of the tree of files, if it has lost its program: what is alive is another, which got the number later. Between looking and doing nothing can take its
+/// place, but where the helper has to do it.
 ///
 /// # Errors
-/// As [`Held::at`] and [`Held::detach`], and if there is no thread to ask it.
-pub fn detach(place: &Place) -> Result<bool> {
+/// As [`Held::at`] and [`Held::detach`]; [`Kind::Busy`] if it gives no answer; if there is no thread to ask it.
+pub fn detach(place: &Place) -> Result<Cleared> {
     let Some(held) = Held::at(place)? else {
-        return Ok(false);
+        return Ok(Cleared::Nothing);
     };
-    let is_dead = ask(&held.path()).map_err(|error| {
+    let answer = ask(&held.path()).map_err(|error| {
         let what = "cannot look whether what is mounted there is alive";
         Error::io(what, place.path(), error)
     })?;
-    if is_dead {
-        held.detach()?;
+    match answer {
+        Answer::Dead => held.detach().map(|_| Cleared::Detached),
+        Answer::Alive => Ok(Cleared::Alive),
+        Answer::None => {
+            let what = "what is mounted there does not answer, so that it may be alive";
+            let error = Error::new(Kind::Busy, what).at_path(place.path());
+            Err(error.advise("try again later, or unmount it with `umount --lazy`"))
+        }
     }
-    Ok(is_dead)
 }
 
 /// Unmounts what `cairn` mounted at `mountpoint` and what lost its program: nothing else is there to be lost. Answers how many there were.
 ///
 /// # Errors
-/// [`Kind::Denied`] with advice if this user may not.
+/// [`Kind::Busy`] if others have mounted something in it; [`Kind::Denied`] with advice if this user may not.
 pub fn clear(mountpoint: &Path) -> Result<usize> {
     let Some(path) = full_path(mountpoint) else {
         return Ok(0);
@@ -132,18 +136,23 @@ pub fn clear(mountpoint: &Path) -> Result<usize> {
         let ours = mounts().into_iter().rev().find(|mount| mount.path == path);
         let Some(ours) = ours else { break };
         // Another file system may lie over it.
-        let place = Place::known(path.clone(), ours.number);
+        let place = Place::known(path.clone(), ours.number, ours.id);
         if !device::is_topmost(&place).unwrap_or(false) || !is_dead(&path) {
             break;
         }
         let detached = detach(&place).map_err(|error| {
             let what = "a mount there lost its program, and cannot be cleared away";
-            Error::new(Kind::Denied, what)
-                .at_path(mountpoint)
-                .caused_by(error)
-                .advise("whoever mounted it, or root, clears it with `fusermount3 -u` or `umount`")
+            match error.kind() {
+                Kind::Busy => error.context(what),
+                _ => Error::new(Kind::Denied, what)
+                    .at_path(mountpoint)
+                    .caused_by(error)
+                    .advise(
+                        "whoever mounted it, or root, clears it with `fusermount3 -u` or `umount`",
+                    ),
+            }
         })?;
-        if !detached {
+        if detached != Cleared::Detached {
             break;
         }
         cleared = cleared.saturating_add(1);

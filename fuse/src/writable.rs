@@ -150,9 +150,13 @@ impl Overlays {
     /// Those of the first disk that fails; the others are done nevertheless.
     pub fn flush(&self) -> Result<()> {
         let disks: Vec<Arc<WritableDisk>> = self.disks.lock().values().cloned().collect();
-        let failed = disks.iter().filter_map(|disk| disk.flush().err()).next();
-        failed.map_or(Ok(()), Err)
+        each(disks.iter().map(|disk| disk.flush()))
     }
+}
+
+/// The first error, when all is done.
+fn each(done: impl Iterator<Item = Result<()>>) -> Result<()> {
+    done.fold(Ok(()), Result::and)
 }
 
 /// Those that nobody has open and nobody wrote to: the point behind each is not to be kept open.
@@ -315,5 +319,26 @@ impl ReadAt for WritableDisk {
     }
     fn will_need(&self, range: Range<u64>) {
         self.current().will_need(range);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_keeps_nothing_else_from_being_done() {
+        let mut done = Vec::new();
+        let all = (0..4).map(|number| {
+            done.push(number);
+            match number {
+                1 => Err(Failure::FixedSize),
+                2 => Err(Failure::BeyondDisk),
+                _ => Ok(()),
+            }
+        });
+        assert!(matches!(each(all), Err(Failure::FixedSize)));
+        assert_eq!(done, [0, 1, 2, 3]);
+        assert!(each(std::iter::empty()).is_ok());
     }
 }

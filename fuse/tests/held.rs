@@ -10,11 +10,11 @@
 mod shared;
 
 use cairn::{BackupOptions, DiskImage, Silent, Store, Time};
-use cairn_fuse::{Look, MountOptions, mount_store};
+use cairn_fuse::{Look, MountOptions, Tree, Unmounted, mount_store};
 use rustix::fs::Advice;
-use shared::asked::record_of;
+use shared::asked::{damage, find, record_of};
 use shared::days::{HOME, day, four_days};
-use shared::{fuse_is_there, noise, until, writable};
+use shared::{fuse_is_there, noise, run, text, until, writable};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,15 @@ fn is_mounted(folder: &Path) -> bool {
         .any(|line| line.split(' ').nth(4) == Some(wanted))
 }
 
+/// Where something is mounted in a point.
+enum Inside {
+    AtItsPlace,
+    /// A folder above the mount has another name by now.
+    Renamed,
+    /// By another path to the mount's files.
+    Bound,
+}
+
 #[test]
 fn what_others_mounted_in_a_point_stays() {
     if !fuse_is_there() {
@@ -75,20 +84,36 @@ fn what_others_mounted_in_a_point_stays() {
         println!("SKIPPED: only root mounts a tmpfs");
         return;
     }
-    let temp = tempdir().unwrap();
+    for how in [Inside::AtItsPlace, Inside::Renamed, Inside::Bound] {
+        stays_in_a_point(&how);
+    }
+}
+
+fn stays_in_a_point(how: &Inside) {
+    let (temp, above, bound) = (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
     let store = days(temp.path(), 40);
-    let folder = tempdir().unwrap();
-    let mounted = mount_store(store, folder.path(), &MountOptions::default()).unwrap();
-    let raw = |name: &str| folder.path().join(format!("m/{name}/disks/disk0.raw"));
+    let mut folder = above.path().join("old/mnt");
+    fs::create_dir_all(&folder).unwrap();
+    let mounted = mount_store(store, &folder, &MountOptions::default()).unwrap();
+    if matches!(how, Inside::Renamed) {
+        fs::rename(above.path().join("old"), above.path().join("new")).unwrap();
+        folder = above.path().join("new/mnt");
+    }
+    let raw = |name: &str| folder.join(format!("m/{name}/disks/disk0.raw"));
     let (bytes, name) = disk(1);
     assert!(fs::read(raw(&name)).unwrap() == bytes);
-    let inside = folder.path().join(format!("m/{name}/disks"));
-    let mount = Command::new("mount")
-        .args(["-t", "tmpfs", "tmpfs"])
-        .arg(&inside)
-        .status()
-        .unwrap();
-    assert!(mount.success());
+    let disks = |root: &Path| root.join(format!("{name}/disks"));
+    let inside = match how {
+        Inside::Bound => {
+            run(
+                "mount",
+                &["--bind", text(&folder.join("m")), text(bound.path())],
+            );
+            disks(bound.path())
+        }
+        _ => disks(&folder.join("m")),
+    };
+    run("mount", &["-t", "tmpfs", "tmpfs", text(&inside)]);
     for day in 2..=40 {
         let (bytes, name) = disk(day);
         assert!(fs::read(raw(&name)).unwrap() == bytes, "{name}");
@@ -97,8 +122,36 @@ fn what_others_mounted_in_a_point_stays() {
     until("fewer sessions", || sessions(temp.path()) < 40);
     let stays = is_mounted(&inside);
     let _ = Command::new("umount").arg(&inside).status();
+    if matches!(how, Inside::Bound) {
+        run("umount", &[text(bound.path())]);
+    }
     assert!(stays, "what was mounted in a point is gone");
-    drop(mounted);
+    assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
+}
+
+/// A point that cannot be opened takes no other one's room.
+#[test]
+fn what_cannot_be_opened_closes_nothing() {
+    let temp = tempdir().unwrap();
+    let store = days(temp.path(), 18);
+    let tree = Tree::of_store(store.clone());
+    let disks = |day| find(&tree, &format!("m/{}/disks", disk(day).1)).inode;
+    for day in 1..=16 {
+        tree.readdir(disks(day)).unwrap();
+    }
+    assert_eq!(sessions(temp.path()), 16);
+    let broken = store.find_point(&format!("m@{}", disk(17).1)).unwrap();
+    damage(&record_of(temp.path(), &broken.id.to_string()));
+    let broken = disks(17);
+    for _ in 0..3 {
+        assert!(tree.readdir(broken).is_err());
+        assert_eq!(sessions(temp.path()), 16);
+    }
+    // One that can be opened takes the room of the one that was not used for longest.
+    for day in [18, 1, 2, 18] {
+        tree.readdir(disks(day)).unwrap();
+        assert_eq!(sessions(temp.path()), 16);
+    }
 }
 
 /// **[open-once]** Files are opened without asking, where nothing can be written and case counts: what would fail when a file is opened fails when it is read. A point then stays open

@@ -160,6 +160,20 @@ fn as_a_user_without_rights() {
     );
     assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
     assert!(!is_mounted(folder));
+    // Where a folder above has another name at the end, in use and not.
+    for in_use in [false, true] {
+        let (old, new) = (folder.join("old"), folder.join("new"));
+        fs::create_dir_all(old.join("mnt")).unwrap();
+        let mounted = mount_image(open(), &old.join("mnt"), &MountOptions::default()).unwrap();
+        fs::rename(&old, &new).unwrap();
+        let held = in_use.then(|| File::open(new.join("mnt/disks/disk0.raw")).unwrap());
+        let how = mounted.unmount().unwrap();
+        assert_eq!(how == Unmounted::StillInUse, in_use);
+        assert!(!is_mounted(&new.join("mnt")));
+        drop(held);
+        mounted.wait().unwrap();
+        fs::remove_dir_all(&new).unwrap();
+    }
 }
 
 /// **[others]** With `allow_other` others can look too, and the kernel enforces the guest's modes and numeric owners,

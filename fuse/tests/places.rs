@@ -11,7 +11,8 @@ mod shared;
 
 use cairn::{DiskView, Error, Kind, Store};
 use cairn_fuse::device::{self, Detached, Place};
-use cairn_fuse::{MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store, stale};
+use cairn_fuse::stale::{self, Cleared};
+use cairn_fuse::{MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store};
 use rustix::mount::{UnmountFlags, unmount};
 use shared::mounted::{Image, image, is_mounted};
 use shared::{fixture, fuse_is_there, run, text};
@@ -110,7 +111,7 @@ fn by_another_name(temp: &Path) {
 }
 
 /// **[cut-off]** A mount that cannot be served any more, because its connection was cut or its threads have failed, is taken out of the tree of files by its program: nothing is left
-/// that answers "Transport endpoint is not connected".
+/// that answers "Transport endpoint is not connected". If that cannot be done the program is told why, and tries again when it unmounts.
 #[test]
 fn what_is_served_no_more_does_not_stay() {
     let Some(image) = image() else { return };
@@ -128,6 +129,12 @@ fn what_is_served_no_more_does_not_stay() {
     assert!(!is_mounted(folder));
     assert_eq!(image.mounted.unmount().unwrap(), Unmounted::Cleanly);
     drop(held);
+}
+
+/// Of the mount of ours at a place.
+fn id_of(place: &Path) -> u64 {
+    let found = stale::mounts().into_iter().find(|it| it.path == place);
+    found.unwrap().id
 }
 
 /// The kernel gives the number of a mount that has ended to the next.
@@ -157,8 +164,8 @@ fn a_later_mount_of_the_same_number_is_left_alone() {
             drop(ended);
             assert_eq!(number(), now);
             // Nor by anybody else who thinks that it is what had the number before.
-            let known = Place::known(place.clone(), now.clone().unwrap());
-            assert!(!stale::detach(&known).unwrap());
+            let known = Place::known(place.clone(), now.clone().unwrap(), id_of(&place));
+            assert_eq!(stale::detach(&known).unwrap(), Cleared::Alive);
             let unmounted = device::unmount(&known, true, &|| false).unwrap();
             assert_eq!((unmounted, number()), (Detached::Gone, now));
             assert!(place.join("files/disk0").exists());
@@ -198,7 +205,8 @@ fn what_is_dead_below_another_goes_when_it_can_be_reached() {
     let cut = fs::write(connections.path().join(minor).join("abort"), "1");
     run("umount", &[text(connections.path())]);
     cut.unwrap();
-    mounted.wait().unwrap();
+    // Who waits is told that something is left.
+    assert_eq!(mounted.wait().unwrap_err().kind(), Kind::Busy);
     let error = mounted.unmount().unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
     assert!(place.join("files/disk0").exists());

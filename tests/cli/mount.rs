@@ -162,6 +162,44 @@ fn a_mount_in_use_ends_without_leaving_anything() {
     }
 }
 
+/// What others mounted in it stays as long as they want, and so does the mount.
+#[test]
+fn a_mount_with_what_others_mounted_is_served_until_that_is_gone() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    bench.backup("web01", &["disk.raw"]);
+    let mut mounted = Mounted::new(&bench, "disk.raw");
+    let inside = mounted.folder.join("files/disk0/p1/etc");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "cairn-test", text(&inside)]);
+    if !mount.status().is_ok_and(|status| status.success()) {
+        println!("SKIPPED: nothing can be mounted in a mount");
+        return;
+    }
+    fs::write(inside.join("kept"), "theirs").unwrap();
+    mounted.process.signal("INT");
+    // It tries for half a second before it gives up.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let stays = mounted.process.is_alive();
+    let (kept, disk) = (
+        fs::read(inside.join("kept")),
+        fs::metadata(mounted.folder.join("disks/disk0.raw")),
+    );
+    unmount(&inside);
+    assert!(stays, "it did not wait for what others mounted");
+    assert_eq!(kept.unwrap(), b"theirs");
+    assert!(disk.is_ok());
+    let (status, answer) = mounted.process.end();
+    let said = answer.stderr;
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(!is_mounted(&mounted.folder));
+    assert!(said.contains(&format!("{inside:?}")), "{said}");
+    assert!(said.contains("Ctrl-C once more"), "{said}");
+}
+
 #[test]
 fn a_mount_that_was_killed_is_named_and_cleared_away() {
     let bench = Bench::new();

@@ -161,6 +161,64 @@ mod tests {
         }
     }
 
+    /// An overlay of two folders; unmounted at the end of a test whatever happens.
+    struct Overlay(std::path::PathBuf);
+
+    impl Drop for Overlay {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg(&self.0).status();
+        }
+    }
+
+    fn overlay(folder: &std::path::Path) -> Option<Overlay> {
+        for name in ["lower", "upper", "work", "merged"] {
+            std::fs::create_dir(folder.join(name)).unwrap();
+        }
+        let at = |name| folder.join(name).display().to_string();
+        let [lower, upper, work] = ["lower", "upper", "work"].map(at);
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let merged = folder.join("merged");
+        let done = std::process::Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(&merged)
+            .output();
+        done.is_ok_and(|done| done.status.success())
+            .then_some(Overlay(merged))
+    }
+
+    #[test]
+    fn times_on_an_overlay_are_not_relied_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(overlay) = overlay(folder.path()) else {
+            println!("SKIPPED: no overlay can be mounted");
+            return;
+        };
+        let path = overlay.0.join("x");
+        std::fs::write(&path, "a").unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        let file = File::open(&path).unwrap();
+        let (_, settled) = settle(&file, file.metadata().unwrap()).unwrap();
+        assert_eq!(settled, None);
+    }
+
+    #[test]
+    fn both_times_must_be_past() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("x")).unwrap();
+        let set = |time| {
+            file.set_modified(time).unwrap();
+            file.metadata().unwrap()
+        };
+        let changed = |metadata: &Metadata| (metadata.ctime(), metadata.ctime_nsec());
+        let next = |metadata: &Metadata| (metadata.ctime() + 1, 0);
+        // In the tick of the last change, whatever the other time was set to; and in the next second.
+        let old = set(SystemTime::now() - Duration::from_secs(100));
+        assert!(!is_past(&old, changed(&old)));
+        assert!(is_past(&old, next(&old)));
+        let ahead = set(SystemTime::now() + Duration::from_secs(100));
+        assert!(!is_past(&ahead, next(&ahead)));
+    }
+
     #[test]
     fn a_time_that_is_yet_to_come_never_settles() {
         let folder = tempfile::tempdir().unwrap();

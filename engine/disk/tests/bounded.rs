@@ -96,7 +96,7 @@ fn qcow2_with_one_l2_table_for_everything() {
     let table = 40 * MIB;
     let l1: Vec<u8> = (0..entries).flat_map(|_| table.to_be_bytes()).collect();
     let l2: Vec<u8> = (0..2 * MIB / 8)
-        .flat_map(|_| (1u64 << 63 | 42 * MIB).to_be_bytes())
+        .flat_map(|_| ((1u64 << 63) | (42 * MIB)).to_be_bytes())
         .collect();
     let parts: [(u64, &[u8]); 3] = [(0, &qcow2(entries)), (2 * MIB, &l1), (table, &l2)];
     let path = hollow(&work.path().join("a.qcow2"), 44 * MIB, &parts);

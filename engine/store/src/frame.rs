@@ -195,7 +195,7 @@ impl Decompressor {
         length: usize,
         output: &mut OutBuffer<'_, T>,
     ) -> Result<()> {
-        // Older formats, which zstd reads too, know no bound of their window.
+        // Neither frames that hold nothing nor, where zstd is built with them, older formats, which know no bound of their window.
         if !stored.starts_with(&MAGIC) {
             return Err(Error::damaged("a frame does not begin like one of zstd"));
         }
@@ -380,11 +380,18 @@ mod tests {
         );
     }
 
+    /// A whole frame of zstd 0.7: what it begins with, ten bytes long, a block of ten bytes as they are, and the end.
+    const LEGACY: &[u8] = b"\x27\xb5\x2f\xfd\x20\x0a\x40\x00\x0aten bytes.\xc0\x00\x00";
+
+    #[test]
+    fn older_formats_are_not_even_built() {
+        assert!(zstd::bulk::decompress(LEGACY, 10).is_err());
+    }
+
     #[test]
     fn garbage_is_an_error() {
         let mut out = Vec::new();
-        let legacy = b"\x27\xb5\x2f\xfd and what follows in the format of zstd 0.7";
-        for garbage in [&b""[..], b"garbage", &[0; 100], legacy] {
+        for garbage in [&b""[..], b"garbage", &[0; 100], LEGACY] {
             assert!(
                 Decompressor::default()
                     .decompress(garbage, 10, &mut out)

@@ -1,25 +1,26 @@
 use super::*;
 
 #[test]
-fn mounts_of_ours_are_found_in_the_kernels_table() {
-    let ours = of_line(
-        b"612 29 0:57 / /mnt/a\\040b rw,nosuid,nodev shared:1 master:2 - fuse.cairn /srv/my\\134store rw,user_id=0",
-    );
+fn mounts_of_ours_are_told_from_others() {
+    let line = |kind: &str| Line {
+        id: 612,
+        parent: 29,
+        number: "0:57".into(),
+        root: "/".into(),
+        place: "/mnt/a b".into(),
+        kind: kind.into(),
+        source: b"/srv/my store".to_vec(),
+    };
     let wanted = MountFacts {
         path: "/mnt/a b".into(),
-        source: "/srv/my\\store".into(),
+        source: "/srv/my store".into(),
         number: "0:57".into(),
+        id: 612,
     };
-    assert_eq!(ours, Some(wanted));
-    for other in [
-        &b"29 1 0:57 / / rw - ext4 /dev/sda1 rw"[..],
-        b"29 1 0:57 / /mnt rw - fuse.sshfs cairn rw",
-        b"29 1 0:57 / /mnt rw",
-        b"",
-    ] {
-        assert_eq!(of_line(other), None);
+    assert_eq!(ours(line("fuse.cairn")), Some(wanted));
+    for other in ["ext4", "fuse.sshfs", "fuse", "cairn"] {
+        assert_eq!(ours(line(other)), None);
     }
-    assert_eq!(unescape(b"a\\b\\0\\0400"), b"a\\b\\0 0");
 }
 
 #[test]

@@ -6,9 +6,13 @@ use crate::exit::{Answer, Exit, Failure, warn};
 use crate::images::ImageArgs;
 use crate::signals;
 use cairn::{DiskView, Error, Kind, Store};
-use cairn_fuse::{Look, MountOptions, Scratch, Unmounted, mount_image, mount_store};
+use cairn_fuse::{Look, MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long it is waited before what could not be unmounted is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Mount a store or a disk image as files; Ctrl-C or umount ends it.
 ///
@@ -117,7 +121,7 @@ pub fn run(args: &Args) -> Answer {
     );
     let ended = mounted
         .wait_or(&signals::stop_flag())
-        .and_then(|is_gone| Ok(!is_gone && mounted.unmount()? == Unmounted::StillInUse));
+        .and_then(|is_gone| Ok(!is_gone && end(&mounted)? == Unmounted::StillInUse));
     let still_in_use = matches!(ended, Ok(true));
     let flushed = then_flush(ended, || mounted.flush());
     if still_in_use {
@@ -130,6 +134,30 @@ pub fn run(args: &Args) -> Answer {
     } else {
         Exit::Done
     })
+}
+
+/// Unmounts. What others have mounted in it, or over it, is not taken along: then it is served on until that is gone, or a second signal ends this process.
+fn end(mounted: &Mounted) -> cairn::Result<Unmounted> {
+    let mut told = false;
+    loop {
+        match mounted.unmount() {
+            Err(error) if error.kind() == Kind::Busy => {
+                if !told {
+                    warn(&error.to_string());
+                    warn(
+                        "it is served until then, and ends by itself; Ctrl-C once more ends it at once",
+                    );
+                    // That leaves no time for it.
+                    if let Err(error) = mounted.flush() {
+                        warn(&error.to_string());
+                    }
+                }
+                told = true;
+                std::thread::sleep(AGAIN);
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// What `ended` says, after `flush`, which is done however the mount ended: what was written is worth more than the mount.

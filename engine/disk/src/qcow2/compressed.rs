@@ -131,7 +131,7 @@ fn unpack_zstd(bytes: &[u8], out: &mut [u8]) -> Result<(), String> {
     let mut context = DCtx::create();
     let (mut rest, mut empty) = (bytes, out);
     while !empty.is_empty() {
-        // Neither older formats of zstd nor frames that hold nothing.
+        // Neither frames that hold nothing nor, where zstd is built with them, its older formats.
         if !rest.starts_with(&ZSTD) {
             return Err("it does not begin like a zstd frame".to_string());
         }
@@ -201,6 +201,9 @@ mod tests {
         // A frame that does not end with the cluster is none of a cluster.
         let zstd = zstd::bulk::compress(&zeros, 19).unwrap();
         assert!(unpack_zstd(&zstd, &mut out).is_err());
+        // Neither is one of zstd 0.7, of a block of ten bytes as they are.
+        let legacy = b"\x27\xb5\x2f\xfd\x20\x0a\x40\x00\x0aten bytes.\xc0\x00\x00";
+        assert!(unpack_zstd(legacy, &mut out[..10]).is_err());
         // Nor do frames of nothing keep anybody.
         let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0][..]; 1000].concat();
         assert!(unpack_zstd(&skipped, &mut out).is_err());
