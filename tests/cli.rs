@@ -7,6 +7,7 @@
 //! - `browse`: ls, cat, copy
 //! - `chains`: differencing disks and their parents
 //! - `changed`: backups that read no more than what changed
+//! - `check`: what is wrong with images of other hypervisors, and what is refused
 //! - `checkpoints`: backups of differencing disks whose parents were backed up before
 //! - `conflicts`: what is in the way of a copy
 //! - `copy`: many paths in one job
@@ -38,6 +39,7 @@ mod boot;
 mod browse;
 mod chains;
 mod changed;
+mod check;
 mod checkpoints;
 mod conflicts;
 mod copy;

@@ -1,7 +1,7 @@
 //! What a disk image is: its container, its chain of parents, how the disk is divided, and what its parts hold; and what is wrong with
 //! it. Images are only read.
 
-use cairn_base::{Error, Monitor, ReadAt, Result, Stage};
+use cairn_base::{Error, Kind, Monitor, ReadAt, Result, Stage};
 use cairn_disk::{
     Check, Count, Examined, Finding, Format, ImageFile, ImageInfo, OpenOptions, Severity,
     VirtualDisk,
@@ -25,7 +25,8 @@ pub struct DiskReport {
     pub failure: Option<Error>,
     /// What a user should know of the images although they can be read. Sentences.
     pub warnings: Vec<String>,
-    /// Bytes of the disk that may hold something other than zeros; `None` if that cannot be told because an image is missing.
+    /// Bytes of the disk that may hold something other than zeros; `None` if that cannot be told because an image is missing, or cannot be read:
+    /// that is a warning.
     pub allocated: Option<u64>,
     /// How the disk is divided, or why that cannot be told; `None` if there is no disk.
     pub division: Option<Result<Division>>,
@@ -76,6 +77,8 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
     /// How much was found, by image, severity and class.
     pub counts: Vec<Count>,
+    /// Why not everything was looked at: an I/O error, an image of a kind that is not read, a file that is not opened, or that the user asked to stop.
+    pub failure: Option<Error>,
 }
 
 impl CheckReport {
@@ -102,38 +105,43 @@ impl DiskExamination {
     /// What the image is. `monitor` is told how much of the disk was looked at ([`Stage::Check`]).
     ///
     /// # Errors
-    /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted), or an I/O error where it is asked what is allocated.
+    /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted).
     pub fn report(&self, monitor: &dyn Monitor) -> Result<DiskReport> {
         let disk = self.0.disk();
         let is_whole = self.0.failure().is_none();
-        let allocated = match disk.filter(|_| is_whole) {
-            Some(disk) => Some(allocated(&**disk, monitor)?),
+        let mut warnings = disk
+            .map(|disk| disk.warnings().to_vec())
+            .unwrap_or_default();
+        let whole = disk.filter(|_| is_whole);
+        let allocated = match whole.map(|disk| allocated(&**disk, monitor)) {
+            Some(Err(error)) if error.kind() == Kind::Interrupted => return Err(error),
+            Some(Err(error)) => {
+                warnings.push(format!("what is allocated cannot be told: {error}"));
+                None
+            }
+            Some(Ok(sum)) => Some(sum),
             None => None,
         };
         Ok(DiskReport {
             file: self.0.file(),
             images: self.0.images(),
             failure: self.0.failure().cloned(),
-            warnings: disk
-                .map(|disk| disk.warnings().to_vec())
-                .unwrap_or_default(),
+            warnings,
             allocated,
             division: disk.map(division),
         })
     }
 
-    /// Walks all structures of all its images.
-    ///
-    /// # Errors
-    /// What keeps it from going on: an I/O error, an image of a kind that is not read, or [`Kind::Interrupted`](cairn_base::Kind::Interrupted).
-    pub fn check(&self, monitor: &dyn Monitor) -> Result<CheckReport> {
+    /// Walks all structures of all its images. What was found stays although not everything could be looked at: see [`CheckReport::failure`].
+    pub fn check(&self, monitor: &dyn Monitor) -> CheckReport {
         let mut check = Check::new(monitor);
-        self.0.check(&mut check)?;
-        Ok(CheckReport {
+        let failure = self.0.check(&mut check).err();
+        CheckReport {
             is_sound: check.is_sound(),
             findings: check.findings().to_vec(),
             counts: check.counts().to_vec(),
-        })
+            failure,
+        }
     }
 }
 

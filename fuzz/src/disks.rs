@@ -136,7 +136,11 @@ fn image(data: &[u8], hint: FormatHint, mend: fn(&Pieces) -> Patches) -> bool {
             assert!(
                 matches!(
                     error.kind(),
-                    Kind::Damaged | Kind::Unsupported | Kind::Invalid | Kind::NotFound
+                    Kind::Damaged
+                        | Kind::Unsupported
+                        | Kind::Invalid
+                        | Kind::NotFound
+                        | Kind::Denied
                 ),
                 "{error}"
             );

@@ -10,7 +10,7 @@ use std::process::Command;
 const MIB: u64 = 1 << 20;
 
 /// An image of a disk of `size` bytes of noise and nothing, made by qemu-img.
-fn made(bench: &Bench, name: &str, format: &str, options: &str) -> PathBuf {
+pub fn made(bench: &Bench, name: &str, format: &str, options: &str) -> PathBuf {
     let raw = bench.noise("noise.raw", 71, 3 * MIB);
     let file = File::options().write(true).open(&raw).unwrap();
     file.set_len(40 * MIB).unwrap();
@@ -23,7 +23,7 @@ fn made(bench: &Bench, name: &str, format: &str, options: &str) -> PathBuf {
     image
 }
 
-fn spoil(path: &Path, at: u64, bytes: &[u8]) {
+pub fn spoil(path: &Path, at: u64, bytes: &[u8]) {
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(bytes, at).unwrap();
 }

@@ -35,8 +35,8 @@ pub(crate) struct Member {
 /// opened, whatever the caller said of the child: a guest may have written to it that it is such an image.
 ///
 /// # Errors
-/// [`Kind::NotFound`] if a parent is nowhere; [`Kind::Damaged`] if the only file that could be it is another one or was
-/// changed, if sizes differ, if the chain goes in a circle, or if a child is a VHD by its first sector alone;
+/// [`Kind::NotFound`] if a parent is nowhere; [`Kind::Denied`] if the only file that could be it is another one or was
+/// changed, or if a child is a VHD by its first sector alone; [`Kind::Damaged`] if sizes differ or the chain goes in a circle;
 /// [`Kind::Unsupported`] if it has more than 64 images.
 pub(crate) fn with_parents(
     child: Opened,

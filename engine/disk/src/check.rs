@@ -74,10 +74,10 @@ pub struct Finding {
     pub severity: Severity,
     /// Its class.
     pub topic: Topic,
-    /// The image's file, of several the one that names the others; none if the image is no file.
+    /// The file of the image in which it is; none if the image is no file.
     pub file: Option<PathBuf>,
     /// Where in the file what is wrong is written: that of a table's entry, not that of the block to which it leads. Of an image that cannot be
-    /// opened, and of QCOW2, VDI and VMDK, the place that its reader names.
+    /// opened, the place that its reader names.
     pub offset: Option<u64>,
     /// What it is; a sentence without a full stop.
     pub what: String,
@@ -86,7 +86,7 @@ pub struct Finding {
 /// How many findings of a topic an image has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
-    /// The image's file.
+    /// The file of the image in which they are; none if the image is no file.
     pub file: Option<PathBuf>,
     /// How bad they are.
     pub severity: Severity,
@@ -109,8 +109,10 @@ pub struct Count {
 pub struct Check<'a> {
     monitor: &'a dyn Monitor,
     file: Option<PathBuf>,
-    /// Where in `counts` those of the present image begin.
+    /// Where in `counts` those of the present file begin.
     first: usize,
+    /// How many of the present image were kept.
+    kept: Vec<(Severity, Topic, u64)>,
     findings: Vec<Finding>,
     counts: Vec<Count>,
 }
@@ -122,6 +124,7 @@ impl<'a> Check<'a> {
             monitor,
             file: None,
             first: 0,
+            kept: Vec::new(),
             findings: Vec::new(),
             counts: Vec::new(),
         }
@@ -145,6 +148,12 @@ impl<'a> Check<'a> {
 
     /// What is found from now on is of the image in `file`.
     pub(crate) fn begin_image(&mut self, file: Option<&Path>) {
+        self.kept.clear();
+        self.begin_file(file);
+    }
+
+    /// What is found from now on is in `file`, one of several of the image.
+    pub(crate) fn begin_file(&mut self, file: Option<&Path>) {
         self.file = file.map(Path::to_path_buf);
         self.first = self.counts.len();
     }
@@ -176,7 +185,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What was read of a structure; `None` if it is damaged or of a kind that is not read, which is a fault of this topic.
+    /// What was read of a structure; `None` if it is damaged, which is a fault of this topic, or of a kind that is not read, which is a remark.
     ///
     /// # Errors
     /// Any other failure: it says nothing of the image.
@@ -185,6 +194,10 @@ impl<'a> Check<'a> {
             Ok(found) => Ok(Some(found)),
             Err(error) if is_of_image(&error) => {
                 self.fault(topic, error.offset(), || error.reason());
+                Ok(None)
+            }
+            Err(error) if error.kind() == Kind::Unsupported => {
+                self.remark(topic, error.offset(), || error.reason());
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -220,7 +233,8 @@ impl<'a> Check<'a> {
         offset: Option<u64>,
         what: impl FnOnce() -> String,
     ) {
-        if self.count(severity, topic, 1) > KEPT {
+        self.count(severity, topic, 1);
+        if !self.keeps(severity, topic) {
             return;
         }
         self.findings.push(Finding {
@@ -232,13 +246,28 @@ impl<'a> Check<'a> {
         });
     }
 
-    /// Counts `more`; answers how many there are now.
-    fn count(&mut self, severity: Severity, topic: Topic, more: u64) -> u64 {
-        let of_image = self.counts.iter_mut().skip(self.first);
-        for count in of_image {
+    /// Whether one more of these is kept.
+    fn keeps(&mut self, severity: Severity, topic: Topic) -> bool {
+        let mut all = self.kept.iter_mut();
+        match all.find(|(its, of, _)| (*its, *of) == (severity, topic)) {
+            Some((_, _, kept)) => {
+                *kept = kept.saturating_add(1);
+                *kept <= KEPT
+            }
+            None => {
+                self.kept.push((severity, topic, 1));
+                true
+            }
+        }
+    }
+
+    /// Counts `more`.
+    fn count(&mut self, severity: Severity, topic: Topic, more: u64) {
+        let of_file = self.counts.iter_mut().skip(self.first);
+        for count in of_file {
             if (count.severity, count.topic) == (severity, topic) {
                 count.found = count.found.saturating_add(more);
-                return count.found;
+                return;
             }
         }
         self.counts.push(Count {
@@ -247,16 +276,12 @@ impl<'a> Check<'a> {
             topic,
             found: more,
         });
-        more
     }
 }
 
-/// Whether an error is one of the image's bytes. A read beyond the end of the file is.
+/// Whether an error is damage of the image. A read beyond the end of the file is; that something is not read, or not opened, is none.
 pub(crate) fn is_of_image(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        Kind::Damaged | Kind::Unsupported | Kind::Invalid
-    )
+    matches!(error.kind(), Kind::Damaged | Kind::Invalid)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Which bytes of a file belong to what: overlaps, and what belongs to nothing, found in 32 MiB of memory however many blocks there are.
 //!
 //! A bit stands for each unit of the file. Where the file has more units than there are bits, the table is walked several
-//! times, each time for another part of the file; once more to name the other one of each overlap.
+//! times, each time for another part of the file, at most 64 times; once more to name the other one of each overlap. What lies behind 64 parts is not looked at,
+//! which is remarked.
 
 use crate::align::to_usize;
 use crate::check::{Check, KEPT, Topic};
@@ -12,6 +13,8 @@ use std::ops::Range;
 
 /// Units with a bit each. Half of them are judged in a pass; the others are what a block that begins in the first half reaches.
 const BITS: u64 = 1 << 28;
+/// Parts of a file, at most: with units of 512 bytes they are 4 TiB, twice as much as a VHD can have.
+const PARTS: u64 = 64;
 
 /// To whom bytes belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +64,7 @@ struct Overlap {
     other: Option<Owner>,
 }
 
-/// Finds what overlaps, which are faults, and answers how many bytes of the file nothing claims. `walk` claims all that lies within the file, by
+/// Finds what overlaps, which are faults, and answers how many bytes of what was looked at nothing claims. `walk` claims all that lies within the file, by
 /// [`Claims::add`], always in the same order; it is called at least once, and tells the check how far it is.
 ///
 /// # Errors
@@ -98,7 +101,8 @@ fn find_with(
     };
     check_parts(check, territory.parts);
     let (mut first, mut free) = (0u64, 0u64);
-    while first < units {
+    let looked = units.min(judged.saturating_mul(PARTS));
+    while first < looked {
         let end = first.saturating_add(judged);
         let bytes = |unit: u64| unit.saturating_mul(territory.unit).min(territory.size);
         claims.window = bytes(first)..bytes(end);
@@ -110,6 +114,12 @@ fn find_with(
         walk(&mut claims, check)?;
         free = free.saturating_add(claims.free());
         first = end;
+    }
+    if looked < units {
+        let place = looked.saturating_mul(territory.unit);
+        check.remark(Topic::Overlap, None, || {
+            format!("the file is too large: overlaps behind byte {place} are not looked for")
+        });
     }
     if !claims.overlaps.is_empty() {
         claims.bits = Vec::new();
@@ -185,7 +195,7 @@ impl Claims<'_> {
     /// `range` belongs to somebody, and it is no fault if it is somebody else's too: the part of the last block behind the end of the disk. Of
     /// more than a few of them only the first count.
     pub(crate) fn spare(&mut self, range: Range<u64>) {
-        if !self.is_naming && to_u64(self.spare.len()) < KEPT {
+        if !self.is_naming && !range.is_empty() && to_u64(self.spare.len()) < KEPT {
             self.spare.push(range);
         }
     }

@@ -96,7 +96,9 @@ pub(crate) fn find_as(image: &dyn ReadAt, hint: FormatHint) -> Result<Found> {
 /// As [`detect`](crate::detect()).
 pub(crate) fn find(image: &dyn ReadAt) -> Result<Found> {
     if image.size() == 0 {
-        return Err(Error::damaged("the image is empty"));
+        return Err(Error::unsupported(
+            "the image is empty: it has no bytes, which is no image of any format, and nothing to keep if it is a raw disk",
+        ));
     }
     let length = image.size().min(to_u64(foreign::HEAD));
     let head = read_vec(image, 0, to_usize(length)?)?;
@@ -133,10 +135,13 @@ fn by_start(head: &[u8]) -> Option<Found> {
 fn check_end(image: &dyn ReadAt, found: &Found) -> Result<()> {
     match vhd::find_footer(image) {
         Ok(None) => Ok(()),
-        Ok(Some(_)) => Err(Error::damaged(format!(
-            "the image begins like a {} and ends like a VHD",
-            found.format()
-        ))
+        Ok(Some(_)) => Err(Error::new(
+            Kind::Denied,
+            format!(
+                "the image begins like a {} and ends like a VHD",
+                found.format()
+            ),
+        )
         .advise("say which of them it is")),
         // A footer that holds nothing is what a guest wrote there.
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => Ok(()),

@@ -22,9 +22,9 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a container that is known and not read (QED, EWF, ...),
-/// so that it is never taken for a disk; [`Kind::Damaged`](cairn_base::Kind::Damaged) if the image is empty, if there is
-/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`](crate::vhd::find_footer)), or if it begins like a QCOW2, VDI or VMDK and ends like
-/// a VHD.
+/// so that it is never taken for a disk, and for an image of no bytes; [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is
+/// a VHD footer and no copy of it can be used (see [`vhd::find_footer`](crate::vhd::find_footer)); [`Kind::Denied`](cairn_base::Kind::Denied) if it begins like a QCOW2, VDI or VMDK and ends like
+/// a VHD: either may be what a guest wrote.
 pub fn detect(image: &dyn ReadAt) -> Result<Format> {
     Ok(content::find(image)?.format())
 }
@@ -42,7 +42,7 @@ pub fn open_bytes(image: Arc<dyn ReadAt>, hint: FormatHint) -> Result<Arc<dyn Vi
 /// Opens a differencing disk whose parents are known: `parents` are its own, that one's, and so on.
 ///
 /// # Errors
-/// As [`open_bytes`]; [`Kind::Damaged`](cairn_base::Kind::Damaged) if an image is not the parent that the one before it
+/// As [`open_bytes`]; [`Kind::Denied`](cairn_base::Kind::Denied) if an image is not the parent that the one before it
 /// names, [`Kind::Invalid`](cairn_base::Kind::Invalid) if it names none, [`Kind::NotFound`](cairn_base::Kind::NotFound)
 /// if the last one names another one.
 pub fn open_chain(
@@ -96,7 +96,7 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// Opens an image file or a block device; a differencing disk with all its parents.
 ///
 /// A file called `.vhd`, `.vhdx`, `.avhd`, `.avhdx`, `.vhds`, `.qcow2`, `.qcow`, `.qed` or `.vdi` in which nothing of the kind is found is refused unless
-/// the caller says what it is: its header is gone, and to keep the container as if it were the disk would be a recovery point of nothing. One called `.vmdk`
+/// the caller says what it is: its header is gone (all of it, if the file is empty), and to keep the container as if it were the disk would be a recovery point of nothing. One called `.vmdk`
 /// is refused too if it does not begin with a partition table or boot sector, or if a VMDK's descriptor or footer lies in it; otherwise it is a raw disk, with a
 /// warning, and without one if it is called as VMware calls the disk's own bytes (`-flat`, `-rdm`, `-rdmp`).
 ///
@@ -107,14 +107,23 @@ pub fn open_as(path: &Path, hint: FormatHint) -> Result<Arc<dyn VirtualDisk>> {
 /// does not say.
 ///
 /// # Errors
-/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Damaged`](cairn_base::Kind::Damaged) for a VMDK that
+/// What [`FileSource::open`] and [`open_bytes`] say, with the file's name; [`Kind::Denied`](cairn_base::Kind::Denied) for a VMDK that
 /// names other files, if nobody said that it is one and its own is not called `.vmdk`, or called as extents that guests write to are, and for a QCOW2 that does and is not called `.qcow2`; [`Kind::NotFound`](cairn_base::Kind::NotFound)
-/// if a parent is nowhere, [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was changed since the child was made.
+/// if a parent is nowhere, [`Kind::Denied`](cairn_base::Kind::Denied) if it was changed since the child was made, [`Kind::Unsupported`](cairn_base::Kind::Unsupported)
+/// if what the image names is a folder or the like.
 pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Arc<dyn VirtualDisk>> {
     match open_file(Arc::new(FileSource::open(path)?), options)? {
         (disk, None) => Ok(disk),
         (_, Some(error)) => Err(error),
     }
+}
+
+/// Refuses to take as a raw disk what is called like an image; what is to be said of it otherwise.
+fn check_raw(file: &FileSource) -> Result<Option<String>> {
+    named::check_raw(file).map_err(|error| {
+        let advice = "if it is a raw disk, say so (`--format raw`)";
+        error.at_path(file.path()).advise(advice)
+    })
 }
 
 /// As [`open_with`]; if only parents are missing, the disk without them, and why.
@@ -127,18 +136,18 @@ pub(crate) fn open_file(
     let is_told = options.hint != FormatHint::Detect;
     let mut reach = Reach::new(&options.parents, is_told);
     let beside = Beside::of(&file, &options.parents, &mut reach);
+    if !is_told && image.size() == 0 {
+        check_raw(&file)?;
+    }
     let opened = content::find_as(&*image, options.hint)
         .and_then(|found| found.open(image.clone(), Share::ALL, &beside))
         .map_err(|e| e.at_path(&path))?;
     let mut failure = None;
     let (disk, files): (Arc<dyn VirtualDisk>, _) = match opened {
         None => {
-            let warning = match options.hint {
-                FormatHint::Detect => named::check_raw(&file).map_err(|error| {
-                    let advice = "if it is a raw disk, say so (`--format raw`)";
-                    error.at_path(&path).advise(advice)
-                })?,
-                _ => None,
+            let warning = match is_told {
+                false => check_raw(&file)?,
+                true => None,
             };
             let sector_size = file.sector_size().unwrap_or(512);
             let disk = RawDisk::new(image, sector_size).warned(warning);

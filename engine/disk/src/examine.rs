@@ -61,19 +61,22 @@ impl Examined {
             .unwrap_or_default()
     }
 
-    /// Walks all structures of all images that are there and tells `check` what is wrong. An image that cannot be opened is looked at as far as
-    /// its headers go, and that it cannot be opened is a fault; a parent that was changed is one too. One that is nowhere is a remark: this
-    /// image is none the worse for it.
+    /// Walks all structures of all images that are there and tells `check` what is wrong. An image that cannot be opened because it is damaged is
+    /// looked at as far as its headers go, and that it cannot be opened is a fault. A parent that is nowhere is a remark: this image is none the
+    /// worse for it.
     ///
     /// # Errors
-    /// What keeps it from going on: an I/O error, an image of a kind that is not read, or [`Kind::Interrupted`].
+    /// Why not everything was looked at: an I/O error, an image of a kind that is not read, a parent that was changed or another file that is not
+    /// opened, or [`Kind::Interrupted`]. What `check` was told until then, of the other images too, stays.
     pub fn check(&self, check: &mut Check<'_>) -> Result<()> {
         let path = self.file.path();
         let Some(disk) = &self.disk else {
             check.begin_image(Some(path));
             check_structures(&*self.file, self.hint, check).map_err(|error| error.at_path(path))?;
             return match &self.failure {
-                Some(error) if error.kind() == Kind::Damaged || !check.is_sound() => {
+                Some(error) if is_of_image(error) => {
+                    // It may be in an extent.
+                    check.begin_file(error.path().or(Some(path)));
                     check.fault(Topic::Structure, error.offset(), || {
                         format!("the image cannot be opened: {}", error.reason())
                     });
@@ -83,19 +86,25 @@ impl Examined {
                 None => Ok(()),
             };
         };
-        disk.check(check)?;
+        let checked = disk.check(check);
+        if let Err(error) = &checked
+            && error.kind() == Kind::Interrupted
+        {
+            return checked;
+        }
         match &self.failure {
             Some(error) if error.kind() == Kind::NotFound => {
+                check.begin_image(error.path().or(Some(path)));
                 check.remark(Topic::Parent, None, || error.reason());
             }
             Some(error) if is_of_image(error) => {
                 check.begin_image(error.path().or(Some(path)));
                 check.fault(Topic::Parent, error.offset(), || error.reason());
             }
-            Some(error) => return Err(error.clone()),
+            Some(error) => return checked.and_then(|()| Err(error.clone())),
             None => {}
         }
-        Ok(())
+        checked
     }
 }
 

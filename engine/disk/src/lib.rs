@@ -65,7 +65,6 @@ pub mod vhd;
 pub mod vhdx;
 pub mod view;
 pub mod vmdk;
-mod walked;
 pub mod write;
 
 pub use check::{Check, Count, Finding, Severity, Topic};

@@ -8,7 +8,7 @@ use crate::reach::{self, Reach};
 use crate::source::FileSource;
 use crate::table::Share;
 use crate::{content, qcow2, raw, vdi, vhd, vhdx, vmdk};
-use cairn_base::{Error, ReadAt, Result, Time};
+use cairn_base::{Error, Kind, ReadAt, Result, Time};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(crate) fn open(
 /// is one.
 ///
 /// # Errors
-/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is.
+/// [`Kind::Denied`] if it is.
 pub(crate) fn check_is_told(link: &ParentLink, file: &FileSource, reach: &Reach) -> Result<()> {
     if matches!(link.expected, Expected::Vmdk(_)) {
         let what = format!("Its parent {} was not followed", link.names());
@@ -48,7 +48,7 @@ pub(crate) fn check_is_told(link: &ParentLink, file: &FileSource, reach: &Reach)
     if reach.is_everywhere() || !is_vhd || !vhd::is_by_copy(file)? {
         return Ok(());
     }
-    Err(Error::damaged(format!(
+    Err(Error::new(Kind::Denied, format!(
         "the image is a differencing VHD by its first sector alone, which the guest of a raw disk can write: there is no good \
          footer at its end. Its parent {} was not followed",
         link.names()
@@ -191,27 +191,31 @@ impl Expected {
         }))
     }
 
-    /// The error that says what was expected and what was found.
+    /// The error that says what was expected and what was found: neither image is damaged, and together they are no disk.
     pub(crate) fn mismatch(&self, found: &Found) -> Error {
         match (self, found) {
             (Expected::Vhd { modified, .. }, Found::Time(time)) => {
                 let then = time_of_vhd(*modified);
-                Error::damaged(format!(
+                refused(format!(
                     "the parent of the differencing disk was changed since: expected the time of change {then}, found {time}"
                 ))
                 .advise(format!(
                     "if it was copied and not changed, give it that time again: touch -d {then} FILE"
                 ))
             }
-            (Expected::Vdi { modified, .. }, Found::Modified(found)) => Error::damaged(format!(
+            (Expected::Vdi { modified, .. }, Found::Modified(found)) => refused(format!(
                 "the parent of the differencing disk was changed since: expected the modification id {modified}, found {found}"
             )),
-            (expected, found) => Error::damaged(format!(
+            (expected, found) => refused(format!(
                 "the parent of the differencing disk was changed since, or is another disk: expected the id {expected}, found {found}"
             ))
             .advise("name the folder in which the right one lies (`--parent DIR`)"),
         }
     }
+}
+
+fn refused(why: String) -> Error {
+    Error::new(Kind::Denied, why)
 }
 
 /// What a file has that is not the parent.

@@ -105,7 +105,7 @@ impl Reach {
     /// Opens `path`, if it may be opened.
     ///
     /// # Errors
-    /// What the operating system says, but that there is no such file.
+    /// [`Kind::Unsupported`] for a folder, a pipe or the like; what the operating system says, but that there is no such file.
     pub(crate) fn open(&self, path: &Path) -> Result<Looked> {
         let opened = match self.find(path) {
             Ok(None) => return Ok(Looked::Outside),
@@ -114,6 +114,11 @@ impl Reach {
         };
         match opened {
             Err(error) if is_absent(&error) => Ok(Looked::Absent),
+            // Whoever called the command did not name it.
+            Err(error) if error.kind() == Kind::Invalid => Err(Error::unsupported(
+                "the image names this as a file of its own or as its parent, and it is neither a regular file nor a block device",
+            )
+            .at_path(error.path().unwrap_or(path))),
             file => Ok(Looked::File(file?)),
         }
     }

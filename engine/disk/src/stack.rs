@@ -409,13 +409,19 @@ impl VirtualDisk for Stack {
         self.levels.iter().map(Level::info).collect()
     }
     fn check(&self, check: &mut Check<'_>) -> Result<()> {
+        let mut failure = None;
         for level in &self.levels {
             check.begin_image(level.path.as_deref());
-            level
-                .layer
-                .check(check)
-                .map_err(|error| level.name(error))?;
+            // What keeps one image from being looked at says nothing of the others.
+            match level.layer.check(check).map_err(|error| level.name(error)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == Kind::Interrupted => return Err(error),
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests;

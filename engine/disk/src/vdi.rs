@@ -6,6 +6,7 @@
 
 pub mod header;
 
+mod check;
 mod disk;
 
 pub(crate) use disk::{known_as, open};

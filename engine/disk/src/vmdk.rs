@@ -24,9 +24,11 @@
 pub mod descriptor;
 pub mod header;
 
+mod check;
 mod disk;
 mod extents;
 mod grains;
+mod marker;
 mod named;
 mod space;
 mod stream;

@@ -28,9 +28,10 @@ pub struct Args {
     /// Walk all structures of the image and its parents, and report everything that is wrong with them
     ///
     /// Checksums of all copies of headers, tables and footers; entries of block tables in states that do not exist, that lead out of the file or to bytes that
-    /// others have. Each fault with file and offset: of a table's entry, where it is written; of QCOW2, VDI and VMDK, whose entries are looked up one by one, the image that names the others
-    /// and the place to which the entry leads, if that is known. At most 16 of a kind are named for each image, the
-    /// others counted. Space that nothing refers to is a remark. What the blocks hold is not read. Ends with 4 if there is a fault.
+    /// others have; reference counts of a QCOW2 that are less than the references; copies of grain tables of a VMDK that differ from these. Each fault with
+    /// the file that holds it and the offset at which the entry or field is written. At most 16 of a kind are named for each image, the
+    /// others counted. Space that nothing refers to, such as leaked clusters, is a remark. What the blocks hold is not read. Ends with 4 if there is a fault,
+    /// with 1 if there is none and not everything could be looked at.
     #[arg(long)]
     check: bool,
     /// Print one JSON document
@@ -45,7 +46,7 @@ The image is only read. Where a parent of a differencing disk is missing or was 
   image             the file
   format            raw, vhd-dynamic, vhdx-differencing, ...; null if it cannot be opened, as the next three are then
   size              bytes of the disk
-  allocated_bytes   bytes of the disk that may hold something other than zeros; null while a parent is missing
+  allocated_bytes   bytes of the disk that may hold something other than zeros; null while a parent is missing or cannot be read
   sector_size       bytes of a logical sector
   images            the disk's own, then its parents, each with: format, files (path, size, allocated_bytes), found (caller, path, name
                     or id), disk_size, block_size, sector_size, disk_id, data_id, modified, properties (what its format says
@@ -57,21 +58,14 @@ The image is only read. Where a parent of a differencing disk is missing or was 
                     block_size, size, free, clean, notes
   warnings          sentences
   check             null, or with --check: sound, faults, remarks, findings (severity, topic, file, offset, what), counts
-                    (severity, topic, file, found)";
+                    (severity, topic, file, found), error (why not everything was looked at, or null)";
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let examination = DiskExamination::open(&args.image, &args.how.options())?;
     let progress = Progress::default();
     let report = examination.report(&progress).map_err(Failure::of_input)?;
-    let check = match args.check {
-        true => Some(examination.check(&progress)),
-        false => None,
-    };
-    let (check, unchecked) = match check.transpose() {
-        Ok(check) => (check, None),
-        Err(error) => (None, Some(error)),
-    };
+    let check = args.check.then(|| examination.check(&progress));
     if args.json {
         output::json(&json::document(&report, check.as_ref()))?;
     } else {
@@ -84,7 +78,12 @@ pub fn run(args: &Args) -> Answer {
         warn(&tame(&warning));
     }
     let is_sound = check.as_ref().is_none_or(|check| check.is_sound);
+    let unchecked = check.and_then(|check| check.failure);
     match (unchecked, report.failure) {
+        (Some(error), _) if !is_sound => {
+            warn(&tame(&format!("not everything was checked: {error}")));
+            Ok(Exit::Damage)
+        }
         (Some(error), _) => Err(Failure::of_input(error)),
         _ if !is_sound => Ok(Exit::Damage),
         (None, Some(error)) if report.images.is_empty() => Err(Failure::of_input(error)),
@@ -151,7 +150,11 @@ fn tell_image(index: usize, image: &ImageInfo, report: &DiskReport) -> Result<()
     field("format", &image.format.to_string())?;
     field("disk size", &exact(image.disk_size))?;
     if index == 0 {
-        let unknown = "unknown: a parent is missing".to_string();
+        let why = match report.failure {
+            Some(_) => "unknown: a parent is missing",
+            None => "unknown",
+        };
+        let unknown = why.to_string();
         field("allocated", &report.allocated.map_or(unknown, exact))?;
     }
     for file in &image.files {

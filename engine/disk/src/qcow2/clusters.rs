@@ -9,7 +9,6 @@ use crate::layer::Layer;
 use crate::place::Places;
 use crate::property::{Property, Value};
 use crate::runs::{Detail, Place, Runs};
-use crate::walked;
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -233,6 +232,9 @@ impl Layer for Clusters {
     }
 
     fn check(&self, check: &mut Check<'_>) -> Result<()> {
-        walked::check(self, check)
+        let header = self.tables.header();
+        let has_data_file = header.has(incompatible::DATA_FILE);
+        let data_file = has_data_file.then(|| self.space.data.size());
+        super::check::check(self.tables.image(), header, data_file, check)
     }
 }

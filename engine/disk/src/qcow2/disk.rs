@@ -16,7 +16,7 @@ use crate::runs::Place;
 use crate::source::FileSource;
 use crate::table::Share;
 use cairn_base::read_at::read_vec;
-use cairn_base::{Error, ReadAt, Result};
+use cairn_base::{Error, Kind, ReadAt, Result};
 use std::sync::Arc;
 
 /// Bytes of the start of the file that tell how large a cluster is.
@@ -137,13 +137,13 @@ fn parent(head: &[u8], header: &Header, extensions: &Extensions) -> Result<Optio
 /// sentence. The guest of a raw disk can write a header, but not rename its file; the disks of others may lie beside it.
 ///
 /// # Errors
-/// [`Kind::Damaged`](cairn_base::Kind::Damaged).
+/// [`Kind::Denied`].
 pub(crate) fn check_is_told(file: &FileSource, is_told: bool, what: &str) -> Result<()> {
     let extension = file.path().extension();
     if is_told || extension.is_some_and(|extension| extension.eq_ignore_ascii_case("qcow2")) {
         return Ok(());
     }
-    Err(Error::damaged(format!(
+    Err(Error::new(Kind::Denied, format!(
         "the image is a QCOW2 by its content alone, which the guest of a raw disk can write: its file is not called like one (`.qcow2`). {what}"
     ))
     .at_path(file.path())

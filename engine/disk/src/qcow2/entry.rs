@@ -4,8 +4,8 @@ use super::header::{Header, incompatible};
 
 /// Bits 9 to 55: an offset in the file.
 pub const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-const COMPRESSED: u64 = 1 << 62;
-const COPIED: u64 = 1 << 63;
+pub(super) const COMPRESSED: u64 = 1 << 62;
+pub(super) const COPIED: u64 = 1 << 63;
 const ZEROS: u64 = 1;
 
 /// Parts of a cluster of which an extended entry has bits.

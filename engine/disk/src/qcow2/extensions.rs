@@ -1,19 +1,34 @@
-//! Header extensions ("Header extensions"): what the backing file is, what the external data file is called, how features are called.
+//! Header extensions ("Header extensions"): what the backing file is, what the external data file is called, how features are called, where bitmaps lie.
 
 use super::header::Header;
+use cairn_base::units::to_u64;
 use cairn_base::{Result, View};
 
 const END: u32 = 0;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const FEATURE_NAMES: u32 = 0x6803_f857;
 const DATA_FILE: u32 = 0x4441_5441;
+const BITMAPS: u32 = 0x2385_2875;
 
 /// Bytes of an entry of the feature name table.
 const NAME_ENTRY: usize = 48;
 /// There are so many features of all three kinds: more names have no use.
 const MAX_NAMES: usize = 192;
 
-/// What the extensions say that matters for reading.
+/// Where bitmaps lie ("Bitmaps extension"), as it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bitmaps {
+    /// How many there are.
+    pub count: u64,
+    /// Where their directory begins, in bytes.
+    pub offset: u64,
+    /// Bytes of the directory.
+    pub length: u64,
+    /// Where in the file that is written.
+    pub written_at: u64,
+}
+
+/// What the extensions say that matters for reading and checking.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
     /// The backing file's format.
@@ -22,6 +37,8 @@ pub struct Extensions {
     pub data_file: Option<Vec<u8>>,
     /// Numbers of incompatible feature bits, and their names.
     pub feature_names: Vec<(u8, String)>,
+    /// The bitmaps.
+    pub bitmaps: Option<Bitmaps>,
 }
 
 impl Extensions {
@@ -47,6 +64,7 @@ impl Extensions {
                 BACKING_FORMAT => found.backing_format = Some(data.to_vec()),
                 DATA_FILE => found.data_file = Some(data.to_vec()),
                 FEATURE_NAMES => found.feature_names = names(data),
+                BITMAPS => found.bitmaps = bitmaps(data, to_u64(at).saturating_add(8)),
                 _ => {}
             }
             let padded = length.checked_next_multiple_of(8).unwrap_or(usize::MAX);
@@ -69,6 +87,17 @@ impl Extensions {
             .collect();
         named.join(", ")
     }
+}
+
+/// What the extension says whose data are written at `written_at`; nothing if it is too short, as an image is that has none.
+fn bitmaps(data: &[u8], written_at: u64) -> Option<Bitmaps> {
+    let view = View::new(data, "QCOW2 bitmaps extension", written_at);
+    Some(Bitmaps {
+        count: view.u32_be(0).ok()?.into(),
+        length: view.u64_be(8).ok()?,
+        offset: view.u64_be(16).ok()?,
+        written_at,
+    })
 }
 
 /// The names of incompatible features in a feature name table ("Feature name table").

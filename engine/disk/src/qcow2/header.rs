@@ -47,7 +47,7 @@ const MAX_CLUSTER_BITS: u32 = 21;
 /// Extended L2 entries divide clusters of at least 16 KiB.
 const MIN_EXTENDED_BITS: u32 = 14;
 /// Bytes of an L1 table, at most: QEMU opens no larger ones.
-const MAX_L1: u64 = 32 << 20;
+pub(super) const MAX_L1: u64 = 32 << 20;
 /// Bytes of a backing file's name, at most.
 const MAX_NAME: u32 = 1023;
 
@@ -89,7 +89,7 @@ impl Header {
     /// Parses the header at the beginning of `head`, the first cluster or as much of it as the file has.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for other versions, larger clusters, encryption, and other ways of compression;
+    /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for other versions, larger clusters, encryption, other ways of compression, and disks of no bytes;
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for what no QCOW2 can say. Unknown incompatible features are the caller's business.
     pub fn parse(head: &[u8]) -> Result<Header> {
         let view = View::new(head, "QCOW2 header", 0);
@@ -160,7 +160,13 @@ impl Header {
 
     /// The number of entries that the L1 table must have.
     fn check_l1(&self, view: &View<'_>) -> Result<u64> {
-        if self.disk_size == 0 || !self.disk_size.is_multiple_of(512) {
+        if self.disk_size == 0 {
+            return Err(Error::unsupported(
+                "the QCOW2 is a disk of 0 bytes, which holds nothing that could be read",
+            )
+            .at_offset(to_u64(DISK_SIZE)));
+        }
+        if !self.disk_size.is_multiple_of(512) {
             let why = format!(
                 "a disk of {} bytes is said, which is not a number of sectors of 512",
                 self.disk_size

@@ -76,6 +76,11 @@ impl Tables {
         })
     }
 
+    /// The file of the tables.
+    pub(super) fn image(&self) -> &Arc<dyn ReadAt> {
+        &self.image
+    }
+
     /// What the image says of itself.
     pub(super) fn header(&self) -> &Header {
         &self.header

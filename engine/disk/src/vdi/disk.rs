@@ -10,7 +10,6 @@ use crate::place::Places;
 use crate::property::{Property, Value};
 use crate::runs::{Detail, Place, Runs};
 use crate::table::{Share, Table, Width};
-use crate::walked;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
@@ -208,6 +207,6 @@ impl Layer for Blocks {
     }
 
     fn check(&self, check: &mut Check<'_>) -> Result<()> {
-        walked::check(self, check)
+        super::check::check(&self.image, &self.header, check)
     }
 }

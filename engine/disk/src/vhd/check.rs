@@ -104,18 +104,19 @@ pub(super) fn properties(image: &dyn ReadAt, footer: &Footer) -> Result<Vec<Prop
 /// What the image says when it is read.
 pub(crate) fn check_footers(image: &dyn ReadAt, check: &mut Check<'_>) -> Result<()> {
     let [start, end] = copies(image)?;
+    let is_fixed = end.as_ref().is_some_and(|end| {
+        matches!(&end.parsed, Ok(footer) if footer.disk_type == DiskType::Fixed
+            && (footer.checksum_holds || image.size().checked_sub(SECTOR) == Some(footer.current_size)))
+    });
+    // The first sector of a fixed disk is the guest's, whatever it wrote there.
+    let start = start.filter(|_| !is_fixed);
     for copy in [&start, &end].into_iter().flatten() {
-        match &copy.parsed {
-            Ok(footer) if !footer.checksum_holds => {
-                let field = copy.offset.saturating_add(CHECKSUM);
-                check.fault(Topic::Structure, field, || {
-                    "the checksum of the VHD footer does not hold".to_string()
-                });
-            }
-            Ok(_) => {}
-            Err(error) => {
-                check.fault(Topic::Structure, error.offset(), || error.reason());
-            }
+        let footer = check.take(Topic::Structure, copy.parsed.clone())?;
+        if footer.is_some_and(|footer| !footer.checksum_holds) {
+            let field = copy.offset.saturating_add(CHECKSUM);
+            check.fault(Topic::Structure, field, || {
+                "the checksum of the VHD footer does not hold".to_string()
+            });
         }
     }
     let Some(end) = end else {
@@ -125,7 +126,6 @@ pub(crate) fn check_footers(image: &dyn ReadAt, check: &mut Check<'_>) -> Result
         });
         return Ok(());
     };
-    let is_fixed = matches!(&end.parsed, Ok(footer) if footer.disk_type == DiskType::Fixed);
     let Some(start) = start else {
         if !is_fixed {
             check.fault(Topic::Structure, 0, || {
@@ -138,10 +138,6 @@ pub(crate) fn check_footers(image: &dyn ReadAt, check: &mut Check<'_>) -> Result
     let Some(at) = pairs.clone().position(|(one, other)| one != other) else {
         return Ok(());
     };
-    // The sector of a fixed disk is the guest's.
-    if is_fixed {
-        return Ok(());
-    }
     check.fault(Topic::Copies, to_u64(at), || {
         format!(
             "the VHD footer and its copy at the start of the file differ, first at byte {at} of them"

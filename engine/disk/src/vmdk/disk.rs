@@ -17,7 +17,7 @@ use crate::source::FileSource;
 use crate::table::Share;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
-use cairn_base::{Error, ReadAt, Result};
+use cairn_base::{Error, Kind, ReadAt, Result};
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -260,12 +260,12 @@ fn doubt(descriptor: &Descriptor) -> Option<String> {
 /// sentence. The guest of a raw disk can write a header or a descriptor, but not rename its file; and it may be the guest of a flat extent.
 ///
 /// # Errors
-/// [`Kind::Damaged`](cairn_base::Kind::Damaged).
+/// [`Kind::Denied`].
 pub(crate) fn check_is_told(file: &FileSource, is_told: bool, what: &str) -> Result<()> {
     if is_told || called(file.path()) == Some(Called::Image) {
         return Ok(());
     }
-    Err(Error::damaged(format!(
+    Err(Error::new(Kind::Denied, format!(
         "the image is a VMDK by its content alone, which the guest of a raw disk can write: its file is not called like one (`.vmdk`, and not \
          like an extent that guests write to). {what}"
     ))

@@ -75,8 +75,8 @@ pub(super) struct Grains {
     file: File,
     header: Header,
     /// The grain directory, if it lies in the file.
-    directory: Option<Table>,
-    redundant: Option<Table>,
+    pub(super) directory: Option<Table>,
+    pub(super) redundant: Option<Table>,
     places: Places,
     /// Grain tables to which several entries of the directory lead.
     twice: Twice,
@@ -213,7 +213,8 @@ impl Grains {
         Ok(())
     }
 
-    fn grain_of(&self, entry: u32) -> Grain {
+    /// What an entry of a table says.
+    pub(super) fn grain_of(&self, entry: u32) -> Grain {
         match entry {
             0 => Grain::Absent,
             ZEROED if self.header.has_zeroed_grains => Grain::Zeros,
@@ -331,7 +332,7 @@ impl Grains {
     }
 
     /// Bytes of the table with the number `index`: of the last one, those that are used.
-    fn table_length(&self, index: u64) -> u64 {
+    pub(super) fn table_length(&self, index: u64) -> u64 {
         let start = index.saturating_mul(self.header.table_span());
         let rest = self.header.size.saturating_sub(start);
         let grains = rest.div_ceil(self.header.grain.max(1));
@@ -456,7 +457,11 @@ impl Grains {
         self.read_table(copy, self.table_length(index)).ok()
     }
 
-    fn read_table(&self, at: u64, length: u64) -> Result<Vec<u32>> {
+    /// So many bytes of entries, wherever they lie.
+    ///
+    /// # Errors
+    /// What the file says when it is read.
+    pub(super) fn read_table(&self, at: u64, length: u64) -> Result<Vec<u32>> {
         let bytes = read_vec(&*self.file.bytes, at, to_usize(length)?)?;
         let (entries, _) = bytes.as_chunks::<4>();
         let entries = entries.iter().map(|entry| u32::from_le_bytes(*entry));
@@ -473,7 +478,7 @@ impl Grains {
 }
 
 /// A sector number of 32 bits in bytes.
-fn place(sector: u32) -> u64 {
+pub(super) fn place(sector: u32) -> u64 {
     u64::from(sector).saturating_mul(super::SECTOR)
 }
 

@@ -5,6 +5,7 @@
 //! - `model`: random chains against that
 //! - `search`: where parents are found, and which ones are refused
 //! - `reach`: files that are not opened because an image names them
+//! - `refused`: what is refused, and is no damage
 //! - `hostile`: chains made to cost much
 //! - `logs`: VHDX with changes in their logs
 //! - `check`: everything that is wrong with an image is named, with its offset
@@ -23,6 +24,7 @@ mod logs;
 mod made;
 mod model;
 mod reach;
+mod refused;
 mod search;
 #[path = "../shared/vhdi.rs"]
 mod vhdi;

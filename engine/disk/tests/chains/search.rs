@@ -183,7 +183,7 @@ fn a_parent_that_was_changed_is_refused() {
         image(kind, child.clone(), 2, Some(Parent::beside(kind, 1, &base))).write();
         image(kind, base.clone(), 3, None).write();
         let error = open(&child).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
         for said in [
             id(1).to_string(),
             id(3).to_string(),
@@ -215,7 +215,7 @@ fn a_vhd_names_the_time_of_its_parent() {
     image(Kind::Vhd, child.clone(), 2, Some(parent.clone())).write();
     image(Kind::Vhd, base.clone(), 1, None).write();
     let error = open(&child).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert_eq!(error.kind(), ErrorKind::Denied);
     let text = error.to_string();
     assert!(
         text.contains("time of change 2022-03-07T20:26:40Z"),

@@ -7,6 +7,7 @@
 //! - `reach`: files that are not opened because an image names them
 //! - `hostile`: headers, tables and clusters that cannot be
 //! - `vdi`: the same for VDI
+//! - `check`, `counts`, `vdi_check`: what a check finds, and what `qemu-img check` does
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
@@ -15,12 +16,15 @@
 )]
 
 mod chains;
+mod check;
+mod counts;
 mod hostile;
 mod kit;
 mod qemu;
 mod random;
 mod reach;
 mod vdi;
+mod vdi_check;
 
 #[path = "../shared/mod.rs"]
 mod shared;

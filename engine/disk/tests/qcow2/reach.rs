@@ -77,7 +77,7 @@ fn a_raw_disk_with_a_header_gets_nothing_of_what_lies_beside_it() {
                 image.write(&disk);
                 for error in [open(&disk), open_in(&disk, &parents)] {
                     let error = error.err().unwrap();
-                    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+                    assert_eq!(error.kind(), Kind::Denied, "{error}");
                     assert!(error.to_string().contains("--format qcow2"), "{error}");
                 }
                 assert!(shows_victim(&*open_as(&disk, FormatHint::Qcow2).unwrap()));
@@ -112,7 +112,7 @@ fn a_guest_that_writes_a_header_into_its_raw_disk_gets_nothing() {
         Made::new(1 << 20).backing("base", None).write(&top);
         for error in [open(&top), open_as(&top, FormatHint::Qcow2)] {
             let error = error.err().unwrap();
-            assert_eq!(error.kind(), Kind::Damaged, "{error}");
+            assert_eq!(error.kind(), Kind::Denied, "{error}");
             assert!(
                 format!("{error}").contains("by its content alone"),
                 "{error}"
@@ -143,7 +143,7 @@ fn what_begins_like_one_format_and_ends_like_another_is_neither() {
     bytes[..made.bytes.len()].copy_from_slice(&made.bytes);
     fs::write(&image, &bytes).unwrap();
     let error = refusal(&image);
-    assert_eq!(error.kind(), Kind::Damaged);
+    assert_eq!(error.kind(), Kind::Denied);
     for said in ["qcow2", "VHD", "say which"] {
         assert!(error.to_string().contains(said), "{error}");
     }

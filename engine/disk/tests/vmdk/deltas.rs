@@ -68,7 +68,7 @@ fn a_chain_is_one_disk() {
     assert_eq!(open(&["middle.vmdk"]).err().unwrap().kind(), Kind::NotFound);
     assert_eq!(
         open(&["base.vmdk", "middle.vmdk"]).err().unwrap().kind(),
-        Kind::Damaged
+        Kind::Denied
     );
     assert_eq!(
         open(&["middle.vmdk", "base.vmdk", "base.vmdk"])
@@ -96,7 +96,7 @@ fn a_parent_that_was_changed_is_refused() {
     assert_ne!(before, after);
     let error = open(&folder.join("child.vmdk")).err().unwrap();
     let text = in_full(&error);
-    assert_eq!(error.kind(), Kind::Damaged, "{text}");
+    assert_eq!(error.kind(), Kind::Denied, "{text}");
     for said in ["changed since", &before, &after, "base.vmdk", "middle.vmdk"] {
         assert!(text.contains(said), "no {said}: {text}");
     }

@@ -8,6 +8,7 @@
 //! - `made`: writes descriptors, streams whose grain directory stands at the end, sparse extents of ESX
 //! - `forms`: those, and descriptors in all their spellings
 //! - `damage`: copies of tables, grains that lie nowhere, streams that were cut off
+//! - `check`: what a check finds
 //! - `hostile`: what is made to cost much or to contradict itself
 //! - `reach`: files that are not opened because an image names them
 
@@ -17,6 +18,7 @@
     reason = "extents are lists of ranges, some of one"
 )]
 
+mod check;
 mod damage;
 mod deltas;
 mod forms;

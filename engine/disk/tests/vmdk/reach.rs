@@ -84,7 +84,7 @@ fn a_raw_disk_with_a_descriptor_has_nothing_opened() {
             open_in(&disk, folder).err().unwrap(),
         ] {
             let text = in_full(&error);
-            assert_eq!(error.kind(), Kind::Damaged, "{text}");
+            assert_eq!(error.kind(), Kind::Denied, "{text}");
             for said in ["v.raw", "not opened", "raw"] {
                 assert!(text.contains(said), "{name}: no {said}: {text}");
             }
@@ -131,7 +131,7 @@ fn a_raw_disk_with_a_header_has_no_parent_opened() {
             open_in(&disk, folder).err().unwrap(),
         ] {
             let text = in_full(&error);
-            assert_eq!(error.kind(), Kind::Damaged, "{text}");
+            assert_eq!(error.kind(), Kind::Denied, "{text}");
             for said in ["base.vmdk", "not followed", "raw"] {
                 assert!(text.contains(said), "{name}: no {said}: {text}");
             }

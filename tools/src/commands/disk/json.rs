@@ -125,6 +125,7 @@ fn check_json(check: &CheckReport) -> Value {
     });
     json!({
         "sound": check.is_sound,
+        "error": check.failure.as_ref().map(ToString::to_string),
         "faults": check.count(ImageSeverity::Fault),
         "remarks": check.count(ImageSeverity::Remark),
         "findings": findings.collect::<Vec<_>>(),
