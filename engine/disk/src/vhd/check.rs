@@ -183,6 +183,12 @@ impl Walk<'_> {
         check_footers(self.image, check)?;
         let mut parts = self.parts()?;
         let header = read_vec(self.image, self.header_offset, dynamic::SIZE)?;
+        if !dynamic::checksum_holds(&header, self.header_offset)? {
+            let field = self.header_offset.saturating_add(to_u64(dynamic::CHECKSUM));
+            check.fault(Topic::Structure, field, || {
+                "the checksum of the VHD dynamic header does not hold".to_string()
+            });
+        }
         self.check_table_size(&header, check)?;
         if self.has_parent {
             self.check_locators(&header, check, &mut parts)?;

@@ -34,7 +34,7 @@ struct Fixed {
 ///
 /// Some programs write wrong checksums. A footer whose checksum does not hold is believed, with a warning, if its copy
 /// says the same, or if it says that the disk is fixed and exactly as large as the file without it: then
-/// nothing is guessed. Otherwise it is an error and not a raw disk: the last sector of a raw disk is part of it (a GPT
+/// nothing is guessed, and then the dynamic header, of which there is no copy, is believed with a wrong checksum too. Otherwise it is an error and not a raw disk: the last sector of a raw disk is part of it (a GPT
 /// ends there), and begins with `conectix` only by somebody's intent.
 ///
 /// # Errors
@@ -171,7 +171,14 @@ pub(crate) fn open(
         );
     }
     let bytes = read_vec(&*image, at, dynamic::SIZE)?;
-    let header = DynamicHeader::parse(&bytes, at, size)?;
+    // Who wrote both footers with a checksum of his own will have written that of the header so.
+    let header = match footer.checksum_holds || dynamic::checksum_holds(&bytes, at)? {
+        true => DynamicHeader::parse(&bytes, at, size)?,
+        false => {
+            warnings.push("the checksum of the VHD dynamic header does not hold".into());
+            DynamicHeader::parse_unsummed(&bytes, at, size)?
+        }
+    };
     let (format, parent, absent) = if footer.disk_type == DiskType::Differencing {
         let link = locator::parse(&*image, &bytes, at)?;
         properties.extend(link.properties());

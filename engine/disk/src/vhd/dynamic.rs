@@ -16,7 +16,7 @@ const TABLE_OFFSET: usize = 16;
 const VERSION: usize = 24;
 const MAX_TABLE_ENTRIES: usize = 28;
 const BLOCK_SIZE: usize = 32;
-const CHECKSUM: usize = 36;
+pub(super) const CHECKSUM: usize = 36;
 
 /// The largest block that is read. The specification's default is 2 MiB; nobody is known to write more than 32.
 const MAX_BLOCK_SIZE: u32 = 256 << 20;
@@ -32,18 +32,40 @@ pub struct DynamicHeader {
     pub block_size: u32,
 }
 
+/// What the header is called in errors.
+const WHAT: &str = "VHD dynamic header";
+
+/// Whether the checksum of the header in `bytes`, which lay at `base`, is right.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if `bytes` are too few.
+pub(crate) fn checksum_holds(bytes: &[u8], base: u64) -> Result<bool> {
+    let view = View::new(bytes, WHAT, base);
+    Ok(view.u32_be(CHECKSUM)? == checksum(view.slice(0, SIZE)?, CHECKSUM))
+}
+
 impl DynamicHeader {
     /// Reads the header, which lay at `base`, of a disk of `disk_size` bytes.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if checksum or fields contradict the specification.
     pub fn parse(bytes: &[u8], base: u64, disk_size: u64) -> Result<DynamicHeader> {
-        let view = View::new(bytes, "VHD dynamic header", base);
+        let header = DynamicHeader::parse_unsummed(bytes, base, disk_size)?;
+        if !checksum_holds(bytes, base)? {
+            let view = View::new(bytes, WHAT, base);
+            return Err(view.damaged(CHECKSUM, "its checksum does not hold"));
+        }
+        Ok(header)
+    }
+
+    /// As [`parse`](DynamicHeader::parse), whatever the checksum is.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if fields contradict the specification.
+    pub(crate) fn parse_unsummed(bytes: &[u8], base: u64, disk_size: u64) -> Result<DynamicHeader> {
+        let view = View::new(bytes, WHAT, base);
         if view.slice(0, COOKIE.len())? != COOKIE {
             return Err(view.damaged(0, "does not begin with `cxsparse`"));
-        }
-        if view.u32_be(CHECKSUM)? != checksum(view.slice(0, SIZE)?, CHECKSUM) {
-            return Err(view.damaged(CHECKSUM, "its checksum does not hold"));
         }
         if view.u32_be(VERSION)? >> 16 != 1 {
             return Err(view.damaged(VERSION, "is of an unknown version"));

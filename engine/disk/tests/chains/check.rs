@@ -3,6 +3,7 @@
 use super::journal::{Change, entry, put_log};
 use super::logs::{sector_of, spoil};
 use super::made::{Image, Kind, Op, Parent};
+use cairn_base::read_at::read_vec;
 use cairn_base::{Kind as ErrorKind, Monitor, Silent, Stage};
 use cairn_disk::vhd::footer::Footer;
 use cairn_disk::vhdx::{header, region};
@@ -321,6 +322,21 @@ fn footers_headers_and_locators_of_vhd() {
     parent.write();
     flip(&parent.path, 512 + 40);
     one_fault(&parent.path, Topic::Structure, 512 + 36, "cannot be opened");
+    // With both footers, as by a program that has sums of its own: it is read, and each is told.
+    for at in [0, end] {
+        flip(&parent.path, at + 200);
+    }
+    let (faults, _) = found(&parent.path);
+    let places: Vec<_> = faults.iter().map(|fault| (fault.0, fault.1)).collect();
+    let expected = [64, end + 64, 512 + 36].map(|at| (Topic::Structure, Some(at)));
+    assert_eq!(places, expected, "{faults:?}");
+    let disk = cairn_disk::open(&parent.path).unwrap();
+    assert_eq!(disk.warnings().len(), 2, "{:?}", disk.warnings());
+    let read = read_vec(&*disk, 0, 1 << 20).unwrap();
+    drop(disk);
+    parent.write();
+    let sound = cairn_disk::open(&parent.path).unwrap();
+    assert_eq!(read, read_vec(&*sound, 0, 1 << 20).unwrap());
     // A locator of the parent behind the end of the file.
     parent.write();
     let mut header = vec![0; 1024];
