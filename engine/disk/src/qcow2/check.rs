@@ -162,6 +162,9 @@ impl Visitor for Judge<'_, '_> {
     fn wrong(&mut self, topic: Topic, written_at: u64, what: &dyn Fn() -> String) {
         self.check.fault(topic, written_at, what);
     }
+    fn passed_over(&mut self, written_at: u64, what: &dyn Fn() -> String) {
+        self.check.remark(Topic::References, written_at, what);
+    }
     fn advance(&mut self, bytes: u64) -> Result<()> {
         self.check.advance(bytes)
     }

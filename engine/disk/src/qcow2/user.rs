@@ -108,6 +108,9 @@ pub(super) trait Visitor {
     /// An entry says what cannot be.
     fn wrong(&mut self, topic: crate::check::Topic, written_at: u64, what: &dyn Fn() -> String);
 
+    /// Something is not looked at although nothing may be wrong with it.
+    fn passed_over(&mut self, _written_at: u64, _what: &dyn Fn() -> String) {}
+
     /// So many bytes of tables more were read.
     ///
     /// # Errors
