@@ -176,4 +176,50 @@ mod tests {
         assert!(!takes(1) && !takes(0) && budget.is_spent());
         assert_eq!(told.get(), 1);
     }
+    #[derive(Default)]
+    struct Told(Vec<String>);
+
+    impl Visitor for Told {
+        fn uses(&mut self, _found: &Use) -> Result<()> {
+            Ok(())
+        }
+        fn wrong(&mut self, topic: Topic, written_at: u64, what: &dyn Fn() -> String) {
+            self.0.push(format!("{topic} {written_at} {}", what()));
+        }
+        fn passed_over(&mut self, written_at: u64, what: &dyn Fn() -> String) {
+            self.0.push(format!("passed over {written_at} {}", what()));
+        }
+        fn advance(&mut self, _bytes: u64) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn snapshots_have_l1_tables_of_their_own_and_may_share_the_others() {
+        let mut told = Told::default();
+        let budgets = Budgets::of(100);
+        let of = super::super::user::Of;
+        for snapshot in 1..=3 {
+            let taken = budgets.take_l1(Owner::L1(of(snapshot)), 50, snapshot, &mut told);
+            assert_eq!(taken, snapshot < 3);
+        }
+        assert!(budgets.is_spent());
+        assert_eq!(told.0.len(), 1);
+        assert!(
+            told.0[0].starts_with("overlap 3 the L1 table of snapshot 3"),
+            "{:?}",
+            told.0
+        );
+        // Small files have much in common.
+        let budgets = Budgets::of(100);
+        let mut told = Told::default();
+        let mut takes = |bytes| budgets.take_l2(Owner::L2(of(7), 5), bytes, 9, &mut told);
+        assert!(takes(LEAST_SHARED) && !takes(1) && !takes(1) && budgets.is_spent());
+        assert_eq!(told.0.len(), 1);
+        assert!(
+            told.0[0].starts_with("passed over 9 L2 table 5 of snapshot 7"),
+            "{:?}",
+            told.0
+        );
+    }
 }
