@@ -59,7 +59,7 @@ pub enum Cleared {
     Detached,
     /// There is none.
     Nothing,
-    /// What is there is alive: another mount, which got the number later.
+    /// What is there is alive, or not where it was and out of reach: another mount, which got the number later.
     Alive,
 }
 
@@ -105,19 +105,27 @@ pub fn dead_mounts(source: Option<&str>) -> Vec<MountFacts> {
 /// # Errors
 /// As [`Held::at`] and [`Held::detach`]; [`Kind::Busy`] if it gives no answer; if there is no thread to ask it.
 pub fn detach(place: &Place) -> Result<Cleared> {
-    let Some(held) = Held::at(place)? else {
+    // Number and id are given again: what cannot be reached or asked elsewhere is not known to be the same.
+    let held = match Held::at(place) {
+        Err(error) if error.kind() == Kind::Busy && error.path() != Some(place.path()) => {
+            return Ok(Cleared::Alive);
+        }
+        held => held?,
+    };
+    let Some(held) = held else {
         return Ok(Cleared::Nothing);
     };
     let answer = ask(&held.path()).map_err(|error| {
         let what = "cannot look whether what is mounted there is alive";
-        Error::io(what, place.path(), error)
+        Error::io(what, held.now(), error)
     })?;
     match answer {
         Answer::Dead => held.detach().map(|_| Cleared::Detached),
         Answer::Alive => Ok(Cleared::Alive),
+        Answer::None if held.now() != place.path() => Ok(Cleared::Alive),
         Answer::None => {
             let what = "what is mounted there does not answer, so that it may be alive";
-            let error = Error::new(Kind::Busy, what).at_path(place.path());
+            let error = Error::new(Kind::Busy, what).at_path(held.now());
             Err(error.advise("try again later, or unmount it with `umount --lazy`"))
         }
     }

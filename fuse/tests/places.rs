@@ -178,6 +178,29 @@ fn a_later_mount_of_the_same_number_is_left_alone() {
     println!("SKIPPED: the kernel gives no number a second time");
 }
 
+/// What has number and id of one that ended, but lies elsewhere where nobody can reach it, is another's, and no error.
+#[test]
+fn another_mount_of_the_same_number_out_of_reach_is_left_alone() {
+    let Some(Image { mounted, folder }) = image() else {
+        return;
+    };
+    if !is_root() {
+        return;
+    }
+    let place = folder.path().canonicalize().unwrap();
+    let line = stale::mounts().into_iter().find(|it| it.path == place);
+    let line = line.unwrap();
+    let view = DiskView::open_image(&fixture().disk).unwrap();
+    let upper = mount_image(view, &place, &MountOptions::default()).unwrap();
+    let known = |path: &Path| Place::known(path.to_path_buf(), line.number.clone(), line.id);
+    let elsewhere = stale::detach(&known(Path::new("/nowhere/at/all")));
+    let there = stale::detach(&known(&place));
+    assert_eq!(upper.unmount().unwrap(), Unmounted::Cleanly);
+    assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
+    assert_eq!(elsewhere.unwrap(), Cleared::Alive);
+    assert_eq!(there.unwrap_err().kind(), Kind::Busy);
+}
+
 /// What is dead is not reached while another file system lies over it, and is not forgotten for that.
 #[test]
 fn what_is_dead_below_another_goes_when_it_can_be_reached() {

@@ -200,6 +200,46 @@ fn a_mount_with_what_others_mounted_is_served_until_that_is_gone() {
     assert!(said.contains("Ctrl-C once more"), "{said}");
 }
 
+/// What is written while others keep it from ending is in the overlay, however it ends.
+#[test]
+fn what_is_written_to_a_mount_that_is_served_on_is_kept() {
+    let bench = Bench::new();
+    if !have_fuse() {
+        return;
+    }
+    let Some(()) = filled(&bench) else { return };
+    fs::create_dir(bench.path("scratch")).unwrap();
+    let kept = ["--writable", "--keep", "--scratch", "scratch"];
+    let mut mounted = Mounted::with(&bench, "disk.raw", &kept);
+    let inside = mounted.folder.join("files/disk0/p1/etc");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "cairn-test", text(&inside)]);
+    if !mount.status().is_ok_and(|status| status.success()) {
+        println!("SKIPPED: nothing can be mounted in a mount");
+        return;
+    }
+    let disk = mounted.folder.join("disks/disk0.raw");
+    let end = fs::metadata(&disk).unwrap().len() - 4096;
+    mounted.process.signal("INT");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let late = fs::OpenOptions::new().write(true).open(&disk);
+    let written = late.and_then(|late| late.write_all_at(b"written late", end));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    mounted.process.signal("INT");
+    mounted.process.end();
+    unmount(&inside);
+    unmount(&mounted.folder);
+    written.unwrap();
+    drop(mounted);
+    let again = Mounted::with(&bench, "disk.raw", &kept);
+    let mut found = [0; 12];
+    let disk = fs::File::open(&disk).unwrap();
+    disk.read_exact_at(&mut found, end).unwrap();
+    drop(disk);
+    again.end();
+    assert_eq!(&found, b"written late");
+}
+
 #[test]
 fn a_mount_that_was_killed_is_named_and_cleared_away() {
     let bench = Bench::new();

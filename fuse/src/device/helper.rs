@@ -115,7 +115,8 @@ pub(super) fn unmount(path: &Path, lazy: bool) -> Result<()> {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
-                if said.contains("busy") {
+                // The path stands in it too.
+                if said.ends_with("busy") {
                     return Err(in_use(path, std::io::Error::other(said)));
                 }
                 let what = format!("the mount helper does not unmount: {said}");

@@ -133,6 +133,10 @@ struct Found {
 
 impl Found {
     fn of(place: &Place) -> Result<Option<Found>> {
+        // Without a number nothing is it: nothing tells it from what others mounted there.
+        if place.known.is_none() {
+            return Ok(None);
+        }
         let all = table::lines()?;
         let Some(line) = place.line_of(&all) else {
             return Ok(None);
@@ -174,12 +178,18 @@ pub fn unmount(place: &Place, lazy: bool, is_up: &dyn Fn() -> bool) -> Result<De
     let Some(held) = found?.map(Held::of).transpose()? else {
         return Ok(Detached::Gone);
     };
-    if lazy {
-        return held.detach();
+    let how = if lazy {
+        held.detach()
+    } else {
+        // What is held is in use.
+        let path = held.let_go();
+        ended(&path, false, unmount_path(&path, UnmountFlags::NOFOLLOW))
+    };
+    match how {
+        // Somebody else was quicker.
+        Err(_) if matches!(Found::of(place), Ok(None)) => Ok(Detached::Gone),
+        how => how,
     }
-    // What is held is in use.
-    let path = held.let_go();
-    ended(&path, false, unmount_path(&path, UnmountFlags::NOFOLLOW))
 }
 
 fn ended(path: &Path, lazy: bool, how: rustix::io::Result<()>) -> Result<Detached> {
@@ -212,7 +222,6 @@ impl Held {
     /// # Errors
     /// [`Kind::Busy`] if another file system lies over it or over a folder above it; as the operating system reports.
     pub fn at(place: &Place) -> Result<Option<Held>> {
-        // Without a number nothing is it: nothing tells it from what others mounted there.
         Found::of(place)?.map(Held::of).transpose()
     }
 
@@ -236,6 +245,11 @@ impl Held {
             root,
             is_sure,
         })
+    }
+
+    /// Where it is in the tree of files.
+    pub fn now(&self) -> &Path {
+        &self.found.path
     }
 
     /// Another path to it, which leads nowhere else, for as long as it is held.

@@ -31,7 +31,7 @@ pub struct Args {
     /// others have; reference counts of a QCOW2 that are less than the references; copies of grain tables of a VMDK that differ from these. Each fault with
     /// the file that holds it and the offset at which the entry or field is written. At most 16 of a kind are named for each image, the
     /// others counted. Space that nothing refers to, such as leaked clusters, is a remark. What the blocks hold is not read. Ends with 4 if there is a fault,
-    /// with 1 if there is none and not everything could be looked at.
+    /// with 1 if there is none and not everything could be looked at, with 3 if no more than a parent is missing.
     #[arg(long)]
     check: bool,
     /// Print one JSON document
@@ -57,8 +57,9 @@ The image is only read. Where a parent of a differencing disk is missing or was 
   partitions        number (0: the whole disk), start, size, type, name, id, content, error, file_system: kind, label, id,
                     block_size, size, free, clean, notes
   warnings          sentences
-  check             null, or with --check: sound, faults, remarks, findings (severity, topic, file, offset, what), counts
-                    (severity, topic, file, found), error (why not everything was looked at, or null)";
+  check             null, or with --check: sound (null if no fault was found and not everything looked at), faults, remarks,
+                    findings (severity, topic, file, offset, what), counts (severity, topic, file, found), error (why not
+                    everything was looked at, or null)";
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
@@ -150,8 +151,9 @@ fn tell_image(index: usize, image: &ImageInfo, report: &DiskReport) -> Result<()
     field("format", &image.format.to_string())?;
     field("disk size", &exact(image.disk_size))?;
     if index == 0 {
-        let why = match report.failure {
-            Some(_) => "unknown: a parent is missing",
+        let why = match &report.failure {
+            Some(error) if error.kind() == Kind::NotFound => "unknown: a parent is missing",
+            Some(_) => "unknown: a parent cannot be used",
             None => "unknown",
         };
         let unknown = why.to_string();
@@ -320,7 +322,12 @@ fn tell_check(check: &CheckReport) -> Result<(), Failure> {
         check.count(ImageSeverity::Fault),
         check.count(ImageSeverity::Remark),
     );
-    line(&format!("checked: {faults} faults, {remarks} remarks"))
+    line(&match &check.failure {
+        Some(_) => {
+            format!("not everything was checked: {faults} faults, {remarks} remarks so far")
+        }
+        None => format!("checked: {faults} faults, {remarks} remarks"),
+    })
 }
 
 /// How many more of a kind there are than were named.

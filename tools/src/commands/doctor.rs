@@ -73,7 +73,7 @@ fn stale_mounts(args: &Args) -> impl Iterator<Item = Finding> {
             topic: "stale mount",
             what: format!("the program of the mount at {path} was killed: nothing there can be read"),
             advice: format!(
-                "clear it away with `fusermount3 -u {path}`, or as root `umount {path}`; mounting there again does so too"
+                "clear it away with `fusermount3 -u {path}`, or as root `umount {path}`, after what others mounted in it; mounting there again does so too"
             ),
         }
     })

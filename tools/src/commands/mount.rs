@@ -2,7 +2,7 @@
 
 use crate::account::{Group, User};
 use crate::address::open_store;
-use crate::exit::{Answer, Exit, Failure, warn};
+use crate::exit::{Answer, Exit, Failure, warn, warn_once};
 use crate::images::ImageArgs;
 use crate::signals;
 use cairn::{DiskView, Error, Kind, Store};
@@ -138,21 +138,18 @@ pub fn run(args: &Args) -> Answer {
 
 /// Unmounts. What others have mounted in it, or over it, is not taken along: then it is served on until that is gone, or a second signal ends this process.
 fn end(mounted: &Mounted) -> cairn::Result<Unmounted> {
-    let mut told = false;
     loop {
         match mounted.unmount() {
             Err(error) if error.kind() == Kind::Busy => {
-                if !told {
-                    warn(&error.to_string());
-                    warn(
-                        "it is served until then, and ends by itself; Ctrl-C once more ends it at once",
-                    );
-                    // That leaves no time for it.
-                    if let Err(error) = mounted.flush() {
-                        warn(&error.to_string());
-                    }
+                // What is in the way may be something else each time.
+                warn_once(&error.to_string());
+                warn_once(
+                    "it is served until then, and ends by itself; Ctrl-C once more ends it at once",
+                );
+                // That would leave no time for it, and what is served on is written to.
+                if let Err(error) = mounted.flush() {
+                    warn_once(&error.to_string());
                 }
-                told = true;
                 std::thread::sleep(AGAIN);
             }
             ended => return ended,

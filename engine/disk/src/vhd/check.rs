@@ -183,12 +183,7 @@ impl Walk<'_> {
         check_footers(self.image, check)?;
         let mut parts = self.parts()?;
         let header = read_vec(self.image, self.header_offset, dynamic::SIZE)?;
-        if !dynamic::checksum_holds(&header, self.header_offset)? {
-            let field = self.header_offset.saturating_add(to_u64(dynamic::CHECKSUM));
-            check.fault(Topic::Structure, field, || {
-                "the checksum of the VHD dynamic header does not hold".to_string()
-            });
-        }
+        self.check_sum(&header, check)?;
         self.check_table_size(&header, check)?;
         if self.has_parent {
             self.check_locators(&header, check, &mut parts)?;
@@ -247,6 +242,16 @@ impl Walk<'_> {
         if free >= u64::from(self.header.block_size) {
             check.remark(Topic::Unreferenced, None, || {
                 format!("{free} bytes of the file belong to no block and no header")
+            });
+        }
+        Ok(())
+    }
+
+    fn check_sum(&self, header: &[u8], check: &mut Check<'_>) -> Result<()> {
+        if !dynamic::checksum_holds(header, self.header_offset)? {
+            let field = self.header_offset.saturating_add(to_u64(dynamic::CHECKSUM));
+            check.fault(Topic::Structure, field, || {
+                "the checksum of the VHD dynamic header does not hold".to_string()
             });
         }
         Ok(())

@@ -318,8 +318,28 @@ fn footers_headers_and_locators_of_vhd() {
         end,
         "no VHD footer at the end",
     );
-    // The dynamic header.
+    // A locator of the parent behind the end of the file.
     parent.write();
+    let mut header = vec![0; 1024];
+    File::open(&child.path)
+        .unwrap()
+        .read_exact_at(&mut header, 512)
+        .unwrap();
+    header[576 + 16..576 + 24].copy_from_slice(&(1u64 << 40).to_be_bytes());
+    header[36..40].fill(0);
+    let sum = header
+        .iter()
+        .fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
+    header[36..40].copy_from_slice(&(!sum).to_be_bytes());
+    spoil(&child.path, 512, &header);
+    one_fault(&child.path, Topic::Outside, 512 + 576, "parent locator");
+}
+
+#[test]
+fn the_dynamic_header_of_vhd() {
+    let temporary = tempfile::tempdir().unwrap();
+    let parent = image(Kind::Vhd, temporary.path(), 1, None);
+    let end = fs::metadata(&parent.path).unwrap().len() - 512;
     flip(&parent.path, 512 + 40);
     one_fault(&parent.path, Topic::Structure, 512 + 36, "cannot be opened");
     // With both footers, as by a program that has sums of its own: it is read, and each is told.
@@ -337,21 +357,6 @@ fn footers_headers_and_locators_of_vhd() {
     parent.write();
     let sound = cairn_disk::open(&parent.path).unwrap();
     assert_eq!(read, read_vec(&*sound, 0, 1 << 20).unwrap());
-    // A locator of the parent behind the end of the file.
-    parent.write();
-    let mut header = vec![0; 1024];
-    File::open(&child.path)
-        .unwrap()
-        .read_exact_at(&mut header, 512)
-        .unwrap();
-    header[576 + 16..576 + 24].copy_from_slice(&(1u64 << 40).to_be_bytes());
-    header[36..40].fill(0);
-    let sum = header
-        .iter()
-        .fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
-    header[36..40].copy_from_slice(&(!sum).to_be_bytes());
-    spoil(&child.path, 512, &header);
-    one_fault(&child.path, Topic::Outside, 512 + 576, "parent locator");
 }
 
 #[test]

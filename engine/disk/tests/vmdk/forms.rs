@@ -215,7 +215,7 @@ fn what_begins_like_one_and_ends_like_a_vhd() {
         bytes[at..].copy_from_slice(&footer(size, disk_type).encode());
         let image = write(work.path(), "b.vmdk", &bytes);
         let error = open(&image).err().unwrap();
-        assert_eq!(error.kind(), cairn_base::Kind::Damaged, "{error}");
+        assert_eq!(error.kind(), cairn_base::Kind::Denied, "{error}");
         assert!(error.to_string().contains("ends like a VHD"), "{error}");
         let disk = open_as(&image, FormatHint::Vmdk).unwrap();
         assert_eq!(disk.format(), Format::VmdkSparse, "{disk_type:?} {size}");
