@@ -68,7 +68,7 @@ struct Overlap {
 /// [`Claims::add`], always in the same order; it is called at least once, and tells the check how far it is.
 ///
 /// # Errors
-/// What `walk` says.
+/// What `walk` says. The overlaps that were found until then are told all the same, perhaps without the other one.
 pub(crate) fn find_overlaps(
     check: &mut Check<'_>,
     territory: &Territory<'_>,
@@ -102,7 +102,8 @@ fn find_with(
     check_parts(check, territory.parts);
     let (mut first, mut free) = (0u64, 0u64);
     let looked = units.min(judged.saturating_mul(PARTS));
-    while first < looked {
+    let mut walked = Ok(());
+    while first < looked && walked.is_ok() {
         let end = first.saturating_add(judged);
         let bytes = |unit: u64| unit.saturating_mul(territory.unit).min(territory.size);
         claims.window = bytes(first)..bytes(end);
@@ -110,8 +111,7 @@ fn find_with(
         claims.bits.resize(words, 0);
         claims.spare.clear();
         // Where nothing is claimed, nobody else asks.
-        check.advance(0)?;
-        walk(&mut claims, check)?;
+        walked = check.advance(0).and_then(|()| walk(&mut claims, check));
         free = free.saturating_add(claims.free());
         first = end;
     }
@@ -121,10 +121,10 @@ fn find_with(
             format!("the file is too large: overlaps behind byte {place} are not looked for")
         });
     }
-    if !claims.overlaps.is_empty() {
+    if walked.is_ok() && !claims.overlaps.is_empty() {
         claims.bits = Vec::new();
         claims.is_naming = true;
-        walk(&mut claims, check)?;
+        walked = walk(&mut claims, check);
     }
     let kept = to_u64(claims.overlaps.len());
     for overlap in claims.overlaps {
@@ -137,7 +137,7 @@ fn find_with(
         });
     }
     check.more(Topic::Overlap, claims.found.saturating_sub(kept));
-    Ok(free)
+    walked.map(|()| free)
 }
 
 /// The parts among themselves.

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod extensions;
 pub mod header;
 
+mod bounds;
 mod check;
 mod clusters;
 mod compressed;

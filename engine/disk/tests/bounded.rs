@@ -12,8 +12,11 @@ mod counted;
 mod shared;
 
 use cairn_base::read_at::read_vec;
-use cairn_base::{Kind, ReadAt, Result};
-use cairn_disk::{FormatHint, VirtualDisk, open, open_as, open_bytes};
+use cairn_base::{Kind, ReadAt, Result, Silent};
+use cairn_disk::{
+    Check, FormatHint, OpenOptions, Severity, Topic, VirtualDisk, examine, open, open_as,
+    open_bytes,
+};
 use counted::opened;
 use shared::{foreign_images, unpack};
 use std::fs::File;
@@ -65,6 +68,22 @@ fn hollow(path: &Path, size: u64, parts: &[(u64, &[u8])]) -> PathBuf {
     path.to_path_buf()
 }
 
+/// The faults that a check of the image counts, in bounded memory and within a minute.
+fn faults(path: &Path) -> Vec<(Topic, u64)> {
+    let start = Instant::now();
+    let found = in_bounded_memory("a check", || {
+        let mut check = Check::new(&Silent);
+        let examined = examine(path, &OpenOptions::default()).unwrap();
+        let outcome = examined.check(&mut check);
+        assert!(outcome.is_ok(), "{outcome:?}");
+        let counts = check.counts().iter();
+        let faults = counts.filter(|count| count.severity == Severity::Fault);
+        faults.map(|count| (count.topic, count.found)).collect()
+    });
+    assert!(start.elapsed() < Duration::from_secs(60));
+    found
+}
+
 fn little(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
     numbers.into_iter().flat_map(u32::to_le_bytes).collect()
 }
@@ -111,6 +130,39 @@ fn qcow2_with_one_l2_table_for_everything() {
         assert!(reads < 10_000, "{reads} reads");
         assert!(bytes < 200 * MIB && looks < 10_000, "{bytes}, {looks}");
     });
+    let overlaps = faults(&path);
+    // No refcount table; each table of which there is room but the first, and the others.
+    assert_eq!(overlaps, [(Topic::Structure, 1), (Topic::Overlap, 22)]);
+}
+
+#[test]
+fn qcow2_with_one_l1_table_for_all_snapshots() {
+    let _alone = ALONE.lock();
+    let work = tempfile::tempdir().unwrap();
+    let (count, table) = (65_536u32, 8 * MIB);
+    let mut head = qcow2(1);
+    head[60..64].copy_from_slice(&count.to_be_bytes());
+    head[64..72].copy_from_slice(&(4 * MIB).to_be_bytes());
+    // Each has an L1 table of 2 MiB and 16 bytes of extra data.
+    let mut one = [0; 56];
+    one[..8].copy_from_slice(&(16 * MIB).to_be_bytes());
+    one[8..12].copy_from_slice(&(1u32 << 18).to_be_bytes());
+    one[39] = 16;
+    let entries = 2 * MIB as usize / 8;
+    let l1 = table.to_be_bytes().repeat(entries);
+    let l2 = (42 * MIB).to_be_bytes().repeat(entries);
+    let snapshots = one.repeat(count as usize);
+    let parts: [(u64, &[u8]); 4] = [
+        (0, &head),
+        (4 * MIB, &snapshots),
+        (16 * MIB, &l1),
+        (table, &l2),
+    ];
+    let path = hollow(&work.path().join("a.qcow2"), 44 * MIB, &parts);
+    let found = faults(&path);
+    assert_eq!(found[0], (Topic::Structure, 1), "{found:?}");
+    // Of 22 L1 tables, as large as the file, the 22 L2 tables for which there is room; and that there are more.
+    assert_eq!(found[1..], [(Topic::Overlap, 22 * 22 + 1)], "{found:?}");
 }
 
 #[test]
@@ -161,6 +213,8 @@ fn qcow2_whose_l2_tables_are_holes() {
         assert_eq!(read_vec(&*disk, at, 2).unwrap(), [7, 7]);
         assert_eq!(read_vec(&*disk, at - 1, 2).unwrap(), [0, 7]);
     });
+    let found = faults(&path);
+    assert_eq!(found, [(Topic::Structure, 1)]);
 }
 
 /// A sparse extent of ESX with grains of one sector: the header, and where its directory lies.
@@ -261,6 +315,12 @@ fn vmdk_with_one_grain_table_for_everything_or_tables_of_holes() {
             }
         });
         assert!(start.elapsed() < Duration::from_secs(60));
+        let overlaps = u64::from(tables - 1);
+        let expected: &[_] = match is_shared {
+            true => &[(Topic::Overlap, overlaps)],
+            false => &[],
+        };
+        assert_eq!(faults(&path), expected);
     }
 }
 
@@ -305,6 +365,12 @@ fn vdi_whose_table_is_a_hole() {
         assert!(reads < 100 && bytes < MIB, "{reads} reads, {bytes} bytes");
         assert!(looks < 140_000, "{looks} looks for holes");
     });
+    let found = faults(&path);
+    // Behind the header's page the rest of 4 MiB in parts of 32 KiB, then all others at once: each is told, and its first block claims the place where the
+    // blocks in that page are.
+    let holes = 127 + 511;
+    let overlaps = holes + 8192 + holes - 1;
+    assert_eq!(found, [(Topic::Overlap, overlaps), (Topic::References, 1)]);
 }
 
 /// An image of which, behind its first bytes, every other 4 KiB are a hole.

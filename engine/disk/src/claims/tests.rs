@@ -62,6 +62,47 @@ fn parts_over_parts_are_found_and_spare_room_is_not_free() {
     );
 }
 
+/// What is said of two blocks in one place if the walk with this number, counted from 1, ends behind the first `until` of them.
+fn interrupted(walk: u32, until: usize) -> Vec<String> {
+    let mut check = Check::new(&Silent);
+    let parts = [(0..512, "the header")];
+    let territory = Territory {
+        size: 200 * 512,
+        unit: 512,
+        parts: &parts,
+    };
+    let walks = std::cell::Cell::new(0);
+    let outcome = find_with(128, &mut check, &territory, |claims, _| {
+        walks.set(walks.get() + 1);
+        for (number, at) in (0u64..).zip([5u64, 5, 150]) {
+            if walks.get() == walk && number == until as u64 {
+                return Err(cairn_base::Error::interrupted());
+            }
+            claims.add(
+                Owner::Numbered("block", number),
+                at * 512..(at + 1) * 512,
+                4 * number,
+            );
+        }
+        Ok(())
+    });
+    assert_eq!(outcome.unwrap_err().kind(), cairn_base::Kind::Interrupted);
+    let words = check.findings().iter().map(|found| found.what.clone());
+    words.collect()
+}
+
+#[test]
+fn what_was_found_is_told_although_a_later_walk_ends_early() {
+    let named = "block 1 and block 0 share bytes of the file: block 1 lies at byte 2560";
+    let nameless = "block 1 at byte 2560 shares bytes of the file with something else";
+    // 200 units with 128 bits are four walks, and a fifth for the names.
+    assert!(interrupted(1, 1).is_empty());
+    assert_eq!(interrupted(1, 2), [nameless]);
+    assert_eq!(interrupted(2, 0), [nameless]);
+    assert_eq!(interrupted(5, 0), [nameless]);
+    assert_eq!(interrupted(5, 2), [named]);
+}
+
 proptest! {
     /// However few bits there are, the same is found as with one bit for each unit, and as by comparing all pairs.
     #[test]

@@ -1,8 +1,11 @@
 //! What is wrong with a QCOW2: entries that cannot be, clusters that several use, and reference counts that are not the number of references.
 //!
-//! Counting takes 64 MiB of memory at most: two bytes for each cluster of a part of the file. The tables are walked once for each such part, and
+//! Counting takes 32 MiB of memory at most: two bytes for each cluster of a part of the file. The tables are walked once for each such part, and
 //! once more to name who uses clusters that are used too often. Where a file has more than 64 parts the rest is not counted, which is remarked.
-//! References above 65,534 of one cluster are not told apart.
+//! References above 32,766 of one cluster are not told apart.
+//!
+//! What never shares a cluster, which is everything but L2 tables and clusters of the guest, is an overlap with whatever else is there, however often
+//! the cluster is counted. Two clusters of one disk in one place are none if that is counted twice and neither says COPIED.
 
 use super::header::{Header, incompatible};
 use super::refcounts::{self, MAX_ORDER, Refcounts};
@@ -17,7 +20,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Clusters that are counted in one walk.
-const COUNTED: u64 = 32 << 20;
+const COUNTED: u64 = 16 << 20;
+/// Of a cluster's two bytes: something uses it that never shares.
+const ALONE: u16 = 1 << 15;
+/// The others: how many references there are, or this many or more.
+const MANY: u16 = ALONE - 1;
 /// Walks that count.
 const WALKS: u64 = 64;
 /// Counts that are compared before somebody is asked whether to stop.
@@ -155,6 +162,9 @@ impl Visitor for Judge<'_, '_> {
     fn wrong(&mut self, topic: Topic, written_at: u64, what: &dyn Fn() -> String) {
         self.check.fault(topic, written_at, what);
     }
+    fn passed_over(&mut self, written_at: u64, what: &dyn Fn() -> String) {
+        self.check.remark(Topic::References, written_at, what);
+    }
     fn advance(&mut self, bytes: u64) -> Result<()> {
         self.check.advance(bytes)
     }
@@ -181,7 +191,11 @@ impl Visitor for Counter<'_, '_> {
         for cluster in start..clusters.end.min(self.part.end) {
             let index = to_usize(cluster.saturating_sub(self.part.start))?;
             if let Some(count) = self.found.get_mut(index) {
-                *count = count.saturating_add(1);
+                let more = (*count & MANY).saturating_add(1).min(MANY);
+                *count = *count & ALONE | more;
+                if !found.owner.may_be_shared() {
+                    *count |= ALONE;
+                }
             }
         }
         Ok(())
@@ -192,16 +206,22 @@ impl Visitor for Counter<'_, '_> {
     }
 }
 
-/// A cluster that has more users than it is counted for.
+/// A cluster that has more users than it is counted for, or one beside others that never shares.
 struct Crowded {
     cluster: u64,
+    is_alone: bool,
     counted: u64,
+    /// Where the count is written.
+    written_at: u64,
     references: u64,
-    /// The first two, and where they are written.
+    /// The first two, and where they are written; of those of which one never shares, two that may not share.
     users: Vec<(Owner, u64)>,
 }
 
 /// Compares counts with references, `together` clusters in one walk.
+///
+/// # Errors
+/// What the image says when it is read, or [`Kind::Interrupted`](cairn_base::Kind::Interrupted). What was found until then is told all the same.
 fn compare(
     users: &Users<'_>,
     counts: &mut Refcounts,
@@ -209,64 +229,84 @@ fn compare(
     check: &mut Check<'_>,
 ) -> Result<()> {
     let clusters = refcounts::clusters(users.image.size(), users.header);
-    let cluster_bits = users.header.cluster_bits;
     let end = clusters.min(together.saturating_mul(WALKS));
     let mut crowded: Vec<Crowded> = Vec::new();
+    let mut walked = Ok(());
     let mut first = 0u64;
-    while first < end {
+    while first < end && walked.is_ok() {
         let part = first..end.min(first.saturating_add(together));
-        let length = to_usize(part.end.saturating_sub(part.start))?;
-        let mut counter = Counter {
-            check,
-            cluster_bits,
-            part: part.clone(),
-            found: vec![0; length],
-        };
-        users.walk(&mut counter)?;
-        let found = counter.found;
-        for (cluster, references) in part.clone().zip(found) {
-            if cluster.is_multiple_of(STEP) {
-                check.advance(0)?;
-            }
-            compare_one(cluster, references, counts, check, &mut crowded)?;
-        }
         first = part.end;
+        walked = compare_part(users, part, counts, check, &mut crowded);
     }
     if end < clusters {
-        let place = end << cluster_bits;
+        let place = end << users.header.cluster_bits;
         check.remark(Topic::References, None, || {
             format!("the file is too large: references to clusters behind byte {place} are not counted, and overlaps there not looked for")
         });
     }
-    name_users(users, counts, crowded, check)
+    name_users(users, crowded, walked, check)
+}
+
+/// Compares the counts of `part`.
+fn compare_part(
+    users: &Users<'_>,
+    part: Range<u64>,
+    counts: &mut Refcounts,
+    check: &mut Check<'_>,
+    crowded: &mut Vec<Crowded>,
+) -> Result<()> {
+    let length = to_usize(part.end.saturating_sub(part.start))?;
+    let mut counter = Counter {
+        check,
+        cluster_bits: users.header.cluster_bits,
+        part: part.clone(),
+        found: vec![0; length],
+    };
+    users.walk(&mut counter)?;
+    let found = counter.found;
+    for (cluster, references) in part.zip(found) {
+        if cluster.is_multiple_of(STEP) {
+            check.advance(0)?;
+        }
+        compare_one(cluster, references, counts, check, crowded)?;
+    }
+    Ok(())
 }
 
 fn compare_one(
     cluster: u64,
-    references: u16,
+    found: u16,
     counts: &mut Refcounts,
     check: &mut Check<'_>,
     crowded: &mut Vec<Crowded>,
 ) -> Result<()> {
     let counted = counts.count(cluster)?;
-    let (references, is_many) = (u64::from(references), references == u16::MAX);
-    if counted == references || is_many && counted > references {
+    let (references, is_many) = (u64::from(found & MANY), found & MANY == MANY);
+    let is_alone = found & ALONE != 0 && references > 1;
+    let is_enough = counted == references || is_many && counted > references;
+    if is_enough && !is_alone {
         return Ok(());
     }
-    if counted > references {
-        let written_at = counts.written_at(cluster)?;
+    let written_at = counts.written_at(cluster)?;
+    if counted > references && !is_alone {
         check.remark(Topic::References, written_at, || {
             format!("leaked: cluster {cluster} of the file is counted {counted} times and referred to {references} times")
         });
         return Ok(());
     }
     if to_u64(crowded.len()) >= KEPT {
-        check.more(Topic::References, 1);
+        let topic = match is_alone {
+            true => Topic::Overlap,
+            false => Topic::References,
+        };
+        check.more(topic, 1);
         return Ok(());
     }
     crowded.push(Crowded {
         cluster,
+        is_alone,
         counted,
+        written_at,
         references,
         users: Vec::new(),
     });
@@ -285,8 +325,11 @@ impl Visitor for Names<'_, '_> {
         let clusters = clusters_of(found, self.cluster_bits);
         let crowded = self.crowded.iter_mut();
         for one in crowded.filter(|one| clusters.contains(&one.cluster)) {
-            if one.users.len() < 2 {
-                one.users.push((found.owner, found.written_at));
+            let user = (found.owner, found.written_at);
+            match one.users.as_mut_slice() {
+                [] | [_] => one.users.push(user),
+                [(first, _), second] if one.is_alone && first.may_share(second.0) => *second = user,
+                _ => {}
             }
         }
         Ok(())
@@ -297,22 +340,22 @@ impl Visitor for Names<'_, '_> {
     }
 }
 
-/// Tells of clusters with too many users who these are.
+/// Tells of clusters with too many users who these are, as far as that is found; `walked` is how the walks before ended.
 fn name_users(
     users: &Users<'_>,
-    counts: &mut Refcounts,
     crowded: Vec<Crowded>,
+    walked: Result<()>,
     check: &mut Check<'_>,
 ) -> Result<()> {
     if crowded.is_empty() {
-        return Ok(());
+        return walked;
     }
     let mut names = Names {
         check,
         cluster_bits: users.header.cluster_bits,
         crowded,
     };
-    users.walk(&mut names)?;
+    let walked = walked.and_then(|()| users.walk(&mut names));
     for one in names.crowded {
         let place = one.cluster << users.header.cluster_bits;
         let (counted, references) = (one.counted, one.references);
@@ -323,18 +366,19 @@ fn name_users(
                 });
             }
             others => {
-                let written_at = counts.written_at(one.cluster)?;
                 let owner = others.first().map(|(owner, _)| format!(", {owner},"));
-                check.fault(Topic::References, written_at, || {
-                    format!(
-                        "the cluster at byte {place} of the file{} is counted {counted} times and referred to {references} times",
-                        owner.unwrap_or_default()
-                    )
+                let owner = owner.unwrap_or_default();
+                let (topic, why) = match one.is_alone {
+                    true => (Topic::Overlap, ", and something uses it that never shares"),
+                    false => (Topic::References, ""),
+                };
+                check.fault(topic, one.written_at, || {
+                    format!("the cluster at byte {place} of the file{owner} is counted {counted} times and referred to {references} times{why}")
                 });
             }
         }
     }
-    Ok(())
+    walked
 }
 
 #[cfg(test)]

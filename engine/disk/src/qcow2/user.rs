@@ -64,6 +64,14 @@ impl fmt::Display for Of {
 }
 
 impl Owner {
+    /// Whether there is anybody with whom it may share a cluster: L2 tables and what they lead to.
+    pub(super) fn may_be_shared(self) -> bool {
+        matches!(
+            self,
+            Owner::L2(..) | Owner::Cluster(..) | Owner::Compressed(..)
+        )
+    }
+
     /// Whether both may use one cluster of the file if it is counted twice: what a snapshot has in common with the disk or another one, and what is
     /// compressed.
     pub(super) fn may_share(self, other: Owner) -> bool {
@@ -99,6 +107,9 @@ pub(super) trait Visitor {
 
     /// An entry says what cannot be.
     fn wrong(&mut self, topic: crate::check::Topic, written_at: u64, what: &dyn Fn() -> String);
+
+    /// Something is not looked at although nothing may be wrong with it.
+    fn passed_over(&mut self, _written_at: u64, _what: &dyn Fn() -> String) {}
 
     /// So many bytes of tables more were read.
     ///

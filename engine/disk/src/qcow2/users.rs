@@ -1,6 +1,11 @@
 //! All that uses clusters of the file ("Host cluster management"), in one walk: header, L1 and L2 tables of the disk and of its snapshots and what these
 //! lead to, the snapshot table, the refcount table and blocks, bitmaps. Each entry is judged by itself.
+//!
+//! How much is read is bounded by the file, whatever it claims: tables that are holes of it are passed over, an L2 table is looked at once for each L1 table
+//! that leads there, and of the tables of all bitmaps, and of the L1 tables of all snapshots, no more bytes than the file is long. Of the L2 tables of
+//! all snapshots, which may share them, it is as much or 1 GiB, whichever is more.
 
+use super::bounds::{Again, Budget, Budgets, Quiet};
 use super::extensions::Bitmaps;
 use super::header::{Header, MAX_L1};
 use super::l2::{self, Places};
@@ -24,6 +29,10 @@ const COPIED: u64 = super::entry::COPIED;
 
 /// Bytes of a table that are read at once.
 const STEP: u64 = 64 << 10;
+/// So much of a table is passed over at once if it is a hole of the file.
+const LEAP: u64 = 64 << 20;
+/// From so many bytes on a table is looked for holes: a smaller one is read as fast.
+const LARGE: u64 = 4096;
 /// Bytes of the fixed part of a bitmap's directory entry ("Bitmap directory").
 const BITMAP_ENTRY: u64 = 24;
 /// Bitmaps of an image, at most: QEMU opens no more.
@@ -75,15 +84,26 @@ impl Users<'_> {
             Of(0),
             (self.header.l1_offset, self.roots.l1_entries),
             roots::L1_OFFSET,
+            None,
             visitor,
         )?;
         let found = snapshots::read(self.image, self.header, self.roots.snapshots, visitor)?;
         if let Some(bytes) = found.table {
             self.place(Owner::Snapshots, bytes, roots::SNAPSHOTS, visitor)?;
         }
+        let budgets = Budgets::of(self.image.size());
         for (number, snapshot) in (1..).zip(found.list) {
             let table = (snapshot.l1_offset, snapshot.l1_entries);
-            self.l1(Of(number), table, snapshot.written_at, visitor)?;
+            self.l1(
+                Of(number),
+                table,
+                snapshot.written_at,
+                Some(&budgets),
+                visitor,
+            )?;
+            if budgets.is_spent() {
+                break;
+            }
         }
         match &self.roots.bitmaps {
             Some(bitmaps) => self.bitmaps(bitmaps, visitor),
@@ -133,10 +153,30 @@ impl Users<'_> {
         if length == 0 || !self.place(table.owner, place, table.written_at, visitor)? {
             return Ok(());
         }
-        let mut done = 0u64;
+        self.scan(table, visitor, each)
+    }
+
+    /// As [`entries`](Users::entries), of a table that lies in the file.
+    fn scan(&self, table: &Entries, visitor: &mut dyn Visitor, each: Each<'_>) -> Result<()> {
+        let length = table.count.saturating_mul(8);
+        let (mut done, mut looked) = (0u64, 0u64);
         while done < length {
-            let part = STEP.min(length.saturating_sub(done));
             let start = table.offset.saturating_add(done);
+            let leap = LEAP.min(length.saturating_sub(done));
+            if done >= looked {
+                looked = done.saturating_add(leap);
+                if self.is_hole(start, leap)? {
+                    visitor.advance(leap)?;
+                    done = looked;
+                    continue;
+                }
+            }
+            let part = STEP.min(leap);
+            if self.is_hole(start, part)? {
+                visitor.advance(part)?;
+                done = done.saturating_add(part);
+                continue;
+            }
             let bytes = read_vec(self.image, start, to_usize(part)?)?;
             visitor.advance(part)?;
             let found = (0u64..).zip(Width::Be64.decode(&bytes));
@@ -157,12 +197,42 @@ impl Users<'_> {
         Ok(())
     }
 
+    /// Whether so many bytes of the file are nothing but a hole.
+    fn is_hole(&self, offset: u64, length: u64) -> Result<bool> {
+        let end = offset.saturating_add(length);
+        Ok(length >= LARGE && self.image.data_extents(offset..end)?.is_empty())
+    }
+
+    /// How much a table takes of a budget: what does not lie in the file is not read.
+    fn cost(&self, table: &Entries) -> u64 {
+        let length = table.count.saturating_mul(8);
+        let end = table.offset.saturating_add(length);
+        if end <= self.image.size() { length } else { 0 }
+    }
+
+    /// The clusters to which more than one entry of an L1 table leads, among the first 2^32 of the file.
+    fn again(&self, table: &Entries, visitor: &mut dyn Visitor) -> Result<Again> {
+        let (size, bits) = (self.image.size(), self.header.cluster_bits);
+        let mut clusters = Vec::new();
+        if self.cost(table) > 0 {
+            self.scan(table, &mut Quiet(visitor), &mut |entry, _| {
+                let offset = entry.value & OFFSET;
+                if offset != 0 && offset < size {
+                    clusters.extend(u32::try_from(offset >> bits).ok());
+                }
+                Ok(true)
+            })?;
+        }
+        Ok(Again::among(clusters))
+    }
+
     /// An L1 table and what it leads to.
     fn l1(
         &self,
         of: Of,
         (offset, count): (u64, u64),
         written_at: u64,
+        budgets: Option<&Budgets>,
         visitor: &mut dyn Visitor,
     ) -> Result<()> {
         let table = Entries {
@@ -180,6 +250,11 @@ impl Users<'_> {
             });
             return Ok(());
         }
+        let cost = self.cost(&table);
+        if !budgets.is_none_or(|budgets| budgets.take_l1(table.owner, cost, written_at, visitor)) {
+            return Ok(());
+        }
+        let mut again = self.again(&table, visitor)?;
         // So many tables have room beside each other.
         let mut room = self.image.size() >> self.header.cluster_bits;
         self.entries(&table, visitor, &mut |Entry { index, value, written_at }, visitor| {
@@ -200,7 +275,12 @@ impl Users<'_> {
                 return Ok(false);
             };
             room = left;
-            self.l2(of, index, (value, written_at), visitor)?;
+            let size = self.header.cluster_size();
+            if !budgets.is_none_or(|budgets| budgets.take_l2(owner, size, written_at, visitor)) {
+                return Ok(false);
+            }
+            let is_again = again.meets(offset >> self.header.cluster_bits)?;
+            self.l2(of, index, (value, written_at), is_again, visitor)?;
             Ok(true)
         })
     }
@@ -210,6 +290,7 @@ impl Users<'_> {
         of: Of,
         index: u64,
         (entry, written_at): (u64, u64),
+        is_again: bool,
         visitor: &mut dyn Visitor,
     ) -> Result<()> {
         let size = self.header.cluster_size();
@@ -232,7 +313,16 @@ impl Users<'_> {
             });
             return Ok(());
         }
-        if !visitor.wants_clusters() {
+        if is_again {
+            visitor.wrong(Topic::Overlap, written_at, &|| {
+                format!(
+                    "{} is said to lie at byte {offset}, where one of the same L1 table lies already: its entries are not looked at again",
+                    found.owner
+                )
+            });
+            return Ok(());
+        }
+        if !visitor.wants_clusters() || self.is_hole(offset, size)? {
             return visitor.advance(size);
         }
         let bytes = read_vec(self.image, offset, to_usize(size)?)?;
@@ -289,13 +379,17 @@ impl Users<'_> {
             return Ok(());
         }
         let end = bitmaps.offset.saturating_add(bitmaps.length);
+        let budget = Budget::of(self.image.size());
         let mut at = bitmaps.offset;
         for number in 1..=bitmaps.count {
             let inside = at.saturating_add(BITMAP_ENTRY) <= end;
             let next = match inside {
-                true => self.bitmap(number, at, visitor)?,
+                true => self.bitmap(number, at, &budget, visitor)?,
                 false => u64::MAX,
             };
+            if budget.is_spent() {
+                return Ok(());
+            }
             if next > end {
                 visitor.wrong(Topic::Structure, at, &|| {
                     format!("the entry of bitmap {number} ends behind the bitmap directory")
@@ -308,7 +402,13 @@ impl Users<'_> {
     }
 
     /// The bitmap whose directory entry is written at `at`; where that ends.
-    fn bitmap(&self, number: u64, at: u64, visitor: &mut dyn Visitor) -> Result<u64> {
+    fn bitmap(
+        &self,
+        number: u64,
+        at: u64,
+        budget: &Budget,
+        visitor: &mut dyn Visitor,
+    ) -> Result<u64> {
         let bytes = read_vec(self.image, at, to_usize(BITMAP_ENTRY)?)?;
         let view = View::new(&bytes, "QCOW2 bitmap", at);
         let table = Entries {
@@ -319,6 +419,14 @@ impl Users<'_> {
         };
         let more = u64::from(view.u16_be(18)?).saturating_add(view.u32_be(20)?.into());
         let size = self.header.cluster_size();
+        let is_paid = budget.takes(self.cost(&table), || {
+            visitor.wrong(Topic::Overlap, at, &|| {
+                format!("{} and those before it are larger together than the file: it and what follows is not looked at", table.owner)
+            });
+        });
+        if !is_paid {
+            return Ok(at);
+        }
         self.entries(
             &table,
             visitor,

@@ -1,4 +1,6 @@
 //! What is wrong with a VDI: entries of the block table that lead out of the file or to blocks of others, and a number of blocks that is not theirs.
+//!
+//! Where much of the table is a hole of the file all of its entries there are 0, so they lead to one block: that is told, and passed over.
 
 use super::header::{self, Header, ZERO};
 use crate::check::{Check, Topic};
@@ -12,6 +14,10 @@ use std::sync::Arc;
 
 /// Table entries that are looked at in one step of a walk.
 const STEP: u64 = 8192;
+/// So many are passed over at once if they are a hole of the file: 4 MiB of table.
+const LEAP: u64 = 1 << 20;
+/// Fewer entries than this in a hole are looked at one by one: what was copied without its zeros may have them.
+const MANY: u64 = 1024;
 
 /// Tells `check` what is wrong with `image`.
 ///
@@ -64,10 +70,19 @@ impl Walk<'_> {
         let count = self.table.entries_count();
         let mut found = 0u64;
         check.begin(count.saturating_mul(4));
-        self.each(&mut |block, entry, step| {
-            if let Some(bytes) = step {
-                check.advance(bytes)?;
-            }
+        self.each(&mut |step| {
+            let (block, entry) = match step {
+                Step::Begins(bytes) => return check.advance(bytes),
+                Step::Hole(blocks) => {
+                    let count = blocks.end.saturating_sub(blocks.start);
+                    found = found.saturating_add(count);
+                    check.fault(Topic::Overlap, self.written_at(blocks.start), || {
+                        format!("the block table is a hole of the file, which says of {count} blocks from {} on that they are the first one", blocks.start)
+                    });
+                    return Ok(());
+                }
+                Step::Entry(block, entry) => (block, entry),
+            };
             if entry >= u64::from(ZERO) {
                 return Ok(());
             }
@@ -106,10 +121,12 @@ impl Walk<'_> {
         };
         check.begin(0);
         let free = find_overlaps(check, &territory, |claims, check| {
-            self.each(&mut |block, entry, step| {
-                if let Some(bytes) = step {
-                    check.advance(bytes)?;
-                }
+            self.each(&mut |step| {
+                let (block, entry) = match step {
+                    Step::Begins(bytes) => return check.advance(bytes),
+                    Step::Hole(blocks) => (blocks.start, 0),
+                    Step::Entry(block, entry) => (block, entry),
+                };
                 if entry >= u64::from(ZERO) {
                     return Ok(());
                 }
@@ -174,19 +191,62 @@ impl Walk<'_> {
         self.header.table_offset.saturating_add(offset)
     }
 
-    /// Tells `each` all blocks and their entries; the first one of a step with the bytes of table that the step reads.
-    fn each(&self, each: &mut dyn FnMut(u64, u64, Option<u64>) -> Result<()>) -> Result<()> {
+    /// Tells `each` all blocks and their entries, but for many beside each other that are a hole of the file.
+    fn each(&self, each: &mut dyn FnMut(Step) -> Result<()>) -> Result<()> {
         let count = self.table.entries_count();
         let mut first = 0u64;
+        // Up to here no leap was found.
+        let mut looked = 0u64;
         while first < count {
-            let end = count.min(first.saturating_add(STEP));
-            let found = self.table.entries(first..end)?;
-            let mut step = Some(end.saturating_sub(first).saturating_mul(4));
-            for (block, entry) in (first..end).zip(found) {
-                each(block, entry, step.take())?;
+            if first >= looked {
+                let leap = first..count.min(first.saturating_add(LEAP));
+                looked = leap.end;
+                if self.pass_over(&leap, each)? {
+                    first = leap.end;
+                    continue;
+                }
             }
-            first = end;
+            let step = first..count.min(first.saturating_add(STEP));
+            first = step.end;
+            if self.pass_over(&step, each)? {
+                continue;
+            }
+            let found = self.table.entries(step.clone())?;
+            each(Step::Begins(length_of(&step)))?;
+            for (block, entry) in step.zip(found) {
+                each(Step::Entry(block, entry))?;
+            }
         }
         Ok(())
     }
+
+    /// Tells `each` of these blocks as one if they are many and a hole; whether that is so.
+    fn pass_over(
+        &self,
+        blocks: &Range<u64>,
+        each: &mut dyn FnMut(Step) -> Result<()>,
+    ) -> Result<bool> {
+        let count = blocks.end.saturating_sub(blocks.start);
+        if count < MANY || !self.table.is_hole(blocks)? {
+            return Ok(false);
+        }
+        each(Step::Begins(length_of(blocks)))?;
+        each(Step::Hole(blocks.clone()))?;
+        Ok(true)
+    }
+}
+
+/// Bytes of the table that hold the entries of these blocks.
+fn length_of(blocks: &Range<u64>) -> u64 {
+    blocks.end.saturating_sub(blocks.start).saturating_mul(4)
+}
+
+/// What a walk over the table comes by.
+enum Step {
+    /// So many bytes of it are looked at next.
+    Begins(u64),
+    /// The entries of these blocks are a hole of the file.
+    Hole(Range<u64>),
+    /// A block and its entry.
+    Entry(u64, u64),
 }

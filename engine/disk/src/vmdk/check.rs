@@ -1,5 +1,9 @@
 //! What is wrong with a sparse extent: grain directory and grain tables, their copies, where grains and compressed grains lie, and the markers of a
 //! stream. Other extents are bytes of files, whose lengths were looked at when they were opened.
+//!
+//! How long it takes depends on what the file holds, and not on what it claims: of a table to which several entries of the directory lead, or which
+//! lies over headers or directories, only that overlap is told, and not what its entries say; and a table is passed over where it and its copy are
+//! holes of the file.
 
 use super::SECTOR;
 use super::extents::read_header;
@@ -9,6 +13,7 @@ use super::marker::{self, Marker};
 use crate::align::to_usize;
 use crate::check::{Check, Topic};
 use crate::claims::{Claims, Owner, Territory, find_overlaps};
+use crate::twice::Twice;
 use cairn_base::units::to_u64;
 use cairn_base::{ReadAt, Result};
 use std::ops::Range;
@@ -32,15 +37,19 @@ const DIRECTORY_MARKER: u32 = 2;
 pub(super) fn check(grains: &Grains, check: &mut Check<'_>) -> Result<()> {
     let walk = Walk::new(grains)?;
     walk.check_places(check)?;
+    walk.check_copies(check);
     let tables = grains.header().tables();
     let each = if walk.copy.is_some() { 8 } else { 4 };
     let length = tables.saturating_mul(each);
     check.begin(length);
+    // Of each table whether its entries are to be looked at. There are 2 Mi tables at most.
+    let mut has_grains = Vec::with_capacity(to_usize(tables)?);
     walk.each(&mut |index, said, step| {
         if let Some(bytes) = step {
             check.advance(bytes)?;
         }
-        walk.check_table(index, said, check)
+        has_grains.push(walk.check_table(index, said, check)?);
+        Ok(())
     })?;
     check.finish();
     check.begin(length);
@@ -55,7 +64,8 @@ pub(super) fn check(grains: &Grains, check: &mut Check<'_>) -> Result<()> {
             if let Some(bytes) = step {
                 check.advance(bytes)?;
             }
-            walk.claim(index, said, claims)
+            let has_grains = has_grains.get(to_usize(index)?).copied();
+            walk.claim(index, said, has_grains.unwrap_or(false), claims)
         })
     })?;
     check.finish();
@@ -82,6 +92,8 @@ struct Walk<'a> {
     /// Where the directory lies, and its copy, if they do.
     first: Option<u64>,
     copy: Option<u64>,
+    /// Copies of tables to which several entries of the copy of the directory lead; none if these are too many to be told apart.
+    twice: Option<Twice>,
     /// Of a stream whose footer counts: where that is.
     footer: Option<u64>,
 }
@@ -98,14 +110,31 @@ impl<'a> Walk<'a> {
         let footer = file.size().saturating_sub(FOOTER);
         // A copy in the same place is none.
         let copy = header.redundant.filter(|at| Some(*at) != first);
-        Ok(Walk {
+        let mut walk = Walk {
             grains,
             file,
             size: file.size(),
             first,
             copy: copy.filter(|_| grains.redundant.is_some()),
+            twice: None,
             footer: is_stream.then_some(footer),
-        })
+        };
+        let mut copies = Vec::new();
+        walk.each(&mut |_, said, _| {
+            copies.extend(sectors(said.copy).filter(|at| *at != 0));
+            Ok(())
+        })?;
+        walk.twice = Twice::of(copies, header.format).ok();
+        Ok(walk)
+    }
+
+    /// Whether the copies of tables are looked at.
+    fn check_copies(&self, check: &mut Check<'_>) {
+        if self.twice.is_none() {
+            check.fault(Topic::Overlap, self.copy, || {
+                "so many copies of grain tables are each said to be about more than one part of the disk that none is compared with its table".to_string()
+            });
+        }
     }
 
     /// Where the directories lie, and how the image was left.
@@ -166,8 +195,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Looks at a table and its copy, and at the grains.
-    fn check_table(&self, index: u64, said: Said, check: &mut Check<'_>) -> Result<()> {
+    /// Looks at a table and its copy, and at the grains; answers whether there may be any that are the table's own.
+    fn check_table(&self, index: u64, said: Said, check: &mut Check<'_>) -> Result<bool> {
         if self.first.is_some() && self.copy.is_some() && (said.first == 0) != (said.copy == 0) {
             let is_lost = said.first == 0;
             let at = if is_lost { self.first } else { self.copy };
@@ -184,33 +213,57 @@ impl<'a> Walk<'a> {
             true => None,
             false => self.judged("copy of grain table", self.copy, index, said.copy, check)?,
         };
-        let grain = index.saturating_mul(self.grains.header().table_entries);
-        if let (Some((_, entries)), Some((place, copies))) = (&first, &copy) {
-            for (number, (entry, copy)) in (0u64..).zip(entries.iter().zip(copies)) {
-                if entry != copy {
-                    let at = place.saturating_add(number.saturating_mul(4));
-                    let grain = grain.saturating_add(number);
-                    check.fault(Topic::Copies, at, || {
-                        format!("the copy of the grain table says {copy} of grain {grain}, and the table says {entry}")
-                    });
-                }
-            }
-        }
         // What the table itself says is judged; its copy where that is all there is.
-        let Some((place, entries)) = first.or(copy) else {
-            return Ok(());
+        let Some(chosen) = first.or(copy) else {
+            return Ok(false);
         };
+        let sector = if first.is_some() {
+            said.first
+        } else {
+            said.copy
+        };
+        let is_shared = |twice: Option<&Twice>, at| twice.is_none_or(|twice| twice.holds(at));
+        if !self.grains.holds(index, sector)
+            || self.grains.twice.holds(chosen)
+            || first.is_none() && is_shared(self.twice.as_ref(), chosen)
+        {
+            return Ok(false);
+        }
+        let copy = copy.filter(|at| *at != chosen);
+        let copy = copy.filter(|at| {
+            self.grains.holds(index, said.copy) && !is_shared(self.twice.as_ref(), *at)
+        });
+        let length = self.grains.table_length(index);
+        let is_hole = self.is_hole(chosen, length)?;
+        let is_copy_hole = match copy {
+            Some(at) => self.is_hole(at, length)?,
+            None => true,
+        };
+        if is_hole && is_copy_hole {
+            return Ok(false);
+        }
+        let entries = self.grains.read_table(chosen, length)?;
+        let first_grain = index.saturating_mul(self.grains.header().table_entries);
+        if let Some(place) = copy {
+            let copies = self.grains.read_table(place, length)?;
+            compare_tables(first_grain, &entries, (place, &copies), check);
+        }
         for (number, entry) in (0u64..).zip(entries) {
             if let Grain::At(at) = self.grains.grain_of(entry) {
-                let written_at = place.saturating_add(number.saturating_mul(4));
-                let grain = grain.saturating_add(number);
+                let written_at = chosen.saturating_add(number.saturating_mul(4));
+                let grain = first_grain.saturating_add(number);
                 self.check_grain(grain, at, written_at, check)?;
             }
         }
-        Ok(())
+        Ok(!is_hole)
     }
 
-    /// The table at `sector`, as an entry of the directory at `directory` says, with where it lies; nothing if there is none.
+    fn is_hole(&self, at: u64, length: u64) -> Result<bool> {
+        let data = self.file.data_extents(at..at.saturating_add(length))?;
+        Ok(data.is_empty())
+    }
+
+    /// Where the table at `sector` lies, as an entry of the directory at `directory` says; nothing if there is none.
     fn judged(
         &self,
         what: &'static str,
@@ -218,12 +271,11 @@ impl<'a> Walk<'a> {
         index: u64,
         sector: u64,
         check: &mut Check<'_>,
-    ) -> Result<Option<(u64, Vec<u32>)>> {
+    ) -> Result<Option<u64>> {
         if sector == 0 {
             return Ok(None);
         }
-        let found = self.table(index, sector)?;
-        let Some((at, _)) = &found else {
+        let Some(at) = self.table(index, sector) else {
             check.fault(Topic::Outside, entry_at(directory, index), || {
                 format!(
                     "{what} {index} is said to lie at sector {sector}, and ends beyond the end of the file ({} bytes)",
@@ -235,19 +287,16 @@ impl<'a> Walk<'a> {
         if self.footer.is_some() {
             let end = at.saturating_add(self.grains.table_length(index));
             let name = format!("{what} {index}");
-            self.check_marker(&name, TABLE_MARKER, *at..end, check)?;
+            self.check_marker(&name, TABLE_MARKER, at..end, check)?;
         }
-        Ok(found)
+        Ok(Some(at))
     }
 
-    /// A table, if it lies in the file.
-    fn table(&self, index: u64, sector: u64) -> Result<Option<(u64, Vec<u32>)>> {
+    /// Where a table lies, if it lies in the file.
+    fn table(&self, index: u64, sector: u64) -> Option<u64> {
         let length = self.grains.table_length(index);
         let at = sectors(sector).filter(|at| at.saturating_add(length) <= self.size);
-        let Some(at) = at.filter(|_| sector != 0) else {
-            return Ok(None);
-        };
-        Ok(Some((at, self.grains.read_table(at, length)?)))
+        at.filter(|_| sector != 0)
     }
 
     fn check_grain(
@@ -327,16 +376,22 @@ impl<'a> Walk<'a> {
         parts
     }
 
-    /// Claims a table, its copy, and the grains that lie in the file.
-    fn claim(&self, index: u64, said: Said, claims: &mut Claims<'_>) -> Result<()> {
+    /// Claims a table, its copy, and, if it `has_grains`, those that lie in the file.
+    fn claim(
+        &self,
+        index: u64,
+        said: Said,
+        has_grains: bool,
+        claims: &mut Claims<'_>,
+    ) -> Result<()> {
         let full = self.grains.header().table_entries.saturating_mul(4);
-        let mut tables = Vec::new();
+        let mut chosen = None;
         for (what, directory, sector) in [
             ("grain table", self.first, said.first),
             ("copy of grain table", self.copy, said.copy),
         ] {
-            let is_same = !tables.is_empty() && said.first == said.copy;
-            if let Some((at, entries)) = self.table(index, sector)?.filter(|_| !is_same) {
+            let is_same = chosen.is_some() && said.first == said.copy;
+            if let Some(at) = self.table(index, sector).filter(|_| !is_same) {
                 let start = match self.footer {
                     Some(_) => at.saturating_sub(SECTOR),
                     None => at,
@@ -345,12 +400,14 @@ impl<'a> Walk<'a> {
                 claims.spare(end..at.saturating_add(full));
                 let written_at = entry_at(directory, index);
                 claims.add(Owner::Numbered(what, index), start..end, written_at);
-                tables.push((at, entries));
+                chosen = chosen.or(Some(at));
             }
         }
-        let Some((place_of, entries)) = tables.into_iter().next() else {
+        let Some(place_of) = chosen.filter(|_| has_grains) else {
             return Ok(());
         };
+        let length = self.grains.table_length(index);
+        let entries = self.grains.read_table(place_of, length)?;
         let first = index.saturating_mul(self.grains.header().table_entries);
         for (number, entry) in (0u64..).zip(entries) {
             let written_at = place_of.saturating_add(number.saturating_mul(4));
@@ -368,7 +425,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The bytes of the file that a grain takes, if it is there and lies within it.
+    /// The bytes of the file that a grain takes, if it is there, lies within it, and takes no more than it can.
     fn range_of(&self, grain: u64, entry: u32) -> Result<Option<Range<u64>>> {
         let Grain::At(at) = self.grains.grain_of(entry) else {
             return Ok(None);
@@ -378,7 +435,10 @@ impl<'a> Walk<'a> {
             true => marker::end(at, &Marker::read(self.file, at)?),
             false => at.saturating_add(self.grains.grain_length(grain)),
         };
-        Ok(Some(at..end).filter(|range| range.end <= self.size))
+        // A compressed one of more than twice its bytes was told, and would claim without end.
+        let most = self.grains.header().grain.saturating_mul(3);
+        let is_possible = end.saturating_sub(at) <= most.saturating_add(SECTOR);
+        Ok(Some(at..end).filter(|range| is_possible && range.end <= self.size))
     }
 
     /// Tells `each` what is said of all tables; the first one of a step with the bytes of the directories that the step reads.
@@ -409,6 +469,20 @@ impl<'a> Walk<'a> {
             first = end;
         }
         Ok(())
+    }
+}
+
+/// Tells where the copy of a table, which lies at `copy.0`, says something else than the table, whose first entry is that of grain `first`.
+fn compare_tables(first: u64, entries: &[u32], copy: (u64, &[u32]), check: &mut Check<'_>) {
+    let (place, copies) = copy;
+    for (number, (entry, copy)) in (0u64..).zip(entries.iter().zip(copies)) {
+        if entry != copy {
+            let at = place.saturating_add(number.saturating_mul(4));
+            let grain = first.saturating_add(number);
+            check.fault(Topic::Copies, at, || {
+                format!("the copy of the grain table says {copy} of grain {grain}, and the table says {entry}")
+            });
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) struct Grains {
     pub(super) redundant: Option<Table>,
     places: Places,
     /// Grain tables to which several entries of the directory lead.
-    twice: Twice,
+    pub(super) twice: Twice,
     tables: Arc<Tables>,
     /// The extent's number.
     extent: usize,
@@ -340,7 +340,7 @@ impl Grains {
     }
 
     /// Whether a grain table can lie at this sector.
-    fn holds(&self, index: u64, sector: u64) -> bool {
+    pub(super) fn holds(&self, index: u64, sector: u64) -> bool {
         let at = sectors(sector);
         at.is_some_and(|at| self.places.is_free(at, self.table_length(index)))
     }

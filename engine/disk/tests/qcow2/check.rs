@@ -239,6 +239,37 @@ fn what_has_no_counts_at_all_is_still_looked_at() {
 }
 
 #[test]
+fn bitmaps_that_share_a_table_are_not_all_looked_at() {
+    let work = tempfile::tempdir().unwrap();
+    // Seven bitmaps, each with the same table of a cluster, in a file of five.
+    let (directory, table) = (3 * CLUSTER, 4 * CLUSTER);
+    let mut extension = vec![0, 0, 0, 7, 0, 0, 0, 0];
+    extension.extend((7u64 * 24).to_be_bytes());
+    extension.extend((directory as u64).to_be_bytes());
+    let mut made = Made::new(1 << 20).extension(0x2385_2875, &extension);
+    made.bytes.resize(5 * CLUSTER, 0);
+    made.bytes[95] |= 1;
+    for bitmap in 0..7 {
+        made.put64(directory + 24 * bitmap, table as u64);
+        made.put32(directory + 24 * bitmap + 8, 512);
+    }
+    let found = ours(&made.write(&work.path().join("a.qcow2")));
+    let overlaps: Vec<_> = found
+        .faults
+        .iter()
+        .filter(|fault| fault.0 == Topic::Overlap)
+        .collect();
+    let [(_, at, words)] = overlaps.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(*at, Some((directory + 24 * 5) as u64));
+    assert!(
+        words.contains("the table of bitmap 6 and those before it are larger"),
+        "{words}"
+    );
+}
+
+#[test]
 fn an_external_data_file_has_its_clusters_in_order() {
     let work = tempfile::tempdir().unwrap();
     let path = create(work.path(), "a.qcow2", "data_file=the.data", "8M");

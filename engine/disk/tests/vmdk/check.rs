@@ -195,6 +195,23 @@ fn grains_are_told_by_their_entries() {
 }
 
 #[test]
+fn a_table_of_two_entries_is_told_once() {
+    let known = Known::new();
+    for (what, directory) in [
+        ("grain table", known.directory),
+        ("copy of grain table", known.copy),
+    ] {
+        let first = known.entry(directory);
+        assert_ne!(first, known.entry(directory + 4));
+        let found = faults(&known.with(|bytes| put_u32(bytes, directory + 4, first)));
+        // Neither its grains nor the differences from what is another table's.
+        let words = format!("{what} 1 and {what} 0 share");
+        has(&found, Topic::Overlap, directory + 4, &words);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
+#[test]
 fn copies_are_compared() {
     let known = Known::new();
     let [first, _] = known.grains;

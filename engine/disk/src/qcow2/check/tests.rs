@@ -80,6 +80,86 @@ fn however_few_are_counted_together_the_same_is_found() {
     }
 }
 
+/// Asks to stop when it was asked so often.
+struct Until(std::sync::atomic::AtomicU32);
+
+impl cairn_base::Monitor for Until {
+    fn stop_requested(&self) -> bool {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let left = self.0.load(order);
+        self.0.store(left.saturating_sub(1), order);
+        left == 0
+    }
+}
+
+#[test]
+fn what_was_found_is_told_although_a_later_walk_is_interrupted() {
+    let mut bytes = image();
+    bytes[3 * SIZE + 2 * 8 + 1] = 0;
+    let image: Arc<dyn ReadAt> = Arc::new(bytes.clone());
+    let header = Header::parse(&bytes).unwrap();
+    let mut told = Vec::new();
+    for asked in 0..100 {
+        let monitor = Until(asked.into());
+        let mut check = Check::new(&monitor);
+        let outcome = super::check(&image, &header, None, &mut check);
+        let Err(error) = outcome else {
+            break;
+        };
+        assert_eq!(error.kind(), cairn_base::Kind::Interrupted);
+        told.push(
+            check
+                .findings()
+                .iter()
+                .map(|one| one.what.clone())
+                .collect::<Vec<_>>(),
+        );
+    }
+    let is_said = |words: &str| {
+        let mut all = told.iter().flatten();
+        all.any(|what| what.contains("is counted 0 times") && what.contains(words))
+    };
+    // Without a name, if the walk for that ends before it comes by.
+    assert!(is_said("of the file is counted"), "{told:?}");
+    let last = told.last().unwrap();
+    assert!(
+        last.iter()
+            .any(|what| what.contains("of the file is counted 0 times")),
+        "{last:?}"
+    );
+    assert!(told.first().unwrap().is_empty());
+}
+
+#[test]
+fn what_never_shares_overlaps_whatever_the_count() {
+    let good = image();
+    // Cluster 1 of the disk in the refcount block, which is counted twice, as somebody made it right.
+    let mut bytes = good.clone();
+    put(&mut bytes, 4 * SIZE + 8, 3 * SIZE as u64);
+    bytes[3 * SIZE + 2 * 3 + 1] = 2;
+    bytes[3 * SIZE + 2 * 6 + 1] = 0;
+    let all = found(&bytes, COUNTED);
+    let [(Topic::Overlap, at, words)] = all.as_slice() else {
+        panic!("{all:?}");
+    };
+    assert_eq!(*at, Some(4 * SIZE as u64 + 8));
+    assert!(
+        words.contains("cluster 1 of the disk and refcount block 0 share"),
+        "{words}"
+    );
+    // Counted even more often.
+    bytes[3 * SIZE + 2 * 3 + 1] = 9;
+    let all = found(&bytes, COUNTED);
+    assert_eq!((all.len(), all[0].0), (1, Topic::Overlap), "{all:?}");
+    // Two clusters of the disk in one place, which is counted twice, as QEMU lets it be.
+    let mut bytes = good.clone();
+    put(&mut bytes, 4 * SIZE, 5 * SIZE as u64);
+    put(&mut bytes, 4 * SIZE + 8, 5 * SIZE as u64);
+    bytes[3 * SIZE + 2 * 5 + 1] = 2;
+    bytes[3 * SIZE + 2 * 6 + 1] = 0;
+    assert!(found(&bytes, COUNTED).is_empty());
+}
+
 #[test]
 fn a_file_that_is_too_large_is_said_to_be() {
     let mut bytes = image();
