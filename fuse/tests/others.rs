@@ -13,18 +13,10 @@ use cairn::{DiskView, Error, Kind};
 use cairn_fuse::{MountOptions, Mounted, Unmounted, mount_image, stale};
 use rustix::mount::{UnmountFlags, unmount};
 use shared::mounted::{Image, image, is_mounted};
-use shared::{fixture, fuse_is_there, run, text};
+use shared::{fixture, fuse_is_there, is_root, run, text};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
-
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        println!("SKIPPED: not root, who alone may mount and unmount anything");
-    }
-    is_root
-}
 
 fn mount_at(place: &Path) -> Mounted {
     let view = DiskView::open_image(&fixture().disk).unwrap();

@@ -15,20 +15,12 @@ use cairn_fuse::stale::{self, Cleared};
 use cairn_fuse::{MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store};
 use rustix::mount::{UnmountFlags, unmount};
 use shared::mounted::{Image, image, is_mounted};
-use shared::{fixture, fuse_is_there, run, text};
+use shared::{fixture, fuse_is_there, is_root, run, text};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use tempfile::tempdir;
-
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        println!("SKIPPED: not root, who alone may mount and unmount anything");
-    }
-    is_root
-}
 
 #[track_caller]
 fn is_refused(mounted: cairn::Result<Mounted>) {

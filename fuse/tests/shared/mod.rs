@@ -35,6 +35,15 @@ pub struct Fixture {
     pub disk: PathBuf,
 }
 
+/// Whether anything can be mounted and unmounted here; says so if not.
+pub fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("SKIPPED: not root, who alone may mount and unmount anything");
+    }
+    is_root
+}
+
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
