@@ -79,6 +79,17 @@ pub(super) fn have_fuse() -> bool {
     there
 }
 
+/// Mounts something of others in a mount; says so if it cannot.
+fn has_mounted_at(inside: &Path) -> bool {
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "cairn-test", text(inside)]);
+    let done = mount.status().is_ok_and(|status| status.success());
+    if !done {
+        println!("SKIPPED: nothing can be mounted in a mount");
+    }
+    done
+}
+
 /// As a user unmounts: `umount` for root, `fusermount3 -u` for everybody.
 fn unmount(folder: &Path) {
     let mut umount = Command::new("umount");
@@ -173,10 +184,7 @@ fn a_mount_with_what_others_mounted_is_served_until_that_is_gone() {
     bench.backup("web01", &["disk.raw"]);
     let mut mounted = Mounted::new(&bench, "disk.raw");
     let inside = mounted.folder.join("files/disk0/p1/etc");
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "cairn-test", text(&inside)]);
-    if !mount.status().is_ok_and(|status| status.success()) {
-        println!("SKIPPED: nothing can be mounted in a mount");
+    if !has_mounted_at(&inside) {
         return;
     }
     fs::write(inside.join("kept"), "theirs").unwrap();
@@ -212,10 +220,7 @@ fn what_is_written_to_a_mount_that_is_served_on_is_kept() {
     let kept = ["--writable", "--keep", "--scratch", "scratch"];
     let mut mounted = Mounted::with(&bench, "disk.raw", &kept);
     let inside = mounted.folder.join("files/disk0/p1/etc");
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "cairn-test", text(&inside)]);
-    if !mount.status().is_ok_and(|status| status.success()) {
-        println!("SKIPPED: nothing can be mounted in a mount");
+    if !has_mounted_at(&inside) {
         return;
     }
     let disk = mounted.folder.join("disks/disk0.raw");
