@@ -4,12 +4,12 @@
 //! times, each time for another part of the file, at most 64 times; once more to name the other one of each overlap. What lies behind 64 parts is not looked at,
 //! which is remarked.
 
-use crate::align::to_usize;
 use crate::check::{Check, KEPT, Topic};
 use cairn_base::Result;
 use cairn_base::units::to_u64;
 use std::fmt;
 use std::ops::Range;
+use units::Units;
 
 /// Units with a bit each. Half of them are judged in a pass; the others are what a block that begins in the first half reaches.
 const BITS: u64 = 1 << 28;
@@ -49,7 +49,7 @@ pub(crate) struct Claims<'a> {
     territory: &'a Territory<'a>,
     /// Bytes of the file whose claims are judged in this pass: those that begin in it.
     window: Range<u64>,
-    bits: Vec<u64>,
+    bits: Units,
     spare: Vec<Range<u64>>,
     is_naming: bool,
     overlaps: Vec<Overlap>,
@@ -89,11 +89,10 @@ fn find_with(
         true => (units, units),
         false => (bits, bits >> 1),
     };
-    let words = to_usize(room.div_ceil(64))?;
     let mut claims = Claims {
         territory,
         window: 0..0,
-        bits: Vec::new(),
+        bits: Units::default(),
         spare: Vec::new(),
         is_naming: false,
         overlaps: Vec::new(),
@@ -107,8 +106,7 @@ fn find_with(
         let end = first.saturating_add(judged);
         let bytes = |unit: u64| unit.saturating_mul(territory.unit).min(territory.size);
         claims.window = bytes(first)..bytes(end);
-        claims.bits.clear();
-        claims.bits.resize(words, 0);
+        claims.bits.clear(room);
         claims.spare.clear();
         // Where nothing is claimed, nobody else asks.
         walked = check.advance(0).and_then(|()| walk(&mut claims, check));
@@ -122,7 +120,7 @@ fn find_with(
         });
     }
     if walked.is_ok() && !claims.overlaps.is_empty() {
-        claims.bits = Vec::new();
+        claims.bits = Units::default();
         claims.is_naming = true;
         walked = walk(&mut claims, check);
     }
@@ -177,7 +175,7 @@ impl Claims<'_> {
             let part = part.map(|(part, name)| (intersect(part, &range), *name));
             let part = part.filter(|(is_met, _)| *is_met).map(|(_, name)| name);
             let part = part.map(Owner::Part).next();
-            if part.is_some() || self.is_marked(&range) {
+            if part.is_some() || self.bits.is_any_set(self.units(&range)) {
                 self.found = self.found.saturating_add(1);
                 if to_u64(self.overlaps.len()) < KEPT {
                     self.overlaps.push(Overlap {
@@ -200,38 +198,17 @@ impl Claims<'_> {
         }
     }
 
-    /// The words of bits that `range` touches, each with a mask of its own bits.
-    fn words(&self, range: &Range<u64>) -> impl Iterator<Item = (usize, u64)> + use<> {
+    /// The bits of `range` in this pass.
+    fn units(&self, range: &Range<u64>) -> Range<u64> {
         let unit = self.territory.unit.max(1);
         let base = self.window.start.checked_div(unit).unwrap_or(0);
-        let room = to_u64(self.bits.len()).saturating_mul(64);
-        let bit = |unit: u64| unit.saturating_sub(base).min(room);
-        let first = bit(range.start.checked_div(unit).unwrap_or(0));
-        let end = bit(range.end.div_ceil(unit)).max(first);
-        let words = first >> 6..end.div_ceil(64).max(first >> 6);
-        words.filter_map(move |word| {
-            let start = word << 6;
-            let from = first.max(start).saturating_sub(start);
-            let to = end.min(start.saturating_add(64)).saturating_sub(start);
-            let below = |count: u64| match u32::try_from(count).ok().filter(|count| *count < 64) {
-                Some(count) => 1u64.unbounded_shl(count).wrapping_sub(1),
-                None => u64::MAX,
-            };
-            Some((usize::try_from(word).ok()?, below(to) & !below(from)))
-        })
-    }
-
-    fn is_marked(&self, range: &Range<u64>) -> bool {
-        self.words(range)
-            .any(|(word, mask)| self.bits.get(word).is_some_and(|bits| bits & mask != 0))
+        let first = range.start.checked_div(unit).unwrap_or(0);
+        first.saturating_sub(base)..range.end.div_ceil(unit).saturating_sub(base)
     }
 
     fn mark(&mut self, range: &Range<u64>) {
-        for (word, mask) in self.words(range) {
-            if let Some(bits) = self.bits.get_mut(word) {
-                *bits |= mask;
-            }
-        }
+        let units = self.units(range);
+        self.bits.set(units);
     }
 
     /// Bytes of the window that belong to nobody.
@@ -244,15 +221,14 @@ impl Claims<'_> {
             self.mark(&spare);
         }
         let unit = territory.unit.max(1);
-        let taken = self.words(&self.window).map(|(word, mask)| {
-            let bits = self.bits.get(word).copied().unwrap_or(0);
-            u64::from((bits & mask).count_ones())
-        });
-        let taken = taken.fold(0, u64::saturating_add).saturating_mul(unit);
+        let taken = self.bits.count(self.units(&self.window));
+        let taken = taken.saturating_mul(unit);
         let all = self.window.end.saturating_sub(self.window.start);
         all.saturating_sub(taken)
     }
 }
+
+mod units;
 
 #[cfg(test)]
 mod tests;
