@@ -1,4 +1,4 @@
-//! Disk images read from their start to their end, each beside a plain read of the same bytes: all of it in the page cache.
+//! Disk images read from their start to their end, each beside a plain read of the image's own file: all of it in the page cache.
 
 use crate::disk::realistic;
 use crate::made::{self, Op, Parent};
@@ -70,11 +70,12 @@ impl Images {
         self.folder.path().join(name)
     }
 
-    /// A file of the same bytes and nothing else.
+    /// A file to compare with: the image itself, whose bytes lie in the same pages of memory, or, of a disk in two images, one of the same bytes and
+    /// nothing else.
     fn plain(&self, name: &str) -> PathBuf {
         match name.contains("differencing") {
             true => self.path(&format!("{name}.plain")),
-            false => self.path(NAMES[0]),
+            false => self.path(name),
         }
     }
 
@@ -109,29 +110,35 @@ impl Images {
 }
 
 /// Brings a file into the page cache, all of them in the same way: by reading it.
-fn warm(path: &Path) {
+pub fn warm(path: &Path) {
     let file = File::open(path).unwrap();
     file.sync_all().unwrap();
     fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     std::io::copy(&mut &file, &mut std::io::sink()).unwrap();
 }
 
-fn read_plain(file: &File, buffer: &mut [u8]) -> Duration {
+/// Reads a disk of `size` bytes once, before it as much of `plain`, and answers how long the disk took.
+pub fn beside_plain(
+    plain: &File,
+    disk: &dyn ReadAt,
+    size: usize,
+    buffer: &mut [u8],
+    ratios: &mut Ratios,
+) -> Duration {
     let started = Instant::now();
-    for at in (0..DISK as u64).step_by(buffer.len()) {
-        file.read_exact_at(buffer, at).unwrap();
+    for at in (0..size as u64).step_by(buffer.len()) {
+        plain.read_exact_at(buffer, at).unwrap();
         black_box(&buffer);
     }
-    started.elapsed()
-}
-
-fn read(disk: &dyn ReadAt, buffer: &mut [u8]) -> Duration {
+    let least = started.elapsed();
     let started = Instant::now();
-    for at in (0..DISK as u64).step_by(buffer.len()) {
+    for at in (0..size as u64).step_by(buffer.len()) {
         disk.read_exact_at(at, buffer).unwrap();
         black_box(&buffer);
     }
-    started.elapsed()
+    let took = started.elapsed();
+    ratios.note(least, took);
+    took
 }
 
 pub fn image(c: &mut Criterion) {
@@ -149,15 +156,12 @@ pub fn image(c: &mut Criterion) {
                 b.iter_custom(|turns| {
                     let mut total = Duration::ZERO;
                     for _ in 0..turns {
-                        let least = read_plain(&plain, &mut buffer);
-                        let took = read(&*disk, &mut buffer);
-                        ratios.note(least, took);
-                        total += took;
+                        total += beside_plain(&plain, &*disk, DISK, &mut buffer, &mut ratios);
                     }
                     total
                 });
             });
-            ratios.tell(&format!("image/{what}"), "pread of the same bytes");
+            ratios.tell(&format!("image/{what}"), "a plain read");
         }
     }
     group.finish();
