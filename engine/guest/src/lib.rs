@@ -9,14 +9,17 @@
     )
 )]
 
+pub mod exfat;
 pub mod ext;
+pub mod fat;
 pub mod ntfs;
 pub mod partition;
 pub mod probe;
 pub mod volume;
 
+pub use fat::CodePage;
 pub use partition::{Partition, PartitionTable, TableKind};
-pub use probe::{Detected, open_volume};
+pub use probe::{Detected, ReadOptions, open_volume};
 pub use volume::{
     Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, Note, RangeSink,
     Reading, StreamInfo, Volume, VolumeInfo,

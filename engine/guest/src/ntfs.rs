@@ -16,9 +16,9 @@
 
 mod attribute;
 mod attribute_list;
-mod bitmap;
+pub(crate) mod bitmap;
 mod boot_sector;
-mod cache;
+pub(crate) mod cache;
 mod cluster;
 mod compressed;
 mod entry;
@@ -31,14 +31,14 @@ mod interix;
 mod log_file;
 mod lznt1;
 mod mft;
-mod name;
+pub(crate) mod name;
 mod nature;
 mod record;
 mod reparse;
 mod run_list;
 mod standard_information;
 mod stream;
-mod upcase;
+pub(crate) mod upcase;
 
 use crate::volume::{
     Attributes, DirEntry, DirSink, EntryId, EntryKind, ExtentSink, Note, RangeSink, StreamInfo,

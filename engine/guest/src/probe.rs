@@ -6,7 +6,9 @@ mod magic;
 #[cfg(test)]
 mod tests;
 
+use crate::exfat::{self, ExFatVolume};
 use crate::ext::{self, ExtVolume};
+use crate::fat::{self, CodePage, FatVolume};
 use crate::ntfs::NtfsVolume;
 use crate::partition::{Partition, PartitionKind, PartitionTable, TableKind};
 use crate::volume::Volume;
@@ -22,6 +24,10 @@ pub enum Detected {
     ExtByBackup,
     /// NTFS.
     Ntfs,
+    /// FAT12, FAT16 or FAT32.
+    Fat,
+    /// exFAT.
+    ExFat,
     /// Something that is known by this name and not read.
     Other(&'static str),
     /// Something, but nothing that is known.
@@ -33,7 +39,14 @@ pub enum Detected {
 impl Detected {
     /// Whether [`open_volume`] has a reader for it.
     pub fn is_read(self) -> bool {
-        matches!(self, Detected::Ext | Detected::ExtByBackup | Detected::Ntfs)
+        matches!(
+            self,
+            Detected::Ext
+                | Detected::ExtByBackup
+                | Detected::Ntfs
+                | Detected::Fat
+                | Detected::ExFat
+        )
     }
 
     /// What to call it.
@@ -41,6 +54,8 @@ impl Detected {
         match self {
             Detected::Ext | Detected::ExtByBackup => "ext2/3/4",
             Detected::Ntfs => "NTFS",
+            Detected::Fat => "FAT",
+            Detected::ExFat => "exFAT",
             Detected::Other(name) => name,
             Detected::Unknown => "nothing that is known",
             Detected::Empty => "nothing",
@@ -61,20 +76,43 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     if head.at(3, b"NTFS    ") {
         return Ok(Detected::Ntfs);
     }
+    if head.at(3, b"EXFAT   ") {
+        return Ok(Detected::ExFat);
+    }
     if ext::is_ext(device)? {
         return Ok(Detected::Ext);
     }
-    if let Some(name) = magic::file_system(&head, device)? {
+    if let Some(name) = magic::file_system(&head) {
+        return Ok(Detected::Other(name));
+    }
+    // FAT has no mark, and what others write leaves its boot sector as it was: it comes behind everything that has one.
+    if fat::is_fat(head.view()) {
+        return Ok(Detected::Fat);
+    }
+    if let Some(name) = magic::other(&head, device)? {
         return Ok(Detected::Other(name));
     }
     if ext::has_backup(device)? {
         return Ok(Detected::ExtByBackup);
+    }
+    if fat::has_backup(device)? {
+        return Ok(Detected::Fat);
+    }
+    if exfat::has_backup(device)? {
+        return Ok(Detected::ExFat);
     }
     Ok(if head.is_zero() {
         Detected::Empty
     } else {
         Detected::Unknown
     })
+}
+
+/// How file systems are read where they do not say it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadOptions {
+    /// The encoding of FAT's 8.3 names and labels.
+    pub code_page: CodePage,
 }
 
 /// Opens the file system on `device`.
@@ -84,13 +122,19 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
 /// not known; damaged where the file system is.
 pub fn open_volume(device: Arc<dyn ReadAt>) -> Result<Arc<dyn Volume>> {
     let detected = detect(device.as_ref())?;
-    open_detected(device, detected)
+    open_detected(device, detected, &ReadOptions::default())
 }
 
-fn open_detected(device: Arc<dyn ReadAt>, detected: Detected) -> Result<Arc<dyn Volume>> {
+fn open_detected(
+    device: Arc<dyn ReadAt>,
+    detected: Detected,
+    options: &ReadOptions,
+) -> Result<Arc<dyn Volume>> {
     match detected {
         Detected::Ext | Detected::ExtByBackup => Ok(Arc::new(ExtVolume::open(device)?)),
         Detected::Ntfs => Ok(Arc::new(NtfsVolume::open(device)?)),
+        Detected::Fat => Ok(Arc::new(FatVolume::open(device, options.code_page)?)),
+        Detected::ExFat => Ok(Arc::new(ExFatVolume::open(device)?)),
         Detected::Other(name) => Err(Error::unsupported(format!(
             "{name} is recognised but not read"
         ))),
@@ -125,9 +169,20 @@ impl FoundVolume {
     /// # Errors
     /// As [`open_volume`].
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
+        self.open_with(&ReadOptions::default())
+    }
+
+    /// As [`open`](FoundVolume::open), read as `options` say.
+    ///
+    /// # Errors
+    /// As [`open_volume`].
+    pub fn open_with(&self, options: &ReadOptions) -> Result<Arc<dyn Volume>> {
         match &self.detected {
-            Ok(detected) => open_detected(self.device.clone(), *detected),
-            Err(error) if error.kind().may_pass() => open_volume(self.device.clone()),
+            Ok(detected) => open_detected(self.device.clone(), *detected, options),
+            Err(error) if error.kind().may_pass() => {
+                let detected = detect(self.device.as_ref())?;
+                open_detected(self.device.clone(), detected, options)
+            }
             Err(error) => Err(error.clone()),
         }
     }

@@ -37,7 +37,8 @@ impl UpCase {
         UpCase { table }
     }
 
-    fn upper(&self, unit: u16) -> u16 {
+    /// The capital letter of a unit; itself if it has none.
+    pub fn upper(&self, unit: u16) -> u16 {
         self.table.get(usize::from(unit)).copied().unwrap_or(unit)
     }
 

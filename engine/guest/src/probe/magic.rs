@@ -30,7 +30,8 @@ impl Head {
         self.bytes.iter().all(|&byte| byte == 0)
     }
 
-    fn view(&self) -> View<'_> {
+    /// The bytes that were read: as many as the device has, up to 1 MiB.
+    pub fn view(&self) -> View<'_> {
         View::new(&self.bytes, "volume", 0)
     }
 }
@@ -67,7 +68,6 @@ const CONTAINERS: &[Mark] = &[
 /// File systems and the like with a mark that is enough.
 const FILE_SYSTEMS: &[Mark] = &[
     (3, b"ReFS\0\0\0\0", "ReFS"),
-    (3, b"EXFAT   ", "exFAT"),
     (0, b"XFSB", "XFS"),
     (0x1_0040, b"_BHRfS_M", "btrfs"),
     (0x20, b"NXSB", "APFS"),
@@ -126,14 +126,13 @@ pub(super) fn container(head: &Head, device: &dyn ReadAt) -> Result<Option<&'sta
     Ok(None)
 }
 
-/// Recognises file systems that are not read.
-pub(super) fn file_system(head: &Head, device: &dyn ReadAt) -> Result<Option<&'static str>> {
-    if let Some(name) = first_of(head, FILE_SYSTEMS) {
-        return Ok(Some(name));
-    }
-    if let Some(name) = fat(head)? {
-        return Ok(Some(name));
-    }
+/// Recognises file systems that are not read and have a mark that is enough.
+pub(super) fn file_system(head: &Head) -> Option<&'static str> {
+    first_of(head, FILE_SYSTEMS)
+}
+
+/// Recognises what may be found in other file systems too.
+pub(super) fn other(head: &Head, device: &dyn ReadAt) -> Result<Option<&'static str>> {
     if is_swap(head) {
         return Ok(Some("Linux swap"));
     }
@@ -219,44 +218,4 @@ fn is_zfs(head: &Head) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// FAT has no mark of its own: its parameters have to be possible, and the number of clusters tells its width
-/// (Microsoft FAT specification, section 3).
-fn fat(head: &Head) -> Result<Option<&'static str>> {
-    let view = head.view();
-    if view.len() < 512 || !(head.at(0, &[0xeb]) || head.at(0, &[0xe9])) {
-        return Ok(None);
-    }
-    let sector = u32::from(view.u16_le(11)?);
-    let cluster = u32::from(view.u8(13)?);
-    let (reserved, fats) = (u32::from(view.u16_le(14)?), u32::from(view.u8(16)?));
-    let media = view.u8(21)?;
-    let possible = matches!(sector, 512 | 1024 | 2048 | 4096)
-        && cluster.is_power_of_two()
-        && reserved != 0
-        && matches!(fats, 1 | 2)
-        && (media >= 0xf8 || media == 0xf0);
-    if !possible {
-        return Ok(None);
-    }
-    let either = |short: u16, long: u32| if short == 0 { long } else { u32::from(short) };
-    let root = u32::from(view.u16_le(17)?)
-        .saturating_mul(32)
-        .div_ceil(sector);
-    let total = either(view.u16_le(19)?, view.u32_le(32)?);
-    let length = either(view.u16_le(22)?, view.u32_le(36)?);
-    let used = reserved
-        .saturating_add(fats.saturating_mul(length))
-        .saturating_add(root);
-    if length == 0 || total <= used {
-        return Ok(None);
-    }
-    let clusters = total.saturating_sub(used).checked_div(cluster).unwrap_or(0);
-    Ok(Some(match clusters {
-        _ if view.u16_le(22)? == 0 => "FAT32",
-        0..4085 => "FAT12",
-        4085..65525 => "FAT16",
-        _ => "FAT32",
-    }))
 }

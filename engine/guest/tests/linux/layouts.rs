@@ -148,11 +148,6 @@ fn what_is_not_read_is_named() {
         ("util-linux__util-linux__udf-hdd-win7.img", "UDF/ISO 9660"),
         ("util-linux__util-linux__vmfs.img", "VMFS"),
         ("util-linux__util-linux__xfs-v5.img", "XFS"),
-        ("util-linux__util-linux__exfat.img", "exFAT"),
-        ("util-linux__util-linux__fat.img", "FAT12"),
-        ("util-linux__util-linux__fat16_noheads.img", "FAT16"),
-        ("util-linux__util-linux__fat32_label_64MB.img", "FAT32"),
-        ("rafalh__rust-fatfs__fat12.img", "FAT12"),
         ("fox-it__dissect.btrfs__btrfs-default.bin", "btrfs"),
         (
             "SecurityRonin__refs-forensic__refs_boot_superblock.bin",

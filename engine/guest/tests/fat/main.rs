@@ -1,0 +1,18 @@
+//! FAT12, FAT16, FAT32 and exFAT against independent tools: mtools, exfat-fuse, The Sleuth Kit, and images that others made.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod damage;
+mod exfat;
+mod features;
+mod images;
+mod made;
+mod malformed;
+#[path = "../../src/ext/sha256.rs"]
+mod sha256;
+#[path = "../linux/support.rs"]
+mod support;
+mod trees;
