@@ -7,6 +7,7 @@ pub use retention::{ForgetPlan, OfMachine, PinnedPoint};
 use crate::input::DiskImage;
 use crate::point::PointView;
 use cairn_base::{Folder, LocalFolder, Monitor, Result, SessionId, SystemClock};
+use cairn_guest::ReadOptions;
 use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
@@ -27,6 +28,7 @@ const CHUNK_CACHE: usize = 64 << 20;
 pub struct Store {
     inner: Arc<cairn_store::Store>,
     reader: Arc<ChunkReader>,
+    reading: ReadOptions,
 }
 
 impl Store {
@@ -96,7 +98,14 @@ impl Store {
         Store {
             reader: Arc::new(ChunkReader::new(inner.clone(), CHUNK_CACHE)),
             inner,
+            reading: ReadOptions::default(),
         }
+    }
+
+    /// The same store, the file systems of whose points are read as `options` say.
+    pub fn with_read_options(mut self, options: ReadOptions) -> Store {
+        self.reading = options;
+        self
     }
 
     /// What was found wrong, but not fatal, when it was opened.
@@ -195,7 +204,7 @@ impl Store {
     /// # Errors
     /// As the operating system reports.
     pub fn open_point(&self, point: &Point) -> Result<PointView> {
-        PointView::open(&self.inner, &self.reader, point)
+        PointView::open(&self.inner, &self.reader, point, self.reading)
     }
 
     /// Checks that every point can be restored, and notes which packs were proven good.

@@ -3,7 +3,7 @@
 
 use cairn_base::{Error, ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
-use cairn_guest::{Detected, Volume, probe};
+use cairn_guest::{Detected, ReadOptions, Volume, probe};
 use cairn_store::hash::checksum;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ pub struct DiskView {
     /// Whether that changes when the disk's bytes do.
     is_told_apart: bool,
     files: Vec<PathBuf>,
+    reading: ReadOptions,
     /// As VHD and as VHDX.
     images: [OnceLock<Arc<dyn ReadAt>>; 2],
 }
@@ -35,6 +36,7 @@ pub struct VolumeView {
     start: u64,
     size: u64,
     found: probe::FoundVolume,
+    reading: ReadOptions,
     opened: Remembered<Arc<dyn Volume>>,
     /// Whether what may be wrong was taken.
     told: AtomicBool,
@@ -100,8 +102,15 @@ impl DiskView {
             warnings: Vec::new(),
             volumes: Remembered::default(),
             files: Vec::new(),
+            reading: ReadOptions::default(),
             images: Default::default(),
         }
+    }
+
+    /// The same, whose file systems are read as `options` say. Before its volumes are asked for.
+    pub fn with_read_options(mut self, options: ReadOptions) -> DiskView {
+        self.reading = options;
+        self
     }
 
     /// The same, known to be of a certain origin, by which it is told from all others, and of a certain time.
@@ -235,6 +244,7 @@ impl DiskView {
                         start: found.start,
                         size: found.size,
                         found,
+                        reading: self.reading,
                         opened: Remembered::default(),
                         told: AtomicBool::new(false),
                     })
@@ -297,7 +307,9 @@ impl VolumeView {
     /// # Errors
     /// Why it cannot be read: damaged, or not a file system that is known. Remembered, so that it is told again, unless it may pass.
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
-        self.opened.get(|| self.found.open()).cloned()
+        self.opened
+            .get(|| self.found.open_with(&self.reading))
+            .cloned()
     }
 
     /// Why what the volume shows may be old, missing or wrong: told to the first who asks once it is open, to nobody after that.

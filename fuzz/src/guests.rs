@@ -2,10 +2,12 @@
 
 use crate::pieces::Pieces;
 use cairn_base::ReadAt;
+use cairn_guest::exfat::ExFatVolume;
 use cairn_guest::ext::ExtVolume;
+use cairn_guest::fat::FatVolume;
 use cairn_guest::ntfs::NtfsVolume;
 use cairn_guest::probe::{detect, volumes};
-use cairn_guest::{EntryId, EntryKind, PartitionTable, TableKind, Volume};
+use cairn_guest::{CodePage, EntryId, EntryKind, PartitionTable, TableKind, Volume};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -101,6 +103,31 @@ pub fn ext(data: &[u8]) -> bool {
     let device: Arc<dyn ReadAt> = Arc::new(Pieces::parse(data, MAX_VOLUME));
     let _told = detect(&*device);
     match ExtVolume::open(device) {
+        Ok(volume) => exercise(&volume) > 1,
+        Err(_) => false,
+    }
+}
+
+/// A FAT volume; the first byte says in which code page.
+pub fn fat(data: &[u8]) -> bool {
+    let Some((page, rest)) = data.split_first() else {
+        return false;
+    };
+    let pages: Vec<u16> = CodePage::numbers().collect();
+    let page = CodePage::new(pages[usize::from(*page) % pages.len()]);
+    let device: Arc<dyn ReadAt> = Arc::new(Pieces::parse(rest, MAX_VOLUME));
+    let _told = detect(&*device);
+    match FatVolume::open(device, page.unwrap()) {
+        Ok(volume) => exercise(&volume) > 1,
+        Err(_) => false,
+    }
+}
+
+/// An exFAT volume.
+pub fn exfat(data: &[u8]) -> bool {
+    let device: Arc<dyn ReadAt> = Arc::new(Pieces::parse(data, MAX_VOLUME));
+    let _told = detect(&*device);
+    match ExFatVolume::open(device) {
         Ok(volume) => exercise(&volume) > 1,
         Err(_) => false,
     }

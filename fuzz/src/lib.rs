@@ -74,6 +74,8 @@ pub const TARGETS: &[Target] = &[
     ("image", disks::any),
     ("partitions", guests::partitions),
     ("ntfs", guests::ntfs),
+    ("fat", guests::fat),
+    ("exfat", guests::exfat),
     ("ext", guests::ext),
     ("overlay", overlays::map),
     ("nbd", servers::nbd),

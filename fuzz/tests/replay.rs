@@ -171,6 +171,8 @@ replays! {
     partitions: 1000,
     ntfs: 600,
     ext: 2000,
+    fat: 1500,
+    exfat: 1000,
     overlay: 500,
     nbd: 1500,
     operations: 60,

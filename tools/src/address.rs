@@ -1,7 +1,9 @@
 //! Addresses inside a store: `POINT[:/disk/pN/path]`.
 
 use crate::exit::{self, Failure};
-use cairn::{DiskView, EntryId, Error, Kind, PointView, Store, Volume, VolumeView, walk};
+use cairn::{
+    DiskView, EntryId, Error, Kind, PointView, ReadOptions, Store, Volume, VolumeView, walk,
+};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -48,9 +50,13 @@ impl<'a> Address<'a> {
     }
 }
 
-/// Opens the store and the point of an address.
-pub fn open_point(store: &Path, address: &Address<'_>) -> Result<PointView, Failure> {
-    let store = open_store(store)?;
+/// Opens the store and the point of an address, whose file systems are read as `reading` says.
+pub fn open_point(
+    store: &Path,
+    address: &Address<'_>,
+    reading: ReadOptions,
+) -> Result<PointView, Failure> {
+    let store = open_store(store)?.with_read_options(reading);
     open_named(&store, address.point)
 }
 

@@ -9,6 +9,7 @@ mod changes;
 mod chart;
 mod commands;
 mod exit;
+mod guests;
 mod images;
 mod list;
 mod output;

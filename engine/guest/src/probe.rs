@@ -66,7 +66,7 @@ impl Detected {
 /// Tells what `device` holds from its content.
 ///
 /// # Errors
-/// Whatever the device reports.
+/// Whatever the device reports; damage only where nothing is recognised beside it.
 pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     let head = magic::Head::read(device)?;
     // Encrypted and container formats first: they keep old superblocks of what they replaced in place.
@@ -100,6 +100,9 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     }
     if exfat::has_backup(device)? {
         return Ok(Detected::ExFat);
+    }
+    if let Some(damage) = head.damage() {
+        return Err(damage.clone());
     }
     Ok(if head.is_zero() {
         Detected::Empty

@@ -38,7 +38,8 @@ fn put(seeds: &Seeds, target: &str, name: &str, image: &[u8]) {
     let pieces = Pieces::write(image);
     match target {
         "ntfs" => seeds.put(target, name, &without_upcase(image)),
-        "ext" => seeds.put(target, name, &pieces),
+        "ext" | "exfat" => seeds.put(target, name, &pieces),
+        "fat" => seeds.put(target, name, &[&[0][..], &pieces].concat()),
         "partitions" => {
             seeds.put(target, name, &[&[0][..], &pieces].concat());
             seeds.put(
@@ -378,5 +379,25 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
          trap 'umount m' EXIT; mkdir m/sub; for i in $(seq 40); do echo $i >m/sub/a-rather-long-name-$i; done; \
          ln -s sub/file m/link; ln m/sub/a-rather-long-name-1 m/second; echo named >m/second:stream; truncate -s 300K m/hole; echo x >>m/hole; \
          mkdir m/small; setfattr -h -v 0x00080000 -n system.ntfs_attrib m/small || true; yes text | head -c 70000 >m/small/text; sync",
+    ),
+    (
+        "fat",
+        "twelve",
+        "mkdir -p d/sub/deeper; for i in 1 2 3 4 5 6 7 8; do echo $i >\"d/sub/A rather long name $i\"; done; yes text | head -c 9000 >d/sub/text; echo x >d/lower.txt; truncate -s 360K image; mkfs.fat -F 12 -n LABEL image; MTOOLS_SKIP_CHECK=1 mcopy -s -i image d/* ::; mdel -i image ::/lower.txt",
+    ),
+    (
+        "fat",
+        "sixteen",
+        "mkdir -p d/sub/deeper; for i in 1 2 3 4 5 6 7 8; do echo $i >\"d/sub/A rather long name $i\"; done; yes text | head -c 9000 >d/sub/text; echo x >d/lower.txt; truncate -s 3M image; mkfs.fat -F 16 -s 1 -r 32 image; MTOOLS_SKIP_CHECK=1 mcopy -s -i image d/* ::",
+    ),
+    (
+        "fat",
+        "thirty_two",
+        "mkdir -p d/sub/deeper; for i in 1 2 3 4 5 6 7 8; do echo $i >\"d/sub/A rather long name $i\"; done; yes text | head -c 9000 >d/sub/text; echo x >d/lower.txt; truncate -s 34M image; mkfs.fat -F 32 -s 1 image; MTOOLS_SKIP_CHECK=1 mcopy -s -i image d/* ::",
+    ),
+    (
+        "exfat",
+        "files",
+        "truncate -s 1M image; mkfs.exfat -b 4K -c 512 -L LABEL image; mkdir -p x; l=$(losetup -f --show image); mount.exfat-fuse $l x; trap 'umount x; sleep 1; losetup -d $l' EXIT; mkdir -p x/sub/deeper; for i in 1 2 3 4 5 6 7 8; do echo $i >\"x/sub/A rather long name $i\"; done; yes text | head -c 9000 >x/text; rm 'x/sub/A rather long name 3'; truncate -s 3000 x/hole; sync",
     ),
 ];

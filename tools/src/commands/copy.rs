@@ -5,6 +5,7 @@ mod target;
 
 use crate::address::{Address, Target, open_named, open_store, resolve};
 use crate::exit::{Answer, Exit, Failure};
+use crate::guests::GuestArgs;
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
@@ -65,6 +66,8 @@ pub struct Args {
     /// Write an archive
     #[arg(long, value_enum)]
     format: Option<Format>,
+    #[command(flatten)]
+    guests: GuestArgs,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -111,7 +114,7 @@ pub fn run(args: &Args) -> Answer {
         return Err(Error::invalid("say what to copy, and where to").into());
     }
     let place = Place::of(args, dest, &addresses)?;
-    let store = open_store(&args.store)?;
+    let store = open_store(&args.store)?.with_read_options(args.guests.options());
     let mut job = Job {
         store: &store,
         args,

@@ -3,6 +3,7 @@
 use crate::address::{open_named, open_store};
 use crate::commands::ls::kind_name;
 use crate::exit::{self, Answer, Exit, Failure};
+use crate::guests::GuestArgs;
 use crate::list::List;
 use crate::output;
 use crate::progress::Progress;
@@ -45,6 +46,8 @@ pub struct Args {
     /// Compare files
     #[arg(long)]
     files: bool,
+    #[command(flatten)]
+    guests: GuestArgs,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -52,7 +55,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
-    let store = open_store(&args.store)?;
+    let store = open_store(&args.store)?.with_read_options(args.guests.options());
     let older = open_named(&store, &args.a)?;
     let newer = open_named(&store, &args.b)?;
     if args.files {

@@ -4,6 +4,7 @@ use crate::address::open_store;
 use crate::amount;
 use crate::commands::ls::kind_name;
 use crate::exit::{self, Answer, Exit, Failure};
+use crate::guests::GuestArgs;
 use crate::list::List;
 use crate::output;
 use crate::progress::Progress;
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 /// Of a folder the time does not count; its latest is told. Disks and volumes that did not change from one point to the next are looked into once.
 ///
 /// Everything that is asked for must hold; of several --name, --path or --type, one. In patterns `*` stands for any characters, also `/` in --path, `?` for one,
-/// `[a-z]` for one of these. The case of letters counts, but not on volumes where it does not for the guest (NTFS).
+/// `[a-z]` for one of these. The case of letters counts, but not on volumes where it does not for the guest (NTFS, FAT, exFAT).
 ///
 /// What cannot be read is named at the end, and the command ends with 3, or with 4 if the store is damaged; everything else is told. It ends with 0 whether or not something is found.
 ///
@@ -58,6 +59,8 @@ pub struct Args {
     /// f: file, d: folder, l: symbolic link, c, b: device, p: pipe, s: socket
     #[arg(long = "type", value_name = "TYPE", value_parser = kind, value_delimiter = ',')]
     kind: Vec<EntryKind>,
+    #[command(flatten)]
+    guests: GuestArgs,
     /// Of each path only the newest version
     #[arg(long)]
     newest: bool,
@@ -75,7 +78,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let criteria = criteria(args)?;
-    let store = open_store(&args.store)?;
+    let store = open_store(&args.store)?.with_read_options(args.guests.options());
     let mut shown = Shown {
         args,
         list: List::new(args.json),

@@ -2,6 +2,7 @@
 
 use crate::address::{Address, Target, open_point, resolve, tell_defects};
 use crate::exit::{Answer, Exit, Failure};
+use crate::guests::GuestArgs;
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
 use cairn::{Attributes, DiskView, EntryId, EntryKind, Error, Kind, PointView, Volume, walk};
@@ -22,6 +23,8 @@ pub struct Args {
     /// Show kind, permissions, owner, size and time
     #[arg(short, long)]
     long: bool,
+    #[command(flatten)]
+    guests: GuestArgs,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -30,7 +33,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let address = Address::parse(&args.address)?;
-    let point = open_point(&args.store, &address)?;
+    let point = open_point(&args.store, &address, args.guests.options())?;
     match resolve(&point, address.path)? {
         Target::Point => disks(&point, args),
         Target::Disk(disk) => volumes(&point, &disk, args),

@@ -3,6 +3,7 @@
 use crate::account::{Group, User};
 use crate::address::open_store;
 use crate::exit::{Answer, Exit, Failure, warn, warn_once};
+use crate::guests::GuestArgs;
 use crate::images::ImageArgs;
 use crate::signals;
 use cairn::{DiskView, Error, Kind, Store};
@@ -45,11 +46,13 @@ pub struct Args {
     permissive: bool,
     /// Find names whose case is not right, where only one fits
     ///
-    /// For programs that are used to Windows, and for Samba with `case sensitive = yes`. NTFS needs no such option.
+    /// For programs that are used to Windows, and for Samba with `case sensitive = yes`. NTFS, FAT and exFAT need no such option.
     #[arg(long)]
     ignore_case: bool,
     #[command(flatten)]
     how: ImageArgs,
+    #[command(flatten)]
+    guests: GuestArgs,
     /// Disks (`disks/*.raw`) can be written to: what is written goes to scratch files, and is gone at the end
     #[arg(long)]
     writable: bool,
@@ -100,7 +103,8 @@ pub fn shown(source: &Path) -> String {
 pub fn run(args: &Args) -> Answer {
     let options = args.options();
     let mounted = if Store::is_store(&args.source) {
-        mount_store(open_store(&args.source)?, &args.mountpoint, &options)?
+        let store = open_store(&args.source)?.with_read_options(args.guests.options());
+        mount_store(store, &args.mountpoint, &options)?
     } else if args.source.is_dir() {
         return Err(Error::new(Kind::NotFound, "the folder is no store")
             .at_path(&args.source)
@@ -112,6 +116,7 @@ pub fn run(args: &Args) -> Answer {
         for warning in view.warnings() {
             warn(&format!("{}: {warning}", args.source.display()));
         }
+        let view = view.with_read_options(args.guests.options());
         mount_image(view, &args.mountpoint, &options)?
     };
     eprintln!(

@@ -244,7 +244,7 @@ mod tests {
     fn impossible_sizes_are_damage() {
         for (at, value) in [
             (73, 1),
-            (78, 1),
+            (79, 1),
             (80, 1),
             (84, 1),
             (88, 129),

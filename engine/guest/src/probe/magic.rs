@@ -2,21 +2,43 @@
 
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
-use cairn_base::{ReadAt, Result, View};
+use cairn_base::{Error, Kind, ReadAt, Result, View};
 
 /// Bytes of the beginning that are looked at.
 const HEAD: u64 = 1 << 20;
 
-/// The beginning of a device.
+/// Bytes of it that are read on their own where not all can be.
+const PIECE: usize = 4096;
+
+/// The beginning of a device. What is damaged of it counts as zeros.
 pub(super) struct Head {
     bytes: Vec<u8>,
+    damage: Option<Error>,
 }
 
 impl Head {
     pub fn read(device: &dyn ReadAt) -> Result<Head> {
         let length = device.size().min(HEAD);
-        let bytes = read_vec(device, 0, usize::try_from(length).unwrap_or(0))?;
-        Ok(Head { bytes })
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let mut damage = None;
+        match device.read_exact_at(0, &mut bytes) {
+            Err(error) if error.kind() == Kind::Damaged => damage = Some(error),
+            read => read?,
+        }
+        if damage.is_some() {
+            for (at, piece) in (0u64..).step_by(PIECE).zip(bytes.chunks_mut(PIECE)) {
+                match device.read_exact_at(at, piece) {
+                    Err(error) if error.kind() == Kind::Damaged => piece.fill(0),
+                    read => read?,
+                }
+            }
+        }
+        Ok(Head { bytes, damage })
+    }
+
+    /// Why a part of it could not be read, if that is so.
+    pub fn damage(&self) -> Option<&Error> {
+        self.damage.as_ref()
     }
 
     /// Whether `mark` stands at `offset`.

@@ -25,10 +25,10 @@ fn sound() -> &'static [Vec<u8>] {
     SOUND.get_or_init(|| {
         let mut all = Vec::new();
         if have(&["mkfs.fat", "mcopy"]) {
-            for options in ["-F 12 -s 4", "-F 16 -s 1", "-F 32 -s 1"] {
+            for (options, size) in [("-F 12 -s 4", 3), ("-F 16 -s 1", 3), ("-F 32 -s 1", 34)] {
                 let scratch = tempfile::tempdir().unwrap();
                 fill(&scratch.path().join("files"));
-                let image = blank(scratch.path(), 3 << 20);
+                let image = blank(scratch.path(), size << 20);
                 let script = format!(
                     "cd '{}' && mkfs.fat {options} image && MTOOLS_SKIP_CHECK=1 mcopy -s -i image files/one ::",
                     scratch.path().display()
@@ -39,7 +39,7 @@ fn sound() -> &'static [Vec<u8>] {
         }
         if have(&["mkfs.exfat", "mount.exfat-fuse"]) {
             let scratch = tempfile::tempdir().unwrap();
-            let image = make(scratch.path(), 2 << 20, "-c 512");
+            let image = make(scratch.path(), 2 << 20, "-b 64K -c 512");
             if let Some(mount) = Mount::new(&image, scratch.path()) {
                 fill(&mount.0);
                 drop(mount);

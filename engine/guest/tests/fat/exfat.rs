@@ -13,25 +13,35 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const TOOLS: [&str; 4] = ["mkfs.exfat", "mount.exfat-fuse", "umount", "tsk_recover"];
+const TOOLS: [&str; 5] = [
+    "mkfs.exfat",
+    "mount.exfat-fuse",
+    "losetup",
+    "umount",
+    "tsk_recover",
+];
 
 /// A mount by exfat-fuse, unmounted when dropped.
-pub struct Mount(pub PathBuf);
+pub struct Mount(pub PathBuf, String);
 
 impl Mount {
-    /// Nothing if FUSE does not work here.
+    /// Nothing if loop devices or FUSE do not work here: exfat-fuse wants a block device.
     pub fn new(image: &Path, scratch: &Path) -> Option<Mount> {
         let point = scratch.join("mnt");
         fs::create_dir_all(&point).unwrap();
-        let mounted = shell(&format!(
-            "TZ=UTC mount.exfat-fuse '{}' '{}'",
-            image.display(),
-            point.display()
-        ));
-        match mounted {
-            Ok(_) => Some(Mount(point)),
+        let device = match shell(&format!("losetup -f --show '{}'", image.display())) {
+            Ok(device) => device.trim().to_string(),
+            Err(why) => {
+                println!("SKIPPED: no loop device: {why}");
+                return None;
+            }
+        };
+        let mount = format!("TZ=UTC mount.exfat-fuse {device} '{}'", point.display());
+        match shell(&mount) {
+            Ok(_) => Some(Mount(point, device)),
             Err(why) => {
                 println!("SKIPPED: exfat-fuse cannot mount: {why}");
+                let _ = shell(&format!("losetup -d {device}"));
                 None
             }
         }
@@ -41,6 +51,12 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let _ = std::process::Command::new("umount").arg(&self.0).status();
+        // The device goes, and what was written to it is in the image, once exfat-fuse has ended: a little later than its mount.
+        let ended = format!(
+            "losetup -d {0}; for wait in $(seq 200); do losetup {0} >/dev/null 2>&1 || break; sleep 0.05; done",
+            self.1
+        );
+        let _ = shell(&ended);
     }
 }
 
@@ -225,7 +241,7 @@ fn a_folder_of_many_files_is_read_as_exfat_fuse_does() {
 /// The bytes of a volume with one file in a folder.
 fn small() -> Option<Vec<u8>> {
     let scratch = tempfile::tempdir().unwrap();
-    let image = make(scratch.path(), 2 << 20, "-c 4K");
+    let image = make(scratch.path(), 2 << 20, "-b 64K -c 4K");
     let mount = Mount::new(&image, scratch.path())?;
     fs::create_dir(mount.0.join("folder")).unwrap();
     fs::write(mount.0.join("folder/File"), noise(5, 10_000)).unwrap();

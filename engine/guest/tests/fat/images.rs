@@ -97,6 +97,10 @@ fn check_image(folder: &Path, entry: &Value, scratch: &Path) -> (usize, Vec<Stri
     if parts.is_empty() {
         return (0, Vec::new());
     }
+    // A differencing image needs its parent, which qemu-img does not read: those are read by the tests of `cairn`.
+    if !entry["parent"].is_null() {
+        return (0, Vec::new());
+    }
     let Some(path) = unpack(&folder.join(entry["packed"].as_str().unwrap()), scratch) else {
         return (0, Vec::new());
     };
