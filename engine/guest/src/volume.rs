@@ -96,6 +96,8 @@ pub struct StreamInfo {
     pub name: Vec<u8>,
     /// Length in bytes.
     pub size: u64,
+    /// It holds the content of the main stream in compressed form, from which that is read: whoever copies the main stream has it already.
+    pub is_packed: bool,
 }
 
 /// A range of a volume in which a part of an entry's content lies.
@@ -119,7 +121,7 @@ pub struct Extent {
 pub struct Reading {
     /// From here on the content is zeros, whatever lies in the extents.
     pub valid: u64,
-    /// How the file system marks what is compressed or encrypted: 0 is neither. Means something only within one file system.
+    /// How the file system marks what is compressed, encrypted or kept elsewhere: 0 is none of these. Means something only within one file system.
     pub packing: u32,
 }
 

@@ -61,7 +61,8 @@ impl Item {
         }
         match self.volume.streams(self.id) {
             Ok(streams) => {
-                for stream in streams {
+                // The content that was copied is that of the packed stream.
+                for stream in streams.iter().filter(|stream| !stream.is_packed) {
                     match self.stream(&stream.name, stream.size) {
                         Ok(value) => all
                             .values
