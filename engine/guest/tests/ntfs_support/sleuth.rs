@@ -32,7 +32,8 @@ pub fn walk(image: &Path) -> Option<BTreeMap<Vec<u8>, Told>> {
     for line in text.lines() {
         let (head, path) = line.split_once(":\t").unwrap();
         let (kind, address) = head.split_once(' ').unwrap();
-        if path.starts_with('$') {
+        // Streams of folders are told again as those of `.` in them.
+        if path.starts_with('$') || path.contains("/.:") {
             continue;
         }
         let told = Told {
