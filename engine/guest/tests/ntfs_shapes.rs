@@ -282,7 +282,10 @@ fn content_and_folders_in_many_records_are_put_together() {
         fs::write(root.join("plain"), noise(1, 4 << 20)).unwrap();
         fs::write(root.join("packed/file"), text(2 << 20)).unwrap();
         for number in 0..2000 {
-            let name = format!("many/{number} {}", "with a name that takes room. ".repeat(4));
+            let name = format!(
+                "many/{number} {}",
+                "with a name that takes room. ".repeat(4)
+            );
             File::create(root.join(name)).unwrap();
         }
     }
