@@ -14,7 +14,7 @@
 //! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
 //! listed; 8.3 names are found but not listed; a name whose file record was given to another file is listed, and
 //! looking it up is [`Kind::Damaged`]. Names that Unix cannot hold are shown as [`name::shown`] says. The stream with
-//! the compressed content of a file (`wof`) is listed, which Windows does not, and marked.
+//! the compressed content of a file (`wof`) is listed, which Windows does not.
 
 mod attribute;
 mod attribute_list;
@@ -59,7 +59,6 @@ use boot_sector::BootSector;
 use cache::Cache;
 use cairn_base::{Error, Kind, ReadAt, Result};
 use cluster::Clusters;
-use content::Form;
 use entry::Entry;
 use facts::Facts;
 use file_name::FileName;
@@ -324,14 +323,11 @@ impl Volume for NtfsVolume {
     fn streams(&self, id: EntryId) -> Result<Vec<StreamInfo>> {
         let entry = self.entry(id)?;
         let mut streams = Vec::new();
-        let packed = wof::stream_name();
         for part in entry.all(&self.mft, kind::DATA)? {
             if !part.attribute.name.is_empty() {
                 streams.push(StreamInfo {
                     name: name::shown(&part.attribute.name),
                     size: part.attribute.size(),
-                    is_packed: part.attribute.name == packed
-                        && matches!(content::form(&self.mft, &entry)?, Form::Packed(_)),
                 });
             }
         }

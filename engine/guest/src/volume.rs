@@ -96,8 +96,6 @@ pub struct StreamInfo {
     pub name: Vec<u8>,
     /// Length in bytes.
     pub size: u64,
-    /// It holds the content of the main stream in compressed form, from which that is read: whoever copies the main stream has it already.
-    pub is_packed: bool,
 }
 
 /// A range of a volume in which a part of an entry's content lies.

@@ -61,8 +61,7 @@ impl Item {
         }
         match self.volume.streams(self.id) {
             Ok(streams) => {
-                // The content that was copied is that of the packed stream.
-                for stream in streams.iter().filter(|stream| !stream.is_packed) {
+                for stream in streams {
                     match self.stream(&stream.name, stream.size) {
                         Ok(value) => all
                             .values
