@@ -12,6 +12,7 @@
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
 //! - [`disks`], [`vmdk`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
+//! - [`ntfs`]: single structures of NTFS, and what it and Windows compress with
 //! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
@@ -27,6 +28,7 @@ pub mod disks;
 pub mod guests;
 pub mod maps;
 pub mod memory;
+pub mod ntfs;
 pub mod operations;
 pub mod overlays;
 pub mod packs;
@@ -77,6 +79,14 @@ pub const TARGETS: &[Target] = &[
     ("fat", guests::fat),
     ("exfat", guests::exfat),
     ("ext", guests::ext),
+    ("ntfs_record", ntfs::record),
+    ("ntfs_runs", ntfs::runs),
+    ("ntfs_index", ntfs::index),
+    ("ntfs_reparse", ntfs::reparse),
+    ("lznt1", ntfs::lznt1),
+    ("xpress", ntfs::xpress),
+    ("lzx", ntfs::lzx),
+    ("wof", ntfs::wof),
     ("overlay", overlays::map),
     ("nbd", servers::nbd),
     ("operations", operations::operations),

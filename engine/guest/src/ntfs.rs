@@ -5,31 +5,38 @@
 //!
 //! - `boot_sector`, `cluster`: sizes, and the only door to the device
 //! - `mft`, `record`, `fixup`, `attribute`, `attribute_list`, `run_list`: the file table and its records
-//! - `entry`, `stream`, `compressed`, `lznt1`: a file and its content
+//! - `entry`, `content`, `stream`: a file and its content
+//! - `compressed`, `lznt1`; `wof`, `xpress`, `lzx`, `huffman`, `bits`: what is compressed by NTFS; by Windows above it
 //! - `folder`, `index`, `file_name`, `name`, `upcase`: names
-//! - `nature`, `standard_information`, `reparse`, `interix`: what an entry is
+//! - `nature`, `standard_information`, `reparse`, `tag`, `interix`: what an entry is
 //! - `facts`, `log_file`, `bitmap`: the volume as a whole
 //!
 //! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
 //! listed; 8.3 names are found but not listed; a name whose file record was given to another file is listed, and
-//! looking it up is [`Kind::Damaged`]. Names that Unix cannot hold are shown as [`name::shown`] says.
+//! looking it up is [`Kind::Damaged`]. Names that Unix cannot hold are shown as [`name::shown`] says. The stream with
+//! the compressed content of a file (`wof`) is listed, which Windows does not.
 
 mod attribute;
 mod attribute_list;
 pub(crate) mod bitmap;
+mod bits;
 mod boot_sector;
 pub(crate) mod cache;
 mod cluster;
 mod compressed;
+mod content;
+pub mod decoders;
 mod entry;
 mod facts;
 mod file_name;
 mod fixup;
 mod folder;
+mod huffman;
 mod index;
 mod interix;
 mod log_file;
 mod lznt1;
+mod lzx;
 mod mft;
 pub(crate) mod name;
 mod nature;
@@ -38,7 +45,10 @@ mod reparse;
 mod run_list;
 mod standard_information;
 mod stream;
+mod tag;
 pub(crate) mod upcase;
+mod wof;
+mod xpress;
 
 use crate::volume::{
     Attributes, DirEntry, DirSink, EntryId, EntryKind, ExtentSink, Note, RangeSink, StreamInfo,
@@ -60,7 +70,6 @@ use standard_information::{REPARSE, SYSTEM};
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
-use stream::Resident;
 use upcase::UpCase;
 
 /// Record of `$MFT`.
@@ -308,9 +317,7 @@ impl Volume for NtfsVolume {
 
     fn open(&self, id: EntryId) -> Result<Arc<dyn ReadAt>> {
         let entry = self.entry(id)?;
-        Nature::of(&self.mft, &entry)?.check_content()?;
-        let content = entry.open(&self.mft, kind::DATA, &[])?;
-        Ok(content.unwrap_or_else(|| Arc::new(Resident::new(Vec::new()))))
+        content::open(&self.mft, &entry, &Nature::of(&self.mft, &entry)?)
     }
 
     fn streams(&self, id: EntryId) -> Result<Vec<StreamInfo>> {
@@ -349,9 +356,15 @@ impl Volume for NtfsVolume {
     fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {
         let entry = self.entry(id)?;
         let mut ended = false;
+        // The reparse point decides what the bytes mean, and may lie in the record, of which extents do not tell.
+        let form = content::form(&self.mft, &entry)?.number();
+        let form = u32::from_be_bytes([form, 0, 0, 0]);
         for kind in [kind::DATA, kind::INDEX_ALLOCATION, kind::REPARSE_POINT] {
             if !ended {
-                entry.extents(&self.mft, kind, &mut |extent| {
+                entry.extents(&self.mft, kind, &mut |mut extent| {
+                    if extent.stream.is_some() {
+                        extent.reading.packing |= form;
+                    }
                     let flow = sink(extent);
                     ended = flow.is_break();
                     flow

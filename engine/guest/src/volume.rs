@@ -119,7 +119,7 @@ pub struct Extent {
 pub struct Reading {
     /// From here on the content is zeros, whatever lies in the extents.
     pub valid: u64,
-    /// How the file system marks what is compressed or encrypted: 0 is neither. Means something only within one file system.
+    /// How the file system marks what is compressed, encrypted or kept elsewhere: 0 is none of these. Means something only within one file system.
     pub packing: u32,
 }
 

@@ -8,7 +8,6 @@
 
 mod ntfs_support;
 
-use cairn_base::Kind;
 use cairn_guest::ntfs::NtfsVolume;
 use cairn_guest::{EntryId, EntryKind, Volume};
 use ntfs_support::*;
@@ -127,15 +126,6 @@ fn check_file(
     }
     if kind == EntryKind::File && file["size"].as_u64() != Some(item.size) {
         bad(format!("size {}", item.size));
-    }
-    if file["reparse"]
-        .as_str()
-        .is_some_and(|tag| tag.starts_with("17000080"))
-        && item.stream.is_none()
-    {
-        let error = content(volume, item).unwrap_err();
-        assert_eq!(error.kind(), Kind::Unsupported, "{error}");
-        return;
     }
     if let Some(hash) = file["sha256"].as_str().filter(|_| kind == EntryKind::File) {
         match content(volume, item) {

@@ -148,18 +148,23 @@ impl Entry {
         let Some(first) = parts.first() else {
             return Ok(None);
         };
-        if first.attribute.flags & FLAG_ENCRYPTED != 0 {
+        // On a folder's index they only say what new files in it are to be.
+        let flags = match kind {
+            kind::DATA => first.attribute.flags,
+            _ => 0,
+        };
+        if flags & FLAG_ENCRYPTED != 0 {
             return Err(Error::unsupported("the file is encrypted (EFS)")
-                .advise("restore the whole disk and open it in Windows with the user's key"));
+                .advise("start the restored disk and open the file in Windows, as its user or with the recovery agent's key"));
         }
         if let Some(value) = first.resident() {
             return Ok(Some(Arc::new(Resident::new(value.to_vec()))));
         }
-        let flags = first.attribute.flags;
         let (runs, sizes, unit) = gather(&mut parts)?;
         let clusters = mft.clusters().clone();
         match flags & FLAG_COMPRESSION_MASK {
-            0 => Ok(Some(Arc::new(Stream::new(
+            // Without units nothing can be smaller than it is: such a stream is stored plain, whatever it may become.
+            method if method == 0 || unit == 0 => Ok(Some(Arc::new(Stream::new(
                 clusters,
                 runs,
                 sizes.data,

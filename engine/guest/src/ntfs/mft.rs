@@ -99,7 +99,8 @@ impl Mft {
         let record = match (self.fetch(number), self.mirror) {
             (Ok(record), _) => record,
             (Err(error), Some(mirror))
-                if number < MIRRORED && matches!(error.kind(), Kind::Damaged | Kind::NotFound) =>
+                if number < MIRRORED
+                    && matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Io) =>
             {
                 let at = mirror.saturating_add(number.saturating_mul(self.record_size));
                 let record =

@@ -7,6 +7,8 @@ use super::interix::{self, Special};
 use super::mft::Mft;
 use super::reparse;
 use super::standard_information::{DIRECTORY, OFFLINE, RECALL, SYSTEM, StandardInformation};
+use super::tag;
+use super::wof;
 use crate::volume::{Attributes, EntryKind};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result, View};
@@ -19,7 +21,7 @@ pub struct Nature {
     /// File, folder, link, ...
     pub kind: EntryKind,
     /// The reparse tag, 0 if there is none.
-    tag: u32,
+    pub tag: u32,
     /// The target of a link.
     pub target: Option<Vec<u8>>,
     device: Option<(u32, u32)>,
@@ -91,26 +93,21 @@ impl Nature {
         Ok(())
     }
 
-    /// Refuses what has no content, and what has it elsewhere than in its main stream.
+    /// Refuses what has no content.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](cairn_base::Kind::Invalid) or [`Kind::Unsupported`](cairn_base::Kind::Unsupported).
-    pub fn check_content(&self) -> Result<()> {
+    /// [`Kind::Invalid`](cairn_base::Kind::Invalid).
+    pub fn check_kind(&self) -> Result<()> {
         match self.kind {
-            EntryKind::File => {}
-            EntryKind::Folder => return Err(Error::invalid("a folder has no content")),
-            _ => return Err(Error::invalid("a link or special file has no content")),
+            EntryKind::File => Ok(()),
+            EntryKind::Folder => Err(Error::invalid("a folder has no content")),
+            _ => Err(Error::invalid("a link or special file has no content")),
         }
-        if let Some(why) = reparse::content_elsewhere(self.tag) {
-            return Err(Error::unsupported(why)
-                .advise("restore the whole disk and copy the file with Windows"));
-        }
-        if reparse::is_cloud(self.tag) && self.standard.flags & (OFFLINE | RECALL) != 0 {
-            return Err(Error::unsupported(
-                "the file's content is kept in the cloud, not on this volume",
-            ));
-        }
-        Ok(())
+    }
+
+    /// Whether Windows marked the content as kept elsewhere, all of it or a part.
+    pub fn is_offline(&self) -> bool {
+        self.standard.flags & (OFFLINE | RECALL) != 0
     }
 
     /// All attributes of `entry`, whose nature this is.
@@ -126,6 +123,10 @@ impl Nature {
             (Some(data), Some(target)) => (to_u64(target.len()), data.attribute.allocated()),
             (None, Some(target)) => (to_u64(target.len()), 0),
             (None, None) => (0, 0),
+        };
+        let allocated = match self.tag {
+            tag::WOF => allocated.saturating_add(packed(mft, entry)?),
+            _ => allocated,
         };
         let folder = entry.is_folder();
         Ok(Attributes {
@@ -148,6 +149,12 @@ impl Nature {
             dos_flags: self.standard.flags | if folder { DIRECTORY } else { 0 },
         })
     }
+}
+
+/// Bytes allocated for the compressed content of `entry`, beside its main stream.
+fn packed(mft: &Mft, entry: &Entry) -> Result<u64> {
+    let stream = entry.first(mft, kind::DATA, &wof::stream_name())?;
+    Ok(stream.map_or(0, |stream| stream.attribute.allocated()))
 }
 
 /// All names of `entry`.

@@ -29,27 +29,6 @@ pub fn kind_of(tag: u32) -> Option<EntryKind> {
     }
 }
 
-/// Why the main stream does not hold the content of a file with this tag; nothing if it does.
-pub fn content_elsewhere(tag: u32) -> Option<&'static str> {
-    match tag {
-        0x8000_0017 => {
-            Some("the file is compressed by Windows (CompactOS, WOF), which is not read")
-        }
-        0x8000_0013 => {
-            Some("the file's content is in Windows' deduplication store, which is not read")
-        }
-        0x8000_0007 => Some("the file's content is in a single-instance store, which is not read"),
-        0x8000_0008 => Some("the file's content is in a WIM archive, which is not read"),
-        0xC000_0004 | 0x8000_0006 => Some("the file's content was moved to other storage"),
-        _ => None,
-    }
-}
-
-/// Whether the tag is of a cloud file, whose content may not be on the volume.
-pub fn is_cloud(tag: u32) -> bool {
-    tag & 0xFFFF_0FFF == 0x9000_001A
-}
-
 /// The tag of a reparse point.
 pub fn tag(view: View<'_>) -> Result<u32> {
     view.u32_le(0)

@@ -53,6 +53,11 @@ impl RunList {
         self.starts.len()
     }
 
+    /// Whether there are no runs.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
     /// The run that covers `vcn`, from there on.
     pub fn at(&self, vcn: Vcn) -> Option<Run> {
         if vcn.0 >= self.end {

@@ -1,7 +1,10 @@
 //! What the NTFS tests share: unpacking images, walking volumes, hashing.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod against;
 pub mod made;
+pub mod sleuth;
+pub mod wim;
 
 use cairn_base::{Kind, ReadAt, Result, Section};
 use cairn_guest::ntfs::NtfsVolume;

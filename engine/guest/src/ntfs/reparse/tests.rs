@@ -66,11 +66,3 @@ fn names_outside_the_point_are_damage() {
         cairn_base::Kind::Invalid
     );
 }
-
-#[test]
-fn content_that_is_elsewhere_is_known() {
-    assert!(content_elsewhere(0x8000_0017).unwrap().contains("WOF"));
-    assert!(content_elsewhere(0x8000_0013).is_some());
-    assert!(content_elsewhere(SYMLINK).is_none());
-    assert!(is_cloud(0x9000_101A) && is_cloud(0x9000_001A) && !is_cloud(0x9000_001B));
-}

@@ -1,0 +1,214 @@
+//! Files whose content may be somewhere else, or is encrypted: listed as what they are, and never read as something they are not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may panic"
+)]
+
+mod ntfs_support;
+
+use cairn_base::Kind;
+use cairn_base::read_at::read_vec;
+use cairn_guest::{EntryKind, Volume};
+use ntfs_support::made::*;
+use ntfs_support::wim::{reparse, set_reparse};
+use ntfs_support::*;
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+
+const OFFLINE: u32 = 0x1000;
+const RECALL: u32 = 0x40_0000;
+
+/// The first attribute of type `kind` in the record at `record`.
+fn attribute(bytes: &[u8], record: usize, kind: u8) -> usize {
+    let mut at = record + usize::from(bytes[record + 20]);
+    while bytes[at] != kind {
+        at += u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
+    }
+    at
+}
+
+/// Sets FILE_ATTRIBUTE_* of the record at `record`.
+fn add_flags(bytes: &mut [u8], record: usize, flags: u32) {
+    let at = attribute(bytes, record, 0x10);
+    let value = at + usize::from(bytes[at + 20]) + 32;
+    let old = u32::from_le_bytes(bytes[value..value + 4].try_into().unwrap());
+    bytes[value..value + 4].copy_from_slice(&(old | flags).to_le_bytes());
+}
+
+#[test]
+fn tags_are_named_and_only_what_is_all_there_is_read() {
+    if !have(&TOOLS) || !have(&["setfattr"]) {
+        return;
+    }
+    let tags: &[(&str, u32, bool, &str)] = &[
+        ("dedup", 0x8000_0013, false, "DEDUP"),
+        ("cloud", 0x9000_001A, true, "CLOUD"),
+        ("cloud 6", 0x9000_601A, true, "CLOUD"),
+        ("cloud f", 0x9000_F01A, true, "CLOUD"),
+        ("onedrive", 0x8000_0021, true, "ONEDRIVE"),
+        ("azure", 0x8000_001E, true, "STORAGE_SYNC"),
+        ("hsm", 0xC000_0004, true, "HSM"),
+        ("projected", 0x9000_001C, true, "PROJFS"),
+        ("app", 0x8000_001B, false, "APPEXECLINK"),
+        ("layer", 0x8000_0018, false, "WCI"),
+        ("wim", 0x8000_0008, false, "WIM"),
+        ("another's", 0x0000_5A5A, false, "0x00005A5A"),
+    ];
+    let content = noise(4, 100_000);
+    let Some((mut bytes, mft)) = patchable(|root| {
+        for (name, tag, ..) in tags {
+            for form in ["whole", "offline", "recall", "small", "empty"] {
+                let length = match form {
+                    "small" => 100,
+                    "empty" => 0,
+                    _ => content.len(),
+                };
+                let path = root.join(format!("{name}.{form}"));
+                fs::write(&path, &content[..length]).unwrap();
+                set_reparse(&path, &reparse(*tag, b"what its software knows"));
+            }
+            // Nothing was fetched, and all but a part in the middle.
+            File::create(root.join(format!("{name}.hole")))
+                .unwrap()
+                .set_len(50_000)
+                .unwrap();
+            let part = File::create(root.join(format!("{name}.part"))).unwrap();
+            part.write_all_at(&content[..30_000], 0).unwrap();
+            part.write_all_at(&content[..30_000], 300_000).unwrap();
+            for form in ["hole", "part"] {
+                let path = root.join(format!("{name}.{form}"));
+                set_reparse(&path, &reparse(*tag, b"what its software knows"));
+            }
+        }
+    }) else {
+        return;
+    };
+    for (name, ..) in tags {
+        let offline = record_of(&bytes, mft, &format!("{name}.offline"));
+        add_flags(&mut bytes, offline, OFFLINE);
+        let recall = record_of(&bytes, mft, &format!("{name}.recall"));
+        add_flags(&mut bytes, recall, RECALL);
+    }
+    let volume = open_bytes(&bytes);
+    let items = walk(&volume, &mut |what, error| panic!("{what}: {error}"));
+    assert_eq!(items.len(), tags.len() * 7);
+    for (name, tag, may_be_read, shown) in tags {
+        for form in [
+            "whole", "offline", "recall", "small", "empty", "hole", "part",
+        ] {
+            let item = &items[format!("/{name}.{form}").as_bytes()];
+            assert_eq!(item.kind, EntryKind::File, "{name} {form}");
+            let expected = match form {
+                "whole" if *may_be_read => Some(&content[..]),
+                "small" if *may_be_read => Some(&content[..100]),
+                "empty" if *may_be_read => Some(&[][..]),
+                _ => None,
+            };
+            let read = volume
+                .open(item.id)
+                .and_then(|file| read_vec(&file, 0, file.size() as usize));
+            match (read, expected) {
+                (Ok(read), Some(expected)) => assert!(read == expected, "{name} {form}"),
+                (Err(error), None) => {
+                    assert_eq!(error.kind(), Kind::Unsupported, "{name} {form}");
+                    let message = error.to_string();
+                    let number = format!("0x{tag:08X}");
+                    assert!(
+                        message.contains(&number) && message.contains(shown),
+                        "{message}"
+                    );
+                }
+                (read, expected) => panic!("{name} {form}: {read:?}, expected {expected:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_follows_the_valid_data_of_a_cloud_file_was_not_fetched() {
+    if !have(&TOOLS) || !have(&["setfattr"]) {
+        return;
+    }
+    let Some((mut bytes, mft)) = patchable(|root| {
+        for name in ["cloud", "plain"] {
+            fs::write(root.join(name), noise(5, 40_000)).unwrap();
+        }
+        set_reparse(&root.join("cloud"), &reparse(0x9000_001A, b"1234"));
+    }) else {
+        return;
+    };
+    for name in ["cloud", "plain"] {
+        let record = record_of(&bytes, mft, name);
+        let data = attribute(&bytes, record, 0x80);
+        bytes[data + 56..data + 64].copy_from_slice(&30_000u64.to_le_bytes());
+    }
+    let volume = open_bytes(&bytes);
+    let find = |name: &[u8]| volume.lookup(volume.root(), name).unwrap().unwrap().id;
+    assert_eq!(
+        volume.open(find(b"cloud")).err().unwrap().kind(),
+        Kind::Unsupported
+    );
+    let plain = volume.open(find(b"plain")).unwrap();
+    let mut expected = noise(5, 40_000);
+    expected[30_000..].fill(0);
+    assert!(read_vec(&plain, 0, 40_000).unwrap() == expected);
+}
+
+#[test]
+fn encrypted_streams_are_refused_and_their_neighbours_read() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = make(folder.path(), 8 << 20, &[]);
+    {
+        let Some(mount) = Mount::new(&image, folder.path(), "streams_interface=windows") else {
+            return;
+        };
+        fs::write(mount.0.join("file"), noise(1, 20_000)).unwrap();
+        fs::write(mount.0.join("file:note"), b"not encrypted").unwrap();
+        // A folder with blocks of its own, and one whose names fit into its record.
+        for (name, count) in [("large", 200), ("small", 2)] {
+            fs::create_dir(mount.0.join(name)).unwrap();
+            for number in 0..count {
+                fs::write(mount.0.join(format!("{name}/{number}")), b"x").unwrap();
+            }
+        }
+    }
+    let mut bytes = fs::read(&image).unwrap();
+    let mft = u64::from_le_bytes(bytes[0x30..0x38].try_into().unwrap()) as usize * 4096;
+    let encrypted = |bytes: &mut [u8], record: usize, kind: u8| {
+        let at = attribute(bytes, record, kind);
+        bytes[at + 13] |= 0x40;
+        add_flags(bytes, record, 0x4000);
+    };
+    let file = record_of(&bytes, mft, "file");
+    encrypted(&mut bytes, file, 0x80);
+    for (name, kinds) in [("large", &[0x90u8, 0xA0][..]), ("small", &[0x90])] {
+        let record = record_of(&bytes, mft, name);
+        for &kind in kinds {
+            encrypted(&mut bytes, record, kind);
+        }
+    }
+    let volume = open_bytes(&bytes);
+    let find = |name: &[u8]| volume.lookup(volume.root(), name).unwrap().unwrap().id;
+    let error = volume.open(find(b"file")).err().unwrap();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.to_string().contains("EFS"), "{error}");
+    let note = volume.open_stream(find(b"file"), b"note").unwrap();
+    assert_eq!(read_vec(&note, 0, 13).unwrap(), b"not encrypted");
+    // What is made in an encrypted folder is encrypted; its names are not.
+    for (name, count) in [(&b"large"[..], 200), (b"small", 2)] {
+        let mut names = 0;
+        volume
+            .read_dir(find(name), 0, &mut |_| {
+                names += 1;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(names, count);
+    }
+}
