@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Names that are held of a folder.
-const BATCH: usize = 4096;
+const BATCH: usize = 1024;
 
 /// Number of entries below the root.
 fn walk(volume: &dyn Volume) -> cairn::Result<u64> {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Bytes of the table that are read at once where nothing near was asked for lately.
 const PIECE: u64 = 4 << 10;
 /// Bytes of the table that are read at once where something near was: a power of two, and no record is longer.
-const WINDOW: u64 = 256 << 10;
+const WINDOW: u64 = 128 << 10;
 /// Memory for pieces, windows and decoded records, in bytes, and how many locks each of these has.
 const PIECES: (usize, usize) = (1 << 20, 4);
 const WINDOWS: (usize, usize) = (8 << 20, 2);

@@ -70,7 +70,8 @@ impl Record {
             base: Reference::new(view.u64_le(32)?),
             attributes,
             broken,
-            bytes,
+            // No attribute goes beyond what is in use, which as a rule is less than half.
+            bytes: view.slice(0, used(view)?)?.to_vec(),
         })
     }
 
@@ -126,9 +127,14 @@ impl Record {
     }
 }
 
+/// Bytes of the record that are in use, as it says.
+fn used(view: View<'_>) -> Result<usize> {
+    Ok(usize::try_from(view.u32_le(24)?).unwrap_or(usize::MAX))
+}
+
 /// All attributes up to the end mark or to the first that makes no sense.
 fn attributes(view: View<'_>) -> Result<(Vec<Attribute>, Option<Error>)> {
-    let used = usize::try_from(view.u32_le(24)?).unwrap_or(usize::MAX);
+    let used = used(view)?;
     if used > view.len() {
         return Err(view.damaged(24, "more bytes in use than the record has"));
     }
