@@ -100,3 +100,84 @@ fn a_mount_tells_what_is_not_replayed() {
         );
     }
 }
+
+/// An NTFS volume of 16 MiB with a file, and the byte in which `$Volume` says that it is dirty.
+fn ntfs(bench: &Bench) -> Option<u64> {
+    if !have(&["mkntfs", "ntfscp"]) {
+        return None;
+    }
+    let image = bench.path("disk.raw");
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let options = ["-q", "-F", "-Q", "-p", "0", "-H", "0", "-S", "0"];
+    tool("mkntfs", &[&options[..], &[text(&image)]].concat());
+    fs::write(bench.path("hostname"), "web01\n").unwrap();
+    let from = bench.path("hostname");
+    tool("ntfscp", &["-q", text(&image), text(&from), "hostname"]);
+    let bytes = fs::read(&image).unwrap();
+    let table = u64::from_le_bytes(bytes[0x30..0x38].try_into().unwrap()) * 4096;
+    let volume = table as usize + 3 * 1024;
+    let mut attribute = volume + usize::from(bytes[volume + 20]);
+    while bytes[attribute] != 0x70 {
+        attribute += usize::from(bytes[attribute + 4]);
+    }
+    let value = attribute + usize::from(bytes[attribute + 20]);
+    Some(value as u64 + 10)
+}
+
+#[test]
+fn a_dirty_ntfs_volume_is_told_of_the_image_the_point_and_the_mount() {
+    let bench = Bench::new();
+    let Some(flags) = ntfs(&bench) else { return };
+    let of_image = |code| {
+        let document = bench.expect(code, &["disk", "--json", "disk.raw"]).json();
+        document["partitions"][0]["file_system"].clone()
+    };
+    let closed = of_image(0);
+    assert_eq!(
+        (&closed["kind"], &closed["clean"]),
+        (&"ntfs".into(), &true.into())
+    );
+    assert_eq!(closed["notes"].as_array().unwrap().len(), 0, "{closed}");
+    bench.backup("web01", &["disk.raw"]);
+    let path = "web01@latest:/disk0/p0/hostname";
+    assert_eq!(bench.expect(0, &["cat", "store", path]).stderr, "");
+
+    let image = fs::OpenOptions::new()
+        .write(true)
+        .open(bench.path("disk.raw"));
+    image.unwrap().write_all_at(&[1], flags).unwrap();
+    let dirty = of_image(0);
+    assert_eq!(dirty["clean"], false);
+    let note = dirty["notes"][0].as_str().unwrap();
+    assert!(note.contains("marked dirty"), "{note}");
+    let shown = bench.expect(0, &["disk", "disk.raw"]).text();
+    assert!(shown.contains("not closed properly"), "{shown}");
+    assert!(
+        shown.contains("note: The volume is marked dirty"),
+        "{shown}"
+    );
+
+    bench.backup("web01", &["disk.raw"]);
+    let listed = bench.expect(3, &["ls", "--json", "store", "web01@latest:/disk0"]);
+    let note = listed.json()[0]["notes"][0].clone();
+    assert_eq!(note["defect"], true, "{note}");
+    assert!(note["text"].as_str().unwrap().contains("marked dirty"));
+    let read = bench.expect(3, &["cat", "store", path]);
+    assert_eq!(read.stdout, b"web01\n");
+    assert!(read.stderr.contains("marked dirty"), "{}", read.stderr);
+    // The point before says nothing of the kind.
+    let first = bench.points()[0]["point"].as_str().unwrap().to_string();
+    bench.expect(0, &["ls", "store", &format!("{first}:/disk0")]);
+    if !have_fuse() {
+        return;
+    }
+    for (source, above) in [("store", "web01/latest/"), ("disk.raw", "")] {
+        let mounted = Mounted::new(&bench, source);
+        let notes = mounted.read(&format!("{above}files/disk0/p0.notes"));
+        let notes = String::from_utf8(notes).unwrap();
+        assert!(notes.contains("marked dirty"), "{notes}");
+        let read = mounted.read(&format!("{above}files/disk0/p0/hostname"));
+        assert_eq!(read, b"web01\n");
+        assert!(mounted.end().contains("p0: The volume is marked dirty"));
+    }
+}

@@ -102,7 +102,7 @@ impl ExFatVolume {
             boot,
             table,
             shelf,
-            chains: Cache::new(CHAINS),
+            chains: Cache::of_count(CHAINS),
             names: Names::new(upcase),
             root,
             notes,
@@ -121,7 +121,7 @@ impl ExFatVolume {
         } else {
             Chain::linked(heap, first, limit)?
         });
-        self.chains.insert(key, chain.clone());
+        self.chains.insert(key, chain.clone(), 0);
         Ok(chain)
     }
 

@@ -130,7 +130,7 @@ impl FatVolume {
             code_page,
             table: Arc::new(table),
             shelf: Shelf::new(heap, region),
-            chains: Cache::new(CHAINS),
+            chains: Cache::of_count(CHAINS),
             names: Names::new(UpCase::built_in()),
             label: String::new(),
             clean: true,
@@ -216,7 +216,7 @@ impl FatVolume {
             return Ok(chain);
         }
         let chain = Arc::new(Chain::linked(self.table.heap(), first, limit)?);
-        self.chains.insert(key, chain.clone());
+        self.chains.insert(key, chain.clone(), 0);
         Ok(chain)
     }
 

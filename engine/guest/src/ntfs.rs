@@ -82,12 +82,10 @@ const BITMAP: u64 = 6;
 const STALE: u64 = u64::MAX;
 /// The first record that is not the file system's own.
 const FIRST_USER: u64 = 16;
-/// Folders kept open.
-const FOLDERS: usize = 512;
-/// A folder that takes more memory is not kept.
-const MAX_WEIGHT: usize = 64 << 10;
-/// Index blocks kept: 4 MiB as a rule.
-const BLOCKS: usize = 1024;
+/// Memory for folders that are kept open, in bytes, and how many locks they have. One with 60,000 fragments still fits.
+const FOLDERS: (usize, usize) = (8 << 20, 4);
+/// The same for index blocks.
+const BLOCKS: (usize, usize) = (4 << 20, 16);
 
 /// A volume with NTFS.
 pub struct NtfsVolume {
@@ -122,8 +120,8 @@ impl NtfsVolume {
             boot,
             upcase,
             facts,
-            folders: Cache::new(FOLDERS),
-            blocks: Cache::new(BLOCKS),
+            folders: Cache::new(FOLDERS.0, FOLDERS.1),
+            blocks: Cache::new(BLOCKS.0, BLOCKS.1),
             info: OnceLock::new(),
         };
         if let Ok(Some(file)) = volume.lookup(EntryId::new(ROOT), b"hiberfil.sys")
@@ -158,15 +156,16 @@ impl NtfsVolume {
         {
             return Ok(folder);
         }
-        let folder = Arc::new(Folder::open(&self.mft, &self.entry(id)?)?);
-        if folder.weight() <= MAX_WEIGHT {
-            self.folders.insert(id.number, folder.clone());
-        }
+        let entry = self.entry(id)?;
+        let folder = entry.named(Folder::open(&self.mft, &entry))?;
+        let folder = Arc::new(folder);
+        self.folders
+            .insert(id.number, folder.clone(), folder.weight());
         Ok(folder)
     }
 
-    /// What a name in a folder's index says of its file. Only links and special files need their record read.
-    fn kind_by_name(&self, file: Reference, name: &FileName) -> EntryKind {
+    /// What a name in a folder's index says of its file, whose record is `file`. Only links and special files need that to be looked at.
+    fn kind_by_name(&self, name: &FileName, file: &Result<Entry>) -> EntryKind {
         let plain = if name.is_folder() {
             EntryKind::Folder
         } else {
@@ -177,38 +176,21 @@ impl NtfsVolume {
         } else {
             name.flags & REPARSE != 0
         };
-        if by_tag || (name.flags & SYSTEM != 0 && plain == EntryKind::File) {
-            return Entry::load(&self.mft, file.number)
-                .and_then(|entry| Nature::of(&self.mft, &entry))
-                .map_or(plain, |nature| nature.kind);
+        if (by_tag || (name.flags & SYSTEM != 0 && plain == EntryKind::File))
+            && let Ok(entry) = file
+        {
+            return Nature::of(&self.mft, entry).map_or(plain, |nature| nature.kind);
         }
         plain
     }
 
-    fn dir_entry(&self, found: &Found) -> DirEntry {
+    /// What is told of a name that leads to the record `file`.
+    fn dir_entry(&self, found: &Found, file: &Result<Entry>) -> DirEntry {
         DirEntry {
             name: name::shown(&found.name.name),
             id: EntryId::new(found.file.number),
-            kind: self.kind_by_name(found.file, &found.name),
+            kind: self.kind_by_name(&found.name, file),
             cookie: found.cookie,
-        }
-    }
-
-    /// Refuses a name whose file record is not in use or was given to another file.
-    fn check_reference(&self, reference: Reference) -> Result<()> {
-        let stale = || {
-            Error::damaged(format!(
-                "the name points to file record {}, which is not its file's any more",
-                reference.number
-            ))
-        };
-        match Entry::load(&self.mft, reference.number) {
-            Ok(entry) if reference.sequence == 0 || reference.sequence == entry.sequence() => {
-                Ok(())
-            }
-            Ok(_) => Err(stale()),
-            Err(error) if error.kind() == Kind::NotFound => Err(stale().caused_by(error)),
-            Err(error) => Err(error),
         }
     }
 
@@ -253,6 +235,22 @@ impl NtfsVolume {
     }
 }
 
+/// Refuses a name whose file record, as it was loaded, is not in use or was given to another file.
+fn check_reference(reference: Reference, file: &Result<Entry>) -> Result<()> {
+    let stale = || {
+        Error::damaged(format!(
+            "the name points to file record {}, which is not its file's any more",
+            reference.number
+        ))
+    };
+    match file {
+        Ok(entry) if reference.sequence == 0 || reference.sequence == entry.sequence() => Ok(()),
+        Ok(_) => Err(stale()),
+        Err(error) if error.kind() == Kind::NotFound => Err(stale().caused_by(error.clone())),
+        Err(error) => Err(error.clone()),
+    }
+}
+
 impl Volume for NtfsVolume {
     /// The first call counts free space.
     fn info(&self) -> &VolumeInfo {
@@ -265,7 +263,8 @@ impl Volume for NtfsVolume {
 
     fn attributes(&self, id: EntryId) -> Result<Attributes> {
         let entry = self.entry(id)?;
-        Nature::of(&self.mft, &entry)?.attributes(&self.mft, &entry)
+        let nature = Nature::of(&self.mft, &entry);
+        entry.named(nature.and_then(|nature| nature.attributes(&self.mft, &entry)))
     }
 
     fn lookup(&self, folder: EntryId, name: &[u8]) -> Result<Option<DirEntry>> {
@@ -282,8 +281,9 @@ impl Volume for NtfsVolume {
         }
         match found {
             Some(found) => {
-                self.check_reference(found.file)?;
-                Ok(Some(self.dir_entry(&found)))
+                let file = Entry::load(&self.mft, found.file.number);
+                check_reference(found.file, &file)?;
+                Ok(Some(self.dir_entry(&found, &file)))
             }
             None => Ok(None),
         }
@@ -291,13 +291,14 @@ impl Volume for NtfsVolume {
 
     fn read_dir(&self, folder: EntryId, after: u64, sink: DirSink<'_>) -> Result<()> {
         self.folder(folder)?
-            .walk(&self.blocks, after, &mut |found| {
-                if found.name.is_dos() || found.file.number < FIRST_USER {
+            .walk(&self.blocks, after, &mut |listed| {
+                if listed.name.is_dos() || listed.file.number < FIRST_USER {
                     return ControlFlow::Continue(());
                 }
-                let mut entry = self.dir_entry(&found);
+                let file = Entry::load(&self.mft, listed.file.number);
+                let mut entry = self.dir_entry(&listed.to_found(), &file);
                 // The name is there, but the record may be another file's now: its id must never lead to that one's content.
-                if matches!(self.check_reference(found.file), Err(error) if error.kind() == Kind::Damaged)
+                if matches!(check_reference(listed.file, &file), Err(error) if error.kind() == Kind::Damaged)
                 {
                     entry.id.tree = STALE;
                 }
@@ -310,20 +311,21 @@ impl Volume for NtfsVolume {
         if entry.number == ROOT {
             return Ok(Some(id));
         }
-        let names = nature::names(&self.mft, &entry)?;
+        let names = entry.named(nature::names(&self.mft, &entry))?;
         let best = names.iter().find(|name| !name.is_dos()).or(names.first());
         Ok(best.map(|name| EntryId::new(name.parent.number)))
     }
 
     fn open(&self, id: EntryId) -> Result<Arc<dyn ReadAt>> {
         let entry = self.entry(id)?;
-        content::open(&self.mft, &entry, &Nature::of(&self.mft, &entry)?)
+        let nature = entry.named(Nature::of(&self.mft, &entry))?;
+        entry.named(content::open(&self.mft, &entry, &nature))
     }
 
     fn streams(&self, id: EntryId) -> Result<Vec<StreamInfo>> {
         let entry = self.entry(id)?;
         let mut streams = Vec::new();
-        for part in entry.all(&self.mft, kind::DATA)? {
+        for part in entry.named(entry.all(&self.mft, kind::DATA))? {
             if !part.attribute.name.is_empty() {
                 streams.push(StreamInfo {
                     name: name::shown(&part.attribute.name),
@@ -340,7 +342,7 @@ impl Volume for NtfsVolume {
         let wanted = name::from_bytes(name)
             .filter(|units| !units.is_empty())
             .ok_or_else(missing)?;
-        let parts = entry.all(&self.mft, kind::DATA)?;
+        let parts = entry.named(entry.all(&self.mft, kind::DATA))?;
         let names = || parts.iter().map(|part| &part.attribute.name);
         let unshown = name::unshown(&wanted);
         let found = names()
@@ -349,7 +351,7 @@ impl Volume for NtfsVolume {
             .filter(|name| !name.is_empty())
             .ok_or_else(missing)?;
         entry
-            .open(&self.mft, kind::DATA, found)?
+            .named(entry.open(&self.mft, kind::DATA, found))?
             .ok_or_else(missing)
     }
 
@@ -361,14 +363,14 @@ impl Volume for NtfsVolume {
         let form = u32::from_be_bytes([form, 0, 0, 0]);
         for kind in [kind::DATA, kind::INDEX_ALLOCATION, kind::REPARSE_POINT] {
             if !ended {
-                entry.extents(&self.mft, kind, &mut |mut extent| {
+                entry.named(entry.extents(&self.mft, kind, &mut |mut extent| {
                     if extent.stream.is_some() {
                         extent.reading.packing |= form;
                     }
                     let flow = sink(extent);
                     ended = flow.is_break();
                     flow
-                })?;
+                }))?;
             }
         }
         Ok(())
@@ -376,7 +378,8 @@ impl Volume for NtfsVolume {
 
     fn read_link(&self, id: EntryId) -> Result<Vec<u8>> {
         let entry = self.entry(id)?;
-        Nature::of(&self.mft, &entry)?
+        entry
+            .named(Nature::of(&self.mft, &entry))?
             .target
             .ok_or_else(|| Error::invalid("not a link"))
     }

@@ -111,7 +111,7 @@ impl Names {
         Names {
             upcase,
             hasher: RandomState::new(),
-            owners: Cache::new(OWNERS),
+            owners: Cache::of_count(OWNERS),
             indexes: Mutex::default(),
             damaged: Mutex::default(),
         }
@@ -158,7 +158,7 @@ impl Names {
         folders.walk(folder, from, &mut |met| match met {
             Met::Name(name) => sink(name),
             Met::Cluster(cluster) => {
-                self.owners.insert(cluster, folder);
+                self.owners.insert(cluster, folder, 0);
                 ControlFlow::Continue(())
             }
         })
@@ -313,7 +313,7 @@ impl Names {
             let walked = folders.walk(folder, 0, &mut |met| {
                 match met {
                     Met::Cluster(other) => {
-                        self.owners.insert(other, folder);
+                        self.owners.insert(other, folder, 0);
                         is_owner |= other == cluster;
                     }
                     Met::Name(name) => {

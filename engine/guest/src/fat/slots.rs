@@ -51,7 +51,7 @@ impl Shelf {
         Shelf {
             heap,
             region,
-            pieces: Cache::new(PIECES),
+            pieces: Cache::of_count(PIECES),
         }
     }
 
@@ -76,7 +76,7 @@ impl Shelf {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         self.heap.read(start, &mut bytes)?;
         let bytes = Arc::new(bytes);
-        self.pieces.insert(start, bytes.clone());
+        self.pieces.insert(start, bytes.clone(), 0);
         Ok(Piece { bytes, start })
     }
 

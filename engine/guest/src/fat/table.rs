@@ -95,7 +95,7 @@ impl Table {
             copies,
             length: width.bytes(entries),
             heap,
-            pages: Cache::new(PAGES),
+            pages: Cache::of_count(PAGES),
         }
     }
 
@@ -138,7 +138,7 @@ impl Table {
         let offset = number.saturating_mul(to_u64(PAGE));
         let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let page = Arc::new(self.read(offset, left.min(PAGE))?);
-        self.pages.insert(number, page.clone());
+        self.pages.insert(number, page.clone(), 0);
         Ok(page)
     }
 

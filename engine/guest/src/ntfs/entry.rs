@@ -4,13 +4,14 @@ use super::attribute::{Attribute, Body, FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, k
 use super::attribute_list::{self, ListEntry};
 use super::cluster::Vcn;
 use super::compressed::CompressedStream;
-use super::mft::{Mft, find_part, list_bytes};
+use super::mft::{Mft, find_part, list_bytes, name_record};
 use super::record::Record;
 use super::run_list::RunList;
 use super::stream::{Resident, Stream};
 use crate::volume::{Extent, ExtentSink, Reading};
 use cairn_base::read_at::read_vec;
-use cairn_base::{Error, ReadAt, Result, View};
+use cairn_base::units::to_u64;
+use cairn_base::{Error, Kind, ReadAt, Result, View};
 use std::sync::Arc;
 
 /// LZNT1 in the low byte of the flags.
@@ -57,18 +58,16 @@ impl Entry {
                 base.base.number
             )));
         }
-        let list = match base.of_kind(kind::ATTRIBUTE_LIST)?.next() {
-            None => None,
-            Some(attribute) => {
-                let bytes = list_bytes(mft.clusters(), &base, attribute)?;
-                Some(attribute_list::parse(View::new(
-                    &bytes,
-                    "attribute list",
-                    0,
-                ))?)
-            }
-        };
+        let list = load_list(mft, &base).map_err(|error| name_record(error, number))?;
         Ok(Entry { number, base, list })
+    }
+
+    /// Says in an error of what was asked of it which record it has.
+    pub fn named<T>(&self, asked: Result<T>) -> Result<T> {
+        asked.map_err(|error| match error.kind() {
+            Kind::Damaged => error.context(format!("file record {}", self.number)),
+            _ => error,
+        })
     }
 
     /// Whether it is a folder.
@@ -183,6 +182,16 @@ impl Entry {
         }
     }
 
+    /// The value of the attribute of type `kind` called `name`, where there is a short way to it: it lies in the base record, and all others do too.
+    fn value_in_base(&self, kind: u32, name: &[u16]) -> Result<Option<&[u8]>> {
+        if self.list.is_some() {
+            return Ok(None);
+        }
+        let first = self.base.of_kind(kind)?.find(|first| first.name == name);
+        let plain = first.filter(|first| first.flags & FLAG_ENCRYPTED == 0);
+        Ok(plain.and_then(|first| self.base.resident(first)))
+    }
+
     /// Tells `sink` the ranges of the volume in which the attributes of type `kind` lie, one name after the other.
     ///
     /// # Errors
@@ -253,19 +262,34 @@ impl Entry {
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is longer than `limit`.
     pub fn value(&self, mft: &Mft, kind: u32, name: &[u16], limit: u64) -> Result<Option<Vec<u8>>> {
+        let check = |size: u64| {
+            if size > limit {
+                return Err(Error::damaged(format!(
+                    "an attribute of file record {} claims {size} bytes, where {limit} are possible",
+                    self.number
+                )));
+            }
+            Ok(())
+        };
+        if let Some(value) = self.value_in_base(kind, name)? {
+            check(to_u64(value.len()))?;
+            return Ok(Some(value.to_vec()));
+        }
         let Some(content) = self.open(mft, kind, name)? else {
             return Ok(None);
         };
-        if content.size() > limit {
-            return Err(Error::damaged(format!(
-                "an attribute of file record {} claims {} bytes, where {limit} are possible",
-                self.number,
-                content.size()
-            )));
-        }
+        check(content.size())?;
         let length = usize::try_from(content.size()).unwrap_or(0);
         Ok(Some(read_vec(&content, 0, length)?))
     }
+}
+
+fn load_list(mft: &Mft, base: &Record) -> Result<Option<Vec<ListEntry>>> {
+    let Some(attribute) = base.of_kind(kind::ATTRIBUTE_LIST)?.next() else {
+        return Ok(None);
+    };
+    let bytes = list_bytes(mft.clusters(), base, attribute)?;
+    attribute_list::parse(View::new(&bytes, "attribute list", 0)).map(Some)
 }
 
 /// The first cluster of an attribute that a part of it maps.

@@ -1,6 +1,5 @@
 //! `$FILE_NAME`: a name of a file, in its record and as the key of a folder's index.
 
-use super::attribute::units;
 use super::record::Reference;
 use cairn_base::{Result, View};
 
@@ -25,14 +24,7 @@ pub struct FileName {
 impl FileName {
     /// Decodes the value of the attribute or the key of an index entry.
     pub fn parse(view: View<'_>) -> Result<FileName> {
-        let length = usize::from(view.u8(64)?).saturating_mul(2);
-        Ok(FileName {
-            parent: Reference::new(view.u64_le(0)?),
-            flags: view.u32_le(56)?,
-            tag: view.u32_le(60)?,
-            namespace: view.u8(65)?,
-            name: units(view.slice(66, length)?),
-        })
+        NameView::parse(view).map(|name| name.to_name())
     }
 
     /// Whether it is only the 8.3 form of another name.
@@ -43,5 +35,51 @@ impl FileName {
     /// Whether it names a folder.
     pub fn is_folder(&self) -> bool {
         self.flags & IS_FOLDER != 0
+    }
+}
+
+/// A [`FileName`] where it lies.
+#[derive(Clone, Copy)]
+pub struct NameView<'a> {
+    parent: Reference,
+    flags: u32,
+    tag: u32,
+    namespace: u8,
+    name: &'a [u8],
+}
+
+impl<'a> NameView<'a> {
+    /// As [`FileName::parse`].
+    pub fn parse(view: View<'a>) -> Result<NameView<'a>> {
+        let length = usize::from(view.u8(64)?).saturating_mul(2);
+        Ok(NameView {
+            parent: Reference::new(view.u64_le(0)?),
+            flags: view.u32_le(56)?,
+            tag: view.u32_le(60)?,
+            namespace: view.u8(65)?,
+            name: view.slice(66, length)?,
+        })
+    }
+
+    /// As [`FileName::is_dos`].
+    pub fn is_dos(&self) -> bool {
+        self.namespace == DOS
+    }
+
+    /// The name in UTF-16: at most 255 units.
+    pub fn units(&self) -> impl Iterator<Item = u16> + Clone + use<'a> {
+        let (pairs, _) = self.name.as_chunks::<2>();
+        pairs.iter().map(|pair| u16::from_le_bytes(*pair))
+    }
+
+    /// A copy that needs no node.
+    pub fn to_name(self) -> FileName {
+        FileName {
+            parent: self.parent,
+            flags: self.flags,
+            tag: self.tag,
+            name: self.units().collect(),
+            namespace: self.namespace,
+        }
     }
 }

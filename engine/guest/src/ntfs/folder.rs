@@ -4,7 +4,7 @@ use super::attribute::kind;
 use super::cache::Cache;
 use super::cluster::Vcn;
 use super::entry::Entry;
-use super::file_name::FileName;
+use super::file_name::{FileName, NameView};
 use super::index::{self, Entries, IndexEntry};
 use super::mft::Mft;
 use super::record::Reference;
@@ -29,6 +29,8 @@ const MAX_ROOT: u64 = 64 << 10;
 const MAX_BAD: usize = 1 << 16;
 /// Larger blocks, which Windows does not make, are not kept.
 const MAX_KEPT_BLOCK: u64 = 16 << 10;
+/// Bytes of the index that a walk reads at once.
+const AHEAD: u64 = 64 << 10;
 /// Bits of a cookie that hold the offset in a node.
 const OFFSET_BITS: u32 = 20;
 
@@ -46,6 +48,16 @@ pub struct Folder {
     used: Option<Vec<u8>>,
     /// The first bad block that was met, told at the end of every later walk.
     damage: OnceLock<Error>,
+}
+
+/// A name that is told of a folder.
+pub struct Listed<'a> {
+    /// The file it names.
+    pub file: Reference,
+    /// The name, where it lies.
+    pub name: NameView<'a>,
+    /// The place behind it; never 0.
+    pub cookie: u64,
 }
 
 /// A name found in a folder.
@@ -96,6 +108,7 @@ impl Folder {
         runs.saturating_mul(16)
             .saturating_add(used)
             .saturating_add(self.root.len())
+            .saturating_add(size_of::<Folder>())
     }
 
     fn blocks(&self) -> u64 {
@@ -133,15 +146,49 @@ impl Folder {
         };
         let offset = block.saturating_mul(self.block_size);
         let length = usize::try_from(self.block_size).unwrap_or(0);
-        let mut bytes = read_vec(allocation, offset, length)?;
-        let vcn = offset.checked_div(self.number_unit).unwrap_or(0);
-        index::mend_block(&mut bytes, vcn, offset)
+        let bytes = read_vec(allocation, offset, length)?;
+        let bytes = self
+            .mended(block, bytes)
             .map_err(|error| error.context(format!("folder {}", self.number)))?;
-        let bytes = Arc::new(bytes);
         if self.block_size <= MAX_KEPT_BLOCK {
-            blocks.insert(key, bytes.clone());
+            blocks.insert(key, bytes.clone(), length);
         }
         Ok(bytes)
+    }
+
+    /// Block `block`, of which these bytes were read.
+    fn mended(&self, block: u64, mut bytes: Vec<u8>) -> Result<Arc<Vec<u8>>> {
+        let offset = block.saturating_mul(self.block_size);
+        let vcn = offset.checked_div(self.number_unit).unwrap_or(0);
+        index::mend_block(&mut bytes, vcn, offset)?;
+        Ok(Arc::new(bytes))
+    }
+
+    /// Reads the blocks in use from `first` on that lie side by side, as far as one read should go, and keeps the good ones; of the others it is told when
+    /// their turn comes. Answers the block up to which it went.
+    fn read_ahead(&self, blocks: &Blocks, first: u64) -> u64 {
+        let most = AHEAD.checked_div(self.block_size).unwrap_or(0);
+        let end = self.known_blocks().min(first.saturating_add(most));
+        let unused = (first..end).find(|block| !self.is_used(*block));
+        let end = unused.unwrap_or(end);
+        let count = end.saturating_sub(first);
+        let Some(allocation) = &self.allocation else {
+            return first;
+        };
+        if count < 2 || self.block_size > MAX_KEPT_BLOCK {
+            return first;
+        }
+        let offset = first.saturating_mul(self.block_size);
+        let length = usize::try_from(self.block_size).unwrap_or(0);
+        let all = usize::try_from(count).unwrap_or(0).saturating_mul(length);
+        let bytes = read_vec(allocation, offset, all).unwrap_or_default();
+        for (block, bytes) in (first..end).zip(bytes.chunks_exact(length.max(1))) {
+            let key = (self.number, block);
+            if let Ok(bytes) = self.mended(block, bytes.to_vec()) {
+                blocks.insert(key, bytes, length);
+            }
+        }
+        end
     }
 
     fn block_of(&self, vcn: Vcn) -> u64 {
@@ -167,15 +214,15 @@ impl Folder {
             other => return other,
         };
         let mut found: Option<Found> = None;
-        let walked = self.walk(blocks, 0, &mut |entry| {
-            if entry.name.name == name {
-                found = Some(entry);
-                return ControlFlow::Break(());
+        let walked = self.walk(blocks, 0, &mut |listed| {
+            let (loose, exact) = upcase.collate(name.iter().copied(), listed.name.units());
+            if exact == Ordering::Equal || (loose == Ordering::Equal && found.is_none()) {
+                found = Some(listed.to_found());
             }
-            if found.is_none() && upcase.compare(&entry.name.name, name) == Ordering::Equal {
-                found = Some(entry);
+            match exact {
+                Ordering::Equal => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
             }
-            ControlFlow::Continue(())
         });
         match (found, walked) {
             (Some(found), _) => Ok(Some(found)),
@@ -218,7 +265,7 @@ impl Folder {
         &self,
         blocks: &Blocks,
         after: u64,
-        sink: &mut dyn FnMut(Found) -> ControlFlow<()>,
+        sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let (mut node, mut skip) = position(after);
         if node == 0 {
@@ -234,8 +281,13 @@ impl Folder {
             skip = 0;
         }
         let mut bad = 0usize;
+        // What was read ahead, and is bad or was driven out since, is not read ahead again.
+        let mut ahead = 0u64;
         for block in node.saturating_sub(1)..self.known_blocks() {
             if self.is_used(block) {
+                if block >= ahead && blocks.get(&(self.number, block)).is_none() {
+                    ahead = self.read_ahead(blocks, block);
+                }
                 let bytes = self.block(blocks, block);
                 let entries = bytes.as_ref().map_err(Error::clone);
                 match entries.and_then(|bytes| index::block_entries(bytes)) {
@@ -268,17 +320,17 @@ impl Folder {
         node: u64,
         entries: Entries<'_>,
         skip: usize,
-        sink: &mut dyn FnMut(Found) -> ControlFlow<()>,
+        sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for entry in entries {
-            let found = match entry {
+            let listed = match entry {
                 Ok(entry) if entry.is_end => break,
                 Ok(entry) if entry.next <= skip => continue,
-                Ok(entry) => found(node, &entry),
+                Ok(entry) => listed(node, &entry),
                 Err(error) => Err(error),
             };
-            match found {
-                Ok(found) => sink(found)?,
+            match listed {
+                Ok(listed) => sink(listed)?,
                 Err(error) => self.note(error),
             }
         }
@@ -306,28 +358,39 @@ fn search(
         if entry.is_end {
             return Ok(entry.child);
         }
-        let candidate = found(node, &entry)?;
-        let order = upcase.collate(name, &candidate.name.name);
-        if order == Ordering::Equal {
-            *best = Some(candidate);
+        let candidate = listed(node, &entry)?;
+        let (loose, exact) = upcase.collate(name.iter().copied(), candidate.name.units());
+        if exact == Ordering::Equal {
+            *best = Some(candidate.to_found());
             return Ok(None);
         }
-        if best.is_none() && upcase.compare(name, &candidate.name.name) == Ordering::Equal {
-            *best = Some(candidate);
+        if best.is_none() && loose == Ordering::Equal {
+            *best = Some(candidate.to_found());
         }
-        if order == Ordering::Less {
+        if exact == Ordering::Less {
             return Ok(entry.child);
         }
     }
     Err(Error::damaged("a node of a folder's index has no end"))
 }
 
-fn found(node: u64, entry: &IndexEntry<'_>) -> Result<Found> {
-    Ok(Found {
+fn listed<'a>(node: u64, entry: &IndexEntry<'a>) -> Result<Listed<'a>> {
+    Ok(Listed {
         file: entry.file,
-        name: FileName::parse(entry.key)?,
+        name: NameView::parse(entry.key)?,
         cookie: cookie(node, entry.next),
     })
+}
+
+impl Listed<'_> {
+    /// A copy that needs no node.
+    pub fn to_found(&self) -> Found {
+        Found {
+            file: self.file,
+            name: self.name.to_name(),
+            cookie: self.cookie,
+        }
+    }
 }
 
 /// Node 0 is the root, node n + 1 is block n; offsets are never 0.
@@ -370,7 +433,7 @@ mod tests {
     fn a_walk_ends_whatever_size_is_claimed() {
         for used in [None, Some(vec![0xFF; 3]), Some(vec![0; 9])] {
             let folder = folder(1 << 52, used);
-            let blocks = Blocks::new(1 << 20);
+            let blocks = Blocks::new(1 << 20, 4);
             let walked = folder.walk(&blocks, 0, &mut |_| ControlFlow::Continue(()));
             assert_eq!(walked.unwrap_err().kind(), Kind::Damaged);
         }

@@ -9,16 +9,21 @@ use super::record::{Record, Reference};
 use super::run_list::RunList;
 use super::stream::Stream;
 use cairn_base::read_at::read_vec;
+use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, ReadAt, Result, View};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Records read at once, in bytes.
-const PIECE: u64 = 16 << 10;
-/// Pieces kept: 4 MiB.
-const PIECES: usize = 256;
-/// Decoded records kept, in bytes of records.
-const RECORD_BYTES: usize = 4 << 20;
+/// Bytes of the table that are read at once where nothing near was asked for lately.
+const PIECE: u64 = 4 << 10;
+/// Bytes of the table that are read at once where something near was: a power of two, and no record is longer.
+const WINDOW: u64 = 128 << 10;
+/// Memory for pieces, windows and decoded records, in bytes, and how many locks each of these has.
+const PIECES: (usize, usize) = (1 << 20, 4);
+const WINDOWS: (usize, usize) = (8 << 20, 2);
+const RECORDS: (usize, usize) = (8 << 20, 16);
+/// Windows that are remembered as asked for once.
+const TOUCHED: usize = 16;
 /// Records that `$MFTMirr` repeats at least.
 const MIRRORED: u64 = 4;
 
@@ -29,6 +34,9 @@ pub struct Mft {
     record_size: u64,
     mirror: Option<u64>,
     pieces: Cache<u64, Arc<Vec<u8>>>,
+    /// None: it cannot be read as a whole.
+    windows: Cache<u64, Option<Arc<Vec<u8>>>>,
+    touched: Touched,
     records: Cache<u64, Arc<Record>>,
     mirror_used: AtomicBool,
 }
@@ -58,16 +66,15 @@ impl Mft {
         };
         let data = locate(&clusters, record_size, &first)
             .map_err(|error| error.context("cannot find the file table"))?;
-        let kept = RECORD_BYTES
-            .checked_div(usize::try_from(record_size).unwrap_or(1))
-            .unwrap_or(1);
         Ok(Mft {
             clusters,
             data,
             record_size,
             mirror,
-            pieces: Cache::new(PIECES),
-            records: Cache::new(kept),
+            pieces: Cache::new(PIECES.0, PIECES.1),
+            windows: Cache::new(WINDOWS.0, WINDOWS.1),
+            touched: Touched::new(),
+            records: Cache::new(RECORDS.0, RECORDS.1),
             mirror_used: AtomicBool::new(mirror_used),
         })
     }
@@ -111,7 +118,7 @@ impl Mft {
             (Err(error), _) => return Err(error),
         };
         let record = Arc::new(record);
-        self.records.insert(number, record.clone());
+        self.records.insert(number, record.clone(), record.weight());
         Ok(record)
     }
 
@@ -122,36 +129,61 @@ impl Mft {
             )));
         }
         let offset = number.saturating_mul(self.record_size);
-        let size = PIECE.max(self.record_size);
-        let piece_number = offset.checked_div(size).unwrap_or(0);
-        let start = piece_number.saturating_mul(size);
-        let within = usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
-        let end = within.saturating_add(usize::try_from(self.record_size).unwrap_or(usize::MAX));
-        let bytes = match self.piece(piece_number, start, size) {
-            Ok(piece) => piece.get(within..end).map(<[u8]>::to_vec),
-            // Something else in the piece cannot be read: try this record by itself.
-            Err(_) => None,
-        };
-        let bytes = match bytes {
+        let length = usize::try_from(self.record_size).unwrap_or(usize::MAX);
+        let bytes = match self.with_neighbours(offset, length) {
             Some(bytes) => bytes,
-            None => read_vec(
-                &self.data,
-                offset,
-                usize::try_from(self.record_size).unwrap_or(usize::MAX),
-            )?,
+            // Something near cannot be read: this record is tried by itself.
+            None => read_vec(&self.data, offset, length)?,
         };
         Record::parse(bytes, offset).map_err(|error| name_record(error, number))
     }
 
-    fn piece(&self, number: u64, start: u64, size: u64) -> Result<Arc<Vec<u8>>> {
-        if let Some(piece) = self.pieces.get(&number) {
-            return Ok(piece);
+    /// `length` bytes at `offset` of the table, read together with those near; nothing if these cannot be read.
+    ///
+    /// Who walks a volume asks for one record after the other, or nearly so: the second time that one window is asked for it is read as a whole. Who looks
+    /// here and there pays for a page.
+    fn with_neighbours(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let number = offset / WINDOW;
+        match self.windows.get(&number) {
+            Some(Some(window)) => return part(&window, offset % WINDOW, length),
+            Some(None) => {}
+            None if self.touched.again(number) => {
+                if let Some(window) = self.read_window(number) {
+                    return part(&window, offset % WINDOW, length);
+                }
+            }
+            None => {}
         }
-        let length = size.min(self.data.size().saturating_sub(start));
-        let bytes = read_vec(&self.data, start, usize::try_from(length).unwrap_or(0))?;
-        let piece = Arc::new(bytes);
-        self.pieces.insert(number, piece.clone());
-        Ok(piece)
+        let size = PIECE.max(self.record_size);
+        let number = offset.checked_div(size)?;
+        let start = number.saturating_mul(size);
+        let within = offset.saturating_sub(start);
+        if let Some(piece) = self.pieces.get(&number) {
+            return part(&piece, within, length);
+        }
+        let piece = Arc::new(self.read(start, size)?);
+        self.pieces.insert(number, piece.clone(), piece.len());
+        part(&piece, within, length)
+    }
+
+    fn read_window(&self, number: u64) -> Option<Arc<Vec<u8>>> {
+        let start = number.saturating_mul(WINDOW);
+        // Who comes from the window before is likely to go on to the next one.
+        let before = number.checked_sub(1);
+        if before.is_some_and(|before| self.windows.get(&before).is_some()) {
+            let end = start.saturating_add(WINDOW);
+            self.data.will_need(end..end.saturating_add(WINDOW));
+        }
+        let window = self.read(start, WINDOW).map(Arc::new);
+        let bytes = window.as_ref().map_or(0, |window| window.len());
+        self.windows.insert(number, window.clone(), bytes);
+        window
+    }
+
+    /// `length` bytes of the table from `start` on, fewer at its end.
+    fn read(&self, start: u64, length: u64) -> Option<Vec<u8>> {
+        let length = length.min(self.data.size().saturating_sub(start));
+        read_vec(&self.data, start, usize::try_from(length).ok()?).ok()
     }
 
     /// Record `reference`, which must be in use and extend record `base` (or stand for itself if nothing).
@@ -167,7 +199,33 @@ impl Mft {
     }
 }
 
-fn name_record(error: Error, number: u64) -> Error {
+/// Which windows were asked for lately; one that is forgotten costs time only.
+struct Touched([AtomicU64; TOUCHED]);
+
+impl Touched {
+    fn new() -> Touched {
+        Touched(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    /// Whether `window` was asked for before. From now on it was.
+    fn again(&self, window: u64) -> bool {
+        let slots = to_u64(TOUCHED);
+        let slot = window.checked_rem(slots).unwrap_or(0);
+        let slot = usize::try_from(slot).ok().and_then(|at| self.0.get(at));
+        // 0 is nothing.
+        let mark = window.saturating_add(1);
+        slot.is_some_and(|slot| slot.swap(mark, Ordering::Relaxed) == mark)
+    }
+}
+
+fn part(bytes: &[u8], offset: u64, length: usize) -> Option<Vec<u8>> {
+    let start = usize::try_from(offset).ok()?;
+    let part = bytes.get(start..start.checked_add(length)?)?;
+    Some(part.to_vec())
+}
+
+/// Says in an error which record it is of, unless that is not there at all.
+pub fn name_record(error: Error, number: u64) -> Error {
     match error.kind() {
         Kind::NotFound => error,
         _ => error.context(format!("file record {number}")),

@@ -36,7 +36,7 @@ impl Nature {
     pub fn of(mft: &Mft, entry: &Entry) -> Result<Nature> {
         let standard = entry
             .value(mft, kind::STANDARD_INFORMATION, &[], MAX_STANDARD)?
-            .ok_or_else(|| Error::damaged(format!("file record {} has no times", entry.number)))?;
+            .ok_or_else(|| Error::damaged("the standard information is missing"))?;
         let standard = StandardInformation::parse(View::new(&standard, "standard information", 0))?;
         let mut nature = Nature {
             kind: if entry.is_folder() {

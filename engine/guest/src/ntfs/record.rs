@@ -7,6 +7,8 @@ use cairn_base::{Error, Result, View};
 const WHAT: &str = "file record";
 const IN_USE: u16 = 1;
 const FOLDER: u16 = 2;
+/// Attributes that a file has as a rule: times, two names, content; and one more.
+const USUAL: usize = 5;
 
 /// A file reference: record number and the sequence number the record had when the reference was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +70,20 @@ impl Record {
             base: Reference::new(view.u64_le(32)?),
             attributes,
             broken,
-            bytes,
+            // No attribute goes beyond what is in use, which as a rule is less than half.
+            bytes: view.slice(0, used(view)?)?.to_vec(),
         })
+    }
+
+    /// Bytes of memory it holds, about.
+    pub fn weight(&self) -> usize {
+        let attributes = self.attributes.capacity();
+        let names = self.attributes.iter().map(|one| one.name.len());
+        attributes
+            .saturating_mul(size_of::<Attribute>())
+            .saturating_add(names.sum::<usize>().saturating_mul(2))
+            .saturating_add(self.bytes.len())
+            .saturating_add(size_of::<Record>())
     }
 
     /// Whether a file or folder owns it.
@@ -113,13 +127,18 @@ impl Record {
     }
 }
 
+/// Bytes of the record that are in use, as it says.
+fn used(view: View<'_>) -> Result<usize> {
+    Ok(usize::try_from(view.u32_le(24)?).unwrap_or(usize::MAX))
+}
+
 /// All attributes up to the end mark or to the first that makes no sense.
 fn attributes(view: View<'_>) -> Result<(Vec<Attribute>, Option<Error>)> {
-    let used = usize::try_from(view.u32_le(24)?).unwrap_or(usize::MAX);
+    let used = used(view)?;
     if used > view.len() {
         return Err(view.damaged(24, "more bytes in use than the record has"));
     }
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(USUAL);
     let mut at = usize::from(view.u16_le(20)?);
     loop {
         match next(view, at, used) {

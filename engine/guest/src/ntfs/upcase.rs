@@ -44,14 +44,26 @@ impl UpCase {
 
     /// Compares without regard to case.
     pub fn compare(&self, left: &[u16], right: &[u16]) -> Ordering {
-        let left = left.iter().map(|&unit| self.upper(unit));
-        let right = right.iter().map(|&unit| self.upper(unit));
-        left.cmp(right)
+        self.compare_units(left.iter().copied(), right.iter().copied())
     }
 
-    /// The order of a folder's index (COLLATION_FILE_NAME): without regard to case, then with it.
-    pub fn collate(&self, left: &[u16], right: &[u16]) -> Ordering {
-        self.compare(left, right).then_with(|| left.cmp(right))
+    fn compare_units(
+        &self,
+        left: impl Iterator<Item = u16>,
+        right: impl Iterator<Item = u16>,
+    ) -> Ordering {
+        let left = left.map(|unit| self.upper(unit));
+        left.cmp(right.map(|unit| self.upper(unit)))
+    }
+
+    /// Compares without regard to case, and in the order of a folder's index (COLLATION_FILE_NAME): without regard to case, then with it.
+    pub fn collate(
+        &self,
+        left: impl Iterator<Item = u16> + Clone,
+        right: impl Iterator<Item = u16> + Clone,
+    ) -> (Ordering, Ordering) {
+        let loose = self.compare_units(left.clone(), right.clone());
+        (loose, loose.then_with(|| left.cmp(right)))
     }
 }
 
@@ -67,8 +79,11 @@ mod tests {
             table.compare(&units("straße.TXT"), &units("STRAßE.txt")),
             Ordering::Equal
         );
-        assert_eq!(table.collate(&units("B"), &units("a")), Ordering::Greater);
-        assert_eq!(table.collate(&units("A"), &units("a")), Ordering::Less);
+        let collate =
+            |left: &str, right: &str| table.collate(left.encode_utf16(), right.encode_utf16());
+        assert_eq!(collate("B", "a"), (Ordering::Greater, Ordering::Greater));
+        assert_eq!(collate("A", "a"), (Ordering::Equal, Ordering::Less));
+        assert_eq!(collate("a", "a"), (Ordering::Equal, Ordering::Equal));
         assert_eq!(table.compare(&units("ab"), &units("a")), Ordering::Greater);
         let short = UpCase::from_table(&[0, 0, 9, 0]);
         assert_eq!(short.upper(1), 9);
