@@ -2,6 +2,7 @@
 
 use crate::view::DiskView;
 use cairn_base::Result;
+use cairn_guest::Keys;
 use cairn_store::{ChunkReader, Point, Session, SessionKind, StoredDisk, Tree};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ impl PointView {
         store: &Arc<cairn_store::Store>,
         reader: &Arc<ChunkReader>,
         point: &Point,
+        keys: &Arc<Keys>,
     ) -> Result<PointView> {
         let session = Session::begin(store.folder().clone(), SessionKind::Read, &[point])?;
         store.refresh()?;
@@ -31,7 +33,7 @@ impl PointView {
             let raw = record.image.format == cairn_disk::Format::Raw.to_string();
             let sector = record.image.sector_size;
             let sector_size = (!raw && sector > 0).then_some(sector);
-            let view = DiskView::new(&*record.name, disk, sector_size);
+            let view = DiskView::new(&*record.name, disk, sector_size).with_keys(keys);
             let view = view.of_origin(&[&point.id.0, record.name.as_bytes()], point.time());
             disks.push(Arc::new(view));
         }

@@ -7,6 +7,7 @@ pub use retention::{ForgetPlan, OfMachine, PinnedPoint};
 use crate::input::DiskImage;
 use crate::point::PointView;
 use cairn_base::{Folder, LocalFolder, Monitor, Result, SessionId, SystemClock};
+use cairn_guest::Keys;
 use cairn_store::catalog::{self, Listing, PointNames, PointSink};
 use cairn_store::doctor::Checkup;
 use cairn_store::layout::PointFile;
@@ -27,6 +28,7 @@ const CHUNK_CACHE: usize = 64 << 20;
 pub struct Store {
     inner: Arc<cairn_store::Store>,
     reader: Arc<ChunkReader>,
+    keys: Arc<Keys>,
 }
 
 impl Store {
@@ -96,7 +98,14 @@ impl Store {
         Store {
             reader: Arc::new(ChunkReader::new(inner.clone(), CHUNK_CACHE)),
             inner,
+            keys: Arc::default(),
         }
+    }
+
+    /// The same store; what is encrypted on disks of its points is opened with these keys. They are kept in memory, and never stored.
+    pub fn with_keys(mut self, keys: &Arc<Keys>) -> Store {
+        self.keys = keys.clone();
+        self
     }
 
     /// What was found wrong, but not fatal, when it was opened.
@@ -195,7 +204,7 @@ impl Store {
     /// # Errors
     /// As the operating system reports.
     pub fn open_point(&self, point: &Point) -> Result<PointView> {
-        PointView::open(&self.inner, &self.reader, point)
+        PointView::open(&self.inner, &self.reader, point, &self.keys)
     }
 
     /// Checks that every point can be restored, and notes which packs were proven good.

@@ -3,7 +3,7 @@
 
 use cairn_base::{Error, ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
-use cairn_guest::{Detected, Volume, probe};
+use cairn_guest::{Detected, Keys, Volume, probe};
 use cairn_store::hash::checksum;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub struct DiskView {
     disk: Arc<dyn ReadAt>,
     sector_size: Option<u32>,
     warnings: Vec<String>,
+    /// What opens volumes that are encrypted.
+    keys: Arc<Keys>,
     volumes: Remembered<Vec<Arc<VolumeView>>>,
     /// What ids of images of it are made from, and when they were made.
     origin: (Vec<u8>, Time),
@@ -35,6 +37,7 @@ pub struct VolumeView {
     start: u64,
     size: u64,
     found: probe::FoundVolume,
+    keys: Arc<Keys>,
     opened: Remembered<Arc<dyn Volume>>,
     /// Whether what may be wrong was taken.
     told: AtomicBool,
@@ -98,10 +101,17 @@ impl DiskView {
             disk,
             sector_size,
             warnings: Vec::new(),
+            keys: Arc::default(),
             volumes: Remembered::default(),
             files: Vec::new(),
             images: Default::default(),
         }
+    }
+
+    /// The same; what is encrypted is opened with these keys.
+    pub fn with_keys(mut self, keys: &Arc<Keys>) -> DiskView {
+        self.keys = keys.clone();
+        self
     }
 
     /// The same, known to be of a certain origin, by which it is told from all others, and of a certain time.
@@ -235,6 +245,7 @@ impl DiskView {
                         start: found.start,
                         size: found.size,
                         found,
+                        keys: self.keys.clone(),
                         opened: Remembered::default(),
                         told: AtomicBool::new(false),
                     })
@@ -295,9 +306,10 @@ impl VolumeView {
     /// shows may be old, missing or wrong.
     ///
     /// # Errors
-    /// Why it cannot be read: damaged, or not a file system that is known. Remembered, so that it is told again, unless it may pass.
+    /// Why it cannot be read: damaged, not a file system that is known, or encrypted and none of the keys fits. Remembered, so that it is told again, unless it may pass.
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
-        self.opened.get(|| self.found.open()).cloned()
+        let opened = self.opened.get(|| self.found.open_with(&self.keys));
+        opened.cloned()
     }
 
     /// Why what the volume shows may be old, missing or wrong: told to the first who asks once it is open, to nobody after that.

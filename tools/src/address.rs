@@ -1,6 +1,7 @@
 //! Addresses inside a store: `POINT[:/disk/pN/path]`.
 
 use crate::exit::{self, Failure};
+use crate::keys::KeyArgs;
 use cairn::{DiskView, EntryId, Error, Kind, PointView, Store, Volume, VolumeView, walk};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -49,8 +50,12 @@ impl<'a> Address<'a> {
 }
 
 /// Opens the store and the point of an address.
-pub fn open_point(store: &Path, address: &Address<'_>) -> Result<PointView, Failure> {
-    let store = open_store(store)?;
+pub fn open_point(
+    store: &Path,
+    address: &Address<'_>,
+    keys: &KeyArgs,
+) -> Result<PointView, Failure> {
+    let store = open_store_with(store, keys)?;
     open_named(&store, address.point)
 }
 
@@ -71,6 +76,12 @@ pub fn open_store(path: &Path) -> Result<Store, Failure> {
     }
     exit::watch(&store);
     Ok(store)
+}
+
+/// As [`open_store`], with what opens encrypted volumes.
+pub fn open_store_with(path: &Path, keys: &KeyArgs) -> Result<Store, Failure> {
+    let keys = keys.load()?;
+    Ok(open_store(path)?.with_keys(&keys))
 }
 
 /// What an address leads to.

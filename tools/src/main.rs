@@ -10,6 +10,7 @@ mod chart;
 mod commands;
 mod exit;
 mod images;
+mod keys;
 mod list;
 mod output;
 mod progress;

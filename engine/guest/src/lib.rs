@@ -9,14 +9,16 @@
     )
 )]
 
+pub mod bitlocker;
 pub mod ext;
 pub mod ntfs;
 pub mod partition;
 pub mod probe;
 pub mod volume;
 
+pub use bitlocker::{BitLockerInfo, Keys, ProtectorInfo};
 pub use partition::{Partition, PartitionTable, TableKind};
-pub use probe::{Detected, open_volume};
+pub use probe::{Detected, open_volume, open_volume_with};
 pub use volume::{
     Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, Note, RangeSink,
     Reading, StreamInfo, Volume, VolumeInfo,

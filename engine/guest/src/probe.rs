@@ -6,6 +6,7 @@ mod magic;
 #[cfg(test)]
 mod tests;
 
+use crate::bitlocker::{self, BitLocker, BitLockerInfo, Keys};
 use crate::ext::{self, ExtVolume};
 use crate::ntfs::NtfsVolume;
 use crate::partition::{Partition, PartitionKind, PartitionTable, TableKind};
@@ -22,6 +23,8 @@ pub enum Detected {
     ExtByBackup,
     /// NTFS.
     Ntfs,
+    /// A volume that BitLocker encrypts.
+    BitLocker,
     /// Something that is known by this name and not read.
     Other(&'static str),
     /// Something, but nothing that is known.
@@ -31,9 +34,12 @@ pub enum Detected {
 }
 
 impl Detected {
-    /// Whether [`open_volume`] has a reader for it.
+    /// Whether [`open_volume`] has a reader for it; of what BitLocker encrypts, for it as such.
     pub fn is_read(self) -> bool {
-        matches!(self, Detected::Ext | Detected::ExtByBackup | Detected::Ntfs)
+        matches!(
+            self,
+            Detected::Ext | Detected::ExtByBackup | Detected::Ntfs | Detected::BitLocker
+        )
     }
 
     /// What to call it.
@@ -41,6 +47,7 @@ impl Detected {
         match self {
             Detected::Ext | Detected::ExtByBackup => "ext2/3/4",
             Detected::Ntfs => "NTFS",
+            Detected::BitLocker => "BitLocker",
             Detected::Other(name) => name,
             Detected::Unknown => "nothing that is known",
             Detected::Empty => "nothing",
@@ -55,6 +62,9 @@ impl Detected {
 pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     let head = magic::Head::read(device)?;
     // Encrypted and container formats first: they keep old superblocks of what they replaced in place.
+    if bitlocker::is_bitlocker(head.bytes()) {
+        return Ok(Detected::BitLocker);
+    }
     if let Some(name) = magic::container(&head, device)? {
         return Ok(Detected::Other(name));
     }
@@ -77,18 +87,45 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     })
 }
 
-/// Opens the file system on `device`.
+/// Opens the file system on `device`. No key is known.
+///
+/// # Errors
+/// As [`open_volume_with`].
+pub fn open_volume(device: Arc<dyn ReadAt>) -> Result<Arc<dyn Volume>> {
+    open_volume_with(device, &Keys::default())
+}
+
+/// Opens the file system on `device`; one that is encrypted, with one of `keys`.
 ///
 /// # Errors
 /// Not found if the device is empty; unsupported, naming it, for what is recognised but not read, and for what is
-/// not known; damaged where the file system is.
-pub fn open_volume(device: Arc<dyn ReadAt>) -> Result<Arc<dyn Volume>> {
+/// not known; damaged where the file system is; denied if it is encrypted and no key fits, saying which would.
+pub fn open_volume_with(device: Arc<dyn ReadAt>, keys: &Keys) -> Result<Arc<dyn Volume>> {
     let detected = detect(device.as_ref())?;
-    open_detected(device, detected)
+    open_detected(device, detected, keys)
 }
 
-fn open_detected(device: Arc<dyn ReadAt>, detected: Detected) -> Result<Arc<dyn Volume>> {
+fn open_detected(
+    device: Arc<dyn ReadAt>,
+    detected: Detected,
+    keys: &Keys,
+) -> Result<Arc<dyn Volume>> {
+    if detected != Detected::BitLocker {
+        return open_plain(device, detected);
+    }
+    let unlocked = BitLocker::open(device)?.unlock(keys)?;
+    let within = detect(&*unlocked.device())?;
+    let volume = open_plain(unlocked.device(), within)
+        .map_err(|error| error.context("BitLocker was unlocked, and what is on it is not read"))?;
+    Ok(unlocked.volume(volume))
+}
+
+fn open_plain(device: Arc<dyn ReadAt>, detected: Detected) -> Result<Arc<dyn Volume>> {
     match detected {
+        // Only within another one.
+        Detected::BitLocker => Err(Error::unsupported(
+            "a BitLocker volume within a BitLocker volume is not read",
+        )),
         Detected::Ext | Detected::ExtByBackup => Ok(Arc::new(ExtVolume::open(device)?)),
         Detected::Ntfs => Ok(Arc::new(NtfsVolume::open(device)?)),
         Detected::Other(name) => Err(Error::unsupported(format!(
@@ -120,16 +157,33 @@ pub struct FoundVolume {
 }
 
 impl FoundVolume {
-    /// Opens its file system. If looking what it holds failed in a way that may pass, that is tried again.
+    /// Opens its file system. No key is known.
     ///
     /// # Errors
-    /// As [`open_volume`].
+    /// As [`open_volume_with`].
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
+        self.open_with(&Keys::default())
+    }
+
+    /// Opens its file system; one that is encrypted, with one of `keys`. If looking what it holds failed in a way that may pass, that is tried again.
+    ///
+    /// # Errors
+    /// As [`open_volume_with`].
+    pub fn open_with(&self, keys: &Keys) -> Result<Arc<dyn Volume>> {
         match &self.detected {
-            Ok(detected) => open_detected(self.device.clone(), *detected),
-            Err(error) if error.kind().may_pass() => open_volume(self.device.clone()),
+            Ok(detected) => open_detected(self.device.clone(), *detected, keys),
+            Err(error) if error.kind().may_pass() => open_volume_with(self.device.clone(), keys),
             Err(error) => Err(error.clone()),
         }
+    }
+
+    /// What is known of its encryption without a key; none if it is not encrypted by BitLocker.
+    ///
+    /// # Errors
+    /// As [`BitLocker::open`].
+    pub fn bitlocker(&self) -> Option<Result<BitLockerInfo>> {
+        let is = matches!(self.detected, Ok(Detected::BitLocker));
+        is.then(|| Ok(BitLocker::open(self.device.clone())?.info()))
     }
 
     /// Its bytes.

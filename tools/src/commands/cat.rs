@@ -2,6 +2,7 @@
 
 use crate::address::{Address, Target, open_point, resolve};
 use crate::exit::{Answer, Exit, Failure};
+use crate::keys::KeyArgs;
 use crate::output;
 use crate::signals;
 use cairn::{Error, ReadAt};
@@ -22,12 +23,14 @@ pub struct Args {
     /// A named stream of the file (NTFS alternate data stream)
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let address = Address::parse(&args.address)?;
-    let point = open_point(&args.store, &address)?;
+    let point = open_point(&args.store, &address, &args.keys)?;
     let source: Arc<dyn ReadAt> = match resolve(&point, address.path)? {
         Target::Point => {
             return Err(Error::invalid("a point is no file")

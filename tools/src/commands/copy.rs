@@ -3,8 +3,9 @@
 mod listed;
 mod target;
 
-use crate::address::{Address, Target, open_named, open_store, resolve};
+use crate::address::{Address, Target, open_named, open_store_with, resolve};
 use crate::exit::{Answer, Exit, Failure};
+use crate::keys::KeyArgs;
 use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
@@ -68,6 +69,8 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// What to do with what is there already.
@@ -111,7 +114,7 @@ pub fn run(args: &Args) -> Answer {
         return Err(Error::invalid("say what to copy, and where to").into());
     }
     let place = Place::of(args, dest, &addresses)?;
-    let store = open_store(&args.store)?;
+    let store = open_store_with(&args.store, &args.keys)?;
     let mut job = Job {
         store: &store,
         args,

@@ -1,8 +1,9 @@
 //! `cairn diff STORE A B`
 
-use crate::address::{open_named, open_store};
+use crate::address::{open_named, open_store_with};
 use crate::commands::ls::kind_name;
 use crate::exit::{self, Answer, Exit, Failure};
+use crate::keys::KeyArgs;
 use crate::list::List;
 use crate::output;
 use crate::progress::Progress;
@@ -48,11 +49,13 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
-    let store = open_store(&args.store)?;
+    let store = open_store_with(&args.store, &args.keys)?;
     let older = open_named(&store, &args.a)?;
     let newer = open_named(&store, &args.b)?;
     if args.files {

@@ -1,9 +1,10 @@
 //! `cairn find STORE [MACHINE|POINT]...`
 
-use crate::address::open_store;
+use crate::address::open_store_with;
 use crate::amount;
 use crate::commands::ls::kind_name;
 use crate::exit::{self, Answer, Exit, Failure};
+use crate::keys::KeyArgs;
 use crate::list::List;
 use crate::output;
 use crate::progress::Progress;
@@ -70,12 +71,14 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let criteria = criteria(args)?;
-    let store = open_store(&args.store)?;
+    let store = open_store_with(&args.store, &args.keys)?;
     let mut shown = Shown {
         args,
         list: List::new(args.json),

@@ -2,6 +2,7 @@
 
 use crate::address::{Address, Target, open_point, resolve, tell_defects};
 use crate::exit::{Answer, Exit, Failure};
+use crate::keys::KeyArgs;
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
 use cairn::{Attributes, DiskView, EntryId, EntryKind, Error, Kind, PointView, Volume, walk};
@@ -25,12 +26,14 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let address = Address::parse(&args.address)?;
-    let point = open_point(&args.store, &address)?;
+    let point = open_point(&args.store, &address, &args.keys)?;
     match resolve(&point, address.path)? {
         Target::Point => disks(&point, args),
         Target::Disk(disk) => volumes(&point, &disk, args),

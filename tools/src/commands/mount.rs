@@ -1,9 +1,10 @@
 //! `cairn mount STORE|IMAGE MNT`
 
 use crate::account::{Group, User};
-use crate::address::open_store;
+use crate::address::open_store_with;
 use crate::exit::{Answer, Exit, Failure, warn, warn_once};
 use crate::images::ImageArgs;
+use crate::keys::KeyArgs;
 use crate::signals;
 use cairn::{DiskView, Error, Kind, Store};
 use cairn_fuse::{Look, MountOptions, Mounted, Scratch, Unmounted, mount_image, mount_store};
@@ -59,6 +60,8 @@ pub struct Args {
     /// What was written stays in the scratch folder, for the next mount with it
     #[arg(long, requires = "scratch")]
     keep: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 fn umask(text: &str) -> Result<u32, String> {
@@ -100,7 +103,8 @@ pub fn shown(source: &Path) -> String {
 pub fn run(args: &Args) -> Answer {
     let options = args.options();
     let mounted = if Store::is_store(&args.source) {
-        mount_store(open_store(&args.source)?, &args.mountpoint, &options)?
+        let store = open_store_with(&args.source, &args.keys)?;
+        mount_store(store, &args.mountpoint, &options)?
     } else if args.source.is_dir() {
         return Err(Error::new(Kind::NotFound, "the folder is no store")
             .at_path(&args.source)
@@ -108,7 +112,9 @@ pub fn run(args: &Args) -> Answer {
             .into());
     } else {
         let how = args.how.options();
+        let keys = args.keys.load()?;
         let view = DiskView::open_image_with(&args.source, &how).map_err(Failure::of_input)?;
+        let view = view.with_keys(&keys);
         for warning in view.warnings() {
             warn(&format!("{}: {warning}", args.source.display()));
         }
