@@ -165,7 +165,8 @@ fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn line_of(input: &Stdin) -> Result<Zeroizing<String>, Failure> {
-    let failed = |errno: Errno| Error::io("cannot read standard input", Path::new(""), errno.into());
+    let failed =
+        |errno: Errno| Error::io("cannot read standard input", Path::new(""), errno.into());
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LINE));
     loop {
         if signals::stop_requested() {

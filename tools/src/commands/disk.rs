@@ -10,8 +10,8 @@ use crate::progress::Progress;
 use cairn::examine::{Division, Part};
 use cairn::units::human_bytes;
 use cairn::{
-    BitLockerInfo, CheckReport, DiskExamination, DiskReport, Error, FoundBy, ImageCount, ImageFile, ImageInfo,
-    ImageSeverity, Kind, Property, TableKind, Value, VolumeInfo,
+    BitLockerInfo, CheckReport, DiskExamination, DiskReport, Error, FoundBy, ImageCount, ImageFile,
+    ImageInfo, ImageSeverity, Kind, Property, TableKind, Value, VolumeInfo,
 };
 use std::path::{Path, PathBuf};
 

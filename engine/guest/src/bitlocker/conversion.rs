@@ -71,9 +71,9 @@ impl Conversion {
         }
         let regions = &mut conversion.regions;
         regions.sort_by_key(|region| region.range.start);
-        let apart = regions.windows(2).all(
-            |pair| matches!(pair, [low, high] if low.range.end <= high.range.start),
-        );
+        let apart = regions
+            .windows(2)
+            .all(|pair| matches!(pair, [low, high] if low.range.end <= high.range.start));
         if !apart {
             let what = "BitLocker's bitmaps of what is encrypted overlap";
             return Err(Error::damaged(what).at_offset(table.offset));
@@ -108,7 +108,8 @@ impl Conversion {
             (Err(error), Err(_)) => return Err(error),
         };
         let logged = view.u64_le(36)?;
-        self.places.push(offset..offset.saturating_add(to_u64(length)));
+        self.places
+            .push(offset..offset.saturating_add(to_u64(length)));
         self.places.push(logged..logged.saturating_add(log));
         Ok(Region {
             range: start..end,
@@ -132,7 +133,9 @@ impl Conversion {
         let mut end = offset;
         while end < limit && self.bit(region, end) == is {
             let inside = end.saturating_sub(region.range.start);
-            let rest = self.chunk.saturating_sub(inside.checked_rem(self.chunk).unwrap_or(0));
+            let rest = self
+                .chunk
+                .saturating_sub(inside.checked_rem(self.chunk).unwrap_or(0));
             end = end.saturating_add(rest);
         }
         (is, end.min(limit))
@@ -141,7 +144,9 @@ impl Conversion {
     fn bit(&self, region: &Region, offset: u64) -> bool {
         let inside = offset.saturating_sub(region.range.start);
         let number = inside.checked_div(self.chunk).unwrap_or(0);
-        let byte = usize::try_from(number / 8).ok().and_then(|at| region.bits.get(at));
+        let byte = usize::try_from(number / 8)
+            .ok()
+            .and_then(|at| region.bits.get(at));
         byte.is_some_and(|byte| byte >> (number % 8) & 1 == 1)
     }
 }
@@ -166,7 +171,10 @@ fn table(device: &dyn ReadAt, offset: u64) -> Result<Table> {
         log: u64::from(whole.u32_le(24)?),
         length: to_u64(length),
         offset,
-        bitmaps: bitmaps.iter().map(|offset| u64::from_le_bytes(*offset)).collect(),
+        bitmaps: bitmaps
+            .iter()
+            .map(|offset| u64::from_le_bytes(*offset))
+            .collect(),
     })
 }
 

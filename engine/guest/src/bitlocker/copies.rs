@@ -43,10 +43,10 @@ pub(super) fn read(device: &dyn ReadAt, header: &Header) -> Result<Copies> {
 fn one(device: &dyn ReadAt, offset: u64) -> Result<Metadata> {
     let length = readable(device.size(), offset);
     if offset == 0 || length == 0 {
-        return Err(
-            Error::damaged("a copy of the BitLocker metadata lies beyond the end of the volume")
-                .at_offset(offset),
-        );
+        return Err(Error::damaged(
+            "a copy of the BitLocker metadata lies beyond the end of the volume",
+        )
+        .at_offset(offset));
     }
     Metadata::parse(&read_vec(device, offset, length)?, offset)
 }
@@ -60,9 +60,12 @@ fn choose(found: Vec<(u64, Result<Metadata>)>) -> Result<Copies> {
     };
     // All that is written counts the nonce up. Copies of another volume than the first one's were left over.
     let same = |copy: &&Metadata| copy.volume == first.volume;
-    let best = whole().filter(same).fold(first, |best, copy| {
-        if copy.nonce > best.nonce { copy } else { best }
-    });
+    let best = whole().filter(same).fold(
+        first,
+        |best, copy| {
+            if copy.nonce > best.nonce { copy } else { best }
+        },
+    );
     let mut notes = Vec::new();
     for (number, (offset, copy)) in (1u32..).zip(&found) {
         match copy {

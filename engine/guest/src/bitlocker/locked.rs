@@ -114,7 +114,12 @@ impl BitLocker {
         let size = self.device.size();
         let regions = Regions::new(size, &self.header, &self.metadata, conversion)?;
         let (key, mut notes) = if regions.encrypted_before() == Some(0) {
-            (None, vec![Note::fact("the volume was decrypted: BitLocker is not in force")])
+            (
+                None,
+                vec![Note::fact(
+                    "the volume was decrypted: BitLocker is not in force",
+                )],
+            )
         } else {
             self.find_key(keys)?
         };
@@ -166,7 +171,8 @@ impl BitLocker {
     /// What the hash says that was made with the master key.
     fn hash_note(&self, master: &Key) -> Option<Note> {
         let sealed = self.metadata.sealed_hash.as_ref()?;
-        let is_right = matches!(sealed.open_key(master), Ok(Some(hash)) if *hash == self.metadata.hash);
+        let is_right =
+            matches!(sealed.open_key(master), Ok(Some(hash)) if *hash == self.metadata.hash);
         (!is_right).then(|| {
             Note::defect(
                 "the BitLocker metadata are not those that were hashed with the volume's key: something other than Windows changed them",
@@ -222,7 +228,11 @@ impl BitLocker {
         let advice = if wanted.is_empty() {
             format!(
                 "its key is protected only by what cannot be used here: {}",
-                if others.is_empty() { "nothing".to_string() } else { others.join(", ") }
+                if others.is_empty() {
+                    "nothing".to_string()
+                } else {
+                    others.join(", ")
+                }
             )
         } else {
             format!("give {}", wanted.join(", or "))

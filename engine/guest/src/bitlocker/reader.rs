@@ -57,7 +57,9 @@ impl Reader {
         let length = usize::try_from(unit).unwrap_or(MAX_SECTOR).min(MAX_SECTOR);
         while !buffer.is_empty() {
             let skipped = place.checked_rem(unit).unwrap_or(0);
-            let sectors = buffer.len().saturating_sub(buffer.len().checked_rem(length).unwrap_or(0));
+            let sectors = buffer
+                .len()
+                .saturating_sub(buffer.len().checked_rem(length).unwrap_or(0));
             if skipped == 0 && sectors > 0 {
                 let (whole, rest) = buffer.split_at_mut(sectors);
                 self.device.read_exact_at(place, whole)?;
@@ -130,9 +132,8 @@ impl ReadAt for Reader {
                 How::Plain => {
                     let end = piece.place.saturating_add(piece.length);
                     for found in self.device.data_extents(piece.place..end)? {
-                        let shown = |place: u64| {
-                            at.saturating_add(place.saturating_sub(piece.place))
-                        };
+                        let shown =
+                            |place: u64| at.saturating_add(place.saturating_sub(piece.place));
                         data.push(shown(found.start)..shown(found.end));
                     }
                 }
@@ -146,7 +147,8 @@ impl ReadAt for Reader {
         let range = clip(range, self.size());
         if range.start < moved {
             let piece = self.regions.piece(range.start, range.end.min(moved));
-            self.device.will_need(piece.place..piece.place.saturating_add(piece.length));
+            self.device
+                .will_need(piece.place..piece.place.saturating_add(piece.length));
         }
         if range.end > moved {
             self.device.will_need(range.start.max(moved)..range.end);

@@ -112,7 +112,8 @@ impl Regions {
         }
         let extent = match (conversion, metadata.state, metadata.encrypted) {
             (_, State::Unknown(number), _) => {
-                let what = format!("the BitLocker volume is in a state ({number}) that is not known");
+                let what =
+                    format!("the BitLocker volume is in a state ({number}) that is not known");
                 return Err(Error::unsupported(what));
             }
             (Some(conversion), _, _) => Extent::Chunks(conversion),
@@ -190,9 +191,7 @@ impl Regions {
         match &self.extent {
             Extent::All => made(How::Encrypted, place, end),
             Extent::Nothing => made(How::Plain, place, end),
-            Extent::Before(limit) if place < *limit => {
-                made(How::Encrypted, place, end.min(*limit))
-            }
+            Extent::Before(limit) if place < *limit => made(How::Encrypted, place, end.min(*limit)),
             Extent::Before(_) => made(How::Plain, place, end),
             Extent::Chunks(conversion) => match conversion.at(place, end) {
                 (true, end) => made(How::Encrypted, place, end),

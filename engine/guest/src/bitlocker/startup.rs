@@ -26,7 +26,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(KeyId, Key)> {
         return Err(view.damaged(HEAD, "the file has no startup key"));
     };
     let properties = parse_list(external.value.tail(24)?)?;
-    let Some(property) = properties.iter().find(|property| property.kind == kind::KEY) else {
+    let Some(property) = properties
+        .iter()
+        .find(|property| property.kind == kind::KEY)
+    else {
         return Err(external.value.damaged(24, "the startup key has no bytes"));
     };
     let mut key = Key::default();

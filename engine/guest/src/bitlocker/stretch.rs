@@ -26,8 +26,10 @@ fn hash(bytes: &[u8]) -> Key {
 /// Invalid if there are not so many digits, or a group is none that Windows makes: which one, and never the digits.
 pub(super) fn of_recovery_password(text: &str) -> Result<Key> {
     let refused = |why: String| {
-        Err(Error::invalid(format!("this is no recovery key of BitLocker: {why}"))
-            .advise("it has 48 digits: eight groups of six"))
+        Err(
+            Error::invalid(format!("this is no recovery key of BitLocker: {why}"))
+                .advise("it has 48 digits: eight groups of six"),
+        )
     };
     let mut digits = Zeroizing::new(Vec::with_capacity(GROUPS.saturating_mul(6)));
     for character in text.chars() {
@@ -47,9 +49,9 @@ pub(super) fn of_recovery_password(text: &str) -> Result<Key> {
     let mut key = Zeroizing::new([0u8; 16]);
     let (pairs, _) = key.as_chunks_mut::<2>();
     for (number, (group, pair)) in (1..).zip(groups.iter().zip(pairs)) {
-        let value = group
-            .iter()
-            .fold(0u32, |sum, digit| sum.saturating_mul(10).saturating_add(*digit));
+        let value = group.iter().fold(0u32, |sum, digit| {
+            sum.saturating_mul(10).saturating_add(*digit)
+        });
         let Some(part) = u16::try_from(value / 11).ok().filter(|_| value % 11 == 0) else {
             return refused(format!("its group {number} is mistyped"));
         };

@@ -11,7 +11,10 @@ fn bytes(hex: &str) -> Vec<u8> {
         .filter_map(|digit| digit.to_digit(16))
         .map(|digit| digit as u8)
         .collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
 }
 
 /// IEEE 1619-2007, annex B, vectors 1, 2 and 3: data units of 32 bytes.
@@ -48,7 +51,9 @@ fn xts_is_that_of_the_standard() {
 #[test]
 fn a_key_that_is_too_short_is_refused() {
     for (method, length) in [(0x8000, 47), (0x8002, 15), (0x8003, 31), (0x8005, 63)] {
-        let error = SectorCipher::new(method, &vec![1; length], 512).err().unwrap();
+        let error = SectorCipher::new(method, &vec![1; length], 512)
+            .err()
+            .unwrap();
         assert_eq!(error.kind(), Kind::Damaged, "{method:#x}");
         assert!(SectorCipher::new(method, &vec![1; 64], 512).is_ok());
     }
@@ -61,12 +66,24 @@ fn a_key_that_is_too_short_is_refused() {
 fn stretching_follows_from_all_it_is_given() {
     let never = || false;
     let first = stretched(&of_password("a"), &[1; 16], &never).unwrap();
-    assert_eq!(stretched(&of_password("a"), &[1; 16], &never).unwrap(), first);
-    assert_ne!(stretched(&of_password("b"), &[1; 16], &never).unwrap(), first);
-    assert_ne!(stretched(&of_password("a"), &[2; 16], &never).unwrap(), first);
+    assert_eq!(
+        stretched(&of_password("a"), &[1; 16], &never).unwrap(),
+        first
+    );
+    assert_ne!(
+        stretched(&of_password("b"), &[1; 16], &never).unwrap(),
+        first
+    );
+    assert_ne!(
+        stretched(&of_password("a"), &[2; 16], &never).unwrap(),
+        first
+    );
     let typed = "471207-278498-422125-177177-561902-537405-468006-693451";
     let recovery = of_recovery_password(typed).unwrap();
-    assert_eq!(of_recovery_password(&typed.replace('-', "")).unwrap(), recovery);
+    assert_eq!(
+        of_recovery_password(&typed.replace('-', "")).unwrap(),
+        recovery
+    );
     let stop = || true;
     let stopped = stretched(&recovery, &[1; 16], &stop).unwrap_err();
     assert_eq!(stopped.kind(), Kind::Interrupted);

@@ -22,20 +22,34 @@ fn clear() -> Recipe {
 
 #[test]
 fn without_the_right_key_it_is_said_which_is_wanted() {
-    let all = [Protect::Tpm, Protect::Startup, Protect::Recovery, Protect::Password("right")];
-    let image = Arc::new(make(&Recipe::new(Looks::Windows7, 0x8004).protect(&all), &plain()));
+    let all = [
+        Protect::Tpm,
+        Protect::Startup,
+        Protect::Recovery,
+        Protect::Password("right"),
+    ];
+    let image = Arc::new(make(
+        &Recipe::new(Looks::Windows7, 0x8004).protect(&all),
+        &plain(),
+    ));
     let ids = [Protect::Startup, Protect::Recovery, Protect::Password("")];
     let ids = ids.map(|protect| KeyId(id_of(protect)).to_string());
     let wrong_digits = "235818-357951-253979-013365-241120-245575-342914-591910";
     let no_key = refused(image.clone(), &Given::Nothing);
     assert!(no_key.to_string().contains("no key was given"), "{no_key}");
-    let others = [Given::Password("wrong secret"), Given::Recovery(wrong_digits)];
+    let others = [
+        Given::Password("wrong secret"),
+        Given::Recovery(wrong_digits),
+    ];
     let others = others.iter().map(|given| refused(image.clone(), given));
     for error in others.chain([no_key]) {
         assert_eq!(error.kind(), Kind::Denied);
         let said = format!("{error} {error:?}");
         assert!(ids.iter().all(|id| said.contains(id)), "{said}");
-        assert!(!said.contains("secret") && !said.contains("253979"), "{said}");
+        assert!(
+            !said.contains("secret") && !said.contains("253979"),
+            "{said}"
+        );
     }
     // As a volume it says the same.
     let locked = open_volume(image.clone()).err().unwrap();
@@ -63,17 +77,35 @@ fn keys_show_nothing_of_themselves() {
     keys.add_recovery_password(RECOVERY).unwrap();
     assert_eq!(format!("{keys:?}"), "Keys(2)");
     for (typed, named) in [
-        ("471207-278498-422125-177177-561902-537405-468006", "42 digits"),
-        ("471207-278498-422126-177177-561902-537405-468006-693451", "group 3"),
-        ("999999-278498-422125-177177-561902-537405-468006-693451", "group 1"),
-        ("471207-278498-422125-177177-561902-537405-468006-6934511", "more digits"),
-        ("471207-278498-42212x-177177-561902-537405-468006-693451", "no digit"),
+        (
+            "471207-278498-422125-177177-561902-537405-468006",
+            "42 digits",
+        ),
+        (
+            "471207-278498-422126-177177-561902-537405-468006-693451",
+            "group 3",
+        ),
+        (
+            "999999-278498-422125-177177-561902-537405-468006-693451",
+            "group 1",
+        ),
+        (
+            "471207-278498-422125-177177-561902-537405-468006-6934511",
+            "more digits",
+        ),
+        (
+            "471207-278498-42212x-177177-561902-537405-468006-693451",
+            "no digit",
+        ),
     ] {
         let error = keys.add_recovery_password(typed).unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
         let said = format!("{error} {error:?}");
         assert!(said.contains(named), "{said}");
-        assert!(!said.contains("177177") && !said.contains("561902"), "{said}");
+        assert!(
+            !said.contains("177177") && !said.contains("561902"),
+            "{said}"
+        );
     }
     let file = startup_key();
     for cut in [0, 4, 40, 60, 90, file.len() - 1] {
@@ -104,7 +136,10 @@ fn one_whole_copy_of_the_metadata_is_enough() {
                 // Vista's header knows the first copy only.
                 if hit.len() == 3 || (looks == Looks::Vista && hit.contains(&0)) {
                     let error = opened.err().unwrap();
-                    assert!(matches!(error.kind(), Kind::Damaged | Kind::Unsupported), "{error}");
+                    assert!(
+                        matches!(error.kind(), Kind::Damaged | Kind::Unsupported),
+                        "{error}"
+                    );
                     assert!(error.to_string().contains("no copy"), "{error}");
                     continue;
                 }
@@ -114,7 +149,10 @@ fn one_whole_copy_of_the_metadata_is_enough() {
                 assert!(notes.iter().all(|note| !note.is_defect));
                 for copy in &hit {
                     let named = format!("copy {}", copy + 1);
-                    assert!(notes.iter().any(|note| note.text.contains(&named)), "{notes:?}");
+                    assert!(
+                        notes.iter().any(|note| note.text.contains(&named)),
+                        "{notes:?}"
+                    );
                 }
                 let device = opened.unlock(&Keys::new()).unwrap().device();
                 assert!(all(&*device) == expected);
@@ -147,10 +185,16 @@ fn metadata_that_were_changed_are_a_defect() {
         image[at + length + 4..at + length + 8].copy_from_slice(&sum);
     }
     let device = Arc::new(image);
-    let unlocked = BitLocker::open(device).unwrap().unlock(&Keys::new()).unwrap();
+    let unlocked = BitLocker::open(device)
+        .unwrap()
+        .unlock(&Keys::new())
+        .unwrap();
     let volume = unlocked.volume(Arc::new(crate::files::Nothing::default()));
     let defects: Vec<&str> = volume.info().defects().collect();
-    assert!(matches!(defects[..], [one] if one.contains("hashed")), "{defects:?}");
+    assert!(
+        matches!(defects[..], [one] if one.contains("hashed")),
+        "{defects:?}"
+    );
 }
 
 #[test]
@@ -163,7 +207,10 @@ fn a_volume_that_is_cut_short_is_an_error() {
             Err(error) => error,
         };
         let kind = error.kind();
-        assert!(matches!(kind, Kind::Damaged | Kind::Invalid), "{length}: {error}");
+        assert!(
+            matches!(kind, Kind::Damaged | Kind::Invalid),
+            "{length}: {error}"
+        );
     }
     // Behind its beginning is only what is missing; a part of a sector cannot be decrypted.
     let cut = image[..image.len() - 100].to_vec();
@@ -230,7 +277,12 @@ fn stretching_is_done_once_and_can_be_stopped() {
             counted.fetch_add(1, Ordering::Relaxed);
             false
         });
-        let opened = || BitLocker::open(image.clone()).unwrap().unlock(&keys).is_ok();
+        let opened = || {
+            BitLocker::open(image.clone())
+                .unwrap()
+                .unlock(&keys)
+                .is_ok()
+        };
         assert_eq!(opened(), fits);
         let first = asked.load(Ordering::Relaxed);
         assert!(first > 50, "{first}");
@@ -252,7 +304,9 @@ fn stretching_is_done_once_and_can_be_stopped() {
 fn a_volume_within_a_volume_is_not_followed() {
     let mut within = plain();
     within[3..11].copy_from_slice(b"-FVE-FS-");
-    let error = open_volume(Arc::new(make(&clear(), &within))).err().unwrap();
+    let error = open_volume(Arc::new(make(&clear(), &within)))
+        .err()
+        .unwrap();
     assert_eq!(error.kind(), Kind::Unsupported);
     assert!(error.to_string().contains("within"), "{error}");
 }

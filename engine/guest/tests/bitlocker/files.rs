@@ -78,7 +78,10 @@ impl Volume for Nothing {
                 place,
                 stream: Some(0),
                 offset,
-                reading: Reading { valid: 1 << 20, packing: 0 },
+                reading: Reading {
+                    valid: 1 << 20,
+                    packing: 0,
+                },
             };
             if sink(extent).is_break() {
                 break;
@@ -138,7 +141,10 @@ fn places_are_those_of_the_encrypted_volume() {
         ControlFlow::Continue(())
     };
     volume.free_space(sink).unwrap();
-    assert_eq!(free, [0x2000..0x3000, 0x3_f000..0x5_1000, 0x1b_0000..0x1d_0000]);
+    assert_eq!(
+        free,
+        [0x2000..0x3000, 0x3_f000..0x5_1000, 0x1b_0000..0x1d_0000]
+    );
     // A sink that has enough is not told more.
     let mut count = 0;
     let sink = &mut |_| {
@@ -154,7 +160,11 @@ fn ntfs(folder: &std::path::Path) -> Option<Vec<u8>> {
     if !have(&["mkntfs", "ntfscp", "truncate"]) {
         return None;
     }
-    let (path, text, kept) = (folder.join("ntfs"), folder.join("text"), folder.join("kept"));
+    let (path, text, kept) = (
+        folder.join("ntfs"),
+        folder.join("text"),
+        folder.join("kept"),
+    );
     let text_bytes = noise(21, 300_000);
     std::fs::write(&text, text_bytes).unwrap();
     std::fs::write(&kept, vec![0u8; 3 << 20]).unwrap();
@@ -195,7 +205,10 @@ fn files_of_an_encrypted_volume_are_those_that_were_put_there() {
     let (kept, places) = content(&*before, b"kept");
     assert_eq!(kept.len(), 3 << 20);
     // Zeros lie where BitLocker's own areas come to lie, and belong to that file; otherwise this would not be such a volume.
-    if !places.iter().any(|place| place.start <= KEPT.start && KEPT.end <= place.end) {
+    if !places
+        .iter()
+        .any(|place| place.start <= KEPT.start && KEPT.end <= place.end)
+    {
         println!("SKIPPED: mkntfs and ntfscp put the file elsewhere: {places:?}");
         return;
     }
@@ -206,7 +219,11 @@ fn files_of_an_encrypted_volume_are_those_that_were_put_there() {
         let volume = open_volume_with(image, &Keys::new()).unwrap();
         let info = volume.info();
         assert_eq!((info.file_system, &*info.label), ("ntfs", "Label"));
-        assert!(info.notes.iter().any(|note| note.text.contains("suspended")));
+        assert!(
+            info.notes
+                .iter()
+                .any(|note| note.text.contains("suspended"))
+        );
         let (text, _) = content(&*volume, b"text");
         assert!(text == noise(21, 300_000));
         assert_eq!(content(&*volume, b"kept").0, kept);

@@ -63,8 +63,12 @@ fn everybody_reads(recipe: &Recipe, given: &Given<'_>, others: &[Other]) {
             Other::Dislocker => ("dislocker", by_dislocker(&path, given, folder.path())),
             Other::Libbde => ("libbde", by_libbde(&path, given, folder.path())),
         };
-        let Some(read) = read else { continue };
+        let Some(mut read) = read else { continue };
         assert_eq!(read.len(), plain.len(), "{name}");
+        if recipe.looks == Looks::Vista {
+            // dislocker 0.7.2 leaves the place of BitLocker's metadata where the mirror's belongs.
+            read[56..64].copy_from_slice(&MIRROR.to_le_bytes());
+        }
         let first = read.iter().zip(&plain).position(|(a, b)| a != b);
         assert_eq!(first, None, "{name} reads other bytes");
     }
@@ -83,7 +87,13 @@ fn every_cipher_is_read_as_others_read_it() {
     for method in [0x8000, 0x8001, 0x8002, 0x8003, 0x8004, 0x8005] {
         println!("method {method:#x}");
         let recipe = Recipe::new(Looks::Windows7, method);
-        everybody_reads(&recipe, &Given::Password(PLAIN_PASSWORD), BOTH);
+        // Versions of libbde up to 2019 take only half of the keys of AES-XTS 256, and say that they are too short.
+        let others = if method == 0x8005 {
+            &[Other::Dislocker]
+        } else {
+            BOTH
+        };
+        everybody_reads(&recipe, &Given::Password(PLAIN_PASSWORD), others);
     }
 }
 
@@ -101,8 +111,11 @@ fn large_sectors_are_read() {
 fn every_layout_is_read_as_others_read_it() {
     let password = Given::Password(PLAIN_PASSWORD);
     let recovery = Given::Recovery(RECOVERY);
-    let vista = Recipe::new(Looks::Vista, 0x8000).protect(&[Protect::Tpm, Protect::Recovery]);
-    everybody_reads(&vista, &recovery, BOTH);
+    let mut vista = Recipe::new(Looks::Vista, 0x8000).protect(&[Protect::Tpm, Protect::Recovery]);
+    // Versions of libbde up to 2019 refuse metadata that say, as Vista's do, that no sectors are kept elsewhere.
+    everybody_reads(&vista, &recovery, &[]);
+    vista.encrypted = SIZE as u64;
+    everybody_reads(&vista, &recovery, &[Other::Dislocker]);
     let mut to_go = Recipe::new(Looks::ToGo, 0x8002);
     // It keeps much of the beginning elsewhere.
     to_go.head = 0x6_0000;
@@ -114,7 +127,12 @@ fn every_protector_opens_the_volume() {
     let folder = tempfile::tempdir().unwrap();
     let file: PathBuf = folder.path().join("key.BEK");
     std::fs::write(&file, startup_key()).unwrap();
-    let all = [Protect::Tpm, Protect::Startup, Protect::Recovery, Protect::Password(PLAIN_PASSWORD)];
+    let all = [
+        Protect::Tpm,
+        Protect::Startup,
+        Protect::Recovery,
+        Protect::Password(PLAIN_PASSWORD),
+    ];
     let recipe = Recipe::new(Looks::Windows7, 0x8004).protect(&all);
     everybody_reads(&recipe, &Given::StartupKey(&file), BOTH);
     everybody_reads(&recipe, &Given::Recovery(RECOVERY), BOTH);
@@ -153,12 +171,17 @@ fn what_is_encrypted_on_write_is_told_from_what_is_not() {
     everybody_reads(&recipe, &Given::Password(PLAIN_PASSWORD), &[]);
     let image = make(&recipe, &plain());
     let device = unlock(Arc::new(image), &Given::Recovery(RECOVERY)).unwrap();
-    let info = BitLocker::open(Arc::new(make(&recipe, &plain()))).unwrap().info();
+    let info = BitLocker::open(Arc::new(make(&recipe, &plain())))
+        .unwrap()
+        .info();
     assert_eq!(info.state, State::Converting);
     // What lies in BitLocker's own areas is no data.
     let data = device.device().data_extents(0..u64::MAX).unwrap();
     assert_eq!(data.first().map(|range| range.start), Some(0));
-    assert!(data.iter().all(|range| range.end <= 0x18_0000 || range.start >= 0x18_6000));
+    assert!(
+        data.iter()
+            .all(|range| range.end <= 0x18_2000 || range.start >= 0x18_6000)
+    );
 }
 
 /// A device of which nothing but these ranges is data; the rest of it reads as zeros.
@@ -172,7 +195,10 @@ impl ReadAt for Holed {
         self.0.read_exact_at(offset, buffer)
     }
     fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
-        let clipped = self.1.iter().map(|data| data.start.max(range.start)..data.end.min(range.end));
+        let clipped = self
+            .1
+            .iter()
+            .map(|data| data.start.max(range.start)..data.end.min(range.end));
         Ok(clipped.filter(|data| !data.is_empty()).collect())
     }
 }
@@ -186,9 +212,13 @@ fn holes_within_what_is_encrypted_are_no_holes() {
     let mut image = make(&recipe, &plain());
     // Whatever was punched out of the image: encrypted, and plain.
     let holes = [0x1a_0000..0x1c_0000u64, 0x28_0000..0x2a_0000];
-    holes.iter().for_each(|hole| image[hole.start as usize..hole.end as usize].fill(0));
+    holes
+        .iter()
+        .for_each(|hole| image[hole.start as usize..hole.end as usize].fill(0));
     let data = vec![0..0x1a_0000, 0x1c_0000..0x28_0000, 0x2a_0000..SIZE as u64];
-    let device = unlock(Arc::new(Holed(image, data)), &Given::Nothing).unwrap().device();
+    let device = unlock(Arc::new(Holed(image, data)), &Given::Nothing)
+        .unwrap()
+        .device();
     let shown = device.data_extents(0..SIZE as u64).unwrap();
     let expected = [
         0..METADATA[0],
@@ -204,7 +234,10 @@ fn holes_within_what_is_encrypted_are_no_holes() {
     let mut end = 0;
     for range in shown.iter().chain(&[SIZE as u64..SIZE as u64]) {
         let between = read_vec(&*device, end, (range.start - end) as usize).unwrap();
-        assert!(between.iter().all(|byte| *byte == 0), "data in a hole at {end}");
+        assert!(
+            between.iter().all(|byte| *byte == 0),
+            "data in a hole at {end}"
+        );
         end = range.end;
     }
     let inside = device.data_extents(0x4_1000..0x5_1000).unwrap();
@@ -215,7 +248,9 @@ fn holes_within_what_is_encrypted_are_no_holes() {
 fn many_threads_read_at_once() {
     let recipe = Recipe::new(Looks::Windows7, 0x8001).protect(&[Protect::Clear]);
     let plain = plain();
-    let device = unlock(Arc::new(make(&recipe, &plain)), &Given::Nothing).unwrap().device();
+    let device = unlock(Arc::new(make(&recipe, &plain)), &Given::Nothing)
+        .unwrap()
+        .device();
     std::thread::scope(|scope| {
         for thread in 0..4usize {
             let (device, plain) = (&device, &plain);

@@ -124,7 +124,10 @@ fn key_entry(method: u16, key: &[u8]) -> Vec<u8> {
 /// The value of an entry with an encrypted key.
 fn sealed(with: &[u8; 32], number: u32, plain: &[u8]) -> Vec<u8> {
     let time = 0x01d5_3236_6fba_49c0u64.to_le_bytes();
-    let nonce: [u8; 12] = [&time[..], &number.to_le_bytes()].concat().try_into().unwrap();
+    let nonce: [u8; 12] = [&time[..], &number.to_le_bytes()]
+        .concat()
+        .try_into()
+        .unwrap();
     let cipher = Ccm::<Aes256, U16, U12>::new(with.into());
     let mut data = plain.to_vec();
     let mac = cipher
@@ -156,7 +159,9 @@ fn protector(protect: Protect, master: &[u8; 32], number: u32) -> Vec<u8> {
             (0x200, key(44), entry(0, 4, &wants))
         }
         Protect::Recovery => {
-            let groups = RECOVERY.split('-').map(|group| group.parse::<u32>().unwrap());
+            let groups = RECOVERY
+                .split('-')
+                .map(|group| group.parse::<u32>().unwrap());
             let bytes: Vec<u8> = groups
                 .flat_map(|group| u16::try_from(group / 11).unwrap().to_le_bytes())
                 .collect();
@@ -169,7 +174,11 @@ fn protector(protect: Protect, master: &[u8; 32], number: u32) -> Vec<u8> {
     };
     if matches!(protect, Protect::Recovery | Protect::Password(_)) {
         let method = if kind == 0x800 { 0x1000u32 } else { 0x1001 };
-        let inner = entry(0, 5, &sealed(master, number + 100, &key_entry(0x2002, &outer)));
+        let inner = entry(
+            0,
+            5,
+            &sealed(master, number + 100, &key_entry(0x2002, &outer)),
+        );
         properties = entry(0, 3, &[&method.to_le_bytes()[..], &salt, &inner].concat());
     }
     if protect != Protect::Tpm {
@@ -178,7 +187,11 @@ fn protector(protect: Protect, master: &[u8; 32], number: u32) -> Vec<u8> {
     }
     let time = 0x01d5_3236_6fba_49c0u64.to_le_bytes();
     let head = [0u16.to_le_bytes(), kind.to_le_bytes()].concat();
-    entry(2, 8, &[&id_of(protect)[..], &time, &head, &properties].concat())
+    entry(
+        2,
+        8,
+        &[&id_of(protect)[..], &time, &head, &properties].concat(),
+    )
 }
 
 /// A startup key file for the protector.
@@ -226,7 +239,11 @@ fn metadata(recipe: &Recipe, size: u64, number: usize) -> Vec<u8> {
     let volume_key = key_entry(recipe.method, &sector_keys(recipe.method));
     entries.extend(entry(3, 5, &sealed(&master, 50, &volume_key)));
     if version == 2 {
-        entries.extend(entry(15, 15, &[HEAD, recipe.head].map(u64::to_le_bytes).concat()));
+        entries.extend(entry(
+            15,
+            15,
+            &[HEAD, recipe.head].map(u64::to_le_bytes).concat(),
+        ));
     }
     let nonce = 60 + recipe.nonces[number];
     let set = dataset(&entries, [0xab; 16], recipe.method, nonce);
@@ -234,21 +251,32 @@ fn metadata(recipe: &Recipe, size: u64, number: usize) -> Vec<u8> {
     let length = (64 + set.len()).next_multiple_of(16);
     let mut block = b"-FVE-FS-".to_vec();
     let stored = u16::try_from(length / unit).unwrap();
-    block.extend([stored, version, recipe.state, recipe.state].map(u16::to_le_bytes).concat());
+    block.extend(
+        [stored, version, recipe.state, recipe.state]
+            .map(u16::to_le_bytes)
+            .concat(),
+    );
     let (encrypted, sectors) = match version {
-        1 => (0, 0),
+        // Nobody says for sure whether Vista writes its size there.
+        1 => (recipe.encrypted, 0),
         _ if recipe.encrypted == 0 => (size, recipe.head / recipe.sector as u64),
         _ => (recipe.encrypted, recipe.head / recipe.sector as u64),
     };
     block.extend(encrypted.to_le_bytes());
-    block.extend([0, u32::try_from(sectors).unwrap()].map(u32::to_le_bytes).concat());
+    block.extend(
+        [0, u32::try_from(sectors).unwrap()]
+            .map(u32::to_le_bytes)
+            .concat(),
+    );
     block.extend(METADATA.map(u64::to_le_bytes).concat());
     let last = if version == 1 { MIRROR } else { HEAD };
     block.extend(last.to_le_bytes());
     block.extend(set);
     block.resize(length, 0);
     let hash = entry(0, 5, &sealed(&master, 51, &key_entry(0x2005, &sha(&block))));
-    let check = [8 + hash.len() as u16, version].map(u16::to_le_bytes).concat();
+    let check = [8 + hash.len() as u16, version]
+        .map(u16::to_le_bytes)
+        .concat();
     let sum = crc32fast::hash(&block).to_le_bytes();
     block.extend([&check[..], &sum, if version == 1 { &[] } else { &hash }].concat());
     block
@@ -297,7 +325,11 @@ fn put(image: &mut [u8], at: u64, bytes: &[u8]) {
 
 /// The volume `plain` as it is encrypted. What lies in [`KEPT`] must be zeros.
 pub fn make(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
-    assert!(plain[KEPT.start as usize..KEPT.end as usize].iter().all(|byte| *byte == 0));
+    assert!(
+        plain[KEPT.start as usize..KEPT.end as usize]
+            .iter()
+            .all(|byte| *byte == 0)
+    );
     let size = plain.len() as u64;
     let mut image = plain.to_vec();
     let cipher = Cipher::new(recipe);
@@ -305,7 +337,10 @@ pub fn make(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
         Looks::OnWrite => recipe.written.iter().any(|range| range.contains(&offset)),
         _ => recipe.encrypted == 0 || offset < recipe.encrypted,
     };
-    for (offset, sector) in (0..).step_by(recipe.sector).zip(image.chunks_mut(recipe.sector)) {
+    for (offset, sector) in (0..)
+        .step_by(recipe.sector)
+        .zip(image.chunks_mut(recipe.sector))
+    {
         let is_plain = recipe.looks == Looks::Vista && offset < 0x2000;
         if is_encrypted(offset) && !is_plain {
             cipher.encrypt(offset, sector);
@@ -313,7 +348,10 @@ pub fn make(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
     }
     if recipe.looks != Looks::Vista {
         let mut head = plain[..recipe.head as usize].to_vec();
-        for (offset, sector) in (HEAD..).step_by(recipe.sector).zip(head.chunks_mut(recipe.sector)) {
+        for (offset, sector) in (HEAD..)
+            .step_by(recipe.sector)
+            .zip(head.chunks_mut(recipe.sector))
+        {
             if is_encrypted(offset) {
                 cipher.encrypt(offset, sector);
             }
@@ -342,7 +380,15 @@ fn on_write(image: &mut [u8], recipe: &Recipe, size: u64) {
     };
     let mut table = b"FVE-EOW\0".to_vec();
     table.extend([56u16, 64].map(u16::to_le_bytes).concat());
-    let numbers = [recipe.sector as u32, 4096, CHUNK as u32, LOG_SIZE as u32, 512, 1, 0];
+    let numbers = [
+        recipe.sector as u32,
+        4096,
+        CHUNK as u32,
+        LOG_SIZE as u32,
+        512,
+        1,
+        0,
+    ];
     table.extend(numbers.map(u32::to_le_bytes).concat());
     table.extend([TABLE[0], TABLE[1], BITMAP].map(u64::to_le_bytes).concat());
     let table = summed(table, 36);
@@ -359,7 +405,11 @@ fn on_write(image: &mut [u8], recipe: &Recipe, size: u64) {
     let record = |number: u64, bits: &[u8]| {
         let mut record = b"FVE-EOWBR\0".to_vec();
         record.extend(36u16.to_le_bytes());
-        record.extend([36 + bits.len() as u32, chunks as u32].map(u32::to_le_bytes).concat());
+        record.extend(
+            [36 + bits.len() as u32, chunks as u32]
+                .map(u32::to_le_bytes)
+                .concat(),
+        );
         record.extend(number.to_le_bytes());
         record.extend([0; 8]);
         record.extend(bits);

@@ -36,7 +36,9 @@ impl ReadAt for FileDisk {
 /// An image that others made, unpacked into `folder`.
 pub fn image(name: &str, folder: &Path) -> Option<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
-    let packed = workspace.join("../shared/images").join(format!("{name}.zst"));
+    let packed = workspace
+        .join("../shared/images")
+        .join(format!("{name}.zst"));
     if !packed.exists() {
         println!("SKIPPED: {} is not here", packed.display());
         return None;
@@ -119,7 +121,10 @@ pub fn hash(device: &dyn ReadAt) -> String {
         sum.update(read_vec(device, at, length as usize).unwrap());
         at += length;
     }
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sum.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The volume as dislocker decrypts it.
@@ -135,7 +140,10 @@ pub fn by_dislocker(image: &Path, given: &Given<'_>, folder: &Path) -> Option<Ve
     };
     let out = folder.join("dislocked");
     let (from, to) = (image.display(), out.display());
-    shell(&format!("rm -f '{to}'; dislocker-file -r -V '{from}' {how} -- '{to}'")).unwrap();
+    shell(&format!(
+        "rm -f '{to}'; dislocker-file -r -V '{from}' {how} -- '{to}'"
+    ))
+    .unwrap();
     Some(std::fs::read(out).unwrap())
 }
 
@@ -156,10 +164,12 @@ pub fn by_libbde(image: &Path, given: &Given<'_>, folder: &Path) -> Option<Vec<u
     };
     let (mount, out) = (folder.join("bde"), folder.join("bde.raw"));
     let (from, mount, to) = (image.display(), mount.display(), out.display());
+    // Of an image that was cut short it shows more than there is, and fails there.
+    let blocks = std::fs::metadata(image).ok()?.len() / 4096;
     let script = format!(
         "set -e; mkdir -p '{mount}'; bdemount {how} '{from}' '{mount}' >/dev/null </dev/null; \
          for i in $(seq 50); do [ -e '{mount}/bde1' ] && break; sleep 0.1; done; \
-         status=0; cat '{mount}/bde1' >'{to}' || status=1; fusermount -u '{mount}'; exit $status"
+         status=0; dd if='{mount}/bde1' of='{to}' bs=4096 count={blocks} status=none || status=1; fusermount -u '{mount}'; exit $status"
     );
     shell(&script).unwrap();
     Some(std::fs::read(out).unwrap())

