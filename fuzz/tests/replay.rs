@@ -171,6 +171,7 @@ replays! {
     partitions: 1000,
     ntfs: 600,
     ext: 2000,
+    bitlocker: 1500,
     overlay: 500,
     nbd: 1500,
     operations: 60,

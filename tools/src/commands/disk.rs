@@ -268,7 +268,14 @@ fn tell_part(part: &Part) -> Result<(), Failure> {
         content(part)
     ))?;
     match &part.encryption {
-        Some(Ok(info)) => tell_encryption(info)?,
+        Some(Ok(info)) => {
+            tell_encryption(info)?;
+            // An open volume has them among its own.
+            let is_open = matches!(part.volume, Some(Ok(_)));
+            for note in info.notes.iter().filter(|_| !is_open) {
+                line(&format!("         note: {}", tame(&note.text)))?;
+            }
+        }
         Some(Err(_)) | None => {}
     }
     match &part.volume {

@@ -9,8 +9,8 @@ use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result, View};
 use std::ops::Range;
 
-/// Bytes of all bitmaps together: enough for 32 TiB in chunks of 64 KiB.
-const MAX_BITMAPS: usize = 64 << 20;
+/// Bytes of all bitmaps together, with both records of each: enough for 16 TiB in chunks of 64 KiB.
+const MAX_BITMAPS: u64 = 64 << 20;
 /// Bytes of the head of a bitmap's record.
 const RECORD: usize = 36;
 /// Bytes of a bitmap with its records.
@@ -59,14 +59,9 @@ impl Conversion {
             let end = offset.saturating_add(table.length);
             conversion.places.push(offset..end);
         }
-        let mut sum = 0usize;
+        let mut room = MAX_BITMAPS;
         for offset in &table.bitmaps {
-            let region = conversion.bitmap(device, *offset, table.log)?;
-            sum = sum.saturating_add(region.bits.len());
-            if sum > MAX_BITMAPS {
-                let what = "what BitLocker encrypts is told in bitmaps of too many bytes";
-                return Err(Error::unsupported(what).at_offset(*offset));
-            }
+            let region = conversion.bitmap(device, *offset, table.log, &mut room)?;
             conversion.regions.push(region);
         }
         let regions = &mut conversion.regions;
@@ -81,7 +76,14 @@ impl Conversion {
         Ok(conversion)
     }
 
-    fn bitmap(&mut self, device: &dyn ReadAt, offset: u64, log: u64) -> Result<Region> {
+    /// Reads a bitmap, whose bytes are taken from `room`.
+    fn bitmap(
+        &mut self,
+        device: &dyn ReadAt,
+        offset: u64,
+        log: u64,
+        room: &mut u64,
+    ) -> Result<Region> {
         let head = read_vec(device, offset, 60)?;
         let view = View::new(&head, "BitLocker bitmap", offset);
         if view.slice(0, 10)? != b"FVE-EOWBM\0" {
@@ -91,6 +93,10 @@ impl Conversion {
         if length > MAX_BITMAP || length < to_u64(head.len()) {
             return Err(view.damaged(12, "the length is impossible"));
         }
+        *room = room.checked_sub(length).ok_or_else(|| {
+            let what = "what BitLocker encrypts is told in bitmaps of too many bytes";
+            Error::unsupported(what).at_offset(offset)
+        })?;
         let length = usize::try_from(length).unwrap_or(0);
         let bytes = read_vec(device, offset, length)?;
         let view = View::new(&bytes, "BitLocker bitmap", offset);

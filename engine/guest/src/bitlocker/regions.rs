@@ -116,8 +116,8 @@ impl Regions {
                     format!("the BitLocker volume is in a state ({number}) that is not known");
                 return Err(Error::unsupported(what));
             }
+            (_, State::Decrypted, _) => Extent::Nothing,
             (Some(conversion), _, _) => Extent::Chunks(conversion),
-            (None, State::Decrypted, 0) => Extent::Nothing,
             (None, _, 0) => Extent::All,
             (None, _, before) => Extent::Before(before),
         };

@@ -149,7 +149,7 @@ pub fn by_dislocker(image: &Path, given: &Given<'_>, folder: &Path) -> Option<Ve
 
 /// The volume as libbde decrypts it.
 pub fn by_libbde(image: &Path, given: &Given<'_>, folder: &Path) -> Option<Vec<u8>> {
-    if !have(&["bdemount", "fusermount"]) {
+    if !have(&["bdemount", "fusermount3"]) {
         return None;
     }
     if !Path::new("/dev/fuse").exists() {
@@ -169,7 +169,7 @@ pub fn by_libbde(image: &Path, given: &Given<'_>, folder: &Path) -> Option<Vec<u
     let script = format!(
         "set -e; mkdir -p '{mount}'; bdemount {how} '{from}' '{mount}' >/dev/null </dev/null; \
          for i in $(seq 50); do [ -e '{mount}/bde1' ] && break; sleep 0.1; done; \
-         status=0; dd if='{mount}/bde1' of='{to}' bs=4096 count={blocks} status=none || status=1; fusermount -u '{mount}'; exit $status"
+         status=0; dd if='{mount}/bde1' of='{to}' bs=4096 count={blocks} status=none || status=1; fusermount3 -u '{mount}'; exit $status"
     );
     shell(&script).unwrap();
     Some(std::fs::read(out).unwrap())
