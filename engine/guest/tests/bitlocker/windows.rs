@@ -31,6 +31,7 @@ fn cryptsetups_images_have_the_hashes_that_it_expects() {
             return;
         };
         let device = FileDisk::open(&path);
+        assert_eq!(detect(&*device).unwrap(), Detected::BitLocker);
         let value = |key: &str| listed(folder.path(), name, key).unwrap();
         let info = BitLocker::open(device.clone()).unwrap().info();
         assert_eq!((info.layout, info.method), (layout, method));
