@@ -125,16 +125,48 @@ fn what_protects_a_volume_is_told_without_a_key() {
     assert_eq!(plain["partitions"][0]["encryption"], Value::Null);
 }
 
-#[test]
-fn keys_are_given_in_many_ways_and_never_shown() {
-    let bench = Bench::new();
-    let Some(()) = encrypted(&bench, &ALL) else {
-        return;
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+/// Shows the file, with something on standard input and in the environment.
+fn cat(
+    bench: &Bench,
+    arguments: &[&str],
+    line: &str,
+    variables: Variables<'_>,
+) -> (Option<i32>, Answer) {
+    let mut command = cairn();
+    command
+        .current_dir(&bench.folder)
+        .args(["cat", "store", FILE]);
+    command.args(arguments).envs(variables.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = running.stdin.take().unwrap();
+    input.write_all(line.as_bytes()).unwrap();
+    drop(input);
+    let out = running.wait_with_output().unwrap();
+    let answer = Answer {
+        stdout: out.stdout,
+        stderr: String::from_utf8(out.stderr).unwrap(),
     };
+    keeps_secrets(&answer);
+    (out.status.code(), answer)
+}
+
+/// A store with the encrypted disk, and files with its keys.
+fn stored(bench: &Bench) -> Option<()> {
+    encrypted(bench, &ALL)?;
     bench.backup("web01", &["disk.raw"]);
     fs::write(bench.path("keys"), format!("# of web01\r\n{RECOVERY}\r\n")).unwrap();
     fs::write(bench.path("word"), format!("{PLAIN_PASSWORD}\n")).unwrap();
     fs::write(bench.path("key.BEK"), startup_key()).unwrap();
+    Some(())
+}
+
+#[test]
+fn keys_are_given_in_many_ways_and_never_shown() {
+    let bench = Bench::new();
+    let Some(()) = stored(&bench) else { return };
     for how in [
         ["--recovery-key", RECOVERY],
         ["--recovery-key-file", "keys"],
@@ -145,33 +177,7 @@ fn keys_are_given_in_many_ways_and_never_shown() {
         assert!(found.stdout == noise(21, LENGTH), "{how:?}");
         assert_eq!(found.stderr, "", "{how:?}");
     }
-    let typed = |arguments: &[&str], line: &str, variables: &[(&str, &str)]| {
-        let mut command = cairn();
-        command
-            .current_dir(&bench.folder)
-            .args(["cat", "store", FILE])
-            .args(arguments);
-        command.envs(variables.iter().copied());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut running = command.spawn().unwrap();
-        running
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(line.as_bytes())
-            .unwrap();
-        let out = running.wait_with_output().unwrap();
-        let stderr = String::from_utf8(out.stderr).unwrap();
-        let answer = Answer {
-            stdout: out.stdout,
-            stderr,
-        };
-        keeps_secrets(&answer);
-        (out.status.code(), answer)
-    };
+    let typed = |arguments, line, variables| cat(&bench, arguments, line, variables);
     let (password, recovery) = (format!("{PLAIN_PASSWORD}\n"), format!("{RECOVERY}\r\n"));
     let none: &[(&str, &str)] = &[];
     for (arguments, line, variables) in [
@@ -188,9 +194,16 @@ fn keys_are_given_in_many_ways_and_never_shown() {
         assert_eq!(code, Some(0), "{arguments:?} {}", answer.stderr);
         assert!(answer.stdout == noise(21, LENGTH));
     }
+}
+
+#[test]
+fn keys_that_are_wrong_or_none_are_refused() {
+    let bench = Bench::new();
+    let Some(()) = stored(&bench) else { return };
+    let typed = |arguments, line| cat(&bench, arguments, line, &[]);
     let wanted = [key_id(Protect::Recovery), key_id(Protect::Startup)];
     for (arguments, line) in [(&["--password"][..], "wrong-password\n"), (&[][..], "")] {
-        let (code, answer) = typed(arguments, line, none);
+        let (code, answer) = typed(arguments, line);
         assert_eq!((code, answer.stdout.len()), (Some(1), 0));
         assert!(
             wanted.iter().all(|id| answer.stderr.contains(id)),
@@ -206,7 +219,7 @@ fn keys_are_given_in_many_ways_and_never_shown() {
         (&["--recovery-key-file", "word"][..], ""),
         (&["--password"][..], ""),
     ] {
-        assert_eq!(typed(arguments, line, none).0, Some(2), "{arguments:?}");
+        assert_eq!(typed(arguments, line).0, Some(2), "{arguments:?}");
     }
 }
 

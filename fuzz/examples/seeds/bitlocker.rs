@@ -24,7 +24,8 @@ pub fn write(seeds: &Seeds) {
         plain[11..14].copy_from_slice(&[0, 2, 8]);
         let mut image = make(&recipe, &plain);
         let mut kept = vec![0..512];
-        kept.extend(METADATA.map(|at| at..at + 0x1_0000));
+        // Of the metadata's areas most is room.
+        kept.extend(METADATA.map(|at| at..at + 0x800));
         // Behind the beginning that is kept elsewhere lie tables.
         kept.push(HEAD + 0x8_0000..KEPT.end);
         let mut at = 0;
