@@ -96,7 +96,7 @@ pub(super) fn stretched(initial: &Key, salt: &[u8; 16], stop: &dyn Fn() -> bool)
             *first = *last;
         }
         let mut sum = Sha256::new();
-        sum.update(&*block);
+        sum.update(block.as_slice());
         sum.finalize_into((&mut *last).into());
     }
     Ok(last)
