@@ -30,7 +30,7 @@ struct Computed {
     key: Arc<Mutex<Option<Key>>>,
 }
 
-/// Keys of encrypted volumes. What was typed is not kept, only hashes of it, and these are wiped when they are dropped; nothing of them is ever shown.
+/// Keys of encrypted volumes. Of what was typed only hashes are kept; all of it is wiped when it is dropped, and nothing of it is ever shown.
 ///
 /// A password's key takes a good part of a second for each protector; it is computed once, whichever volumes, disks and points ask for it.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 const MAX_SECTOR: usize = 4096;
 
 /// The decrypted bytes of a volume. Reads go straight into the caller's buffer and are decrypted there, by any number of threads, without a lock and without memory of
-/// their own but for a sector where a read begins or ends within one.
+/// their own but for a sector or two.
 pub(super) struct Reader {
     pub device: Arc<dyn ReadAt>,
     pub regions: Regions,
