@@ -3,6 +3,7 @@
 //! - `against`: every command beside every other, killed at any moment
 //! - `archive`: copies as tar and zip
 //! - `bench`: a folder with a store, images, and what runs on them
+//! - `bitlocker`: encrypted volumes, and the ways in which keys are given
 //! - `boot`: machines that start from their recovery points
 //! - `browse`: ls, cat, copy
 //! - `chains`: differencing disks and their parents
@@ -36,6 +37,7 @@
 mod against;
 mod archive;
 mod bench;
+mod bitlocker;
 mod boot;
 mod browse;
 mod chains;

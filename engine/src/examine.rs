@@ -7,7 +7,7 @@ use cairn_disk::{
     VirtualDisk,
 };
 use cairn_guest::probe::{self, FoundVolume, Layout};
-use cairn_guest::{Detected, Partition, TableKind, VolumeInfo};
+use cairn_guest::{BitLockerInfo, Detected, Partition, ReadOptions, TableKind, VolumeInfo};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,6 +64,8 @@ pub struct Part {
     pub id: String,
     /// What it seems to hold; `None` for the DOS container of logical partitions.
     pub content: Option<Result<Detected>>,
+    /// How it is encrypted, or why that cannot be told; `None` if it is not, by anything that is looked into.
+    pub encryption: Option<Result<BitLockerInfo>>,
     /// Its file system, where it is one that is read, or why it cannot be.
     pub volume: Option<Result<VolumeInfo>>,
 }
@@ -102,11 +104,11 @@ impl DiskExamination {
         cairn_disk::examine(path, options).map(DiskExamination)
     }
 
-    /// What the image is. `monitor` is told how much of the disk was looked at ([`Stage::Check`]).
+    /// What the image is. `monitor` is told how much of the disk was looked at ([`Stage::Check`]). File systems are read as `options` say.
     ///
     /// # Errors
     /// [`Kind::Interrupted`](cairn_base::Kind::Interrupted).
-    pub fn report(&self, monitor: &dyn Monitor) -> Result<DiskReport> {
+    pub fn report(&self, options: &ReadOptions, monitor: &dyn Monitor) -> Result<DiskReport> {
         let disk = self.0.disk();
         let is_whole = self.0.failure().is_none();
         let mut warnings = disk
@@ -128,7 +130,7 @@ impl DiskExamination {
             failure: self.0.failure().cloned(),
             warnings,
             allocated,
-            division: disk.map(division),
+            division: disk.map(|disk| division(disk, options)),
         })
     }
 
@@ -165,19 +167,19 @@ fn allocated(disk: &dyn ReadAt, monitor: &dyn Monitor) -> Result<u64> {
     Ok(sum)
 }
 
-fn division(disk: &Arc<dyn VirtualDisk>) -> Result<Division> {
+fn division(disk: &Arc<dyn VirtualDisk>, options: &ReadOptions) -> Result<Division> {
     // A raw file does not know its sectors: the partition table tells.
     let is_told = disk.format() != Format::Raw;
     let sector_size = is_told.then(|| disk.sector_size());
     let bytes: Arc<dyn ReadAt> = disk.clone();
     let Layout { table, volumes } = probe::volumes(&bytes, sector_size)?;
     let whole = volumes.iter().filter(|_| table.kind == TableKind::None);
-    let whole = whole.map(|volume| part(None, Some(volume)));
+    let whole = whole.map(|volume| part(None, Some(volume), options));
     let divided = table.partitions.iter().map(|partition| {
         let volume = volumes
             .iter()
             .find(|volume| volume.number == partition.number);
-        part(Some(partition), volume)
+        part(Some(partition), volume, options)
     });
     let parts = whole.chain(divided).collect();
     Ok(Division {
@@ -189,7 +191,11 @@ fn division(disk: &Arc<dyn VirtualDisk>) -> Result<Division> {
     })
 }
 
-fn part(partition: Option<&Partition>, volume: Option<&FoundVolume>) -> Part {
+fn part(
+    partition: Option<&Partition>,
+    volume: Option<&FoundVolume>,
+    options: &ReadOptions,
+) -> Part {
     let opened = volume.filter(|volume| matches!(&volume.detected, Ok(held) if held.is_read()));
     Part {
         number: partition.map_or(0, |partition| partition.number),
@@ -208,6 +214,7 @@ fn part(partition: Option<&Partition>, volume: Option<&FoundVolume>) -> Part {
             .map(|partition| partition.id.clone())
             .unwrap_or_default(),
         content: volume.map(|volume| volume.detected.clone()),
-        volume: opened.map(|volume| volume.open().map(|found| found.info().clone())),
+        encryption: volume.and_then(FoundVolume::bitlocker),
+        volume: opened.map(|volume| volume.open_with(options).map(|found| found.info().clone())),
     }
 }

@@ -117,8 +117,8 @@ pub use cairn_disk::{
     ImageInfo, OpenOptions, Property, Severity as ImageSeverity, Topic, Value, ViewFormat,
 };
 pub use cairn_guest::{
-    Attributes, CodePage, Detected, DirEntry, EntryId, EntryKind, Note, ReadOptions, StreamInfo,
-    TableKind, Volume, VolumeInfo,
+    Attributes, BitLockerInfo, CodePage, Detected, DirEntry, EntryId, EntryKind, Keys, Note,
+    ProtectorInfo, ReadOptions, StreamInfo, TableKind, Volume, VolumeInfo,
 };
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,

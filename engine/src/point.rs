@@ -21,7 +21,7 @@ impl PointView {
         store: &Arc<cairn_store::Store>,
         reader: &Arc<ChunkReader>,
         point: &Point,
-        reading: ReadOptions,
+        reading: &ReadOptions,
     ) -> Result<PointView> {
         let session = Session::begin(store.folder().clone(), SessionKind::Read, &[point])?;
         store.refresh()?;
@@ -34,7 +34,7 @@ impl PointView {
             let sector = record.image.sector_size;
             let sector_size = (!raw && sector > 0).then_some(sector);
             let view = DiskView::new(&*record.name, disk, sector_size);
-            let view = view.with_read_options(reading);
+            let view = view.with_read_options(reading.clone());
             let view = view.of_origin(&[&point.id.0, record.name.as_bytes()], point.time());
             disks.push(Arc::new(view));
         }

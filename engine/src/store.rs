@@ -204,7 +204,7 @@ impl Store {
     /// # Errors
     /// As the operating system reports.
     pub fn open_point(&self, point: &Point) -> Result<PointView> {
-        PointView::open(&self.inner, &self.reader, point, self.reading)
+        PointView::open(&self.inner, &self.reader, point, &self.reading)
     }
 
     /// Checks that every point can be restored, and notes which packs were proven good.

@@ -19,6 +19,7 @@ pub struct DiskView {
     disk: Arc<dyn ReadAt>,
     sector_size: Option<u32>,
     warnings: Vec<String>,
+    /// What opens volumes that are encrypted.
     volumes: Remembered<Vec<Arc<VolumeView>>>,
     /// What ids of images of it are made from, and when they were made.
     origin: (Vec<u8>, Time),
@@ -244,7 +245,7 @@ impl DiskView {
                         start: found.start,
                         size: found.size,
                         found,
-                        reading: self.reading,
+                        reading: self.reading.clone(),
                         opened: Remembered::default(),
                         told: AtomicBool::new(false),
                     })
@@ -305,7 +306,7 @@ impl VolumeView {
     /// shows may be old, missing or wrong.
     ///
     /// # Errors
-    /// Why it cannot be read: damaged, or not a file system that is known. Remembered, so that it is told again, unless it may pass.
+    /// Why it cannot be read: damaged, not a file system that is known, or encrypted and none of the keys fits. Remembered, so that it is told again, unless it may pass.
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
         self.opened
             .get(|| self.found.open_with(&self.reading))

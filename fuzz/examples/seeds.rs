@@ -6,8 +6,13 @@
     reason = "run by hand: what fails is seen"
 )]
 
+#[path = "seeds/bitlocker.rs"]
+mod bitlocker;
 #[path = "seeds/disks.rs"]
 mod disks;
+#[allow(dead_code, reason = "the tests of the reader use all of it")]
+#[path = "../../engine/guest/tests/bitlocker/maker.rs"]
+mod maker;
 #[path = "seeds/store.rs"]
 mod store;
 #[path = "seeds/vmdk.rs"]
@@ -35,6 +40,7 @@ fn main() {
     let seeds = Seeds(std::env::args_os().nth(1).map_or(beside, PathBuf::from));
     store::write(&seeds);
     disks::write(&seeds);
+    bitlocker::write(&seeds);
     vmdk::write(&seeds);
     writable::write(&seeds);
 }

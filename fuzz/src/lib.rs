@@ -11,8 +11,8 @@
 //! - [`catalog`]: names of machines and disks, to files and back
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
-//! - [`disks`], [`vmdk`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
 //! - [`ntfs`]: single structures of NTFS, and what it and Windows compress with
+//! - [`disks`], [`vmdk`], [`guests`], [`encrypted`]: images, partition tables, file systems, encrypted volumes; [`pieces`] is how a fuzzer writes a disk
 //! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
@@ -25,6 +25,7 @@
 pub mod catalog;
 pub mod changes;
 pub mod disks;
+pub mod encrypted;
 pub mod guests;
 pub mod maps;
 pub mod memory;
@@ -87,6 +88,7 @@ pub const TARGETS: &[Target] = &[
     ("xpress", ntfs::xpress),
     ("lzx", ntfs::lzx),
     ("wof", ntfs::wof),
+    ("bitlocker", encrypted::bitlocker),
     ("overlay", overlays::map),
     ("nbd", servers::nbd),
     ("operations", operations::operations),

@@ -181,6 +181,7 @@ replays! {
     xpress: 4000,
     lzx: 4000,
     wof: 4000,
+    bitlocker: 1500,
     overlay: 500,
     nbd: 1500,
     operations: 60,

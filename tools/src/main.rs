@@ -11,6 +11,7 @@ mod commands;
 mod exit;
 mod guests;
 mod images;
+mod keys;
 mod list;
 mod output;
 mod progress;

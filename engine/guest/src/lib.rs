@@ -9,6 +9,7 @@
     )
 )]
 
+pub mod bitlocker;
 pub mod exfat;
 pub mod ext;
 pub mod fat;
@@ -17,9 +18,10 @@ pub mod partition;
 pub mod probe;
 pub mod volume;
 
+pub use bitlocker::{BitLockerInfo, Keys, ProtectorInfo};
 pub use fat::CodePage;
 pub use partition::{Partition, PartitionTable, TableKind};
-pub use probe::{Detected, ReadOptions, open_volume};
+pub use probe::{Detected, ReadOptions, open_volume, open_volume_with};
 pub use volume::{
     Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, Note, RangeSink,
     Reading, StreamInfo, Volume, VolumeInfo,

@@ -6,6 +6,7 @@ mod magic;
 #[cfg(test)]
 mod tests;
 
+use crate::bitlocker::{self, BitLocker, BitLockerInfo, Keys};
 use crate::exfat::{self, ExFatVolume};
 use crate::ext::{self, ExtVolume};
 use crate::fat::{self, CodePage, FatVolume};
@@ -28,6 +29,8 @@ pub enum Detected {
     Fat,
     /// exFAT.
     ExFat,
+    /// A volume that BitLocker encrypts.
+    BitLocker,
     /// Something that is known by this name and not read.
     Other(&'static str),
     /// Something, but nothing that is known.
@@ -37,7 +40,7 @@ pub enum Detected {
 }
 
 impl Detected {
-    /// Whether [`open_volume`] has a reader for it.
+    /// Whether [`open_volume`] has a reader for it; of what BitLocker encrypts, for it as such.
     pub fn is_read(self) -> bool {
         matches!(
             self,
@@ -46,6 +49,7 @@ impl Detected {
                 | Detected::Ntfs
                 | Detected::Fat
                 | Detected::ExFat
+                | Detected::BitLocker
         )
     }
 
@@ -56,6 +60,7 @@ impl Detected {
             Detected::Ntfs => "NTFS",
             Detected::Fat => "FAT",
             Detected::ExFat => "exFAT",
+            Detected::BitLocker => "BitLocker",
             Detected::Other(name) => name,
             Detected::Unknown => "nothing that is known",
             Detected::Empty => "nothing",
@@ -70,6 +75,9 @@ impl Detected {
 pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     let head = magic::Head::read(device)?;
     // Encrypted and container formats first: they keep old superblocks of what they replaced in place.
+    if bitlocker::is_bitlocker(head.bytes()) {
+        return Ok(Detected::BitLocker);
+    }
     if let Some(name) = magic::container(&head, device)? {
         return Ok(Detected::Other(name));
     }
@@ -112,20 +120,30 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
 }
 
 /// How file systems are read where they do not say it themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
     /// The encoding of FAT's 8.3 names and labels.
     pub code_page: CodePage,
+    /// What opens volumes that are encrypted.
+    pub keys: Arc<Keys>,
 }
 
-/// Opens the file system on `device`.
+/// Opens the file system on `device`. No key is known.
+///
+/// # Errors
+/// As [`open_volume_with`].
+pub fn open_volume(device: Arc<dyn ReadAt>) -> Result<Arc<dyn Volume>> {
+    open_volume_with(device, &ReadOptions::default())
+}
+
+/// Opens the file system on `device`, read as `options` say; one that is encrypted, with one of their keys.
 ///
 /// # Errors
 /// Not found if the device is empty; unsupported, naming it, for what is recognised but not read, and for what is
-/// not known; damaged where the file system is.
-pub fn open_volume(device: Arc<dyn ReadAt>) -> Result<Arc<dyn Volume>> {
+/// not known; damaged where the file system is; denied if it is encrypted and no key fits, saying which would.
+pub fn open_volume_with(device: Arc<dyn ReadAt>, options: &ReadOptions) -> Result<Arc<dyn Volume>> {
     let detected = detect(device.as_ref())?;
-    open_detected(device, detected, &ReadOptions::default())
+    open_detected(device, detected, options)
 }
 
 fn open_detected(
@@ -133,7 +151,26 @@ fn open_detected(
     detected: Detected,
     options: &ReadOptions,
 ) -> Result<Arc<dyn Volume>> {
+    if detected != Detected::BitLocker {
+        return open_plain(device, detected, options);
+    }
+    let unlocked = BitLocker::open(device)?.unlock(&options.keys)?;
+    let within = detect(&*unlocked.device())?;
+    let volume = open_plain(unlocked.device(), within, options)
+        .map_err(|error| error.context("BitLocker was unlocked, and what is on it is not read"))?;
+    Ok(unlocked.volume(volume))
+}
+
+fn open_plain(
+    device: Arc<dyn ReadAt>,
+    detected: Detected,
+    options: &ReadOptions,
+) -> Result<Arc<dyn Volume>> {
     match detected {
+        // Only within another one.
+        Detected::BitLocker => Err(Error::unsupported(
+            "a BitLocker volume within a BitLocker volume is not read",
+        )),
         Detected::Ext | Detected::ExtByBackup => Ok(Arc::new(ExtVolume::open(device)?)),
         Detected::Ntfs => Ok(Arc::new(NtfsVolume::open(device)?)),
         Detected::Fat => Ok(Arc::new(FatVolume::open(device, options.code_page)?)),
@@ -167,27 +204,33 @@ pub struct FoundVolume {
 }
 
 impl FoundVolume {
-    /// Opens its file system. If looking what it holds failed in a way that may pass, that is tried again.
+    /// Opens its file system. No key is known.
     ///
     /// # Errors
-    /// As [`open_volume`].
+    /// As [`open_volume_with`].
     pub fn open(&self) -> Result<Arc<dyn Volume>> {
         self.open_with(&ReadOptions::default())
     }
 
-    /// As [`open`](FoundVolume::open), read as `options` say.
+    /// Opens its file system, read as `options` say. If looking what it holds failed in a way that may pass, that is tried again.
     ///
     /// # Errors
-    /// As [`open_volume`].
+    /// As [`open_volume_with`].
     pub fn open_with(&self, options: &ReadOptions) -> Result<Arc<dyn Volume>> {
         match &self.detected {
             Ok(detected) => open_detected(self.device.clone(), *detected, options),
-            Err(error) if error.kind().may_pass() => {
-                let detected = detect(self.device.as_ref())?;
-                open_detected(self.device.clone(), detected, options)
-            }
+            Err(error) if error.kind().may_pass() => open_volume_with(self.device.clone(), options),
             Err(error) => Err(error.clone()),
         }
+    }
+
+    /// What is known of its encryption without a key; none if it is not encrypted by BitLocker.
+    ///
+    /// # Errors
+    /// As [`BitLocker::open`].
+    pub fn bitlocker(&self) -> Option<Result<BitLockerInfo>> {
+        let is = matches!(self.detected, Ok(Detected::BitLocker));
+        is.then(|| Ok(BitLocker::open(self.device.clone())?.info()))
     }
 
     /// Its bytes.

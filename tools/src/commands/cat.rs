@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let address = Address::parse(&args.address)?;
-    let point = open_point(&args.store, &address, args.guests.options())?;
+    let point = open_point(&args.store, &address, args.guests.options()?)?;
     let source: Arc<dyn ReadAt> = match resolve(&point, address.path)? {
         Target::Point => {
             return Err(Error::invalid("a point is no file")

@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> Answer {
         return Err(Error::invalid("say what to copy, and where to").into());
     }
     let place = Place::of(args, dest, &addresses)?;
-    let store = open_store(&args.store)?.with_read_options(args.guests.options());
+    let store = open_store(&args.store)?.with_read_options(args.guests.options()?);
     let mut job = Job {
         store: &store,
         args,

@@ -55,7 +55,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
-    let store = open_store(&args.store)?.with_read_options(args.guests.options());
+    let store = open_store(&args.store)?.with_read_options(args.guests.options()?);
     let older = open_named(&store, &args.a)?;
     let newer = open_named(&store, &args.b)?;
     if args.files {

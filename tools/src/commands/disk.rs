@@ -3,14 +3,15 @@
 mod json;
 
 use crate::exit::{Answer, Exit, Failure, warn};
+use crate::guests::GuestArgs;
 use crate::images::ImageArgs;
 use crate::output::{self, line};
 use crate::progress::Progress;
 use cairn::examine::{Division, Part};
 use cairn::units::human_bytes;
 use cairn::{
-    CheckReport, DiskExamination, DiskReport, Error, FoundBy, ImageCount, ImageFile, ImageInfo,
-    ImageSeverity, Kind, Property, TableKind, Value, VolumeInfo,
+    BitLockerInfo, CheckReport, DiskExamination, DiskReport, Error, FoundBy, ImageCount, ImageFile,
+    ImageInfo, ImageSeverity, Kind, Property, TableKind, Value, VolumeInfo,
 };
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,8 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    guests: GuestArgs,
 }
 
 const JSON: &str = "\
@@ -55,7 +58,9 @@ The image is only read. Where a parent of a differencing disk is missing or was 
   complete, error   whether all images are there and good, and why not
   partition_table   kind (none, mbr, gpt), disk_id, sector_size
   partitions        number (0: the whole disk), start, size, type, name, id, content, error, file_system: kind, label, id,
-                    block_size, size, free, clean, notes
+                    block_size, size, free, clean, notes; encryption (null if there is none): kind (bitlocker), error, and,
+                    null if it cannot be read: layout, id, method, state, sector_size, created, description, notes,
+                    protectors (kind, id)
   warnings          sentences
   check             null, or with --check: sound (null if no fault was found and not everything looked at), faults, remarks,
                     findings (severity, topic, file, offset, what), counts (severity, topic, file, found), error (why not
@@ -63,9 +68,11 @@ The image is only read. Where a parent of a differencing disk is missing or was 
 
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
+    let options = args.guests.options()?;
     let examination = DiskExamination::open(&args.image, &args.how.options())?;
     let progress = Progress::default();
-    let report = examination.report(&progress).map_err(Failure::of_input)?;
+    let report = examination.report(&options, &progress);
+    let report = report.map_err(Failure::of_input)?;
     let check = args.check.then(|| examination.check(&progress));
     if args.json {
         output::json(&json::document(&report, check.as_ref()))?;
@@ -260,6 +267,17 @@ fn tell_part(part: &Part) -> Result<(), Failure> {
         part.start,
         content(part)
     ))?;
+    match &part.encryption {
+        Some(Ok(info)) => {
+            tell_encryption(info)?;
+            // An open volume has them among its own.
+            let is_open = matches!(part.volume, Some(Ok(_)));
+            for note in info.notes.iter().filter(|_| !is_open) {
+                line(&format!("         note: {}", tame(&note.text)))?;
+            }
+        }
+        Some(Err(_)) | None => {}
+    }
     match &part.volume {
         Some(Ok(info)) => tell_volume(info),
         Some(Err(error)) => line(&format!(
@@ -277,6 +295,25 @@ fn content(part: &Part) -> String {
         Some(Ok(found)) => found.name().to_string(),
         Some(Err(error)) => tame(&error.to_string()),
     }
+}
+
+fn tell_encryption(info: &BitLockerInfo) -> Result<(), Failure> {
+    let description = match info.description.as_str() {
+        "" => String::new(),
+        description => format!(" `{}`", tame(description)),
+    };
+    line(&format!(
+        "         {}, {}{description}, id {}, {}",
+        info.method,
+        info.state,
+        info.id,
+        info.layout.name()
+    ))?;
+    for protector in &info.protectors {
+        let (protection, id) = (protector.protection, protector.id);
+        line(&format!("         key protector: {protection}, id {id}"))?;
+    }
+    Ok(())
 }
 
 fn tell_volume(info: &VolumeInfo) -> Result<(), Failure> {

@@ -78,7 +78,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let criteria = criteria(args)?;
-    let store = open_store(&args.store)?.with_read_options(args.guests.options());
+    let store = open_store(&args.store)?.with_read_options(args.guests.options()?);
     let mut shown = Shown {
         args,
         list: List::new(args.json),

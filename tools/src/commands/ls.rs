@@ -33,7 +33,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Answer {
     let address = Address::parse(&args.address)?;
-    let point = open_point(&args.store, &address, args.guests.options())?;
+    let point = open_point(&args.store, &address, args.guests.options()?)?;
     match resolve(&point, address.path)? {
         Target::Point => disks(&point, args),
         Target::Disk(disk) => volumes(&point, &disk, args),

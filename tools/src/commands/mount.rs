@@ -103,7 +103,7 @@ pub fn shown(source: &Path) -> String {
 pub fn run(args: &Args) -> Answer {
     let options = args.options();
     let mounted = if Store::is_store(&args.source) {
-        let store = open_store(&args.source)?.with_read_options(args.guests.options());
+        let store = open_store(&args.source)?.with_read_options(args.guests.options()?);
         mount_store(store, &args.mountpoint, &options)?
     } else if args.source.is_dir() {
         return Err(Error::new(Kind::NotFound, "the folder is no store")
@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> Answer {
         for warning in view.warnings() {
             warn(&format!("{}: {warning}", args.source.display()));
         }
-        let view = view.with_read_options(args.guests.options());
+        let view = view.with_read_options(args.guests.options()?);
         mount_image(view, &args.mountpoint, &options)?
     };
     eprintln!(

@@ -48,6 +48,11 @@ impl Head {
             .is_some_and(|tail| tail.starts_with(mark))
     }
 
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub fn is_zero(&self) -> bool {
         self.bytes.iter().all(|&byte| byte == 0)
     }
@@ -64,13 +69,6 @@ type Mark = (usize, &'static [u8], &'static str);
 /// Formats that wrap or encrypt others.
 const CONTAINERS: &[Mark] = &[
     (0, b"LUKS\xba\xbe", "LUKS"),
-    (3, b"-FVE-FS-", "BitLocker"),
-    // BitLocker To Go: a FAT32 lookalike with this GUID at 0x1a8.
-    (
-        0x1a8,
-        b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01",
-        "BitLocker",
-    ),
     (0, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "mdraid member"),
     (0x1000, b"\xfc\x4e\x2b\xa9\x01\0\0\0", "mdraid member"),
     (

@@ -3,8 +3,8 @@
 use super::{severity, table_name, warnings};
 use cairn::examine::Part;
 use cairn::{
-    CheckReport, DiskReport, ImageFile, ImageInfo, ImageSeverity, Property, Value as Said,
-    VolumeInfo,
+    BitLockerInfo, CheckReport, DiskReport, Error, ImageFile, ImageInfo, ImageSeverity, Property,
+    Value as Said, VolumeInfo,
 };
 use serde_json::{Map, Value, json};
 
@@ -88,7 +88,31 @@ fn part(part: &Part) -> Value {
         "id": part.id,
         "content": content.and_then(|content| content.as_ref().ok()).map(|found| found.name()),
         "error": failed.map(ToString::to_string),
+        "encryption": part.encryption.as_ref().map(encryption),
         "file_system": volume.and_then(|volume| volume.as_ref().ok()).map(file_system),
+    })
+}
+
+fn encryption(known: &Result<BitLockerInfo, Error>) -> Value {
+    let info = known.as_ref().ok();
+    let protectors = info.map(|info| {
+        let all = info.protectors.iter();
+        let all = all.map(|one| json!({"kind": one.protection.word(), "id": one.id.to_string()}));
+        all.collect::<Vec<_>>()
+    });
+    let notes = info.map(|info| info.notes.iter().map(|note| &note.text).collect::<Vec<_>>());
+    json!({
+        "kind": "bitlocker",
+        "error": known.as_ref().err().map(ToString::to_string),
+        "layout": info.map(|info| info.layout.name()),
+        "id": info.map(|info| info.id.to_string()),
+        "method": info.map(|info| info.method.to_string()),
+        "state": info.map(|info| info.state.word()),
+        "sector_size": info.map(|info| info.sector_size),
+        "created": info.map(|info| info.created.rfc3339()),
+        "description": info.map(|info| &info.description),
+        "protectors": protectors,
+        "notes": notes,
     })
 }
 

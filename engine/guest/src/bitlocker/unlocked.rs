@@ -1,0 +1,123 @@
+//! The file system of an unlocked volume. All is the file system's own but what is told of places: those are bytes of the encrypted volume, because whoever asks for them compares disks.
+
+use super::reader::Reader;
+use super::regions::How;
+use crate::volume::{
+    Attributes, DirEntry, DirSink, EntryId, Extent, ExtentSink, Note, RangeSink, StreamInfo,
+    Volume, VolumeInfo,
+};
+use cairn_base::{ReadAt, Result};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// A file system on a decrypted volume.
+pub(super) struct UnlockedVolume {
+    inner: Arc<dyn Volume>,
+    info: VolumeInfo,
+    reader: Arc<Reader>,
+    mark: u32,
+}
+
+impl UnlockedVolume {
+    /// `mark` tells bytes that are encrypted with this key from others.
+    pub fn new(
+        inner: Arc<dyn Volume>,
+        reader: Arc<Reader>,
+        notes: &[Note],
+        mark: u32,
+    ) -> UnlockedVolume {
+        let mut info = inner.info().clone();
+        info.notes.extend(notes.iter().cloned());
+        UnlockedVolume {
+            inner,
+            info,
+            reader,
+            mark,
+        }
+    }
+}
+
+impl Volume for UnlockedVolume {
+    fn info(&self) -> &VolumeInfo {
+        &self.info
+    }
+
+    fn root(&self) -> EntryId {
+        self.inner.root()
+    }
+
+    fn attributes(&self, id: EntryId) -> Result<Attributes> {
+        self.inner.attributes(id)
+    }
+
+    fn lookup(&self, folder: EntryId, name: &[u8]) -> Result<Option<DirEntry>> {
+        self.inner.lookup(folder, name)
+    }
+
+    fn read_dir(&self, folder: EntryId, after: u64, sink: DirSink<'_>) -> Result<()> {
+        self.inner.read_dir(folder, after, sink)
+    }
+
+    fn parent(&self, id: EntryId) -> Result<Option<EntryId>> {
+        self.inner.parent(id)
+    }
+
+    fn open(&self, id: EntryId) -> Result<Arc<dyn ReadAt>> {
+        self.inner.open(id)
+    }
+
+    fn streams(&self, id: EntryId) -> Result<Vec<StreamInfo>> {
+        self.inner.streams(id)
+    }
+
+    fn open_stream(&self, id: EntryId, name: &[u8]) -> Result<Arc<dyn ReadAt>> {
+        self.inner.open_stream(id, name)
+    }
+
+    fn read_link(&self, id: EntryId) -> Result<Vec<u8>> {
+        self.inner.read_link(id)
+    }
+
+    fn xattrs(&self, id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.inner.xattrs(id)
+    }
+
+    /// What lies in areas of BitLocker reads as zeros and has no place. What is encrypted is marked so: equal bytes under another key, or under none, are another content.
+    fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {
+        self.inner.extents(id, &mut |extent| {
+            for (at, piece) in self.reader.pieces(extent.place.clone()) {
+                if piece.how == How::Zeros {
+                    continue;
+                }
+                let mut reading = extent.reading;
+                if piece.how == How::Encrypted {
+                    reading.packing ^= self.mark;
+                }
+                let inside = at.saturating_sub(extent.place.start);
+                let told = sink(Extent {
+                    place: piece.place..piece.place.saturating_add(piece.length),
+                    stream: extent.stream,
+                    offset: extent.offset.saturating_add(inside),
+                    reading,
+                });
+                if told.is_break() {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Without what is free in the volume's beginning: that lies elsewhere.
+    fn free_space(&self, sink: RangeSink<'_>) -> Result<()> {
+        let moved = self.reader.regions.moved();
+        self.inner.free_space(&mut |range| {
+            let start = range.start.max(moved);
+            if start < range.end {
+                sink(start..range.end)
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! BitLocker: volumes that Windows made, and volumes made here, against libbde and dislocker.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod damage;
+mod files;
+mod made;
+mod maker;
+mod support;
+mod windows;
