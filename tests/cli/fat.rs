@@ -17,7 +17,10 @@ fn made(bench: &Bench) -> Option<()> {
     fs::write(bench.path("Q.TXT"), "in any letters\n").unwrap();
     fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
     tool("mkfs.fat", &["-F", "12", text(&disk)]);
-    tool("mcopy", &["-i", text(&disk), text(&bench.path("Q.TXT")), "::"]);
+    tool(
+        "mcopy",
+        &["-i", text(&disk), text(&bench.path("Q.TXT")), "::"],
+    );
     let mut bytes = fs::read(&disk).unwrap();
     let name = b"Q       TXT";
     let at = bytes.windows(11).position(|part| part == name).unwrap();
@@ -52,7 +55,10 @@ fn names_are_in_the_code_page_that_is_asked_for() {
     if have(&["fusermount3"]) {
         let mounted = Mounted::with(&bench, "disk.raw", &["--code-page", "850"]);
         let inside = mounted.folder.join("files/disk0/p0");
-        let names: Vec<_> = fs::read_dir(inside).unwrap().map(|name| name.unwrap().file_name()).collect();
+        let names: Vec<_> = fs::read_dir(inside)
+            .unwrap()
+            .map(|name| name.unwrap().file_name())
+            .collect();
         assert_eq!(names, ["Ø.TXT"]);
     }
 }
