@@ -3,7 +3,7 @@
 //! The format is Microsoft's "FAT32 File System Specification" (version 1.03); where it leaves room this does what Linux and Windows do. Each
 //! on-disk structure has its own file in this folder.
 //!
-//! - [`code_page`]: the characters of 8.3 names
+//! - `code_page`: the characters of 8.3 names
 //! - `boot_sector`, `heap`, `table`, `chain`: sizes, clusters, and which follows which
 //! - `content`: a file's content
 //! - `entry`, `long_name`, `time`, `slots`, `folder`: what stands in folders
@@ -14,7 +14,7 @@
 //! folder's walk at the first entry that is wrong.
 //!
 //! Decisions:
-//! - Numbers of files are places, see [`names`].
+//! - Numbers of files are places, see `names`.
 //! - A long name that is not whole, or whose checksum is not that of the 8.3 name behind it, is passed over: the 8.3 name is shown. Deleted
 //!   entries, labels, `.` and `..` are not shown. Names that Unix cannot hold are shown as those of NTFS are.
 //! - Names are found without regard to case, by the long name first and then by the 8.3 name.

@@ -13,7 +13,7 @@ use crate::fat::{self, CodePage, FatVolume};
 use crate::ntfs::NtfsVolume;
 use crate::partition::{Partition, PartitionKind, PartitionTable, TableKind};
 use crate::volume::Volume;
-use cairn_base::{Error, ReadAt, Result};
+use cairn_base::{Error, Kind, ReadAt, Result};
 use std::sync::Arc;
 
 /// What a device holds.
@@ -87,8 +87,13 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     if head.at(3, b"EXFAT   ") {
         return Ok(Detected::ExFat);
     }
-    if ext::is_ext(device)? {
-        return Ok(Detected::Ext);
+    let mut damage = head.damage().cloned();
+    match ext::is_ext(device) {
+        Ok(true) => return Ok(Detected::Ext),
+        Ok(false) => {}
+        // Something else may be told by what can be read.
+        Err(error) if error.kind() == Kind::Damaged => damage = Some(error),
+        Err(error) => return Err(error),
     }
     if let Some(name) = magic::file_system(&head) {
         return Ok(Detected::Other(name));
@@ -109,8 +114,8 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     if exfat::has_backup(device)? {
         return Ok(Detected::ExFat);
     }
-    if let Some(damage) = head.damage() {
-        return Err(damage.clone());
+    if let Some(damage) = damage {
+        return Err(damage);
     }
     Ok(if head.is_zero() {
         Detected::Empty

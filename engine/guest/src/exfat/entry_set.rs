@@ -1,6 +1,7 @@
 //! Entries that belong together: a file's own, its stream's, and those of its name (specification, sections 6 and 7.4 to 7.7).
 
 use crate::fat::time::time;
+use crate::ntfs::name::MAX_UNITS;
 use crate::ntfs::upcase::UpCase;
 use crate::volume::{Attributes, EntryKind};
 use cairn_base::{Result, Time, View};
@@ -21,6 +22,8 @@ const TOLD: u16 = 0x37;
 const SLOT: usize = 32;
 /// Units of a name in one entry.
 const PART: usize = 15;
+/// Entries of a name at most, where one unit too many was written.
+const MAX_PARTS: usize = 18;
 
 /// A file or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +42,8 @@ pub struct EntrySet {
     pub valid: u64,
     /// The name in UTF-16.
     pub name: Vec<u16>,
-    hash: u16,
+    /// Nothing if it is of a longer name.
+    hash: Option<u16>,
     /// Whether the checksum of the entries is right.
     pub is_summed: bool,
 }
@@ -60,21 +64,13 @@ impl EntrySet {
             return Err(view.damaged(0, "a file's entries lack that of its stream"));
         }
         let length = usize::from(stream.u8(3)?);
-        if length == 0 {
+        let name = match length {
+            0 => overlong(view)?,
+            _ => name(view, length)?,
+        };
+        if name.is_empty() {
             return Err(stream.damaged(3, "the name is empty"));
         }
-        let mut name = Vec::with_capacity(length);
-        for part in 0..length.div_ceil(PART) {
-            let at = part.saturating_add(2).saturating_mul(SLOT);
-            let part = view.part(at, SLOT, "exFAT name entry")?;
-            if part.u8(0)? != NAME {
-                return Err(part.damaged(0, "a file's entries lack a part of its name"));
-            }
-            for unit in (2..SLOT).step_by(2) {
-                name.push(part.u16_le(unit)?);
-            }
-        }
-        name.truncate(length);
         let size = stream.u64_le(24)?;
         Ok(EntrySet {
             attributes: view.u16_le(4)?,
@@ -86,7 +82,7 @@ impl EntrySet {
             size,
             valid: stream.u64_le(8)?.min(size),
             name,
-            hash: stream.u16_le(4)?,
+            hash: (length > 0).then(|| stream.u16_le(4)).transpose()?,
             is_summed: checksum(view.bytes()) == view.u16_le(2)?,
         })
     }
@@ -98,13 +94,14 @@ impl EntrySet {
 
     /// Whether the hash that is stored is that of the name.
     pub fn is_hashed(&self, upcase: &UpCase) -> bool {
+        let Some(stored) = self.hash else { return true };
         let mut hash = 0u16;
         for unit in &self.name {
             for byte in upcase.upper(*unit).to_le_bytes() {
                 hash = hash.rotate_right(1).wrapping_add(u16::from(byte));
             }
         }
-        hash == self.hash
+        hash == stored
     }
 
     /// The name for people.
@@ -136,6 +133,34 @@ impl EntrySet {
             dos_flags: u32::from(self.attributes & TOLD),
         }
     }
+}
+
+/// The name of so many units.
+fn name(view: View<'_>, length: usize) -> Result<Vec<u16>> {
+    let mut name = Vec::with_capacity(length);
+    for part in 0..length.div_ceil(PART) {
+        let at = part.saturating_add(2).saturating_mul(SLOT);
+        let part = view.part(at, SLOT, "exFAT name entry")?;
+        if part.u8(0)? != NAME {
+            return Err(part.damaged(0, "a file's entries lack a part of its name"));
+        }
+        for unit in (2..SLOT).step_by(2) {
+            name.push(part.u16_le(unit)?);
+        }
+    }
+    name.truncate(length);
+    Ok(name)
+}
+
+/// The name of 256 units, which Linux has written, so that its length is 0: the first 255 of them.
+fn overlong(view: View<'_>) -> Result<Vec<u16>> {
+    let parts = view.len().checked_div(SLOT).unwrap_or(0).saturating_sub(2);
+    let mut name = name(view, parts.min(MAX_PARTS).saturating_mul(PART))?;
+    if let Some(end) = name.iter().position(|&unit| unit == 0) {
+        name.truncate(end);
+    }
+    name.truncate(MAX_UNITS);
+    Ok(name)
 }
 
 /// The checksum of a file's entries: of all bytes but its own two.
@@ -226,14 +251,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_256_units_is_cut() {
+        let mut bytes = set(&"n".repeat(255));
+        bytes[SLOT + 3] = 0;
+        bytes.extend([NAME, 0]);
+        bytes.extend([0; 30]);
+        let parsed = parse(&bytes).unwrap();
+        assert_eq!(parsed.text(), "n".repeat(255));
+        assert!(parsed.is_hashed(&UpCase::built_in()));
+        let mut empty = set("n")[..SLOT * 2].to_vec();
+        empty[SLOT + 3] = 0;
+        assert!(parse(&empty).is_err());
+    }
+
+    #[test]
     fn entries_that_are_missing_are_damage() {
         let whole = set("a name of more than fifteen");
-        for (at, value) in [
-            (SLOT, NAME),
-            (SLOT * 3, STREAM),
-            (SLOT + 3, 0),
-            (SLOT + 3, 31),
-        ] {
+        for (at, value) in [(SLOT, NAME), (SLOT * 3, STREAM), (SLOT + 3, 31)] {
             let mut bytes = whole.clone();
             bytes[at] = value;
             assert!(parse(&bytes).is_err(), "{at} {value}");

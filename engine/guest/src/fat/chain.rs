@@ -167,11 +167,15 @@ impl Linked {
         if matches!(found, Found::Unknown) {
             let mut known = self.known.write();
             let until = index.saturating_add(AHEAD).min(self.limit);
-            known.extend(table, until)?;
-            if until == self.limit {
-                known.look_behind(table)?;
+            let mut extended = known.extend(table, until);
+            if extended.is_ok() && until == self.limit {
+                extended = known.look_behind(table);
             }
             found = known.find(index)?;
+            // What is behind cannot be read: that matters to whoever asks for it.
+            if matches!(found, Found::Unknown) {
+                extended?;
+            }
         }
         match found {
             Found::Run(run) => Ok(Some(run)),

@@ -1,6 +1,6 @@
 //! Code pages: which characters the bytes of 8.3 names are. Which one a volume was written with is nowhere on it.
 //!
-//! Those of one byte that MS-DOS had come from [`tables`]; those of Windows and of East Asia from the crate `encoding_rs`.
+//! Those of one byte that MS-DOS had come from `tables`; those of Windows and of East Asia from the crate `encoding_rs`.
 
 mod tables;
 

@@ -54,7 +54,7 @@ impl Content {
             Ok(Some(run)) => run,
             Ok(None) => {
                 return Err(Error::damaged(format!(
-                    "file `{}` has {} bytes, but its chain of clusters ends after {index}",
+                    "file `{}` has {} bytes, but its chain of clusters ends before number {index}",
                     self.name, self.size
                 )));
             }

@@ -2,7 +2,8 @@
 //!
 //! Neither has numbers for files. An entry's number is where it stands: the position on the volume of the folder's entry that names it, divided
 //! by 32. So numbers are the same whenever the volume is opened, fit 40 bits on volumes up to 32 TiB, and lead straight to what is known of a
-//! file. Number [`ROOT`] is the root: that place is in the boot sector.
+//! file. Number [`ROOT`] is the root: that place is in the boot sector. A number that no folder told, but that leads to bytes of a file that
+//! look like an entry, is not told from others: it shows no more than the volume's bytes do.
 //!
 //! The folder an entry lies in is known by the cluster its number leads to: each walk notes which folder the clusters it comes to belong to. Of
 //! what is not in that bounded memory any more, the folders are gone through until one of them has the cluster.

@@ -241,7 +241,7 @@ fn what_breaks_a_chain_is_told_with_file_and_cluster() {
     let mut bytes = sound.clone();
     bytes[table + third * 4..table + third * 4 + 4].copy_from_slice(&[0xFF; 4]);
     let text = format!("{:?}", read(&*of(&bytes)).unwrap_err());
-    assert!(text.contains("ends after 3"), "{text}");
+    assert!(text.contains("ends before number 3"), "{text}");
     let mut bytes = sound;
     bytes[entry + 26] = 0;
     bytes[entry + 27] = 0;

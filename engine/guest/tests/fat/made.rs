@@ -101,7 +101,11 @@ fn check(options: &str, size: u64) {
     assert!(ours.len() > 180);
     if let Some(kind) = kind_for_sleuth_kit(&image) {
         let theirs = by_sleuth_kit(&image, scratch.path(), kind);
-        let (ours, theirs) = (files(timeless(ours)), files(timeless(theirs)));
+        let (mut ours, mut theirs) = (files(timeless(ours)), files(timeless(theirs)));
+        // It cuts names of more than about 190 bytes, and has no letters for the upper half of 8.3 names.
+        ours.retain(|path, _| !path.contains("xxxx") && !path.ends_with("ÉTÉ"));
+        theirs.retain(|path, _| !path.contains("xxxx") && !path.ends_with("^T^"));
+        assert!(theirs.len() > 150);
         compare(&ours, &theirs, &format!("The Sleuth Kit, {options}"));
     }
     check_facts(&image, options);
@@ -196,7 +200,7 @@ fn a_volume_with_many_files_is_read_as_mtools_does() {
     shell(&format!("mkfs.fat -F 32 -s 1 '{}'", image.display())).unwrap();
     let folder = scratch.path().join("many");
     fs::create_dir(&folder).unwrap();
-    for index in 0..2000 {
+    for index in 0..400 {
         fs::write(
             folder.join(format!("File number {index}.dat")),
             index.to_string(),
@@ -211,11 +215,11 @@ fn a_volume_with_many_files_is_read_as_mtools_does() {
     let ours = on_volume(&volume);
     let mut theirs = on_host(scratch.path());
     theirs.retain(|path, _| path.starts_with("/many"));
-    compare(&timeless(ours), &timeless(theirs), "2000 files");
+    compare(&timeless(ours), &timeless(theirs), "400 files");
     // A volume that is opened anew knows no folder: parents are found by going through them.
     let known = volume.lookup(volume.root(), b"many").unwrap().unwrap();
     let file = volume
-        .lookup(known.id, b"001999 HAS A LONG NAME.DAT")
+        .lookup(known.id, b"000399 HAS A LONG NAME.DAT")
         .unwrap()
         .unwrap();
     let anew = open(&image);
@@ -246,7 +250,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn any_tree_comes_back(
-        names in proptest::collection::btree_map("[a-zA-Z0-9 äßéλя日_+-]{1,40}", (0usize..9000, 0usize..6), 1..40),
+        names in proptest::collection::btree_map("[a-zA-Z0-9äßéλя日][a-zA-Z0-9 äßéλя日_+-]{0,39}", (0usize..9000, 0usize..6), 1..40),
         width in prop_oneof![Just(12u32), Just(16), Just(32)],
     ) {
         if !have(&TOOLS) {

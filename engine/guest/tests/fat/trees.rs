@@ -90,7 +90,10 @@ pub fn by_sleuth_kit(image: &Path, scratch: &Path, kind: &str) -> Tree {
     ))
     .unwrap();
     let mut tree = on_host(&to);
-    tree.retain(|path, content| content.is_some() && !path.contains("$OrphanFiles"));
+    let is_own = |path: &str| {
+        ["/$ALLOC_BITMAP", "/$UPCASE_TABLE"].contains(&path) || path.contains("$OrphanFiles")
+    };
+    tree.retain(|path, content| content.is_some() && !is_own(path));
     tree
 }
 
