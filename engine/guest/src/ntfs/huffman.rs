@@ -1,5 +1,4 @@
-//! Canonical prefix codes of up to 16 bits, as XPRESS Huffman ([MS-XCA] section 2.2.4) and LZX ([MS-PATCH] section
-//! 2.5) have them: codes ascend with their lengths, and with the symbols among those of one length.
+//! Canonical prefix codes of up to 16 bits, as XPRESS Huffman ([MS-XCA] section 2.2) and LZX ([MS-PATCH]) have them: codes ascend with their lengths, and with the symbols among those of one length.
 
 use super::bits::Bits;
 use cairn_base::{Error, Result};

@@ -8,7 +8,7 @@ use super::bits::Bits;
 use super::huffman::{Code, damaged, repeat};
 use cairn_base::{Error, Result};
 
-/// Bytes of content that one table of code words stands for ([MS-XCA] section 2.2.4).
+/// Bytes of content that one table of code words stands for ([MS-XCA] section 2.2).
 pub const MAX_CONTENT: usize = 64 << 10;
 /// Bytes of the table.
 const TABLE: usize = 256;
