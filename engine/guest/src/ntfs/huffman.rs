@@ -1,4 +1,5 @@
-//! Canonical prefix codes of up to 16 bits, as XPRESS Huffman ([MS-XCA] section 2.2) and LZX ([MS-PATCH]) have them: codes ascend with their lengths, and with the symbols among those of one length.
+//! Canonical prefix codes of up to 16 bits, as XPRESS Huffman ([MS-XCA] section 2.2) and LZX ([MS-PATCH]) have them:
+//! words ascend with their lengths, and with the symbols among those of one length.
 
 use super::bits::Bits;
 use cairn_base::{Error, Result};

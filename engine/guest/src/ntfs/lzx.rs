@@ -114,7 +114,7 @@ impl Chunk<'_> {
             _ => return Err(damaged("a block is longer than its data")),
         }
         if length % 2 == 1 {
-            // Not there behind the last one of some writers.
+            // Behind the last block nothing is lost if it is missing.
             let _padding = self.bits.bytes(1);
         }
         self.filled = end;
