@@ -185,7 +185,7 @@ impl Chunk<'_> {
             }
             _ => {
                 let extra = (slot / 2).saturating_sub(1);
-                let base = (slot & 1 | 2).wrapping_shl(extra);
+                let base = ((slot & 1) | 2).wrapping_shl(extra);
                 let offset = match &codes.aligned {
                     Some(aligned) if extra >= 3 => {
                         let high = u32::from(self.bits.take(extra.saturating_sub(3)));

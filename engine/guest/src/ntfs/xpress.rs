@@ -46,7 +46,7 @@ pub fn decompress(input: &[u8], output: &mut [u8]) -> Result<()> {
         // the length stand behind them.
         bits.peek();
         let length = length(&mut bits, symbol & 15)?;
-        let distance_bits = u32::from(symbol / 16 & 15);
+        let distance_bits = u32::from((symbol / 16) & 15);
         let distance = 1usize.wrapping_shl(distance_bits) | usize::from(bits.take(distance_bits));
         repeat(output, filled, distance, length)?;
         filled = filled.saturating_add(length);
