@@ -9,16 +9,15 @@
 mod ntfs_support;
 
 use cairn_base::ReadAt;
+use cairn_guest::Volume;
 use cairn_guest::ntfs::NtfsVolume;
-use cairn_guest::{EntryKind, Volume};
 use ntfs_support::against::*;
 use ntfs_support::made::*;
 use ntfs_support::*;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 #[test]

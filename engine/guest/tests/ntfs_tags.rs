@@ -17,6 +17,7 @@ use ntfs_support::*;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 const OFFLINE: u32 = 0x1000;
 const RECALL: u32 = 0x40_0000;
@@ -38,55 +39,57 @@ fn add_flags(bytes: &mut [u8], record: usize, flags: u32) {
     bytes[value..value + 4].copy_from_slice(&(old | flags).to_le_bytes());
 }
 
+/// Name of the test's files, tag, whether the content is read if all of it is there, and what the error says.
+const TAGS: [(&str, u32, bool, &str); 12] = [
+    ("dedup", 0x8000_0013, false, "DEDUP"),
+    ("cloud", 0x9000_001A, true, "CLOUD"),
+    ("cloud 6", 0x9000_601A, true, "CLOUD"),
+    ("cloud f", 0x9000_F01A, true, "CLOUD"),
+    ("onedrive", 0x8000_0021, true, "ONEDRIVE"),
+    ("azure", 0x8000_001E, true, "STORAGE_SYNC"),
+    ("hsm", 0xC000_0004, true, "HSM"),
+    ("projected", 0x9000_001C, true, "PROJFS"),
+    ("app", 0x8000_001B, false, "APPEXECLINK"),
+    ("layer", 0x8000_0018, false, "WCI"),
+    ("wim", 0x8000_0008, false, "WIM"),
+    ("another's", 0x0000_5A5A, false, "0x00005A5A"),
+];
+const FORMS: [&str; 7] = [
+    "whole", "offline", "recall", "small", "empty", "hole", "part",
+];
+
+/// Makes a file of each tag in each form.
+fn tagged(root: &Path, content: &[u8]) {
+    for (name, tag, ..) in TAGS {
+        for form in FORMS {
+            let path = root.join(format!("{name}.{form}"));
+            match form {
+                "small" => fs::write(&path, &content[..100]).unwrap(),
+                "empty" => fs::write(&path, b"").unwrap(),
+                // Nothing was fetched, and all but a part in the middle.
+                "hole" => File::create(&path).unwrap().set_len(50_000).unwrap(),
+                "part" => {
+                    let part = File::create(&path).unwrap();
+                    part.write_all_at(&content[..30_000], 0).unwrap();
+                    part.write_all_at(&content[..30_000], 300_000).unwrap();
+                }
+                _ => fs::write(&path, content).unwrap(),
+            }
+            set_reparse(&path, &reparse(tag, b"what its software knows"));
+        }
+    }
+}
+
 #[test]
 fn tags_are_named_and_only_what_is_all_there_is_read() {
     if !have(&TOOLS) || !have(&["setfattr"]) {
         return;
     }
-    let tags: &[(&str, u32, bool, &str)] = &[
-        ("dedup", 0x8000_0013, false, "DEDUP"),
-        ("cloud", 0x9000_001A, true, "CLOUD"),
-        ("cloud 6", 0x9000_601A, true, "CLOUD"),
-        ("cloud f", 0x9000_F01A, true, "CLOUD"),
-        ("onedrive", 0x8000_0021, true, "ONEDRIVE"),
-        ("azure", 0x8000_001E, true, "STORAGE_SYNC"),
-        ("hsm", 0xC000_0004, true, "HSM"),
-        ("projected", 0x9000_001C, true, "PROJFS"),
-        ("app", 0x8000_001B, false, "APPEXECLINK"),
-        ("layer", 0x8000_0018, false, "WCI"),
-        ("wim", 0x8000_0008, false, "WIM"),
-        ("another's", 0x0000_5A5A, false, "0x00005A5A"),
-    ];
     let content = noise(4, 100_000);
-    let Some((mut bytes, mft)) = patchable(|root| {
-        for (name, tag, ..) in tags {
-            for form in ["whole", "offline", "recall", "small", "empty"] {
-                let length = match form {
-                    "small" => 100,
-                    "empty" => 0,
-                    _ => content.len(),
-                };
-                let path = root.join(format!("{name}.{form}"));
-                fs::write(&path, &content[..length]).unwrap();
-                set_reparse(&path, &reparse(*tag, b"what its software knows"));
-            }
-            // Nothing was fetched, and all but a part in the middle.
-            File::create(root.join(format!("{name}.hole")))
-                .unwrap()
-                .set_len(50_000)
-                .unwrap();
-            let part = File::create(root.join(format!("{name}.part"))).unwrap();
-            part.write_all_at(&content[..30_000], 0).unwrap();
-            part.write_all_at(&content[..30_000], 300_000).unwrap();
-            for form in ["hole", "part"] {
-                let path = root.join(format!("{name}.{form}"));
-                set_reparse(&path, &reparse(*tag, b"what its software knows"));
-            }
-        }
-    }) else {
+    let Some((mut bytes, mft)) = patchable(|root| tagged(root, &content)) else {
         return;
     };
-    for (name, ..) in tags {
+    for (name, ..) in TAGS {
         let offline = record_of(&bytes, mft, &format!("{name}.offline"));
         add_flags(&mut bytes, offline, OFFLINE);
         let recall = record_of(&bytes, mft, &format!("{name}.recall"));
@@ -94,17 +97,15 @@ fn tags_are_named_and_only_what_is_all_there_is_read() {
     }
     let volume = open_bytes(&bytes);
     let items = walk(&volume, &mut |what, error| panic!("{what}: {error}"));
-    assert_eq!(items.len(), tags.len() * 7);
-    for (name, tag, may_be_read, shown) in tags {
-        for form in [
-            "whole", "offline", "recall", "small", "empty", "hole", "part",
-        ] {
+    assert_eq!(items.len(), TAGS.len() * FORMS.len());
+    for (name, tag, may_be_read, shown) in TAGS {
+        for form in FORMS {
             let item = &items[format!("/{name}.{form}").as_bytes()];
             assert_eq!(item.kind, EntryKind::File, "{name} {form}");
             let expected = match form {
-                "whole" if *may_be_read => Some(&content[..]),
-                "small" if *may_be_read => Some(&content[..100]),
-                "empty" if *may_be_read => Some(&[][..]),
+                "whole" if may_be_read => Some(&content[..]),
+                "small" if may_be_read => Some(&content[..100]),
+                "empty" if may_be_read => Some(&[][..]),
                 _ => None,
             };
             let read = volume

@@ -1,5 +1,5 @@
 //! Bits in little-endian words of 16, the highest first, with plain bytes between the words: how XPRESS Huffman
-//! ([MS-XCA] section 2.2.4) and LZX ([MS-PATCH] section 2.2) are written.
+//! ([MS-XCA] section 2.2) and LZX ([MS-PATCH]) are written.
 
 /// Reads them. Behind the end of the input all bits are 0; [`overrun`](Bits::overrun) tells of it.
 pub struct Bits<'a> {

@@ -1,5 +1,5 @@
-//! Canonical prefix codes of up to 16 bits, as XPRESS Huffman ([MS-XCA] section 2.2.4) and LZX ([MS-PATCH] section
-//! 2.5) have them: codes ascend with their lengths, and with the symbols among those of one length.
+//! Canonical prefix codes of up to 16 bits, as XPRESS Huffman ([MS-XCA] section 2.2) and LZX ([MS-PATCH]) have them:
+//! words ascend with their lengths, and with the symbols among those of one length.
 
 use super::bits::Bits;
 use cairn_base::{Error, Result};
@@ -85,7 +85,11 @@ impl Code {
             let shift = self.quick_bits.saturating_sub(u32::from(bits));
             let times = usize::try_from(1u32.wrapping_shl(shift)).unwrap_or(0);
             let width = PLACES.wrapping_shr(u32::from(bits)).max(1);
-            let count = words.end.saturating_sub(words.first) / width;
+            let count = words
+                .end
+                .saturating_sub(words.first)
+                .checked_div(width)
+                .unwrap_or(0);
             let count = usize::try_from(count).unwrap_or(0);
             for symbol in self.symbols.iter().skip(words.symbols).take(count) {
                 let entry = symbol.wrapping_mul(32) | bits;

@@ -1,5 +1,5 @@
-//! LZX as Windows' own compression of files and WIM archives use it: [MS-PATCH] sections 2.1 to 2.7 with a window of
-//! 32 KiB, each chunk by itself.
+//! LZX as Windows' own compression of files and WIM archives use it: as in [MS-PATCH] (LZX DELTA), without reference
+//! data, with a window of 32 KiB, each chunk by itself.
 //!
 //! A chunk is a row of blocks: verbatim, aligned (the lowest three bits of distances have a code of their own) or
 //! not compressed. Unlike in cabinet files, there is no bit that says whether the targets of x86's CALL are
@@ -79,7 +79,7 @@ struct Codes {
 }
 
 impl Chunk<'_> {
-    /// [MS-PATCH] section 2.3.
+    /// Decodes the next block: three bits of kind, and its size, for which one bit stands if it is 32 KiB.
     fn block(&mut self) -> Result<()> {
         let kind = self.bits.take(3);
         let size = if self.bits.take(1) == 1 {
@@ -101,7 +101,7 @@ impl Chunk<'_> {
         }
     }
 
-    /// [MS-PATCH] section 2.3.1.
+    /// A block that is not compressed: the latest distances, and its bytes; with one more if they are odd.
     fn plain(&mut self, end: usize) -> Result<()> {
         self.bits.align();
         for distance in &mut self.recent {
@@ -114,13 +114,14 @@ impl Chunk<'_> {
             _ => return Err(damaged("a block is longer than its data")),
         }
         if length % 2 == 1 {
-            self.bits.byte();
+            // Behind the last block nothing is lost if it is missing.
+            let _padding = self.bits.bytes(1);
         }
         self.filled = end;
         Ok(())
     }
 
-    /// [MS-PATCH] sections 2.3.2, 2.3.3 and 2.5.
+    /// The codes at the start of a verbatim or an aligned block.
     fn codes(&mut self, aligned: bool) -> Result<Codes> {
         let aligned = if aligned {
             let lengths: [u8; ALIGNED] = std::array::from_fn(|_| small(self.bits.take(3)));
@@ -140,7 +141,7 @@ impl Chunk<'_> {
         })
     }
 
-    /// [MS-PATCH] sections 2.6 and 2.7.
+    /// The tokens of such a block, up to `end` of the content.
     fn compressed(&mut self, codes: &Codes, end: usize) -> Result<()> {
         while self.filled < end {
             let symbol = codes.main.symbol(&mut self.bits)?;
@@ -184,7 +185,7 @@ impl Chunk<'_> {
             }
             _ => {
                 let extra = (slot / 2).saturating_sub(1);
-                let base = (slot & 1 | 2).wrapping_shl(extra);
+                let base = ((slot & 1) | 2).wrapping_shl(extra);
                 let offset = match &codes.aligned {
                     Some(aligned) if extra >= 3 => {
                         let high = u32::from(self.bits.take(extra.saturating_sub(3)));
@@ -203,7 +204,7 @@ impl Chunk<'_> {
     }
 }
 
-/// Reads the lengths of code words; `lengths` are those of the block before ([MS-PATCH] section 2.5).
+/// Reads the lengths of code words; `lengths` are those of the block before, to which they are told relative.
 fn read_lengths(bits: &mut Bits<'_>, lengths: &mut [u8]) -> Result<()> {
     let pre: [u8; PRE] = std::array::from_fn(|_| small(bits.take(4)));
     let pre = Code::new(&pre, 7)?;
@@ -242,7 +243,7 @@ fn small(number: u16) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-/// Makes the targets of x86's CALL relative again ([MS-PATCH] section 2.8, as it is done in WIM).
+/// Makes the targets of x86's CALL relative again.
 fn restore_calls(output: &mut [u8]) {
     let end = output.len().saturating_sub(UNTRANSLATED);
     let mut at = 0usize;

@@ -55,7 +55,7 @@ const KNOWN: &[Known] = &[
     known(
         0x8000_0005,
         "DRIVER_EXTENDER",
-        Place::Fetched,
+        Place::Elsewhere,
         MIGRATED,
         ON_ITS_SERVER,
     ),

@@ -189,7 +189,7 @@ impl WofStream {
             Some([start, end, ..]) => (*start, *end),
             _ => return Err(damaged("it has no such chunk").at_offset(number)),
         };
-        let length = end.checked_sub(start).unwrap_or(0);
+        let length = end.saturating_sub(start);
         if length == 0 || length > self.length(number) || end > self.packed.size() {
             return Err(damaged("the table of chunks is impossible")
                 .context(format!("chunk {number} from byte {start} to {end}")));

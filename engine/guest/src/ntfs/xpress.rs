@@ -8,7 +8,7 @@ use super::bits::Bits;
 use super::huffman::{Code, damaged, repeat};
 use cairn_base::{Error, Result};
 
-/// Bytes of content that one table of code words stands for ([MS-XCA] section 2.2.4).
+/// Bytes of content that one table of code words stands for ([MS-XCA] section 2.2).
 pub const MAX_CONTENT: usize = 64 << 10;
 /// Bytes of the table.
 const TABLE: usize = 256;
@@ -46,7 +46,7 @@ pub fn decompress(input: &[u8], output: &mut [u8]) -> Result<()> {
         // the length stand behind them.
         bits.peek();
         let length = length(&mut bits, symbol & 15)?;
-        let distance_bits = u32::from(symbol / 16 & 15);
+        let distance_bits = u32::from((symbol / 16) & 15);
         let distance = 1usize.wrapping_shl(distance_bits) | usize::from(bits.take(distance_bits));
         repeat(output, filled, distance, length)?;
         filled = filled.saturating_add(length);
