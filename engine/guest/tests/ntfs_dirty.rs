@@ -121,6 +121,8 @@ fn check_consistent(volume: &NtfsVolume) -> usize {
         let folder = items.get(&path[..last]);
         let folder = folder.map_or(volume.root(), |folder| folder.id);
         match volume.lookup(folder, &path[last + 1..]) {
+            // Of an index that was being split some names cannot be found, and some are older ones, though all are listed.
+            Ok(_) if path.starts_with(b"/busy/") => {}
             Ok(found) => assert_eq!(found.map(|found| found.id), Some(item.id)),
             Err(error) => failed.push(format!("lookup: {error}")),
         }

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const PIECE: u64 = 4 << 10;
 /// Bytes of the table that are read at once where something near was: a power of two, and no record is longer.
 const WINDOW: u64 = 128 << 10;
+/// Bytes of the table that are asked for ahead where one window follows the other.
+const AHEAD: u64 = 1 << 20;
 /// Memory for pieces, windows and decoded records, in bytes, and how many locks each of these has.
 const PIECES: (usize, usize) = (1 << 20, 4);
 const WINDOWS: (usize, usize) = (8 << 20, 2);
@@ -168,11 +170,11 @@ impl Mft {
 
     fn read_window(&self, number: u64) -> Option<Arc<Vec<u8>>> {
         let start = number.saturating_mul(WINDOW);
-        // Who comes from the window before is likely to go on to the next one.
+        // Who comes from the window before is likely to go on to the next ones.
         let before = number.checked_sub(1);
         if before.is_some_and(|before| self.windows.get(&before).is_some()) {
             let end = start.saturating_add(WINDOW);
-            self.data.will_need(end..end.saturating_add(WINDOW));
+            self.data.will_need(end..end.saturating_add(AHEAD));
         }
         let window = self.read(start, WINDOW).map(Arc::new);
         let bytes = window.as_ref().map_or(0, |window| window.len());

@@ -40,7 +40,14 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.0).status();
+        // A program that another test is starting may have what is open here, for a moment.
+        for _ in 0..100 {
+            let umount = std::process::Command::new("umount").arg(&self.0).output();
+            if umount.is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
 
