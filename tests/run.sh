@@ -34,7 +34,7 @@ needed=(
     "qemu-img qemu-utils" "qemu-io qemu-utils" "fusermount3 fuse3" "zstd zstd" "mcopy mtools" "mkfs.vfat dosfstools"
     "sgdisk gdisk" "sfdisk fdisk" "setfattr attr" "setfacl acl" "losetup mount" "umount mount" "openssl openssl"
     "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
-    "findmnt util-linux" "perl perl-base"
+    "findmnt util-linux" "perl perl-base" "hivexget libhivex-bin" "regfexport libregf-utils"
 )
 # These packages start file servers for everybody, unless services are kept from starting, as they are in images of containers.
 [ ! -x /usr/sbin/policy-rc.d ] || needed+=("smbd samba" "smbclient smbclient" "ganesha.nfsd nfs-ganesha-vfs" "nfs-ls libnfs-utils")

@@ -8,6 +8,10 @@
 
 #[path = "seeds/disks.rs"]
 mod disks;
+#[path = "seeds/hives.rs"]
+mod hives;
+#[path = "../../engine/guest/tests/windows/made.rs"]
+mod made;
 #[path = "seeds/store.rs"]
 mod store;
 #[path = "seeds/vmdk.rs"]
@@ -35,6 +39,7 @@ fn main() {
     let seeds = Seeds(std::env::args_os().nth(1).map_or(beside, PathBuf::from));
     store::write(&seeds);
     disks::write(&seeds);
+    hives::write(&seeds);
     vmdk::write(&seeds);
     writable::write(&seeds);
 }

@@ -75,6 +75,8 @@ pub const TARGETS: &[Target] = &[
     ("partitions", guests::partitions),
     ("ntfs", guests::ntfs),
     ("ext", guests::ext),
+    ("hive", guests::hive),
+    ("reparse", guests::reparse),
     ("overlay", overlays::map),
     ("nbd", servers::nbd),
     ("operations", operations::operations),

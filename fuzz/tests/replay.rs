@@ -171,6 +171,8 @@ replays! {
     partitions: 1000,
     ntfs: 600,
     ext: 2000,
+    hive: 3000,
+    reparse: 3000,
     overlay: 500,
     nbd: 1500,
     operations: 60,

@@ -10,14 +10,16 @@
 )]
 
 pub mod ext;
+pub mod hive;
+pub mod mounted_devices;
 pub mod ntfs;
 pub mod partition;
 pub mod probe;
 pub mod volume;
 
-pub use partition::{Partition, PartitionTable, TableKind};
+pub use partition::{DeviceId, Partition, PartitionTable, TableKind};
 pub use probe::{Detected, open_volume};
 pub use volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, Note, RangeSink,
-    Reading, StreamInfo, Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, LinkTarget, Note,
+    RangeSink, Reading, StreamInfo, Volume, VolumeInfo,
 };

@@ -8,7 +8,7 @@ mod tests;
 
 use crate::ext::{self, ExtVolume};
 use crate::ntfs::NtfsVolume;
-use crate::partition::{Partition, PartitionKind, PartitionTable, TableKind};
+use crate::partition::{DeviceId, Partition, PartitionKind, PartitionTable, TableKind};
 use crate::volume::Volume;
 use cairn_base::{Error, ReadAt, Result};
 use std::sync::Arc;
@@ -114,6 +114,8 @@ pub struct FoundVolume {
     pub kind: Option<PartitionKind>,
     /// The partition's name (GPT), empty if none.
     pub name: String,
+    /// What Windows tells it by, if it is a partition.
+    pub device_id: Option<DeviceId>,
     /// What it holds, or why that cannot be told.
     pub detected: Result<Detected>,
     device: Arc<dyn ReadAt>,
@@ -180,6 +182,7 @@ fn layout(disk: &Arc<dyn ReadAt>, table: PartitionTable) -> Layout {
             size: disk.size(),
             kind: None,
             name: String::new(),
+            device_id: None,
             detected: detect(disk.as_ref()),
             device: disk.clone(),
         }]
@@ -215,6 +218,7 @@ fn found(disk: &Arc<dyn ReadAt>, partition: &Partition) -> FoundVolume {
         size: partition.available,
         kind: Some(partition.kind),
         name: partition.name.clone(),
+        device_id: Some(partition.device_id),
         detected,
         device,
     }

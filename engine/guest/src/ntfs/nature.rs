@@ -7,7 +7,7 @@ use super::interix::{self, Special};
 use super::mft::Mft;
 use super::reparse;
 use super::standard_information::{DIRECTORY, OFFLINE, RECALL, SYSTEM, StandardInformation};
-use crate::volume::{Attributes, EntryKind};
+use crate::volume::{Attributes, EntryKind, LinkTarget};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result, View};
 
@@ -147,6 +147,18 @@ impl Nature {
             created: Some(self.standard.created),
             dos_flags: self.standard.flags | if folder { DIRECTORY } else { 0 },
         })
+    }
+}
+
+/// What a link of Windows leads to; nothing if `entry` is none.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) for a reparse point that ends too early.
+pub fn link(mft: &Mft, entry: &Entry) -> Result<Option<LinkTarget>> {
+    let point = entry.value(mft, kind::REPARSE_POINT, &[], reparse::MAX_BYTES)?;
+    match point {
+        Some(point) => reparse::link_target(View::new(&point, "reparse point", 0)),
+        None => Ok(None),
     }
 }
 
