@@ -59,7 +59,7 @@ fn by_hivex(file: &Path, key: &str) -> BTreeSet<(String, Vec<u8>)> {
     let text = String::from_utf8(out.stdout).unwrap();
     text.lines()
         .map(|line| {
-            let (name, data) = match line.strip_prefix("@=") {
+            let (name, data) = match line.strip_prefix("\"@\"=") {
                 Some(data) => (String::new(), data),
                 None => {
                     let (name, data) = line[1..].split_once("\"=").unwrap();
