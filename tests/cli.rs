@@ -33,6 +33,7 @@
 //! - `stats`: what machines and points take, and the chart
 //! - `targets`: copies where not all can be kept
 //! - `verify`: all ways of verifying, and the doctor
+//! - `windows`: drive letters in addresses
 
 mod against;
 mod archive;
@@ -67,3 +68,4 @@ mod sessions;
 mod stats;
 mod targets;
 mod verify;
+mod windows;

@@ -7,4 +7,10 @@ mod cli;
 #[cfg(test)]
 mod command;
 #[cfg(test)]
+#[path = "../engine/guest/tests/windows/disks.rs"]
+mod disks;
+#[cfg(test)]
+#[path = "../engine/guest/tests/windows/made.rs"]
+mod made;
+#[cfg(test)]
 mod tidy;

@@ -35,7 +35,7 @@ needed=(
     "mkfs.exfat exfatprogs" "mount.exfat-fuse exfat-fuse"
     "sgdisk gdisk" "sfdisk fdisk" "setfattr attr" "setfacl acl" "losetup mount" "umount mount" "openssl openssl"
     "fls sleuthkit" "icat sleuthkit" "wimlib-imagex wimtools" "python3 python3" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
-    "findmnt util-linux" "perl perl-base" "bdemount libbde-utils" "dislocker-file dislocker"
+    "findmnt util-linux" "perl perl-base" "bdemount libbde-utils" "dislocker-file dislocker" "hivexget libhivex-bin" "regfexport libregf-utils"
 )
 # These packages start file servers for everybody, unless services are kept from starting, as they are in images of containers.
 [ ! -x /usr/sbin/policy-rc.d ] || needed+=("smbd samba" "smbclient smbclient" "ganesha.nfsd nfs-ganesha-vfs" "nfs-ls libnfs-utils")

@@ -1,6 +1,8 @@
 //! What a disk image is: its container, its chain of parents, how the disk is divided, and what its parts hold; and what is wrong with
 //! it. Images are only read.
 
+use crate::machine::MachineView;
+use crate::view::DiskView;
 use cairn_base::{Error, Kind, Monitor, ReadAt, Result, Stage};
 use cairn_disk::{
     Check, Count, Examined, Finding, Format, ImageFile, ImageInfo, OpenOptions, Severity,
@@ -62,6 +64,8 @@ pub struct Part {
     pub name: String,
     /// Its unique id as Linux prints it (PARTUUID), empty if none.
     pub id: String,
+    /// The drive letters that Windows on this disk gives it.
+    pub letters: Vec<char>,
     /// What it seems to hold; `None` for the DOS container of logical partitions.
     pub content: Option<Result<Detected>>,
     /// How it is encrypted, or why that cannot be told; `None` if it is not, by anything that is looked into.
@@ -181,7 +185,12 @@ fn division(disk: &Arc<dyn VirtualDisk>, options: &ReadOptions) -> Result<Divisi
             .find(|volume| volume.number == partition.number);
         part(Some(partition), volume, options)
     });
-    let parts = whole.chain(divided).collect();
+    let mut parts: Vec<Part> = whole.chain(divided).collect();
+    let machine = MachineView::new(vec![Arc::new(DiskView::new("disk0", bytes, sector_size))]);
+    let letters = machine.layout();
+    for part in &mut parts {
+        part.letters = letters.letters_of(0, part.number);
+    }
     Ok(Division {
         table: table.kind,
         disk_id: table.disk_id,
@@ -213,6 +222,7 @@ fn part(
         id: partition
             .map(|partition| partition.id.clone())
             .unwrap_or_default(),
+        letters: Vec::new(),
         content: volume.map(|volume| volume.detected.clone()),
         encryption: volume.and_then(FoundVolume::bitlocker),
         volume: opened.map(|volume| volume.open_with(options).map(|found| found.info().clone())),

@@ -98,6 +98,7 @@ pub mod examine;
 pub mod find;
 pub mod input;
 pub mod jobs;
+pub mod machine;
 pub mod nbd;
 pub mod overlay;
 pub mod point;
@@ -117,8 +118,8 @@ pub use cairn_disk::{
     ImageInfo, OpenOptions, Property, Severity as ImageSeverity, Topic, Value, ViewFormat,
 };
 pub use cairn_guest::{
-    Attributes, BitLockerInfo, CodePage, Detected, DirEntry, EntryId, EntryKind, Keys, Note,
-    ProtectorInfo, ReadOptions, StreamInfo, TableKind, Volume, VolumeInfo,
+    Attributes, BitLockerInfo, CodePage, Detected, DirEntry, EntryId, EntryKind, Keys, LinkTarget,
+    Note, ProtectorInfo, ReadOptions, StreamInfo, TableKind, Volume, VolumeInfo,
 };
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,
@@ -147,6 +148,7 @@ pub use examine::{CheckReport, DiskExamination, DiskReport};
 pub use find::{Criteria, FileVersion, FindEvent, Glob, find_files};
 pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};
+pub use machine::{MachineLayout, MachineView, MachineVolume};
 pub use nbd::{NbdEnded, NbdExport, NbdServer};
 pub use overlay::{Overlay, OverlayBase};
 pub use point::PointView;

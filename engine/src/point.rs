@@ -1,5 +1,6 @@
 //! An open recovery point.
 
+use crate::machine::MachineView;
 use crate::view::DiskView;
 use cairn_base::Result;
 use cairn_guest::ReadOptions;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub struct PointView {
     point: Point,
     disks: Vec<Arc<DiskView>>,
+    machine: MachineView,
     stored: Vec<Arc<StoredDisk>>,
     warning: Option<String>,
     session: Mutex<Option<Session>>,
@@ -40,6 +42,7 @@ impl PointView {
         }
         Ok(PointView {
             point: point.clone(),
+            machine: MachineView::new(disks.clone()),
             disks,
             stored,
             warning: session.warning().map(str::to_string),
@@ -71,6 +74,11 @@ impl PointView {
     /// Its disk of that name.
     pub fn disk(&self, name: &str) -> Option<&Arc<DiskView>> {
         self.disks.iter().find(|disk| disk.name() == name)
+    }
+
+    /// What its disks are together: the drive letters of Windows.
+    pub fn machine(&self) -> &MachineView {
+        &self.machine
     }
 
     /// The disks with their maps, for restoring them as a whole.

@@ -3,7 +3,7 @@
 
 use cairn_base::{Error, ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
-use cairn_guest::{Detected, ReadOptions, Volume, probe};
+use cairn_guest::{Detected, DeviceId, ReadOptions, Volume, probe};
 use cairn_store::hash::checksum;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -286,6 +286,16 @@ impl VolumeView {
     /// Size in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// What Windows tells it by, if it is a partition.
+    pub fn device_id(&self) -> Option<DeviceId> {
+        self.found.device_id
+    }
+
+    /// Whether it may be a volume of Windows, by what it seems to hold.
+    pub fn is_of_windows(&self) -> bool {
+        matches!(&self.found.detected, Ok(Detected::Ntfs))
     }
 
     /// What the partition seems to hold, without opening it.

@@ -7,7 +7,10 @@ use crate::changes::{self, Changes};
 use crate::extents;
 use crate::failure::{Failure, Result};
 use crate::inode::{Hash, PointKey};
-use cairn::{DiskView, Error, Kind, Point, PointFile, PointId, PointView, Store, Time, names};
+use cairn::{
+    DiskView, Error, Kind, MachineLayout, MachineView, Point, PointFile, PointId, PointView, Store,
+    Time, names,
+};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -57,6 +60,8 @@ pub struct Points {
 /// The disks of a point or image that is open.
 pub struct OpenPoint {
     disks: Vec<Arc<DiskView>>,
+    /// Of an image; a point has its own.
+    machine: Option<MachineView>,
     allocated: Vec<OnceLock<u64>>,
     /// Keeps what the disks stand on from being deleted.
     view: Option<PointView>,
@@ -66,6 +71,7 @@ impl OpenPoint {
     fn of_point(view: PointView) -> OpenPoint {
         OpenPoint {
             disks: view.disks().to_vec(),
+            machine: None,
             allocated: view.disks().iter().map(|_| OnceLock::new()).collect(),
             view: Some(view),
         }
@@ -73,8 +79,10 @@ impl OpenPoint {
 
     /// The one disk of an image.
     pub fn of_image(disk: DiskView) -> OpenPoint {
+        let disks = vec![Arc::new(disk)];
         OpenPoint {
-            disks: vec![Arc::new(disk)],
+            machine: Some(MachineView::new(disks.clone())),
+            disks,
             allocated: vec![OnceLock::new()],
             view: None,
         }
@@ -88,6 +96,15 @@ impl OpenPoint {
     /// Its disks, in order.
     pub fn disks(&self) -> &[Arc<DiskView>] {
         &self.disks
+    }
+
+    /// What its disks are together, see [`MachineView::layout`].
+    pub fn layout(&self) -> Arc<MachineLayout> {
+        let of_point = self.view.as_ref().map(PointView::machine);
+        match self.machine.as_ref().or(of_point) {
+            Some(machine) => machine.layout(),
+            None => MachineView::new(self.disks.clone()).layout(),
+        }
     }
 
     /// The disk at a position.

@@ -74,6 +74,10 @@ pub enum Node {
     View(PointRef, u16, ViewFormat),
     /// `files`
     Files(PointRef),
+    /// `files/C:`: the volume that Windows gives this letter.
+    Letter(PointRef, u8),
+    /// `files/letters.notes`: what a user should know of the letters.
+    LettersNotes(PointRef),
     /// `files/<disk>`
     DiskFiles(PointRef, u16),
     /// `files/<disk>/partitions.error`: why the partitions cannot be found.
@@ -105,6 +109,8 @@ mod kind {
     pub const UNREADABLE: u64 = 8;
     pub const VOLUME_ERROR: u64 = 9;
     pub const VOLUME_NOTES: u64 = 10;
+    pub const LETTER: u64 = 11;
+    pub const LETTERS_NOTES: u64 = 12;
 }
 
 /// The hash that tells nodes of one kind in one folder apart.
@@ -176,6 +182,8 @@ impl Node {
                 own(point.slot, kind::RAW, place(*disk, number_of(*format)))
             }
             Node::Files(point) => own(point.slot, kind::FILES, 0),
+            Node::Letter(point, letter) => own(point.slot, kind::LETTER, u64::from(*letter)),
+            Node::LettersNotes(point) => own(point.slot, kind::LETTERS_NOTES, 0),
             Node::DiskFiles(point, disk) => own(point.slot, kind::DISK_FILES, place(*disk, 0)),
             Node::PartitionsError(point, disk) => {
                 own(point.slot, kind::PARTITIONS_ERROR, place(*disk, 0))
@@ -274,6 +282,8 @@ fn in_point(point: PointRef, kind: u64, rest: u64) -> Result<Node> {
         kind::UNREADABLE => Node::Unreadable(point, disk, partition),
         kind::VOLUME_ERROR => Node::VolumeError(point, disk, partition),
         kind::VOLUME_NOTES => Node::VolumeNotes(point, disk, partition),
+        kind::LETTER => Node::Letter(point, u8::try_from(rest).map_err(|_| Failure::Stale)?),
+        kind::LETTERS_NOTES => Node::LettersNotes(point),
         _ => return Err(Failure::Stale),
     })
 }

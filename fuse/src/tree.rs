@@ -8,6 +8,7 @@ mod disks;
 mod folder;
 mod holding;
 mod label;
+mod link;
 mod lookup;
 mod past;
 mod recall;
@@ -173,32 +174,10 @@ impl Tree {
         self.noted(inode, self.node(inode).and_then(|node| self.stat(&node)))
     }
 
-    /// What is said of a guest's entry.
+    /// What is said of a guest's entry whose attributes are known.
     fn entry_stat(&self, inode: u64, mut attributes: Attributes) -> Result<Stat> {
         self.look.dress(&mut attributes);
         Stat::of_entry(inode, attributes)
-    }
-
-    /// The target of a symbolic link: a guest's as the guest wrote it.
-    ///
-    /// # Errors
-    /// [`Failure::Invalid`] for anything else.
-    pub fn readlink(&self, inode: u64) -> Result<Vec<u8>> {
-        self.noted(inode, self.find_target(inode))
-    }
-
-    fn find_target(&self, inode: u64) -> Result<Vec<u8>> {
-        match self.node(inode)? {
-            Node::Latest(machine, _) => {
-                let points = self.catalog()?.points(&machine)?;
-                let latest = points.latest.as_ref().ok_or_else(|| {
-                    Error::not_found(format!("the machine `{machine}` has no latest point"))
-                })?;
-                Ok(latest.time().folder_name().into_bytes())
-            }
-            Node::Entry(entry) => Ok(self.volume(&entry.tree)?.volume.read_link(entry.id())?),
-            _ => Err(Failure::Invalid),
-        }
     }
 
     /// Whether `access` is granted beside what the modes say: nothing can be written but disks where the mount allows it, and a
@@ -244,17 +223,24 @@ impl Tree {
                 Ok(Stat::folder(inode, self.time(point)).for_good())
             }
             Node::Unreadable(point, ..) => folder(self.time(point)),
+            Node::Letter(point, letter) => {
+                let length = cairn::units::to_u64(self.letter_target(point, *letter)?.len());
+                let time = self.time(point);
+                Ok(Stat::made(inode, EntryKind::Symlink, 0o777, length, time))
+            }
             Node::Raw(point, disk) => self.disk_stat(inode, point, *disk, None),
             Node::View(point, disk, format) => self.disk_stat(inode, point, *disk, Some(*format)),
             Node::Entry(entry) => {
                 let open = self.volume(&entry.tree)?;
-                self.entry_stat(inode, open.volume.attributes(entry.id())?)
+                let attributes = open.volume.attributes(entry.id())?;
+                self.guest_stat(inode, &entry.tree, &open, entry.id(), attributes)
             }
             Node::Past(path) => self.past_stat(path, inode),
             Node::RootError(_)
             | Node::MachineError(..)
             | Node::PastError(_)
             | Node::PointError(_)
+            | Node::LettersNotes(_)
             | Node::PartitionsError(..)
             | Node::VolumeError(..)
             | Node::VolumeNotes(..) => {
@@ -276,6 +262,7 @@ impl Tree {
     fn point_of<'a>(&self, node: &'a Node) -> Option<&'a PointRef> {
         match node {
             Node::PointError(point)
+            | Node::LettersNotes(point)
             | Node::PartitionsError(point, _)
             | Node::VolumeError(point, ..)
             | Node::VolumeNotes(point, ..) => Some(point),
@@ -398,7 +385,10 @@ impl Tree {
             Node::Disks(point) => self.disk_called(point, name),
             Node::Files(point) => {
                 let position = self.position(point, name)?;
-                Ok(position.map(|at| Node::DiskFiles(point.clone(), at)))
+                match position.map(|at| Node::DiskFiles(point.clone(), at)) {
+                    None => self.letter_called(point, name),
+                    found => Ok(found),
+                }
             }
             Node::DiskFiles(point, disk) => self.partition_called(point, *disk, name),
             Node::Unreadable(..) => Ok(None),

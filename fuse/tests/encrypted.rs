@@ -12,14 +12,13 @@
 mod maker;
 mod shared;
 
-use cairn::{DiskView, Keys, ReadOptions};
+use cairn::{DiskView, Keys};
 use cairn_fuse::Tree;
 use maker::{KEPT, Looks, Protect, RECOVERY, Recipe, make};
 use shared::asked::{content, names};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use tempfile::tempdir;
 
 /// A volume of ext4 with one file, beside BitLocker's own areas, encrypted.
@@ -59,11 +58,7 @@ fn encrypted_volumes_are_shown_if_a_key_opens_them() {
     let view = || encrypted(temp.path(), &[Protect::Tpm, Protect::Recovery]);
     let mut keys = Keys::new();
     keys.add_recovery_password(RECOVERY).unwrap();
-    let reading = ReadOptions {
-        keys: Arc::new(keys),
-        ..ReadOptions::default()
-    };
-    let open = Tree::of_image(view().with_read_options(reading));
+    let open = Tree::of_image(view().with_read_options(keys.into()));
     assert_eq!(content(&open, "files/disk0/p0/name"), b"web01\n");
     assert_eq!(names(&open, "files/disk0"), ["p0"]);
 

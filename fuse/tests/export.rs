@@ -11,6 +11,7 @@ mod shared;
 
 use cairn::DiskView;
 use cairn_fuse::{Look, MountOptions, Mounted, Unmounted, mount_image, mount_store};
+use shared::disks::windows;
 use shared::odd::odd;
 use shared::{fixture, fuse_is_there, run, store, text};
 use std::fs;
@@ -289,6 +290,15 @@ fn samba_shares_the_mount() {
             &cairn::Silent,
         )
         .unwrap();
+    let made = windows(temp.path(), &|_, _| {});
+    if let Some(made) = &made {
+        let disks = [("sys", &made.system), ("data", &made.data)];
+        let disks = disks.map(|(name, path)| cairn::DiskImage::open(name, path).unwrap());
+        let options = cairn::BackupOptions::new("pc");
+        store
+            .backup(Vec::from(disks), &options, &cairn::Silent)
+            .unwrap();
+    }
     let options = MountOptions {
         allow_other: true,
         look: Look {
@@ -301,8 +311,34 @@ fn samba_shares_the_mount() {
     let mounted = mount_store(store, &mnt, &options).unwrap();
     let samba = Samba::start(&folder, &mnt);
     what_clients_see(&samba);
+    if made.is_some() {
+        links_of_windows(&samba);
+    }
     drop(samba);
     assert_eq!(mounted.unmount().unwrap(), Unmounted::Cleanly);
+}
+
+/// Links lead to other volumes, within the share; names with a colon are none for Windows, so letters have others there.
+fn links_of_windows(samba: &Samba) {
+    let system = "pc\\latest\\files\\sys\\p2";
+    for (path, content) in [
+        ("Users\\ann\\data\\table.txt", "a table"),
+        ("Users\\ann\\volume\\Data\\table.txt", "a table"),
+        ("Documents and Settings\\ann\\notes.txt", "ann's notes"),
+        ("users\\ANN\\deep\\rooted", "ann's notes"),
+    ] {
+        let found = samba.get("windows", &format!("{system}\\{path}"));
+        assert_eq!(found.as_deref(), Some(content.as_bytes()), "{path}");
+    }
+    let (fine, listed) = samba.client("windows", "ls \"pc\\latest\\files\\*\"");
+    let names: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(
+        fine && names.contains(&"sys") && !names.contains(&"C:"),
+        "{listed}"
+    );
 }
 
 fn what_clients_see(samba: &Samba) {

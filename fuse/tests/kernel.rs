@@ -116,7 +116,7 @@ fn times_of_any_century_arrive() {
     assert_eq!(time("large").0, 1_000_000_000);
 }
 
-/// **[links]** Symbolic links are given as the guest wrote them. An absolute one leads out of the mount: it means the
+/// **[links]** Symbolic links of Linux are given as the guest wrote them. An absolute one leads out of the mount: it means the
 /// path on the guest, and on this machine something else.
 #[test]
 fn links_are_the_guests() {

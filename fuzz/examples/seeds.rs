@@ -10,6 +10,10 @@
 mod bitlocker;
 #[path = "seeds/disks.rs"]
 mod disks;
+#[path = "seeds/hives.rs"]
+mod hives;
+#[path = "../../engine/guest/tests/windows/made.rs"]
+mod made;
 #[allow(dead_code, reason = "the tests of the reader use all of it")]
 #[path = "../../engine/guest/tests/bitlocker/maker.rs"]
 mod maker;
@@ -41,6 +45,7 @@ fn main() {
     store::write(&seeds);
     disks::write(&seeds);
     bitlocker::write(&seeds);
+    hives::write(&seeds);
     vmdk::write(&seeds);
     writable::write(&seeds);
 }

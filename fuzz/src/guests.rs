@@ -1,13 +1,16 @@
 //! Partition tables and the file systems of guests.
 
 use crate::pieces::Pieces;
-use cairn_base::ReadAt;
+use cairn_base::{ReadAt, View};
 use cairn_guest::exfat::ExFatVolume;
 use cairn_guest::ext::ExtVolume;
 use cairn_guest::fat::FatVolume;
+use cairn_guest::hive::Hive;
+use cairn_guest::mounted_devices;
 use cairn_guest::ntfs::NtfsVolume;
+use cairn_guest::ntfs::link_target;
 use cairn_guest::probe::{detect, volumes};
-use cairn_guest::{CodePage, EntryId, EntryKind, PartitionTable, TableKind, Volume};
+use cairn_guest::{CodePage, EntryId, EntryKind, LinkTarget, PartitionTable, TableKind, Volume};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -96,6 +99,102 @@ pub fn ntfs(data: &[u8]) -> bool {
         Ok(volume) => exercise(&volume) > 1,
         Err(_) => false,
     }
+}
+
+/// A hive of the registry. If the first byte is odd, the length of the hive comes first, and a log of it behind it. Checksums of base blocks are made right.
+pub fn hive(data: &[u8]) -> bool {
+    const MAX_KEYS: usize = 200;
+    let Some((flags, rest)) = data.split_first() else {
+        return false;
+    };
+    let (hive, log) = match rest.split_first_chunk() {
+        Some((length, rest)) if flags & 1 != 0 => {
+            rest.split_at((u32::from_le_bytes(*length) as usize).min(rest.len()))
+        }
+        _ => (rest, &[][..]),
+    };
+    let (mut hive, mut log) = (hive.to_vec(), log.to_vec());
+    mend_base_block(&mut hive);
+    mend_base_block(&mut log);
+    let logs: Vec<Arc<dyn ReadAt>> = vec![Arc::new(log)];
+    let Ok(hive) = Hive::open(Arc::new(hive), &logs) else {
+        return false;
+    };
+    let _devices = mounted_devices::read(&hive);
+    let mut open: Vec<_> = hive.root().into_iter().collect();
+    let is_hive = !open.is_empty();
+    let mut looked = 0;
+    while let Some(key) = open.pop() {
+        looked += 1;
+        if looked > MAX_KEYS {
+            break;
+        }
+        let _values = hive.each_value(&key, &mut |value| {
+            if let Ok(value) = value
+                && let Ok(data) = hive.data(&value, 1 << 16)
+            {
+                assert_eq!(data.len(), value.size() as usize);
+            }
+            looked += 1;
+            if looked < MAX_KEYS {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        let _keys = hive.each_subkey(&key, &mut |subkey| {
+            open.extend(subkey);
+            if open.len() < MAX_KEYS {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+    }
+    is_hive
+}
+
+/// Makes the checksum of a base block right.
+fn mend_base_block(bytes: &mut [u8]) {
+    let Some((words, sum)) = bytes.get_mut(..512).map(|head| head.split_at_mut(508)) else {
+        return;
+    };
+    let words = words.chunks_exact(4);
+    let right = words.fold(0, |sum, word| {
+        sum ^ u32::from_le_bytes(word.try_into().unwrap())
+    });
+    let right = match right {
+        0 => 1,
+        u32::MAX => u32::MAX - 1,
+        right => right,
+    };
+    sum.copy_from_slice(&right.to_le_bytes());
+}
+
+/// The reparse point of a link of Windows.
+pub fn reparse(data: &[u8]) -> bool {
+    let view = View::new(data, "reparse point", 0);
+    let Ok(Some(target)) = link_target(view) else {
+        return false;
+    };
+    let names = match &target {
+        LinkTarget::Posix(_) => panic!("Windows has no such links"),
+        LinkTarget::Elsewhere(path) => {
+            assert!(path.starts_with(b"/??/") && !path.contains(&0));
+            return true;
+        }
+        LinkTarget::Relative(names) => names,
+        LinkTarget::Letter(letter, names) => {
+            assert!(letter.is_ascii_uppercase());
+            names
+        }
+        LinkTarget::Rooted(names) | LinkTarget::Named(_, names) => names,
+    };
+    for name in names {
+        assert!(!name.is_empty() && !name.contains(&b'/') && !name.contains(&0) && name != b".");
+        assert!(matches!(&target, LinkTarget::Relative(_)) || name != b"..");
+    }
+    true
 }
 
 /// An ext2, ext3 or ext4 volume.

@@ -89,6 +89,8 @@ pub const TARGETS: &[Target] = &[
     ("lzx", ntfs::lzx),
     ("wof", ntfs::wof),
     ("bitlocker", encrypted::bitlocker),
+    ("hive", guests::hive),
+    ("reparse", guests::reparse),
     ("overlay", overlays::map),
     ("nbd", servers::nbd),
     ("operations", operations::operations),

@@ -182,6 +182,8 @@ replays! {
     lzx: 4000,
     wof: 4000,
     bitlocker: 1500,
+    hive: 3000,
+    reparse: 3000,
     overlay: 500,
     nbd: 1500,
     operations: 60,

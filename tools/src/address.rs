@@ -1,9 +1,10 @@
-//! Addresses inside a store: `POINT[:/disk/pN/path]`.
+//! Addresses inside a store: `POINT[:/disk/pN/path]`, or `POINT:C:/path` with a drive letter of Windows.
 
 use crate::exit::{self, Failure};
 use cairn::{
     DiskView, EntryId, Error, Kind, PointView, ReadOptions, Store, Volume, VolumeView, walk,
 };
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,18 +24,28 @@ pub enum Target {
 pub struct Address<'a> {
     /// Which point.
     pub point: &'a str,
-    /// What stands behind the colon, without the leading slash.
-    pub path: &'a [u8],
+    /// What stands behind the colon, without the leading slash; with slashes between names.
+    pub path: Cow<'a, [u8]>,
 }
 
 impl<'a> Address<'a> {
-    /// Takes `POINT[:/disk/pN/path]` apart.
+    /// Takes `POINT[:/disk/pN/path]`, `POINT:C:/path` or `POINT:C:\path` apart.
     pub fn parse(text: &'a OsStr) -> Result<Address<'a>, Failure> {
         let bytes = text.as_bytes();
-        let colon = bytes.windows(2).position(|pair| pair == b":/");
-        let (point, path) = match colon {
-            Some(at) => (&bytes[..at], &bytes[at + 2..]),
+        let colons = (0..bytes.len()).filter(|at| bytes[*at] == b':');
+        let begins =
+            |at: &usize| bytes[at + 1..].first() == Some(&b'/') || has_letter(&bytes[at + 1..]);
+        let (point, path) = match colons.into_iter().find(begins) {
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
             None => (bytes, &[][..]),
+        };
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        // Only where a path begins as Windows writes it a backslash stands between names.
+        let path = if has_letter(path) && path.get(2) == Some(&b'\\') {
+            let slash = |byte: &u8| if *byte == b'\\' { b'/' } else { *byte };
+            path.iter().map(slash).collect()
+        } else {
+            Cow::Borrowed(path)
         };
         let point = std::str::from_utf8(point)
             .map_err(|_| Error::invalid("a point's name is text in UTF-8"))?;
@@ -42,7 +53,7 @@ impl<'a> Address<'a> {
     }
 
     /// The last name of the path.
-    pub fn last_name(&self) -> &'a [u8] {
+    pub fn last_name(&self) -> &[u8] {
         self.path
             .split(|byte| *byte == b'/')
             .rfind(|name| !name.is_empty() && *name != b".")
@@ -87,6 +98,10 @@ pub fn resolve(point: &PointView, path: &[u8]) -> Result<Target, Failure> {
     if disk_name.is_empty() {
         return Ok(Target::Point);
     }
+    if has_letter(path) {
+        let (volume, called) = lettered(point, path)?;
+        return entry(point, &volume, &called, below_volume(path));
+    }
     let disk = point.disk(&disk_name).ok_or_else(|| {
         let names: Vec<_> = point.disks().iter().map(|disk| disk.name()).collect();
         Error::not_found(format!("the point has no disk `{disk_name}`"))
@@ -107,12 +122,23 @@ pub fn resolve(point: &PointView, path: &[u8]) -> Result<Target, Failure> {
             ))
             .advise(format!("it has {}", names.join(", ")))
         })?;
+    let below = parts.next().unwrap_or_default();
+    entry(point, volume, &format!("{disk_name}/{volume_name}"), below)
+}
+
+/// The entry at `below` of a volume that is called `called`.
+fn entry(
+    point: &PointView,
+    volume: &VolumeView,
+    called: &str,
+    below: &[u8],
+) -> Result<Target, Failure> {
     let files = volume.open().map_err(|e| {
         // What the guest did to its file system is not damage of the store.
-        Failure::of_guest(e.context(format!("{disk_name}/{volume_name} cannot be read")))
+        Failure::of_guest(e.context(format!("{called} cannot be read")))
     })?;
-    tell_defects(point, &format!("{disk_name}/{volume_name}"), &*files);
-    let id = walk::resolve(&*files, parts.next().unwrap_or_default()).map_err(|error| {
+    tell_defects(point, called, &*files);
+    let id = walk::resolve(&*files, below).map_err(|error| {
         Failure::of_guest(if error.kind() == Kind::NotFound {
             error.advise("see `cairn ls`")
         } else {
@@ -120,6 +146,46 @@ pub fn resolve(point: &PointView, path: &[u8]) -> Result<Target, Failure> {
         })
     })?;
     Ok(Target::Entry(files, id))
+}
+
+/// Whether a path begins with a drive letter of Windows: `C:`, `C:/x` or `C:\x`.
+fn has_letter(path: &[u8]) -> bool {
+    match path {
+        [letter, b':', rest @ ..] => {
+            letter.is_ascii_alphabetic() && matches!(rest.first(), None | Some(b'/' | b'\\'))
+        }
+        _ => false,
+    }
+}
+
+/// The names below its volume of a path, which follow its disk and partition or its drive letter.
+pub fn below_volume(path: &[u8]) -> &[u8] {
+    let above = if has_letter(path) { 2 } else { 3 };
+    let below = path.splitn(above, |byte| *byte == b'/').nth(above - 1);
+    below.unwrap_or_default()
+}
+
+/// The volume of a path with a drive letter, and where it is found.
+fn lettered(point: &PointView, path: &[u8]) -> Result<(Arc<VolumeView>, String), Failure> {
+    let layout = point.machine().layout();
+    let letter = path.first().copied().unwrap_or_default();
+    for note in layout.notes().iter().filter(|note| note.is_defect) {
+        exit::warn_once(&note.text);
+    }
+    if let Some(volume) = layout.letter(letter) {
+        return Ok((volume.view().clone(), volume.path().to_string()));
+    }
+    let known: Vec<String> = layout.letters().map(|(c, _)| format!("{c}:")).collect();
+    let advice = match known.is_empty() {
+        true => "no Windows on its disks gives one of them a letter; see `cairn ls`".to_string(),
+        false => format!("it has {}", known.join(", ")),
+    };
+    let letter = char::from(letter).to_ascii_uppercase();
+    Err(
+        Error::not_found(format!("the point has no volume `{letter}:`"))
+            .advise(advice)
+            .into(),
+    )
 }
 
 /// Names why what a volume shows may be old, missing or wrong: once, whatever is asked of it.
@@ -139,10 +205,10 @@ mod tests {
     fn a_dot_is_no_last_name() {
         let name = |text: &'static str| {
             let address = Address::parse(OsStr::new(text)).ok();
-            address.map(|address| address.last_name())
+            address.map(|address| address.last_name().to_vec())
         };
         for text in ["a@latest:/disk0/p1/x", "a@latest:/disk0/p1/x/./"] {
-            assert_eq!(name(text), Some(&b"x"[..]));
+            assert_eq!(name(text), Some(b"x".to_vec()));
         }
     }
 
@@ -151,17 +217,45 @@ mod tests {
         let parse = |text: &'static str| {
             let address = Address::parse(OsStr::new(text))
                 .ok()
-                .map(|a| (a.point, a.path));
+                .map(|a| (a.point, a.path.into_owned()));
             address.unwrap_or_default()
         };
-        assert_eq!(parse("a@latest"), ("a@latest", &b""[..]));
-        assert_eq!(
-            parse("a@latest:/disk0/p1/x:/y"),
-            ("a@latest", &b"disk0/p1/x:/y"[..])
-        );
-        assert_eq!(
-            parse("a@2026-11-20T02:00:00Z:/disk0"),
-            ("a@2026-11-20T02:00:00Z", &b"disk0"[..])
-        );
+        for (text, point, path) in [
+            ("a@latest", "a@latest", ""),
+            ("a@latest:/disk0/p1/x:/y", "a@latest", "disk0/p1/x:/y"),
+            (
+                "a@2026-11-20T02:00:00Z:/disk0",
+                "a@2026-11-20T02:00:00Z",
+                "disk0",
+            ),
+        ] {
+            assert_eq!(parse(text), (point, path.as_bytes().to_vec()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_letter_stands_for_disk_and_partition() {
+        let parse = |text: &'static str| {
+            let address = Address::parse(OsStr::new(text)).ok();
+            let address = address.map(|a| (a.point, a.path.into_owned()));
+            address.unwrap_or_default()
+        };
+        for (text, point, path) in [
+            ("a@latest:C:", "a@latest", "C:"),
+            ("a@latest:c:/x\\y", "a@latest", "c:/x\\y"),
+            ("a@latest:/C:/x", "a@latest", "C:/x"),
+            (r"a@latest:C:\Users\x", "a@latest", "C:/Users/x"),
+            (
+                "a@2026-11-20T02:00:00Z:D:/x",
+                "a@2026-11-20T02:00:00Z",
+                "D:/x",
+            ),
+            (r"a@latest:/disk0/p1/C:\x", "a@latest", r"disk0/p1/C:\x"),
+        ] {
+            assert_eq!(parse(text), (point, path.as_bytes().to_vec()), "{text}");
+        }
+        assert_eq!(below_volume(b"C:/Users/x"), b"Users/x");
+        assert_eq!(below_volume(b"C:"), b"");
+        assert_eq!(below_volume(b"disk0/p1/Users/x"), b"Users/x");
     }
 }

@@ -13,6 +13,8 @@ pub mod bitlocker;
 pub mod exfat;
 pub mod ext;
 pub mod fat;
+pub mod hive;
+pub mod mounted_devices;
 pub mod ntfs;
 pub mod partition;
 pub mod probe;
@@ -20,9 +22,9 @@ pub mod volume;
 
 pub use bitlocker::{BitLockerInfo, Keys, ProtectorInfo};
 pub use fat::CodePage;
-pub use partition::{Partition, PartitionTable, TableKind};
+pub use partition::{DeviceId, Partition, PartitionTable, TableKind};
 pub use probe::{Detected, ReadOptions, open_volume, open_volume_with};
 pub use volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, Note, RangeSink,
-    Reading, StreamInfo, Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, LinkTarget, Note,
+    RangeSink, Reading, StreamInfo, Volume, VolumeInfo,
 };

@@ -51,8 +51,8 @@ mod wof;
 mod xpress;
 
 use crate::volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, ExtentSink, Note, RangeSink, StreamInfo,
-    Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, EntryKind, ExtentSink, LinkTarget, Note, RangeSink,
+    StreamInfo, Volume, VolumeInfo,
 };
 use attribute::kind;
 use boot_sector::BootSector;
@@ -66,6 +66,8 @@ use folder::{Blocks, Folder, Found};
 use mft::Mft;
 use nature::Nature;
 use record::Reference;
+pub use reparse::link_target;
+pub(crate) use standard_information::time as time_of_ticks;
 use standard_information::{REPARSE, SYSTEM};
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
@@ -382,6 +384,14 @@ impl Volume for NtfsVolume {
             .named(Nature::of(&self.mft, &entry))?
             .target
             .ok_or_else(|| Error::invalid("not a link"))
+    }
+
+    fn link_target(&self, id: EntryId) -> Result<LinkTarget> {
+        let entry = self.entry(id)?;
+        match nature::link(&self.mft, &entry)? {
+            Some(target) => Ok(target),
+            None => Ok(LinkTarget::Posix(self.read_link(id)?)),
+        }
     }
 
     fn free_space(&self, sink: RangeSink<'_>) -> Result<()> {

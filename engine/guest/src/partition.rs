@@ -12,6 +12,8 @@ mod mbr;
 #[cfg(test)]
 mod tests;
 
+pub use gpt::guid_text;
+
 use cairn_base::{ReadAt, Result, Section};
 use std::sync::Arc;
 
@@ -44,6 +46,20 @@ impl std::fmt::Display for PartitionKind {
     }
 }
 
+/// What tells a volume from all others, as the mount manager of Windows records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeviceId {
+    /// A partition of a DOS table: the disk's signature, and where the partition begins, in bytes of the disk.
+    Place {
+        /// The signature in the first sector.
+        signature: u32,
+        /// Offset in bytes.
+        start: u64,
+    },
+    /// The unique GUID of a partition of a GPT, or of a volume over several disks, in the byte order of the disk.
+    Guid([u8; 16]),
+}
+
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
@@ -61,6 +77,8 @@ pub struct Partition {
     pub name: String,
     /// Its unique id as Linux prints it (PARTUUID).
     pub id: String,
+    /// Its unique id as Windows records it.
+    pub device_id: DeviceId,
 }
 
 impl Partition {

@@ -11,7 +11,7 @@ use crate::exfat::{self, ExFatVolume};
 use crate::ext::{self, ExtVolume};
 use crate::fat::{self, CodePage, FatVolume};
 use crate::ntfs::NtfsVolume;
-use crate::partition::{Partition, PartitionKind, PartitionTable, TableKind};
+use crate::partition::{DeviceId, Partition, PartitionKind, PartitionTable, TableKind};
 use crate::volume::Volume;
 use cairn_base::{Error, Kind, ReadAt, Result};
 use std::sync::Arc;
@@ -133,6 +133,16 @@ pub struct ReadOptions {
     pub keys: Arc<Keys>,
 }
 
+impl From<Keys> for ReadOptions {
+    /// The usual ones, with these keys.
+    fn from(keys: Keys) -> ReadOptions {
+        ReadOptions {
+            keys: Arc::new(keys),
+            ..ReadOptions::default()
+        }
+    }
+}
+
 /// Opens the file system on `device`. No key is known.
 ///
 /// # Errors
@@ -203,6 +213,8 @@ pub struct FoundVolume {
     pub kind: Option<PartitionKind>,
     /// The partition's name (GPT), empty if none.
     pub name: String,
+    /// What Windows tells it by, if it is a partition.
+    pub device_id: Option<DeviceId>,
     /// What it holds, or why that cannot be told.
     pub detected: Result<Detected>,
     device: Arc<dyn ReadAt>,
@@ -286,6 +298,7 @@ fn layout(disk: &Arc<dyn ReadAt>, table: PartitionTable) -> Layout {
             size: disk.size(),
             kind: None,
             name: String::new(),
+            device_id: None,
             detected: detect(disk.as_ref()),
             device: disk.clone(),
         }]
@@ -321,6 +334,7 @@ fn found(disk: &Arc<dyn ReadAt>, partition: &Partition) -> FoundVolume {
         size: partition.available,
         kind: Some(partition.kind),
         name: partition.name.clone(),
+        device_id: Some(partition.device_id),
         detected,
         device,
     }

@@ -123,6 +123,23 @@ pub struct Reading {
     pub packing: u32,
 }
 
+/// What a link leads to, taken apart as far as needs to be known outside of the guest. Names are as [`DirEntry::name`], or `..`; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkTarget {
+    /// A path as a Linux guest takes it.
+    Posix(Vec<u8>),
+    /// Windows: names from the folder in which the link lies. `..` leads no further than to the volume's root.
+    Relative(Vec<Vec<u8>>),
+    /// Windows: names from the root of the link's own volume; without `..`.
+    Rooted(Vec<Vec<u8>>),
+    /// Windows: a drive letter, `A` to `Z`, and names from the root of its volume; without `..`.
+    Letter(u8, Vec<Vec<u8>>),
+    /// Windows: the GUID of a volume as its mount manager writes it, in small letters and without braces, and names from its root; without `..`.
+    Named(String, Vec<Vec<u8>>),
+    /// Windows: another machine, a device, or something that is not understood. As it stands, with `/` for `\`; begins with `/??/`.
+    Elsewhere(Vec<u8>),
+}
+
 /// What is known of a volume as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeInfo {
@@ -241,6 +258,11 @@ pub trait Volume: Send + Sync {
 
     /// The target of a symbolic link, as the guest wrote it.
     fn read_link(&self, id: EntryId) -> Result<Vec<u8>>;
+
+    /// What a symbolic link leads to. Only Windows' file systems have links that are not [`LinkTarget::Posix`].
+    fn link_target(&self, id: EntryId) -> Result<LinkTarget> {
+        Ok(LinkTarget::Posix(self.read_link(id)?))
+    }
 
     /// Extended attributes: full name (`user.x`, `security.selinux`) and value.
     fn xattrs(&self, _id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {

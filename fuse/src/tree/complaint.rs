@@ -4,7 +4,7 @@ use crate::catalog::{Complaint, explain};
 use crate::failure::{Failure, Result};
 use crate::node::{Node, name_hash};
 use crate::tree::Tree;
-use cairn::{Error, VolumeInfo};
+use cairn::{Error, Note};
 
 impl Tree {
     /// What an `*.error` or `*.notes` file says.
@@ -50,11 +50,22 @@ impl Tree {
                 );
                 explain(&missing, &error)
             }
+            Node::LettersNotes(point) => {
+                let layout = self.open_point(point)?.layout();
+                notes_text("Drive letters of Windows.", layout.notes())
+            }
             Node::VolumeNotes(point, disk, number) => {
                 let open = self.open_point(point)?;
                 let disk = open.disk(*disk)?;
                 let found = disk.volume(*number)?.ok_or_else(gone)?;
-                notes_text(*number, disk.name(), found.open()?.info())
+                let volume = found.open()?;
+                let info = volume.info();
+                let title = format!(
+                    "Partition {number} of {} ({}).",
+                    disk.name(),
+                    info.file_system
+                );
+                notes_text(&title, &info.notes)
             }
             _ => return Err(Failure::Invalid),
         })
@@ -62,9 +73,9 @@ impl Tree {
 }
 
 /// What a `*.notes` file says.
-fn notes_text(number: u32, disk: &str, info: &VolumeInfo) -> String {
-    let mut text = format!("Partition {number} of {disk} ({}).\n", info.file_system);
-    let (wrong, facts): (Vec<_>, Vec<_>) = info.notes.iter().partition(|note| note.is_defect);
+fn notes_text(title: &str, notes: &[Note]) -> String {
+    let mut text = format!("{title}\n");
+    let (wrong, facts): (Vec<_>, Vec<_>) = notes.iter().partition(|note| note.is_defect);
     for (title, notes) in [
         ("What it shows may be old, missing or wrong:", wrong),
         ("Good to know:", facts),

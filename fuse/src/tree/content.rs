@@ -124,13 +124,14 @@ impl Tree {
             | Node::MachineError(..)
             | Node::PastError(_)
             | Node::PointError(_)
+            | Node::LettersNotes(_)
             | Node::PartitionsError(..)
             | Node::VolumeError(..)
             | Node::VolumeNotes(..) => {
                 let text = self.error_text(&node)?.into_bytes();
                 Ok(made(Arc::new(text), None))
             }
-            Node::Latest(..) => Err(Failure::Invalid),
+            Node::Latest(..) | Node::Letter(..) => Err(Failure::Invalid),
             Node::Root
             | Node::Machine(_)
             | Node::Point(_)

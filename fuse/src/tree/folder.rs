@@ -217,7 +217,8 @@ impl Tree {
                     continue;
                 }
                 let attributes = open.volume.attributes(entry.id).ok();
-                if sink(self.listed(folder, entry, attributes)?).is_break() {
+                let known = attributes.map(|attributes| (open, attributes));
+                if sink(self.listed(folder, entry, known)?).is_break() {
                     return Ok(());
                 }
             }
@@ -232,15 +233,19 @@ impl Tree {
         &self,
         folder: &EntryRef,
         entry: DirEntry,
-        attributes: Option<cairn::Attributes>,
+        known: Option<(&OpenVolume, cairn::Attributes)>,
     ) -> Result<Listed> {
         let inode = node::entry_inode(&self.slots, folder.slot, &folder.tree, entry.id)?;
+        let stat = known.and_then(|(open, attributes)| {
+            let stat = self.guest_stat(inode, &folder.tree, open, entry.id, attributes);
+            stat.ok()
+        });
         Ok(Listed {
             name: entry.name,
             inode,
             kind: entry.kind,
             offset: entry.cookie.saturating_add(DOT_DOT),
-            stat: attributes.and_then(|attributes| self.entry_stat(inode, attributes).ok()),
+            stat,
         })
     }
 
@@ -313,6 +318,7 @@ impl Tree {
                     let at = node::disk_position(position)?;
                     names.push((disk.name().to_string(), Node::DiskFiles(point.clone(), at)));
                 }
+                self.letters(point, &mut names)?;
             }
             Node::DiskFiles(point, disk) => self.partitions(point, *disk, &mut names)?,
             Node::Unreadable(..) => {}
@@ -366,11 +372,12 @@ pub(super) fn kind_of(node: &Node) -> EntryKind {
         | Node::DiskFiles(..)
         | Node::Past(_)
         | Node::Unreadable(..) => EntryKind::Folder,
-        Node::Latest(..) => EntryKind::Symlink,
+        Node::Latest(..) | Node::Letter(..) => EntryKind::Symlink,
         Node::RootError(_)
         | Node::MachineError(..)
         | Node::PastError(_)
         | Node::PointError(_)
+        | Node::LettersNotes(_)
         | Node::PartitionsError(..)
         | Node::VolumeError(..)
         | Node::VolumeNotes(..)

@@ -84,6 +84,8 @@ impl Tree {
             Node::Point(point)
             | Node::PointError(point)
             | Node::Disks(point)
+            | Node::Letter(point, _)
+            | Node::LettersNotes(point)
             | Node::Files(point) => of_point(point, None, None),
             Node::Raw(point, disk)
             | Node::View(point, disk, _)

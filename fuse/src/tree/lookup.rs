@@ -37,7 +37,11 @@ impl Tree {
         if let Node::Entry(entry) = &folder {
             return self.lookup_entry(entry, name);
         }
-        let lasting = matches!(folder, Node::Disks(_) | Node::Files(_));
+        let lasting = match &folder {
+            Node::Disks(_) => true,
+            Node::Files(point) => self.knows_all_letters(point, name),
+            _ => false,
+        };
         let found = match self.child(&folder, name)? {
             None if self.look.ignore_case => self.child_ignoring_case(&folder, name)?,
             found => found,
@@ -59,7 +63,8 @@ impl Tree {
         };
         let inode = node::entry_inode(&self.slots, folder.slot, &folder.tree, found.id)?;
         let attributes = open.volume.attributes(found.id)?;
-        Ok(Found::Node(Box::new(self.entry_stat(inode, attributes)?)))
+        let stat = self.guest_stat(inode, &folder.tree, &open, found.id, attributes)?;
+        Ok(Found::Node(Box::new(stat)))
     }
 
     /// Of the names in a guest's folder the one that differs in case only, if that is asked for.

@@ -80,21 +80,33 @@ impl Tree {
     /// A version is the file of its point itself. Its name is not for good: it goes with its point.
     fn version_stat(&self, folder: &PastPath, version: &Version) -> Result<Stat> {
         let inode = self.version_inode(folder, version)?;
-        let mut stat = self.entry_stat(inode, version.attributes.clone())?;
+        let attributes = version.attributes.clone();
+        // Only links need the volume: how long a target is depends on where it leads.
+        let mut stat = if attributes.kind == EntryKind::Symlink {
+            let tree = self.version_tree(folder, version)?;
+            let open = self.volume(&tree)?;
+            self.guest_stat(inode, &tree, &open, version.entry, attributes)?
+        } else {
+            self.entry_stat(inode, attributes)?
+        };
         stat.lasting = false;
         Ok(stat)
     }
 
     fn version_inode(&self, folder: &PastPath, version: &Version) -> Result<u64> {
+        let tree = self.version_tree(folder, version)?;
+        let slot = self.slots.claim(&Owner::Tree(tree))?;
+        node::entry_inode(&self.slots, slot, &tree, version.entry)
+    }
+
+    fn version_tree(&self, folder: &PastPath, version: &Version) -> Result<TreeKey> {
         let point = self.point_ref(&folder.machine, &version.point)?;
-        let tree = TreeKey {
+        Ok(TreeKey {
             point: point.slot,
             disk: version.position,
             partition: version.partition,
             tree: version.entry.tree,
-        };
-        let slot = self.slots.claim(&Owner::Tree(tree))?;
-        node::entry_inode(&self.slots, slot, &tree, version.entry)
+        })
     }
 
     /// What is said of the folder of a path. Whoever is told its number may come back with it, so the path is remembered.

@@ -9,6 +9,10 @@
 
 pub mod asked;
 pub mod days;
+#[path = "../../../engine/guest/tests/windows/disks.rs"]
+pub mod disks;
+#[path = "../../../engine/guest/tests/windows/made.rs"]
+pub mod made;
 pub mod mounted;
 pub mod nfs;
 pub mod odd;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub struct Args {
     /// The store
     store: PathBuf,
-    /// POINT:/disk/pN/path of a file, or POINT:/disk for the whole disk
+    /// POINT:/disk/pN/path or POINT:C:/path of a file, or POINT:/disk for the whole disk
     #[arg(value_name = "POINT:/disk/pN/path")]
     address: OsString,
     /// A named stream of the file (NTFS alternate data stream)
@@ -31,7 +31,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Answer {
     let address = Address::parse(&args.address)?;
     let point = open_point(&args.store, &address, args.guests.options()?)?;
-    let source: Arc<dyn ReadAt> = match resolve(&point, address.path)? {
+    let source: Arc<dyn ReadAt> = match resolve(&point, &address.path)? {
         Target::Point => {
             return Err(Error::invalid("a point is no file")
                 .advise("name a file: POINT:/disk0/p1/path")

@@ -3,7 +3,7 @@
 mod listed;
 mod target;
 
-use crate::address::{Address, Target, open_named, open_store, resolve};
+use crate::address::{Address, Target, below_volume, open_named, open_store, resolve};
 use crate::exit::{Answer, Exit, Failure};
 use crate::guests::GuestArgs;
 use crate::output;
@@ -205,13 +205,12 @@ impl Job<'_> {
     }
 
     fn find(&self, point: &PointView, number: usize) -> Result<Found, Failure> {
-        let path = self.addresses.get(number).map_or(&b""[..], |a| a.path);
+        let path = self.addresses.get(number).map_or(&b""[..], |a| &a.path);
         match resolve(point, path)? {
             Target::Entry(volume, id) => {
                 let above = if self.args.parents {
-                    // The names of the disk and the volume come first.
-                    let below = path.splitn(3, |byte| *byte == b'/').nth(2);
-                    walk::above(&*volume, below.unwrap_or_default()).map_err(Failure::of_guest)?
+                    // The names of the disk and the volume come first, or the letter.
+                    walk::above(&*volume, below_volume(path)).map_err(Failure::of_guest)?
                 } else {
                     Vec::new()
                 };

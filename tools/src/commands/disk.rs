@@ -57,7 +57,8 @@ The image is only read. Where a parent of a differencing disk is missing or was 
   file              path, size, allocated_bytes of the image's file
   complete, error   whether all images are there and good, and why not
   partition_table   kind (none, mbr, gpt), disk_id, sector_size
-  partitions        number (0: the whole disk), start, size, type, name, id, content, error, file_system: kind, label, id,
+  partitions        number (0: the whole disk), start, size, type, name, id, letters (the drive letters that Windows on this disk
+                    gives it), content, error, file_system: kind, label, id,
                     block_size, size, free, clean, notes; encryption (null if there is none): kind (bitlocker), error, and,
                     null if it cannot be read: layout, id, method, state, sector_size, created, description, notes,
                     protectors (kind, id)
@@ -260,8 +261,9 @@ fn tell_part(part: &Part) -> Result<(), Failure> {
         "" => String::new(),
         kind => format!(", type {kind}"),
     };
+    let letters: String = part.letters.iter().map(|c| format!(" {c}:")).collect();
     line(&format!(
-        "    p{:<3} {} at byte {}{kind}{name}: {}",
+        "    p{:<3}{letters} {} at byte {}{kind}{name}: {}",
         part.number,
         human_bytes(part.size),
         part.start,

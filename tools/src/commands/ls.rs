@@ -1,7 +1,7 @@
 //! `cairn ls STORE POINT[:/disk/pN/path]`
 
 use crate::address::{Address, Target, open_point, resolve, tell_defects};
-use crate::exit::{Answer, Exit, Failure};
+use crate::exit::{self, Answer, Exit, Failure};
 use crate::guests::GuestArgs;
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
@@ -9,6 +9,7 @@ use cairn::{Attributes, DiskView, EntryId, EntryKind, Error, Kind, PointView, Vo
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// List disks, volumes or a folder of a point.
 ///
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// The store
     store: PathBuf,
-    /// POINT, POINT:/disk or POINT:/disk/pN/path
+    /// POINT, POINT:/disk, POINT:/disk/pN/path or, with a drive letter of Windows, POINT:C:/path
     #[arg(value_name = "POINT[:/disk/pN/path]")]
     address: OsString,
     /// Show kind, permissions, owner, size and time
@@ -34,7 +35,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Answer {
     let address = Address::parse(&args.address)?;
     let point = open_point(&args.store, &address, args.guests.options()?)?;
-    match resolve(&point, address.path)? {
+    match resolve(&point, &address.path)? {
         Target::Point => disks(&point, args),
         Target::Disk(disk) => volumes(&point, &disk, args),
         Target::Entry(volume, id) => entries(&*volume, id, address.last_name(), args),
@@ -42,12 +43,18 @@ pub fn run(args: &Args) -> Answer {
 }
 
 fn disks(point: &PointView, args: &Args) -> Answer {
+    let layout = point.machine().layout();
+    let (defects, facts): (Vec<_>, Vec<_>) = layout.notes().iter().partition(|n| n.is_defect);
+    for defect in defects {
+        exit::warn_once(&defect.text);
+    }
     if args.json {
-        let list: Vec<_> = point
-            .disks()
-            .iter()
-            .map(|disk| json!({"name": disk.name(), "kind": "disk", "size": disk.size()}))
-            .collect();
+        let disk = |disk: &Arc<DiskView>| json!({"name": disk.name(), "kind": "disk", "size": disk.size()});
+        let mut list: Vec<_> = point.disks().iter().map(disk).collect();
+        list.extend(layout.letters().map(|(letter, volume)| {
+            let size = volume.view().size();
+            json!({"name": format!("{letter}:"), "kind": "letter", "size": size, "target": volume.path()})
+        }));
         json(&list.into())?;
         return Ok(Exit::Done);
     }
@@ -57,6 +64,17 @@ fn disks(point: &PointView, args: &Args) -> Answer {
         } else {
             line(disk.name())?;
         }
+    }
+    for (letter, volume) in layout.letters() {
+        if args.long {
+            let size = human_bytes(volume.view().size());
+            line(&format!("{size:>9}  {letter}: -> {}", volume.path()))?;
+        } else {
+            line(&format!("{letter}:"))?;
+        }
+    }
+    for fact in facts.iter().filter(|_| args.long) {
+        eprintln!("cairn: {fact}");
     }
     Ok(Exit::Done)
 }

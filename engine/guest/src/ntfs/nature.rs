@@ -9,7 +9,7 @@ use super::reparse;
 use super::standard_information::{DIRECTORY, OFFLINE, RECALL, SYSTEM, StandardInformation};
 use super::tag;
 use super::wof;
-use crate::volume::{Attributes, EntryKind};
+use crate::volume::{Attributes, EntryKind, LinkTarget};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result, View};
 
@@ -155,6 +155,18 @@ impl Nature {
 fn packed(mft: &Mft, entry: &Entry) -> Result<u64> {
     let stream = entry.first(mft, kind::DATA, &wof::stream_name())?;
     Ok(stream.map_or(0, |stream| stream.attribute.allocated()))
+}
+
+/// What a link of Windows leads to; nothing if `entry` is none.
+///
+/// # Errors
+/// [`Kind::Damaged`](cairn_base::Kind::Damaged) for a reparse point that ends too early.
+pub fn link(mft: &Mft, entry: &Entry) -> Result<Option<LinkTarget>> {
+    let point = entry.value(mft, kind::REPARSE_POINT, &[], reparse::MAX_BYTES)?;
+    match point {
+        Some(point) => reparse::link_target(View::new(&point, "reparse point", 0)),
+        None => Ok(None),
+    }
 }
 
 /// All names of `entry`.

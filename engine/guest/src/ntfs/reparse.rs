@@ -1,5 +1,11 @@
 //! `$REPARSE_POINT`: links, sockets and files whose content is stored in another way ([MS-FSCC] section 2.1.2).
 
+mod link;
+#[cfg(test)]
+mod tests;
+
+pub use link::link_target;
+
 use super::attribute::units;
 use super::name;
 use crate::volume::EntryKind;
@@ -59,25 +65,23 @@ pub fn target(view: View<'_>) -> Result<Vec<u8>> {
     }
 }
 
+/// One of the two names: `at` is where its place stands, `buffer` where the names begin.
+fn name_at(data: View<'_>, at: usize, buffer: usize) -> Result<Vec<u16>> {
+    let offset = usize::from(data.u16_le(at)?);
+    let length = usize::from(data.u16_le(at.saturating_add(2))?);
+    Ok(units(data.tail(buffer)?.slice(offset, length)?))
+}
+
 /// `buffer` is where the names begin.
 fn best_name(data: View<'_>, buffer: usize) -> Result<Vec<u16>> {
-    let names = data.tail(buffer)?;
-    let name = |at: usize| -> Result<Vec<u16>> {
-        let offset = usize::from(data.u16_le(at)?);
-        let length = usize::from(data.u16_le(at.saturating_add(2))?);
-        Ok(units(names.slice(offset, length)?))
-    };
-    let printed = name(4)?;
+    let printed = name_at(data, 4, buffer)?;
     if !printed.is_empty() {
         return Ok(printed);
     }
-    let mut substitute = name(0)?;
+    let mut substitute = name_at(data, 0, buffer)?;
     let prefix: Vec<u16> = r"\??\".encode_utf16().collect();
     if substitute.starts_with(&prefix) {
         substitute.drain(..prefix.len());
     }
     Ok(substitute)
 }
-
-#[cfg(test)]
-mod tests;

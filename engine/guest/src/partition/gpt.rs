@@ -1,7 +1,7 @@
 //! The GUID partition table: a header at sector 1, its copy in the last sector, and an array of entries
 //! (UEFI specification 2.10, section 5.3).
 
-use super::{Partition, PartitionKind, PartitionTable, TableKind};
+use super::{DeviceId, Partition, PartitionKind, PartitionTable, TableKind};
 use cairn_base::read_at::read_vec;
 use cairn_base::{ReadAt, Result, View};
 
@@ -166,6 +166,7 @@ fn table(
             kind: PartitionKind::Guid(kind),
             name: name_text(view.slice(56, 72)?),
             id: guid_text(&view.array(16)?),
+            device_id: DeviceId::Guid(view.array(16)?),
         };
         partition.clip(disk.size(), &mut warnings);
         partitions.push(partition);
@@ -191,7 +192,7 @@ fn name_text(bytes: &[u8]) -> String {
 }
 
 /// A GUID as Linux prints it: the first three groups are little-endian on disk.
-pub(super) fn guid_text(guid: &[u8; 16]) -> String {
+pub fn guid_text(guid: &[u8; 16]) -> String {
     let [
         a0,
         a1,

@@ -1,7 +1,7 @@
 //! The DOS partition table: four entries at byte 446 of sector 0, the signature 55 AA at its end, and a chain of
 //! tables inside an extended partition. Read as `block/partitions/msdos.c` of Linux does.
 
-use super::{Partition, PartitionKind, PartitionTable, TableKind};
+use super::{DeviceId, Partition, PartitionKind, PartitionTable, TableKind};
 use cairn_base::read_at::read_vec;
 use cairn_base::{ReadAt, Result, View};
 use std::collections::HashSet;
@@ -187,6 +187,10 @@ impl Reader<'_> {
             kind: PartitionKind::Byte(kind),
             name: String::new(),
             id: format!("{:08x}-{number:02x}", self.signature),
+            device_id: DeviceId::Place {
+                signature: self.signature,
+                start,
+            },
         };
         partition.clip(self.disk.size(), &mut self.warnings);
         self.partitions.push(partition);

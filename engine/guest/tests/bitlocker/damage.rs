@@ -57,7 +57,7 @@ fn without_the_right_key_it_is_said_which_is_wanted() {
     assert!(locked.to_string().contains(&ids[1]), "{locked}");
     // Unlocked, the noise on it is no file system.
     let keys = Given::Password("right").keys();
-    let unlocked = open_volume_with(image, &keys).err().unwrap();
+    let unlocked = open_volume_with(image, &keys.into()).err().unwrap();
     assert_eq!(unlocked.kind(), Kind::Unsupported);
     assert!(unlocked.to_string().contains("unlocked"), "{unlocked}");
 }

@@ -216,7 +216,7 @@ fn files_of_an_encrypted_volume_are_those_that_were_put_there() {
         let mut recipe = Recipe::new(Looks::Windows7, method).protect(&[Protect::Clear]);
         recipe.sector = sector;
         let image = Arc::new(make(&recipe, &plain));
-        let volume = open_volume_with(image, &Keys::new()).unwrap();
+        let volume = open_volume_with(image, &Keys::new().into()).unwrap();
         let info = volume.info();
         assert_eq!((info.file_system, &*info.label), ("ntfs", "Label"));
         assert!(

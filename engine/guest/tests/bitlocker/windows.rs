@@ -113,7 +113,7 @@ fn volumes_are_as_others_read_them() {
             let first = theirs.iter().zip(all(&*ours)).position(|(a, b)| *a != b);
             assert_eq!(first, None, "{who}: {name}");
         }
-        let volume = open_volume_with(device, &given.keys()).unwrap();
+        let volume = open_volume_with(device, &given.keys().into()).unwrap();
         assert_eq!(
             (volume.info().file_system, &*volume.info().uuid),
             ("ntfs", uuid)

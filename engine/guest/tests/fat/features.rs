@@ -337,6 +337,7 @@ fn names_are_shown_by_the_code_page_that_is_asked_for() {
     let disk = probe::volumes(&device, None).unwrap();
     let options = probe::ReadOptions {
         code_page: CodePage::new(852).unwrap(),
+        ..Default::default()
     };
     let other = disk.volumes[0].open_with(&options).unwrap();
     assert_eq!(names(&*other)[0], "ÄÖÜ.TXT");

@@ -86,6 +86,7 @@ fn part(part: &Part) -> Value {
         "type": part.kind,
         "name": part.name,
         "id": part.id,
+        "letters": part.letters.iter().map(|c| format!("{c}:")).collect::<Vec<_>>(),
         "content": content.and_then(|content| content.as_ref().ok()).map(|found| found.name()),
         "error": failed.map(ToString::to_string),
         "encryption": part.encryption.as_ref().map(encryption),

@@ -1,0 +1,98 @@
+//! `HKLM\SYSTEM\MountedDevices`: which drive letters and names Windows has given to which volumes.
+//!
+//! Each value is called `\DosDevices\C:` or `\??\Volume{GUID}`. Its data is of a partition of a DOS table the disk's signature and the partition's offset in bytes (12 bytes);
+//! of one of a GPT, and of a volume of a dynamic disk, `DMIO:ID:` and its GUID (24 bytes); of anything else (drives for discs, sticks) the path of a device.
+
+use crate::hive::{Hive, Value};
+use crate::partition::DeviceId;
+use cairn_base::{Error, Result, View};
+use std::ops::ControlFlow;
+
+/// The key below the root of the SYSTEM hive.
+const KEY: &str = "MountedDevices";
+/// Data of partitions and volumes are no longer.
+const MAX_DATA: usize = 24;
+/// What a GUID follows in the data.
+const BY_GUID: &[u8] = b"DMIO:ID:";
+/// Characters of a GUID as text.
+const GUID: usize = 36;
+
+/// What a volume is called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MountedName {
+    /// A drive letter, `A` to `Z`.
+    Letter(u8),
+    /// The GUID of `\??\Volume{GUID}`, in small letters.
+    Volume(String),
+}
+
+/// A name, and the volume it was given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedDevice {
+    /// The name.
+    pub name: MountedName,
+    /// The volume.
+    pub device: DeviceId,
+}
+
+/// The letters and names that the SYSTEM hive `hive` gives to partitions and volumes, in its order; and why others cannot be told. None if it has no such key.
+///
+/// # Errors
+/// If the key cannot be read.
+pub fn read(hive: &Hive) -> Result<(Vec<MountedDevice>, Vec<Error>)> {
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    let root = hive.root()?;
+    let Some(key) = hive.subkey(&root, KEY)? else {
+        return Ok((found, failed));
+    };
+    hive.each_value(&key, &mut |value| {
+        match value.and_then(|value| device(hive, &value)) {
+            Ok(device) => found.extend(device),
+            Err(error) => failed.push(error),
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((found, failed))
+}
+
+fn device(hive: &Hive, value: &Value) -> Result<Option<MountedDevice>> {
+    let Some(name) = mounted_name(value.name()) else {
+        return Ok(None);
+    };
+    // What is longer is the path of a device.
+    if usize::try_from(value.size()).is_ok_and(|size| size > MAX_DATA) {
+        return Ok(None);
+    }
+    let data = hive.data(value, MAX_DATA)?;
+    let device = device_id(&data)?;
+    Ok(device.map(|device| MountedDevice { name, device }))
+}
+
+fn mounted_name(text: &str) -> Option<MountedName> {
+    const LETTERS: &str = r"\DosDevices\";
+    const VOLUMES: &str = r"\??\Volume{";
+    let behind = |prefix: &str| {
+        let (head, rest) = text.split_at_checked(prefix.len())?;
+        head.eq_ignore_ascii_case(prefix).then_some(rest)
+    };
+    if let Some([letter, b':']) = behind(LETTERS).map(str::as_bytes) {
+        let letter = letter.to_ascii_uppercase();
+        return letter
+            .is_ascii_uppercase()
+            .then_some(MountedName::Letter(letter));
+    }
+    let guid = behind(VOLUMES)?.strip_suffix('}')?;
+    (guid.len() == GUID).then(|| MountedName::Volume(guid.to_ascii_lowercase()))
+}
+
+fn device_id(data: &[u8]) -> Result<Option<DeviceId>> {
+    let view = View::new(data, "mounted device", 0);
+    Ok(match data.len() {
+        12 => Some(DeviceId::Place {
+            signature: view.u32_le(0)?,
+            start: view.u64_le(4)?,
+        }),
+        24 if data.starts_with(BY_GUID) => Some(DeviceId::Guid(view.array(BY_GUID.len())?)),
+        _ => None,
+    })
+}

@@ -1,0 +1,100 @@
+//! The disks of a machine together: which drive letter of Windows is which volume.
+//!
+//! - `windows`, `installation`: the installations of Windows on a volume, and what their registry says
+//! - `layout`: which volumes there are, and what they are called
+//!
+//! The rule: of all installations of Windows that are found, the letters are those of the one that gives the volume it lies on a letter; of several (two to choose
+//! from at the start, an old disk that was put in) of the one whose registry was written last. Only letters of volumes that are there are shown, and a
+//! letter whose description fits two volumes is shown for neither.
+
+mod installation;
+mod layout;
+mod windows;
+
+pub use layout::{MachineLayout, MachineVolume};
+
+use crate::view::DiskView;
+use cairn_guest::Note;
+use installation::Installation;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use windows::installations;
+
+/// What could not be told for a reason that may pass is tried again after this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The disks of a machine at one time. Shared by threads; nothing is looked at before it is asked for.
+pub struct MachineView {
+    disks: Vec<Arc<DiskView>>,
+    known: Mutex<Option<Known>>,
+}
+
+struct Known {
+    layout: Arc<MachineLayout>,
+    found: Instant,
+}
+
+impl MachineView {
+    /// All disks of a point, or the one of an image.
+    pub fn new(disks: Vec<Arc<DiskView>>) -> MachineView {
+        MachineView {
+            disks,
+            known: Mutex::new(None),
+        }
+    }
+
+    /// What the disks are together. Found out once, which reads the partition tables of all disks and some folders of the volumes of Windows, and remembered. What could not be
+    /// read for a reason that may pass is tried again, some seconds later; until then the layout is not [final](MachineLayout::is_final).
+    pub fn layout(&self) -> Arc<MachineLayout> {
+        let mut known = self.known.lock();
+        if let Some(known) = &*known
+            && (known.layout.is_final() || known.found.elapsed() < PATIENCE)
+        {
+            return known.layout.clone();
+        }
+        let layout = Arc::new(self.find());
+        *known = Some(Known {
+            layout: layout.clone(),
+            found: Instant::now(),
+        });
+        layout
+    }
+
+    fn find(&self) -> MachineLayout {
+        let mut layout = MachineLayout::new();
+        for (position, disk) in self.disks.iter().enumerate() {
+            match disk.volumes() {
+                Ok(volumes) => layout.add_disk(position, disk.name(), volumes),
+                // Why is told where the disk's volumes are looked for.
+                Err(error) => layout.missed(&error),
+            }
+        }
+        let mut found: Vec<Installation> = Vec::new();
+        for (number, volume) in layout.volumes().iter().enumerate() {
+            found.extend(installations(number, volume));
+        }
+        for installation in &mut found {
+            layout.take_failures(installation);
+        }
+        found.retain(|installation| installation.hive.is_some());
+        let rank = |at: &Installation| (layout.own_letter(at).is_some(), at.written());
+        // Of equal ones the first.
+        let chosen = found.iter().rev().max_by_key(|at| rank(at));
+        let chosen = chosen.map(|at| (at.volume, at.folder.clone()));
+        found.sort_by_key(|at| chosen != Some((at.volume, at.folder.clone())));
+        if let Some((chosen, others)) = found.split_first() {
+            layout.give_letters(chosen);
+            for other in others {
+                layout.give_names(other);
+                layout.note(Note::fact(format!(
+                    "There is another Windows in {}; the drive letters are those of the one in {}.",
+                    layout.place_of(other),
+                    layout.place_of(chosen)
+                )));
+            }
+        }
+        layout.give_guids();
+        layout
+    }
+}

@@ -1,0 +1,170 @@
+//! Which letter is which volume: disks of Windows machines, made here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "only tests are here"
+)]
+
+#[path = "../guest/tests/windows/disks.rs"]
+mod disks;
+#[path = "../guest/tests/windows/made.rs"]
+mod made;
+
+use cairn::ReadOptions;
+use cairn::{DiskExamination, DiskView, MachineLayout, MachineView, OpenOptions, Silent};
+use disks::{C_GUID, D_NAME, D_SIGNATURE, D_START, Windows, windows};
+use made::{TICKS, by_guid, by_place, sum, system};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+fn layout(images: &[&Path]) -> Arc<MachineLayout> {
+    let disks = images
+        .iter()
+        .map(|path| Arc::new(DiskView::open_image(path).unwrap()));
+    MachineView::new(disks.collect()).layout()
+}
+
+/// The letters, and where their volumes are; all images are called `disk0`, so by position.
+fn letters(layout: &MachineLayout) -> Vec<(char, usize, u32)> {
+    let letters = layout.letters();
+    letters
+        .map(|(letter, at)| (letter, at.disk(), at.view().number()))
+        .collect()
+}
+
+/// A hive that was written `days` later than others.
+fn written(mut hive: Vec<u8>, days: i64) -> Vec<u8> {
+    let ticks = TICKS.wrapping_add_signed(days * 86_400 * 10_000_000);
+    hive[12..20].copy_from_slice(&ticks.to_le_bytes());
+    sum(&mut hive);
+    hive
+}
+
+fn install(root: &Path, folder: &str, hive: &[u8]) {
+    let config = root.join(folder).join("System32/config");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("SYSTEM"), hive).unwrap();
+}
+
+#[test]
+fn letters_are_those_of_the_registry_on_the_disks() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(Windows { system, data }) = windows(folder.path(), &|_, _| {}) else {
+        return;
+    };
+    let both = layout(&[&system, &data]);
+    assert_eq!(letters(&both), [('C', 0, 2), ('D', 1, 1)]);
+    assert_eq!(both.letters_of(1, 1), ['D']);
+    assert!(both.letters_of(1, 2).is_empty());
+    assert_eq!(both.letter(b'd').unwrap().path(), "disk0/p1");
+    assert_eq!(both.named(D_NAME).unwrap().disk(), 1);
+    // A partition of a GPT has a name of its own, which the registry did not write down.
+    let own = both.named("11223344-5566-7788-99aa-bbccddeeff00").unwrap();
+    assert_eq!((own.disk(), own.view().number()), (0, 2));
+    assert!(both.notes().is_empty() && both.is_final());
+    // Without its disk a letter is not there; without Windows there is none.
+    assert_eq!(letters(&layout(&[&system])), [('C', 0, 2)]);
+    assert_eq!(letters(&layout(&[&data])), []);
+    // The order of the disks is nothing.
+    assert_eq!(
+        letters(&layout(&[&data, &system])),
+        [('C', 1, 2), ('D', 0, 1)]
+    );
+    // A copy of a disk has all its ids.
+    let twice = layout(&[&system, &data, &data]);
+    assert_eq!(letters(&twice), [('C', 0, 2)]);
+    let [note] = twice.notes() else {
+        panic!("{:?}", twice.notes());
+    };
+    assert!(
+        note.is_defect && note.text.contains("D: fits two volumes"),
+        "{note}"
+    );
+    // `cairn disk` knows what the disk says of itself.
+    let examination = DiskExamination::open(&system, &OpenOptions::default()).unwrap();
+    let report = examination
+        .report(&ReadOptions::default(), &Silent)
+        .unwrap();
+    let parts = report.division.unwrap().unwrap().parts;
+    let told: Vec<_> = parts
+        .iter()
+        .map(|part| (part.number, part.letters.clone()))
+        .collect();
+    assert_eq!(told, [(1, vec![]), (2, vec!['C'])]);
+}
+
+#[test]
+fn of_several_the_windows_that_ran_last_counts() {
+    // On D: lies another one, by which its own volume is C: and the first one's is K:.
+    let other = || {
+        system(&[
+            (r"\DosDevices\C:", by_place(D_SIGNATURE, D_START)),
+            (r"\DosDevices\K:", by_guid(C_GUID)),
+        ])
+    };
+    for (days, wanted) in [
+        (-400, [('C', 0, 2), ('D', 1, 1)]),
+        (1, [('C', 1, 1), ('K', 0, 2)]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let more = |_: &Path, d: &Path| install(d, "WINNT", &written(other(), days));
+        let Some(made) = windows(folder.path(), &more) else {
+            return;
+        };
+        let layout = layout(&[&made.system, &made.data]);
+        assert_eq!(letters(&layout), wanted, "{days}");
+        let [note] = layout.notes() else {
+            panic!("{:?}", layout.notes());
+        };
+        assert!(
+            !note.is_defect && note.text.contains("another Windows"),
+            "{note}"
+        );
+    }
+}
+
+#[test]
+fn one_that_does_not_know_its_own_volume_gives_way() {
+    // Written last, but it was copied here from another machine.
+    let stray = system(&[
+        (r"\DosDevices\C:", by_place(1, 2)),
+        (r"\DosDevices\Z:", by_guid(C_GUID)),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let more = |_: &Path, d: &Path| install(d, "Old Windows", &written(stray.clone(), 9));
+    let Some(made) = windows(folder.path(), &more) else {
+        return;
+    };
+    let both = layout(&[&made.system, &made.data]);
+    assert_eq!(letters(&both), [('C', 0, 2), ('D', 1, 1)]);
+    // Alone it counts for what it knows.
+    assert_eq!(letters(&layout(&[&made.data])), []);
+}
+
+#[test]
+fn a_registry_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = |c: &Path, d: &Path| {
+        fs::write(
+            c.join("Windows/System32/config/SYSTEM"),
+            b"regf and no more",
+        )
+        .unwrap();
+        fs::create_dir_all(d.join("Windows/System32/config")).unwrap();
+    };
+    let Some(made) = windows(folder.path(), &more) else {
+        return;
+    };
+    let layout = layout(&[&made.system, &made.data]);
+    assert_eq!(letters(&layout), []);
+    let [note] = layout.notes() else {
+        panic!("{:?}", layout.notes());
+    };
+    assert!(
+        note.is_defect && note.text.contains("disk0/p2/Windows"),
+        "{note}"
+    );
+    assert!(layout.is_final());
+}

@@ -1,0 +1,235 @@
+//! Drive letters of Windows, and where links of Windows lead to in the mount.
+//!
+//! A relative target is the same in the mount. What leads to a volume, be it by its letter, by its name or as the link's own, becomes a path relative to the link: up
+//! to the machine's folder, and down to the volume in the same point. So it is right in `files`, and in `versions`, where the same link lies as many
+//! folders below the machine's.
+
+use crate::failure::{Failure, Result};
+use crate::inode::{Owner, TreeKey};
+use crate::node::{Node, PointRef};
+use crate::stat::Stat;
+use crate::tree::{OpenVolume, Tree};
+use cairn::{Attributes, EntryId, EntryKind, Error, Kind, LinkTarget, MachineVolume, Time, Volume};
+
+/// The file that says what there is to know of the letters.
+const NOTES: &str = "letters.notes";
+/// FILE_ATTRIBUTE_REPARSE_POINT: links of Windows have it.
+const REPARSE_POINT: u32 = 0x400;
+/// Folders above a link; Windows has no path that is so deep.
+const MAX_DEPTH: usize = 1 << 15;
+/// The longest target that the kernel takes.
+const LONGEST: usize = 4095;
+
+impl Tree {
+    /// The target of a symbolic link: a guest's as the guest wrote it, but for those of Windows, which become paths in the mount.
+    ///
+    /// # Errors
+    /// [`Failure::Invalid`] for anything else.
+    pub fn readlink(&self, inode: u64) -> Result<Vec<u8>> {
+        self.noted(inode, self.find_target(inode))
+    }
+
+    fn find_target(&self, inode: u64) -> Result<Vec<u8>> {
+        match self.node(inode)? {
+            Node::Latest(machine, _) => {
+                let points = self.catalog()?.points(&machine)?;
+                let latest = points.latest.as_ref().ok_or_else(|| {
+                    Error::not_found(format!("the machine `{machine}` has no latest point"))
+                })?;
+                Ok(latest.time().folder_name().into_bytes())
+            }
+            Node::Letter(point, letter) => self.letter_target(&point, letter),
+            Node::Entry(entry) => {
+                self.guest_target(&entry.tree, &self.volume(&entry.tree)?, entry.id())
+            }
+            _ => Err(Failure::Invalid),
+        }
+    }
+
+    /// The letters of a point's volumes, each as a link to its volume.
+    pub(super) fn letters(&self, point: &PointRef, names: &mut Vec<(String, Node)>) -> Result<()> {
+        let layout = self.open_point(point)?.layout();
+        for (letter, _) in layout.letters() {
+            let byte = u8::try_from(letter).map_err(|_| Failure::Invalid)?;
+            names.push((format!("{letter}:"), Node::Letter(point.clone(), byte)));
+        }
+        if !layout.notes().is_empty() {
+            names.push((NOTES.to_string(), Node::LettersNotes(point.clone())));
+        }
+        Ok(())
+    }
+
+    /// The node of a letter's name, or of what there is to know of letters.
+    pub(super) fn letter_called(&self, point: &PointRef, name: &str) -> Result<Option<Node>> {
+        if name == NOTES {
+            let layout = self.open_point(point)?.layout();
+            return Ok((!layout.notes().is_empty()).then(|| Node::LettersNotes(point.clone())));
+        }
+        let [letter @ b'A'..=b'Z', b':'] = name.as_bytes() else {
+            return Ok(None);
+        };
+        let layout = self.open_point(point)?.layout();
+        let found = layout.letter(*letter);
+        Ok(found.map(|_| Node::Letter(point.clone(), *letter)))
+    }
+
+    /// Whether a name that is not in `files` never will be: only letters, and what there is to know of them, may come.
+    pub(super) fn knows_all_letters(&self, point: &PointRef, name: &[u8]) -> bool {
+        let may_come = name.ends_with(b":") || name.eq_ignore_ascii_case(NOTES.as_bytes());
+        !may_come
+            || self
+                .open_point(point)
+                .is_ok_and(|open| open.layout().is_final())
+    }
+
+    /// Where the link of a letter leads to, from `files`.
+    pub(super) fn letter_target(&self, point: &PointRef, letter: u8) -> Result<Vec<u8>> {
+        let layout = self.open_point(point)?.layout();
+        let volume = layout.letter(letter).ok_or(Failure::Stale)?;
+        Ok(volume.path().as_bytes().to_vec())
+    }
+
+    /// What is said of a guest's entry. Of a link of Windows the size is that of its target in the mount.
+    pub(super) fn guest_stat(
+        &self,
+        inode: u64,
+        tree: &TreeKey,
+        open: &OpenVolume,
+        id: EntryId,
+        mut attributes: Attributes,
+    ) -> Result<Stat> {
+        let is_link = attributes.kind == EntryKind::Symlink;
+        if is_link && attributes.dos_flags & REPARSE_POINT != 0 {
+            match self.guest_target(tree, open, id) {
+                Ok(target) => attributes.size = cairn::units::to_u64(target.len()),
+                // The kernel cuts targets off at a size that it was told before.
+                Err(Failure::Engine(error)) if error.kind().may_pass() => return Err(error.into()),
+                // Why is told to whoever asks for the target.
+                Err(_) => {}
+            }
+        }
+        self.entry_stat(inode, attributes)
+    }
+
+    /// The target of a guest's link, as it is right in the mount.
+    pub(super) fn guest_target(
+        &self,
+        tree: &TreeKey,
+        open: &OpenVolume,
+        id: EntryId,
+    ) -> Result<Vec<u8>> {
+        let volume = &*open.volume;
+        let target = match volume.link_target(id)? {
+            LinkTarget::Posix(target) => return Ok(target),
+            LinkTarget::Elsewhere(target) => target,
+            LinkTarget::Relative(names) => relative(volume, id, &names)?,
+            LinkTarget::Rooted(names) => {
+                let disk = open.point.disk(tree.disk)?.name();
+                let place = format!("{disk}/p{}", tree.partition);
+                self.path_to(tree, volume, id, &place, &names)?
+            }
+            LinkTarget::Letter(letter, names) => {
+                let layout = open.point.layout();
+                match known(layout.letter(letter), layout.is_final())? {
+                    Some(place) => self.path_to(tree, volume, id, place.path(), &names)?,
+                    None => elsewhere(&format!("{}:", char::from(letter)), &names),
+                }
+            }
+            LinkTarget::Named(guid, names) => {
+                let layout = open.point.layout();
+                match known(layout.named(&guid), layout.is_final())? {
+                    Some(place) => self.path_to(tree, volume, id, place.path(), &names)?,
+                    None => elsewhere(&format!("Volume{{{guid}}}"), &names),
+                }
+            }
+        };
+        if target.len() > LONGEST {
+            return Err(Failure::LongPath);
+        }
+        Ok(target)
+    }
+
+    /// The path from a link to `names` below the volume at `place`.
+    fn path_to(
+        &self,
+        tree: &TreeKey,
+        volume: &dyn Volume,
+        link: EntryId,
+        place: &str,
+        names: &[Vec<u8>],
+    ) -> Result<Vec<u8>> {
+        // `p1`, the disk's folder, and then `files`.
+        let up = depth(volume, link)?.saturating_add(2);
+        let (up, down) = match self.slots.owner(tree.point) {
+            // The point, and the machine.
+            Ok(Owner::Point(key)) => {
+                let time = Time::from_seconds(key.seconds).folder_name();
+                (up.saturating_add(2), format!("{time}/files/"))
+            }
+            _ => (up, String::new()),
+        };
+        let mut path = b"../".repeat(up);
+        path.extend_from_slice(down.as_bytes());
+        path.extend_from_slice(place.as_bytes());
+        for name in names {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        Ok(path)
+    }
+}
+
+/// A volume that is known; nothing if it is known that there is none.
+fn known(found: Option<&MachineVolume>, is_final: bool) -> Result<Option<&MachineVolume>> {
+    if found.is_none() && !is_final {
+        let what = "which volume the link leads to cannot be told just now";
+        return Err(Error::new(Kind::Io, what).into());
+    }
+    Ok(found)
+}
+
+/// The target of a link to what is not there, as Windows' kernel has it.
+fn elsewhere(volume: &str, names: &[Vec<u8>]) -> Vec<u8> {
+    let mut path = format!("/??/{volume}").into_bytes();
+    for name in names {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
+}
+
+/// A relative target: as it stands, but no higher than the volume's root, where Windows stays.
+fn relative(volume: &dyn Volume, link: EntryId, names: &[Vec<u8>]) -> Result<Vec<u8>> {
+    const ABOVE: &[u8] = b"..";
+    let (mut up, mut down): (usize, Vec<&[u8]>) = (0, Vec::new());
+    for name in names {
+        if name != ABOVE {
+            down.push(name);
+        } else if down.pop().is_none() {
+            up = up.saturating_add(1);
+        }
+    }
+    if up > 0 {
+        up = up.min(depth(volume, link)?);
+    }
+    let above = std::iter::repeat_n(ABOVE, up);
+    let path: Vec<&[u8]> = above.chain(down).collect();
+    Ok(match path.is_empty() {
+        true => b".".to_vec(),
+        false => path.join(&b'/'),
+    })
+}
+
+/// How many folders lie between a volume's root and an entry.
+fn depth(volume: &dyn Volume, entry: EntryId) -> Result<usize> {
+    let root = volume.root();
+    let mut at = entry;
+    for depth in 0..MAX_DEPTH {
+        let above = volume.parent(at)?;
+        at = above.ok_or_else(|| Error::damaged("it is not known where the link lies"))?;
+        if at == root {
+            return Ok(depth);
+        }
+    }
+    Err(Error::damaged("the link lies in folders that lie in each other").into())
+}

@@ -1,0 +1,250 @@
+//! Drive letters and links of a Windows machine, in real mounts: the kernel itself follows them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "only tests are here"
+)]
+
+mod shared;
+
+use cairn::{BackupOptions, DiskImage, Silent, Store, Time};
+use cairn_fuse::{Look, MountOptions, Mounted, mount_store};
+use shared::disks::{Windows, windows};
+use shared::mounted::{image_of, image_with};
+use shared::{fuse_is_there, made};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::{TempDir, tempdir};
+
+const TIME: &str = "2026-11-20T02-00-00Z";
+
+/// A store with one point of both disks, mounted.
+struct Shown {
+    mounted: Option<Mounted>,
+    folder: TempDir,
+    mnt: TempDir,
+}
+
+impl Shown {
+    fn new(more: &dyn Fn(&Path, &Path), look: Look) -> Option<Shown> {
+        if !fuse_is_there() {
+            return None;
+        }
+        let (folder, mnt) = (tempdir().unwrap(), tempdir().unwrap());
+        let Windows { system, data } = windows(folder.path(), more)?;
+        let store = Store::create(&folder.path().join("store")).unwrap();
+        let disks = vec![
+            DiskImage::open("sys", &system).unwrap(),
+            DiskImage::open("data", &data).unwrap(),
+        ];
+        let mut options = BackupOptions::new("pc");
+        options.time = Some(Time::parse("2026-11-20T02:00:00Z").unwrap());
+        store.backup(disks, &options, &Silent).unwrap();
+        let options = MountOptions {
+            look,
+            ..MountOptions::default()
+        };
+        let mounted = mount_store(store, mnt.path(), &options).unwrap();
+        Some(Shown {
+            mounted: Some(mounted),
+            folder,
+            mnt,
+        })
+    }
+
+    fn machine(&self) -> PathBuf {
+        self.mnt.path().join("pc")
+    }
+
+    fn files(&self) -> PathBuf {
+        self.machine().join(TIME).join("files")
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        drop(self.mounted.take());
+        assert!(self.folder.path().exists());
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn target(path: &Path) -> String {
+    let target = fs::read_link(path).unwrap().into_os_string();
+    let target = target.into_string().unwrap();
+    let size = fs::symlink_metadata(path).unwrap().len();
+    assert_eq!(size, target.len() as u64, "{}", path.display());
+    target
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// **[letters]** Where Windows lies on a disk, `files` has a symbolic link to `<disk>/p<N>` for each drive letter, `C:`, that its registry gives to a volume of the same
+/// point or image. Of several installations that one counts which has a letter for the volume it lies on, and of several such the one whose registry was written last. A
+/// letter that fits two volumes is shown for neither. `letters.notes` says why letters may be missing or old, and which other Windows there is; where there is nothing to
+/// say there is no such file.
+#[test]
+fn letters_are_links_to_their_volumes() {
+    let Some(shown) = Shown::new(&|_, _| {}, Look::default()) else {
+        return;
+    };
+    let files = shown.files();
+    assert_eq!(names(&files), ["C:", "D:", "data", "sys"]);
+    assert_eq!(target(&files.join("C:")), "sys/p2");
+    assert_eq!(target(&files.join("D:")), "data/p1");
+    assert_eq!(text(&files.join("C:/Users/ann/notes.txt")), "ann's notes");
+    assert_eq!(text(&files.join("D:/Data/table.txt")), "a table");
+    let latest = shown.machine().join("latest/files/C:/windows");
+    assert_eq!(names(&latest), ["System32"]);
+    for missing in ["E:", "F:", "c:", "C:x", "C", "letters.notes"] {
+        let error = fs::symlink_metadata(files.join(missing)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{missing}");
+    }
+    // An image has the letters of what lies on it.
+    let image = image_of(&shown.folder.path().join("system.raw")).unwrap();
+    assert_eq!(names(&image.at("files")), ["C:", "disk0"]);
+    assert_eq!(
+        text(&image.at("files/C:/Users/ann/notes.txt")),
+        "ann's notes"
+    );
+    let image = image_of(&shown.folder.path().join("data.raw")).unwrap();
+    assert_eq!(names(&image.at("files")), ["disk0"]);
+}
+
+#[test]
+fn another_windows_is_told_of() {
+    let old = made::system(&[(
+        r"\DosDevices\C:",
+        made::by_place(shared::disks::D_SIGNATURE, shared::disks::D_START),
+    )]);
+    let more = |_: &Path, d: &Path| {
+        let config = d.join("Windows/System32/config");
+        fs::create_dir_all(&config).unwrap();
+        let mut old = old.clone();
+        made::put(&mut old, 12, 0);
+        made::put(&mut old, 16, 0x01d0_0000);
+        made::sum(&mut old);
+        fs::write(config.join("SYSTEM"), old).unwrap();
+    };
+    let Some(shown) = Shown::new(&more, Look::default()) else {
+        return;
+    };
+    let files = shown.files();
+    assert_eq!(names(&files), ["C:", "D:", "data", "letters.notes", "sys"]);
+    assert_eq!(target(&files.join("C:")), "sys/p2");
+    assert_eq!(
+        text(&files.join("letters.notes")),
+        "Drive letters of Windows.\nGood to know:\n- There is another Windows in data/p1/Windows; the drive letters are those of \
+         the one in sys/p2/Windows.\n"
+    );
+}
+
+/// **[windows-links]** Symbolic links and junctions of Windows work in the mount. A relative target is the same with `/` for `\`, and goes no higher than the root of its
+/// volume. One that leads to a drive letter, to a volume by its GUID or to the root of the link's own volume becomes the path from the link to that place in the same
+/// point, from `versions` too. What leads to another machine, to a device, or to a volume that is not there begins with `/??/`, and leads nowhere. None leads out of the
+/// mount. The size of a link is that of the target that is shown.
+#[test]
+fn links_of_windows_are_followed_by_the_kernel() {
+    let Some(shown) = Shown::new(&|_, _| {}, Look::default()) else {
+        return;
+    };
+    let files = shown.files();
+    let ann = files.join("sys/p2/Users/ann");
+    for (path, wanted) in [
+        ("../../Documents and Settings/ann/notes.txt", "ann's notes"),
+        ("data/table.txt", "a table"),
+        ("volume/Data/table.txt", "a table"),
+        ("data/back/data/back/notes.txt", "ann's notes"),
+        ("rel", "ann's notes"),
+        ("deep/rel", "ann's notes"),
+        ("deep/rooted", "ann's notes"),
+        ("deep/er/high/notes.txt", "ann's notes"),
+        ("case", "ann's notes"),
+        ("above/notes.txt", "ann's notes"),
+    ] {
+        assert_eq!(text(&ann.join(path)), wanted, "{path}");
+        let by_letter = files.join("C:/Users/ann").join(path);
+        assert_eq!(text(&by_letter), wanted, "{path}");
+    }
+    let up = "../".repeat(6);
+    for (path, wanted) in [
+        ("rel", "notes.txt".to_string()),
+        ("deep/rel", "../notes.txt".to_string()),
+        ("deep/er/high", "../../../../Users/ann".to_string()),
+        (
+            "deep/rooted",
+            format!("../{up}{TIME}/files/sys/p2/Users/ann/notes.txt"),
+        ),
+        ("data", format!("{up}{TIME}/files/data/p1/Data")),
+        ("volume", format!("{up}{TIME}/files/data/p1")),
+        (
+            "case",
+            format!("{up}{TIME}/files/sys/p2/USERS/Ann/NOTES.txt"),
+        ),
+        ("server", "/??/UNC/server/share/x".to_string()),
+        ("nowhere", "/??/X:/dir".to_string()),
+        (
+            "unknown",
+            "/??/Volume{99999999-89ab-cdef-0123-456789abcdef}".to_string(),
+        ),
+    ] {
+        assert_eq!(target(&ann.join(path)), wanted, "{path}");
+    }
+    for path in ["server", "nowhere", "unknown"] {
+        assert!(fs::metadata(ann.join(path)).is_err(), "{path}");
+    }
+    // The same link, as a version of itself.
+    let versions = shown.machine().join("versions/sys/p2/Users/ann");
+    assert_eq!(
+        text(&versions.join("data").join(TIME).join("table.txt")),
+        "a table"
+    );
+    assert_eq!(
+        target(&versions.join("data").join(TIME)),
+        target(&ann.join("data"))
+    );
+    let old = versions.join("../../Documents and Settings").join(TIME);
+    assert_eq!(names(&old), ["ann"]);
+}
+
+#[test]
+fn links_of_windows_work_in_images() {
+    let folder = tempdir().unwrap();
+    if !fuse_is_there() {
+        return;
+    }
+    let Some(made) = windows(folder.path(), &|_, _| {}) else {
+        return;
+    };
+    let look = Look {
+        ignore_case: true,
+        ..Look::default()
+    };
+    let options = MountOptions {
+        look,
+        ..MountOptions::default()
+    };
+    let image = image_with(&made.system, &options).unwrap();
+    let settings = image.at("files/disk0/p2/Documents and Settings");
+    assert_eq!(target(&settings), "../../disk0/p2/Users");
+    assert_eq!(text(&settings.join("ann/deep/rooted")), "ann's notes");
+    // Letters in other letters, where that is asked for.
+    assert_eq!(
+        text(&image.at("files/c:/users/ANN/notes.TXT")),
+        "ann's notes"
+    );
+    // D: is not on this disk.
+    assert_eq!(target(&image.at("files/C:/Users/ann/data")), "/??/D:/Data");
+}
