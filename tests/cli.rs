@@ -31,6 +31,7 @@
 //! - `stats`: what machines and points take, and the chart
 //! - `targets`: copies where not all can be kept
 //! - `verify`: all ways of verifying, and the doctor
+//! - `windows`: what NTFS keeps beside content
 
 mod against;
 mod archive;
@@ -63,3 +64,4 @@ mod sessions;
 mod stats;
 mod targets;
 mod verify;
+mod windows;

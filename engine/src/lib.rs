@@ -118,7 +118,7 @@ pub use cairn_disk::{
 };
 pub use cairn_guest::{
     Attributes, Detected, DirEntry, EntryId, EntryKind, Note, StreamInfo, TableKind, Volume,
-    VolumeInfo,
+    VolumeInfo, dos,
 };
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,

@@ -12,6 +12,7 @@
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
 //! - [`disks`], [`vmdk`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
+//! - [`security`]: who may do what on NTFS, and extended attributes
 //! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
@@ -34,6 +35,7 @@ pub mod parity;
 pub mod pieces;
 pub mod records;
 pub mod retention;
+pub mod security;
 pub mod segments;
 pub mod servers;
 pub mod vmdk;
@@ -75,6 +77,7 @@ pub const TARGETS: &[Target] = &[
     ("partitions", guests::partitions),
     ("ntfs", guests::ntfs),
     ("ext", guests::ext),
+    ("security", security::security),
     ("overlay", overlays::map),
     ("nbd", servers::nbd),
     ("operations", operations::operations),

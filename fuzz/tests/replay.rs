@@ -171,6 +171,7 @@ replays! {
     partitions: 1000,
     ntfs: 600,
     ext: 2000,
+    security: 5000,
     overlay: 500,
     nbd: 1500,
     operations: 60,

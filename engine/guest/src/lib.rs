@@ -9,6 +9,7 @@
     )
 )]
 
+pub mod dos;
 pub mod ext;
 pub mod ntfs;
 pub mod partition;

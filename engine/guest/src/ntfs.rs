@@ -8,12 +8,16 @@
 //! - `entry`, `stream`, `compressed`, `lznt1`: a file and its content
 //! - `folder`, `index`, `file_name`, `name`, `upcase`: names
 //! - `nature`, `standard_information`, `reparse`, `interix`: what an entry is
+//! - `secure`, `view_index`, `security`, `security_descriptor`, `acl`, `sid`: who may do what
+//! - `sddl`, `condition`, `guid`: that as text; `permissions`: that as a mode
+//! - `xattr`, `extended_attribute`, `object_id`, `reparse_tag`: what else belongs to an entry
 //! - `facts`, `log_file`, `bitmap`: the volume as a whole
 //!
 //! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
 //! listed; 8.3 names are found but not listed; a name whose file record was given to another file is listed, and
 //! looking it up is [`Kind::Damaged`]. Names that Unix cannot hold are shown as [`name::shown`] says.
 
+mod acl;
 mod attribute;
 mod attribute_list;
 mod bitmap;
@@ -21,11 +25,14 @@ mod boot_sector;
 mod cache;
 mod cluster;
 mod compressed;
+mod condition;
 mod entry;
+mod extended_attribute;
 mod facts;
 mod file_name;
 mod fixup;
 mod folder;
+mod guid;
 mod index;
 mod interix;
 mod log_file;
@@ -33,12 +40,22 @@ mod lznt1;
 mod mft;
 mod name;
 mod nature;
+mod object_id;
+mod permissions;
 mod record;
 mod reparse;
+mod reparse_tag;
 mod run_list;
+mod sddl;
+mod secure;
+pub mod security;
+mod security_descriptor;
+mod sid;
 mod standard_information;
 mod stream;
 mod upcase;
+mod view_index;
+mod xattr;
 
 use crate::volume::{
     Attributes, DirEntry, DirSink, EntryId, EntryKind, ExtentSink, Note, RangeSink, StreamInfo,
@@ -50,18 +67,22 @@ use cache::Cache;
 use cairn_base::{Error, Kind, ReadAt, Result};
 use cluster::Clusters;
 use entry::Entry;
+use extended_attribute::LinuxFacts;
 use facts::Facts;
 use file_name::FileName;
 use folder::{Blocks, Folder, Found};
 use mft::Mft;
 use nature::Nature;
+use object_id::ObjectIds;
 use record::Reference;
+use secure::Secure;
 use standard_information::{REPARSE, SYSTEM};
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use stream::Resident;
 use upcase::UpCase;
+use xattr::Beside;
 
 /// Record of `$MFT`.
 const MFT: u64 = 0;
@@ -88,6 +109,8 @@ pub struct NtfsVolume {
     facts: Facts,
     folders: Cache<u64, Arc<Folder>>,
     blocks: Blocks,
+    secure: Secure,
+    object_ids: ObjectIds,
     info: OnceLock<VolumeInfo>,
 }
 
@@ -115,6 +138,8 @@ impl NtfsVolume {
             facts,
             folders: Cache::new(FOLDERS),
             blocks: Cache::new(BLOCKS),
+            secure: Secure::new(),
+            object_ids: ObjectIds::new(),
             info: OnceLock::new(),
         };
         if let Ok(Some(file)) = volume.lookup(EntryId::new(ROOT), b"hiberfil.sys")
@@ -141,6 +166,17 @@ impl NtfsVolume {
             return Err(Error::not_found("NTFS has one tree only"));
         }
         Entry::load(&self.mft, id.number)
+    }
+
+    /// What is known of an entry beside its content.
+    fn beside<'a>(&'a self, entry: &'a Entry) -> Beside<'a> {
+        Beside {
+            mft: &self.mft,
+            names: (&self.blocks, &self.upcase),
+            secure: &self.secure,
+            object_ids: &self.object_ids,
+            entry,
+        }
     }
 
     fn folder(&self, id: EntryId) -> Result<Arc<Folder>> {
@@ -256,7 +292,14 @@ impl Volume for NtfsVolume {
 
     fn attributes(&self, id: EntryId) -> Result<Attributes> {
         let entry = self.entry(id)?;
-        Nature::of(&self.mft, &entry)?.attributes(&self.mft, &entry)
+        let nature = Nature::of(&self.mft, &entry)?;
+        let mut attributes = nature.attributes(&self.mft, &entry)?;
+        if matches!(attributes.kind, EntryKind::File | EntryKind::Folder) {
+            let mode = self.secure.mode(&self.mft, &entry, nature.security_id());
+            attributes.mode = mode.unwrap_or(attributes.mode);
+        }
+        LinuxFacts::of(&self.mft, &entry).dress(&mut attributes);
+        Ok(attributes)
     }
 
     fn lookup(&self, folder: EntryId, name: &[u8]) -> Result<Option<DirEntry>> {
@@ -344,6 +387,22 @@ impl Volume for NtfsVolume {
         entry
             .open(&self.mft, kind::DATA, found)?
             .ok_or_else(missing)
+    }
+
+    /// What ntfs-3g gives only to those who ask for it by name is not listed: no attribute is.
+    fn listed_xattrs(&self, _id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+
+    fn xattrs(&self, id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.beside(&self.entry(id)?).all()
+    }
+
+    fn xattr(&self, id: EntryId, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if !xattr::may_have(name) {
+            return Ok(None);
+        }
+        self.beside(&self.entry(id)?).value(name)
     }
 
     fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {

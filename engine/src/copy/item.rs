@@ -6,7 +6,9 @@ use cairn_guest::{Attributes, EntryId, EntryKind, Volume};
 use std::sync::Arc;
 
 /// The longest value of an extended attribute that Linux takes.
-const LONGEST: u64 = 64 << 10;
+pub const LONGEST: u64 = 64 << 10;
+/// What stands before the name of a stream where it is an extended attribute.
+const STREAM: &[u8] = b"user.ntfs.streams.";
 
 /// An entry that is to be copied.
 #[derive(Clone)]
@@ -50,10 +52,10 @@ impl Item {
         several.then_some((volume, self.id))
     }
 
-    /// Extended attributes and ACLs; named streams as attributes `user.<stream>`, as the mount shows them, where they are short enough.
+    /// Extended attributes and ACLs; named streams as attributes `user.ntfs.streams.<name>`, as the mount shows them, where they are short enough.
     pub fn extended(&self) -> Extended {
         let mut all = Extended::default();
-        match self.volume.xattrs(self.id) {
+        match self.volume.listed_xattrs(self.id) {
             Ok(values) => all.values = values,
             Err(error) => all
                 .missing
@@ -63,9 +65,7 @@ impl Item {
             Ok(streams) => {
                 for stream in streams {
                     match self.stream(&stream.name, stream.size) {
-                        Ok(value) => all
-                            .values
-                            .push(([b"user.", &stream.name[..]].concat(), value)),
+                        Ok(value) => all.values.push(([STREAM, &stream.name].concat(), value)),
                         Err(error) => all.missing.push(error),
                     }
                 }
