@@ -183,10 +183,10 @@ fn a_copy_to_ntfs_keeps_all_that_ntfs_keeps() {
         attributes(&copy.0.join("all")),
         attributes(&original.0.join("all")),
     );
-    assert!(theirs.len() > 60, "{theirs:?}");
+    assert!(theirs.len() >= 50, "{:?}", theirs.keys());
     for name in [
         "streams user.long",
-        "sub user.of\\040a\\040folder",
+        "sub user.of a folder",
         "tracked system.ntfs_object_id",
         "junction system.ntfs_reparse_data",
         "linux system.ntfs_ea",
@@ -196,6 +196,7 @@ fn a_copy_to_ntfs_keeps_all_that_ntfs_keeps() {
     let differ: Vec<_> = theirs
         .iter()
         .filter(|(name, value)| ours.get(*name) != Some(value))
+        .map(|(name, _)| name)
         .collect();
     assert!(differ.is_empty(), "{differ:#?}");
     assert_eq!(ours.len(), theirs.len());
@@ -210,6 +211,7 @@ fn a_copy_to_ntfs_keeps_all_that_ntfs_keeps() {
     let differ: Vec<_> = theirs
         .iter()
         .filter(|(name, value)| again.get(*name) != Some(value))
+        .map(|(name, _)| name)
         .collect();
     assert!(differ.is_empty(), "{differ:#?}");
 }

@@ -234,7 +234,8 @@ impl Maker<'_> {
             return self.file(folder, made, item, open);
         }
         folder.hold();
-        if windows::is_native(folder, item)
+        if item.attributes.kind == EntryKind::Symlink
+            && windows::is_native(folder, item)
             && let Some(point) = windows::point_of(item)?
         {
             return Ok(New {

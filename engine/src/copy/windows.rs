@@ -70,7 +70,7 @@ pub fn dress(folder: &Folder, name: &[u8], item: &Item) -> Vec<Error> {
                 continue;
             }
         };
-        // A link or a device is nothing else, and becomes so when it is made.
+        // A link is nothing else, and becomes so when it is made; of devices ntfs-3g makes what it was told to make of them.
         if attribute == REPARSE && (!has_content || value.starts_with(&COMPRESSED)) {
             continue;
         }
@@ -83,7 +83,7 @@ pub fn dress(folder: &Folder, name: &[u8], item: &Item) -> Vec<Error> {
     wrong
 }
 
-/// The reparse point that a link, device, pipe or socket of the volume is; none if it is none.
+/// The reparse point of an entry; none if it is none.
 ///
 /// # Errors
 /// As the volume reports.
@@ -91,7 +91,7 @@ pub fn point_of(item: &Item) -> Result<Option<Vec<u8>>> {
     item.volume.xattr(item.id, REPARSE.as_bytes())
 }
 
-/// Makes `item`, which is this reparse point, as one of the target, with all that it has beside. Answers what of that it did not take.
+/// Makes `item`, which is a link and this reparse point, as one of the target, with all that it has beside. Answers what of that it did not take.
 ///
 /// # Errors
 /// As the operating system reports.
@@ -107,7 +107,11 @@ pub fn make_point(folder: &Folder, name: &[u8], item: &Item, point: &[u8]) -> Re
     let at = path(folder, name);
     let set = rustix::fs::lsetxattr(at.as_slice(), REPARSE, point, XattrFlags::empty());
     match set {
-        Ok(()) => Ok(wrong),
+        Ok(()) => {
+            // Who looks first at what has become something else gets an error, which makes the kernel look again.
+            let _noticed = (0..3).any(|_| folder.stat(name).is_ok());
+            Ok(wrong)
+        }
         Err(error) => {
             if is_folder {
                 let _gone = rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR);

@@ -77,11 +77,6 @@ impl<'a> Sid<'a> {
         Ok(Sid(view.slice(0, length)?))
     }
 
-    /// The bytes as they are stored.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.0
-    }
-
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
