@@ -1,6 +1,6 @@
 //! What NTFS keeps beside content, on a target that is NTFS too: mounted by ntfs-3g, which takes it as extended attributes and named streams as it does itself.
 
-use crate::copy::item::{Item, LONGEST};
+use crate::copy::item::{Item, LONGEST, is_compressed};
 use crate::copy::place::{Folder, inode_of};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result};
@@ -16,8 +16,6 @@ const DIRECTORY: u32 = 0x10;
 /// Answers on every entry of such a target, and on nothing else that can be written to.
 const ATTRIBUTES: &str = "system.ntfs_attrib_be";
 const REPARSE: &str = "system.ntfs_reparse_data";
-/// The reparse tag of files that Windows has compressed by itself (WOF): the copy has their content, and must not be taken for compressed.
-const COMPRESSED: [u8; 4] = [0x17, 0, 0, 0x80];
 /// Bytes of a stream that are copied at once.
 const PIECE: u64 = 1 << 20;
 
@@ -49,7 +47,7 @@ fn path(folder: &Folder, name: &[u8]) -> Vec<u8> {
 pub fn dress(folder: &Folder, name: &[u8], item: &Item) -> Vec<Error> {
     let at = path(folder, name);
     let mut wrong = Vec::new();
-    match item.volume.streams(item.id) {
+    match item.streams() {
         Ok(streams) => {
             for stream in streams {
                 if let Err(error) = put_stream(folder, name, item, &stream) {
@@ -71,7 +69,7 @@ pub fn dress(folder: &Folder, name: &[u8], item: &Item) -> Vec<Error> {
             }
         };
         // A link is nothing else, and becomes so when it is made; of devices ntfs-3g makes what it was told to make of them.
-        if attribute == REPARSE && (!has_content || value.starts_with(&COMPRESSED)) {
+        if attribute == REPARSE && (!has_content || is_compressed(&value)) {
             continue;
         }
         let set = rustix::fs::lsetxattr(at.as_slice(), attribute, &value, XattrFlags::empty());

@@ -254,13 +254,11 @@ pub fn attribute(view: View<'_>) -> Result<String> {
     Ok(text)
 }
 
-/// A string up to its NUL.
+/// A string up to its NUL; what stands behind that is not looked at.
 fn ended(view: View<'_>) -> Vec<u16> {
-    let mut units = units(view.bytes());
-    if let Some(end) = units.iter().position(|unit| *unit == 0) {
-        units.truncate(end);
-    }
-    units
+    let pairs = view.bytes().chunks_exact(2);
+    let units = pairs.map(|pair| u16::from_le_bytes(pair.try_into().unwrap_or_default()));
+    units.take_while(|unit| *unit != 0).collect()
 }
 
 /// Bytes in hexadecimal.
