@@ -342,6 +342,32 @@ put('long name', 'dos_name', b'LONGNA~1')
     );
 }
 
+/// Linux passes no value of more than 64 KiB: such a one is named, and told to whoever asks for it alone.
+#[test]
+fn a_value_that_is_too_long_is_named() {
+    let Some((_folder, volume, _mount)) = filled(
+        "write('f', 'x'); put('f', 'acl', descriptor(ANN, USERS, acl(*[ace(0, 0, 0x1f01ff, sid(5, 21, 1234567890, 1234567890, 1234567890, n)) for n in range(1500)])))",
+    ) else {
+        return;
+    };
+    let id = volume.lookup(volume.root(), b"f").unwrap().unwrap().id;
+    let all = volume.xattrs(id).unwrap();
+    let value = |wanted: &str| {
+        let mut all = all.iter();
+        all.find(|(name, _)| name == wanted.as_bytes())
+            .map(|(_, value)| value.clone())
+    };
+    assert_eq!(
+        value("system.ntfs_acl").unwrap().len(),
+        20 + 28 + 28 + 8 + 1500 * 36
+    );
+    assert_eq!(value("user.cairn.sddl"), None);
+    let sddl = volume.xattr(id, b"user.cairn.sddl").unwrap().unwrap();
+    assert!(sddl.len() > 64 << 10 && sddl.ends_with(b"-1499)"));
+    let named = String::from_utf8(value("user.cairn.left_out").unwrap()).unwrap();
+    assert_eq!(named, format!("user.cairn.sddl: {} bytes\n", sddl.len()));
+}
+
 /// Where `$SDS` or its copy is damaged the other one is read; where both are, that is named and nothing else is lost.
 #[test]
 fn a_damaged_descriptor_is_read_from_its_copy_or_named() {
