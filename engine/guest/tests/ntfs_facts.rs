@@ -251,10 +251,8 @@ put = lambda path, name, value: os.setxattr(path, 'system.ntfs_' + name, value)
 write = lambda path, text: open(path, 'w').write(text)
 "#;
 
-#[test]
-fn everything_that_ntfs_3g_sets_is_read() {
-    let Some((_folder, volume, mount)) = filled(
-        r#"
+/// Everything that ntfs-3g can set.
+const EVERYTHING: &str = r#"
 write('plain', 'x')
 write('listed', 'x')
 put('listed', 'acl', descriptor(ANN, USERS, acl(ace(0, 0, 0x1f01ff, ANN), ace(0, 0, 0x120089, USERS), ace(0, 0, 0x1f01ff, SY)),
@@ -279,8 +277,11 @@ os.mkfifo('fifo', 0o640)
 os.mknod('null', 0o20666, os.makedev(1, 3))
 write('long name', 'x')
 put('long name', 'dos_name', b'LONGNA~1')
-"#,
-    ) else {
+"#;
+
+#[test]
+fn everything_that_ntfs_3g_sets_is_read() {
+    let Some((_folder, volume, mount)) = filled(EVERYTHING) else {
         return;
     };
     let same = compare(&volume, &mount);

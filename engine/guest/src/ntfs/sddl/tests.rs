@@ -99,9 +99,30 @@ fn a_folder_of_windows_is_written_as_windows_does() {
     assert_eq!(mode_of(&bytes), Some(0o775));
 }
 
-/// An audited file of somebody of a domain; and conditions, the first of them the example of [MS-DTYP] 2.5.1.2.2.
+/// What `cacls /S` printed for a shared folder (Ask the Directory Services Team, 2008).
 #[test]
-fn audits_and_conditions_are_written() {
+fn a_shared_folder_is_written_as_cacls_does() {
+    let [system, administrators, users] = [SYSTEM, ADMINISTRATORS, USERS].map(|of| sid(5, of));
+    let list = acl(&[
+        plain(1, 3, 0x1F_01FF, &sid(5, &[32, 546])),
+        plain(0, 0, 0x1F_01FF, &administrators),
+        plain(0, 0x13, 0x1F_01FF, &administrators),
+        plain(0, 0x13, 0x1F_01FF, &system),
+        plain(0, 0x1B, 0x1000_0000, &sid(3, &[0])),
+        plain(0, 0x13, 0x12_00A9, &users),
+        plain(0, 0x12, 0x4, &users),
+        plain(0, 0x12, 0x2, &users),
+    ]);
+    assert_eq!(
+        text_of(&descriptor(0x404, [b"", b"", b"", &list])),
+        "D:AI(D;OICI;FA;;;BG)(A;;FA;;;BA)(A;OICIID;FA;;;BA)(A;OICIID;FA;;;SY)(A;OICIIOID;GA;;;CO)\
+         (A;OICIID;0x1200a9;;;BU)(A;CIID;LC;;;BU)(A;CIID;DC;;;BU)"
+    );
+}
+
+/// An audited file of somebody of a domain.
+#[test]
+fn audits_are_written() {
     let account = sid(5, &[21, 397_955_417, 626_881_126, 188_441_444, 3_892_609]);
     let list = acl(&[
         plain(0, 3, 0x1F_01FF, &sid(5, ADMINISTRATORS)),
@@ -118,11 +139,20 @@ fn audits_and_conditions_are_written() {
         "O:BAG:SYD:(A;OICI;FA;;;BA)(D;;RC;;;S-1-5-21-397955417-626881126-188441444-3892609)\
          (A;;CCDCLCSWRPWPDTLOCRSDWDWO;;;SY)S:(AU;SAFA;DCLCRPCRSDWDWO;;;WD)"
     );
+}
 
-    let words =
-        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
-    let token =
-        |kind: u8, bytes: &[u8]| [&[kind][..], &(bytes.len() as u32).to_le_bytes(), bytes].concat();
+fn words(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+/// A literal or a name in a condition.
+fn token(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[kind][..], &(bytes.len() as u32).to_le_bytes(), bytes].concat()
+}
+
+/// Conditions; the first is an example of [MS-DTYP].
+#[test]
+fn conditions_are_written() {
     let (title, pm) = (token(0xF9, &words("Title")), token(0x10, &words("PM")));
     let (division, finance) = (
         token(0xF9, &words("Division")),
