@@ -404,7 +404,7 @@ fn a_damaged_descriptor_is_read_from_its_copy_or_named() {
             continue;
         }
         assert_eq!(sddl.unwrap_err().kind(), cairn_base::Kind::Damaged);
-        assert_eq!(mode, 0o444);
+        assert_eq!(mode, 0o500);
         let left_out = look(&bytes, b"user.cairn.left_out").0.unwrap().unwrap();
         let left_out = String::from_utf8(left_out).unwrap();
         assert!(

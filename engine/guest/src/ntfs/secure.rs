@@ -25,6 +25,9 @@ const MAX_KEPT: usize = 8 << 10;
 /// Modes kept: 256 KiB.
 const MODES: usize = 1 << 14;
 
+/// The mode where a descriptor cannot be read.
+const UNREADABLE: Option<u32> = Some(0o500);
+
 /// The bytes of a descriptor, up to the end of its last part.
 pub type Descriptor = Arc<Vec<u8>>;
 
@@ -68,27 +71,27 @@ impl Secure {
         }
     }
 
-    /// The mode that the descriptor of `entry` comes to; none if there is none, or it cannot be read, or it says nothing.
+    /// The mode that the descriptor of `entry` comes to; none if there is none, or it says nothing. One that cannot be read gives nothing to anybody but
+    /// the owner.
     pub fn mode(&self, mft: &Mft, entry: &Entry, id: u32) -> Option<u32> {
-        let known = self.modes.get(&id).filter(|_| id != 0);
-        let shared = match known {
-            Some(mode) => mode,
-            None if id == 0 => None,
-            None => match self.shared(mft, id) {
-                Ok(descriptor) => {
-                    let mode = descriptor.and_then(|bytes| mode_of(&bytes));
-                    self.modes.insert(id, mode);
-                    mode
-                }
-                // That it is damaged is kept too; anything else may be read the next time.
-                Err(error) if error.kind() == Kind::Damaged => {
-                    self.modes.insert(id, None);
-                    None
-                }
-                Err(_) => None,
+        if id == 0 {
+            return own_mode(mft, entry).unwrap_or(UNREADABLE);
+        }
+        if let Some(known) = self.modes.get(&id) {
+            return known;
+        }
+        let mode = match self.shared(mft, id) {
+            Ok(Some(bytes)) => mode_of(&bytes).unwrap_or(UNREADABLE),
+            Ok(None) => return own_mode(mft, entry).unwrap_or(UNREADABLE),
+            Err(error) => match own_mode(mft, entry) {
+                Ok(Some(own)) => return Some(own),
+                // What is not damaged may be read the next time.
+                _ if error.kind() != Kind::Damaged => return UNREADABLE,
+                _ => UNREADABLE,
             },
         };
-        shared.or_else(|| mode_of(&own(mft, entry).ok()??))
+        self.modes.insert(id, mode);
+        mode
     }
 
     fn shared(&self, mft: &Mft, id: u32) -> Result<Option<Descriptor>> {
@@ -144,9 +147,13 @@ fn trimmed(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn mode_of(bytes: &[u8]) -> Option<u32> {
-    let descriptor = SecurityDescriptor::parse(View::new(bytes, "security descriptor", 0)).ok()?;
-    permissions::mode(&descriptor).ok().flatten()
+fn own_mode(mft: &Mft, entry: &Entry) -> Result<Option<u32>> {
+    own(mft, entry)?.map_or(Ok(None), |bytes| mode_of(&bytes))
+}
+
+fn mode_of(bytes: &[u8]) -> Result<Option<u32>> {
+    let view = View::new(bytes, "security descriptor", 0);
+    permissions::mode(&SecurityDescriptor::parse(view)?)
 }
 
 impl Store {
