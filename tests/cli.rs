@@ -21,6 +21,7 @@
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
 //! - `notes`: what a volume cannot show is told
+//! - `ntfs`: what NTFS keeps beside content
 //! - `overlap`: paths that meet at the target of a copy
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
@@ -31,7 +32,6 @@
 //! - `stats`: what machines and points take, and the chart
 //! - `targets`: copies where not all can be kept
 //! - `verify`: all ways of verifying, and the doctor
-//! - `windows`: what NTFS keeps beside content
 
 mod against;
 mod archive;
@@ -54,6 +54,7 @@ mod full;
 mod images;
 mod mount;
 mod notes;
+mod ntfs;
 mod overlap;
 mod points;
 mod prune;
@@ -64,4 +65,3 @@ mod sessions;
 mod stats;
 mod targets;
 mod verify;
-mod windows;
