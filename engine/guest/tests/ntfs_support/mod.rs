@@ -261,6 +261,7 @@ pub fn exhaust(device: Arc<dyn ReadAt>) -> u64 {
         let _ = volume.attributes(id);
         let _ = volume.parent(id);
         let _ = volume.read_link(id);
+        let _ = volume.xattrs(id);
         let mut sources = vec![volume.open(id)];
         for stream in volume.streams(id).unwrap_or_default() {
             sources.push(volume.open_stream(id, &stream.name));
