@@ -23,6 +23,7 @@
 //! - `images`: names and formats of disk images
 //! - `mount`: coming and going of the mount
 //! - `notes`: what a volume cannot show is told
+//! - `ntfs`: what NTFS keeps beside content
 //! - `overlap`: paths that meet at the target of a copy
 //! - `points`: init, backup, points, stats, verify as documents
 //! - `prune`: space that is given back
@@ -58,6 +59,7 @@ mod full;
 mod images;
 mod mount;
 mod notes;
+mod ntfs;
 mod overlap;
 mod points;
 mod prune;

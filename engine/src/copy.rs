@@ -8,6 +8,7 @@
 //! - [`spelling`]: names that are one where case does not count
 //! - [`make`]: one entry, whole or not at all
 //! - [`dress`]: owner, permissions, attributes, times
+//! - [`windows`]: all that NTFS keeps, on NTFS
 //! - [`check`]: reading back what was written
 //! - [`shared`]: threads that fill a folder
 //! - [`tops`]: paths that are named, and meet at the target
@@ -33,6 +34,7 @@ mod tar;
 mod tests;
 mod tops;
 mod tree;
+mod windows;
 mod zip;
 
 pub use folder::UNFINISHED;

@@ -119,7 +119,7 @@ pub use cairn_disk::{
 };
 pub use cairn_guest::{
     Attributes, BitLockerInfo, CodePage, Detected, DirEntry, EntryId, EntryKind, Keys, LinkTarget,
-    Note, ProtectorInfo, ReadOptions, StreamInfo, TableKind, Volume, VolumeInfo,
+    Note, ProtectorInfo, ReadOptions, StreamInfo, TableKind, Volume, VolumeInfo, dos,
 };
 pub use cairn_store::catalog::{
     Accepted, Candidate, ForgetOptions, Forgotten, Listing, Pin, PointNames, PointSink, Protection,

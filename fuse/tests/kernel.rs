@@ -253,8 +253,12 @@ fn holes_show() {
     );
 }
 
-/// **[xattr]** Extended attributes are those of the guest. A named stream of NTFS is the attribute `user.<stream>`; one
-/// of more than 64 KiB, which Linux cannot pass on, is listed, and reading it fails with E2BIG.
+/// **[xattr]** Extended attributes are those of the guest. A named stream of NTFS, of a file or a folder, is the attribute `user.ntfs.streams.<name>`; one of more than 64 KiB,
+/// which Linux cannot pass on, is listed, and reading it fails with E2BIG: `cairn cat --stream` writes it out. Streams are all that NTFS lists, so that `cp -a`, `rsync -X` and `tar --xattrs` take
+/// along what would be lost, and nothing else. Whoever asks by name gets what ntfs-3g gives under the same names, byte for byte: `system.ntfs_acl`,
+/// `system.ntfs_attrib`, `system.ntfs_times`, `system.ntfs_crtime` (these three also with `_be`), `system.ntfs_object_id`, `system.ntfs_reparse_data`, `system.ntfs_ea` and `system.ntfs_dos_name`; and as text
+/// `user.cairn.sddl`, `user.cairn.attributes`, `user.cairn.created`, `user.cairn.modified`, `user.cairn.accessed`, `user.cairn.changed`, `user.cairn.reparse`, `user.cairn.object_id`, each attribute of
+/// `$EA` as `user.cairn.ea.<name>`, and `user.cairn.left_out`, which names what of all this is damaged or too long.
 #[test]
 fn attributes_and_streams_arrive() {
     let Some(image) = image() else { return };
@@ -279,20 +283,60 @@ fn attributes_and_streams_arrive() {
     let report = "files/disk0/p2/Report.TXT";
     let mut streams = list(report);
     streams.sort();
-    assert_eq!(streams, ["user.Zone.Identifier", "user.huge"]);
     assert_eq!(
-        get(report, "user.Zone.Identifier").unwrap(),
+        streams,
+        [
+            "user.ntfs.streams.Zone.Identifier",
+            "user.ntfs.streams.huge"
+        ]
+    );
+    assert_eq!(
+        get(report, "user.ntfs.streams.Zone.Identifier").unwrap(),
         b"[ZoneTransfer]"
     );
-    assert_eq!(get(report, "user.huge"), Err(rustix::io::Errno::TOOBIG));
-    assert_eq!(get(report, "user.none"), Err(rustix::io::Errno::NODATA));
+    let huge = get(report, "user.ntfs.streams.huge");
+    assert_eq!(huge, Err(rustix::io::Errno::TOOBIG));
+    for none in [
+        "user.ntfs.streams.none",
+        "user.Zone.Identifier",
+        "user.cairn.reparse",
+    ] {
+        assert_eq!(get(report, none), Err(rustix::io::Errno::NODATA), "{none}");
+    }
     assert_eq!(
         get("disks/disk0.raw", "user.none"),
         Err(rustix::io::Errno::NODATA)
     );
+    // Not listed, but told.
+    let (attributes, raw) = ("user.cairn.attributes", "system.ntfs_attrib_be");
+    assert_eq!(get(report, attributes).unwrap(), b"archive");
+    assert_eq!(get(report, raw).unwrap(), [0, 0, 0, 0x20]);
+    assert_eq!(get(report, "system.ntfs_times_be").unwrap().len(), 32);
+    assert!(get(report, "user.cairn.sddl").unwrap().starts_with(b"O:"));
     let mut small = [0u8; 3];
-    let error = rustix::fs::getxattr(image.at(report), "user.Zone.Identifier", &mut small[..]);
+    let name = "user.ntfs.streams.Zone.Identifier";
+    let error = rustix::fs::getxattr(image.at(report), name, &mut small[..]);
     assert_eq!(error, Err(rustix::io::Errno::RANGE));
+}
+
+/// **[ntfs-modes]** The mode of a file or folder of NTFS is what its access list comes to: entries in their order, the owner's and those of OWNER RIGHTS for the owner, the group's for the group,
+/// those of Everyone, Authenticated Users and Users for all three; entries of anybody else, with conditions, or only for what is inherited count for none. Owner and group are 0. Without a list a
+/// folder has 0555 and a file 0444; where it cannot be read both have 0500. Where the Windows Subsystem for Linux has kept owner, group, mode or device of an entry, these are shown.
+#[test]
+fn modes_of_ntfs_are_those_of_its_access_lists() {
+    let Some(image) = image() else { return };
+    let report = image.at("files/disk0/p2/Report.TXT");
+    let mut sddl = vec![0; 10_000];
+    let length = rustix::fs::getxattr(&report, "user.cairn.sddl", &mut sddl[..]).unwrap();
+    let sddl = String::from_utf8(sddl[..length].to_vec()).unwrap();
+    let facts = fs::metadata(&report).unwrap();
+    // What `ntfscp` writes inherits nothing: everybody may everything.
+    let everybody = sddl.contains("(A;;FA;;;WD)") || sddl.contains("(A;OICI;FA;;;WD)");
+    assert!(everybody, "{sddl}");
+    assert_eq!(
+        (facts.mode() & 0o7777, facts.uid(), facts.gid()),
+        (0o777, 0, 0)
+    );
 }
 
 /// Numbers that the kernel shows are the same in two mounts.

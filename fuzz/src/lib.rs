@@ -12,6 +12,7 @@
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
 //! - [`ntfs`]: single structures of NTFS, and what it and Windows compress with
+//! - [`security`]: who may do what on NTFS, and extended attributes
 //! - [`disks`], [`vmdk`], [`guests`], [`encrypted`]: images, partition tables, file systems, encrypted volumes; [`pieces`] is how a fuzzer writes a disk
 //! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
@@ -37,6 +38,7 @@ pub mod parity;
 pub mod pieces;
 pub mod records;
 pub mod retention;
+pub mod security;
 pub mod segments;
 pub mod servers;
 pub mod vmdk;
@@ -91,6 +93,7 @@ pub const TARGETS: &[Target] = &[
     ("bitlocker", encrypted::bitlocker),
     ("hive", guests::hive),
     ("reparse", guests::reparse),
+    ("security", security::security),
     ("overlay", overlays::map),
     ("nbd", servers::nbd),
     ("operations", operations::operations),

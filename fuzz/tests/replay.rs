@@ -184,6 +184,7 @@ replays! {
     bitlocker: 1500,
     hive: 3000,
     reparse: 3000,
+    security: 5000,
     overlay: 500,
     nbd: 1500,
     operations: 60,

@@ -10,6 +10,7 @@
 )]
 
 pub mod bitlocker;
+pub mod dos;
 pub mod exfat;
 pub mod ext;
 pub mod fat;

@@ -9,6 +9,9 @@
 //! - `compressed`, `lznt1`; `wof`, `xpress`, `lzx`, `huffman`, `bits`: what is compressed by NTFS; by Windows above it
 //! - `folder`, `index`, `file_name`, `name`, `upcase`: names
 //! - `nature`, `standard_information`, `reparse`, `tag`, `interix`: what an entry is
+//! - `secure`, `view_index`, `security`, `security_descriptor`, `acl`, `sid`: who may do what
+//! - `sddl`, `condition`, `guid`: that as text; `permissions`: that as a mode
+//! - `xattr`, `extended_attribute`, `object_id`, `reparse_tag`: what else belongs to an entry
 //! - `facts`, `log_file`, `bitmap`: the volume as a whole
 //!
 //! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
@@ -16,6 +19,7 @@
 //! looking it up is [`Kind::Damaged`]. Names that Unix cannot hold are shown as [`name::shown`] says. The stream with
 //! the compressed content of a file (`wof`) is listed, which Windows does not.
 
+mod acl;
 mod attribute;
 mod attribute_list;
 pub(crate) mod bitmap;
@@ -24,13 +28,16 @@ mod boot_sector;
 pub(crate) mod cache;
 mod cluster;
 mod compressed;
+mod condition;
 mod content;
 pub mod decoders;
 mod entry;
+mod extended_attribute;
 mod facts;
 mod file_name;
 mod fixup;
 mod folder;
+mod guid;
 mod huffman;
 mod index;
 mod interix;
@@ -40,14 +47,24 @@ mod lzx;
 mod mft;
 pub(crate) mod name;
 mod nature;
+mod object_id;
+mod permissions;
 mod record;
 mod reparse;
+mod reparse_tag;
 mod run_list;
+mod sddl;
+mod secure;
+pub mod security;
+mod security_descriptor;
+mod sid;
 mod standard_information;
 mod stream;
 mod tag;
 pub(crate) mod upcase;
+mod view_index;
 mod wof;
+mod xattr;
 mod xpress;
 
 use crate::volume::{
@@ -60,19 +77,23 @@ use cache::Cache;
 use cairn_base::{Error, Kind, ReadAt, Result};
 use cluster::Clusters;
 use entry::Entry;
+use extended_attribute::LinuxFacts;
 use facts::Facts;
 use file_name::FileName;
 use folder::{Blocks, Folder, Found};
 use mft::Mft;
 use nature::Nature;
+use object_id::ObjectIds;
 use record::Reference;
 pub use reparse::link_target;
+use secure::Secure;
 pub(crate) use standard_information::time as time_of_ticks;
 use standard_information::{REPARSE, SYSTEM};
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use upcase::UpCase;
+use xattr::Beside;
 
 /// Record of `$MFT`.
 const MFT: u64 = 0;
@@ -97,6 +118,8 @@ pub struct NtfsVolume {
     facts: Facts,
     folders: Cache<u64, Arc<Folder>>,
     blocks: Blocks,
+    secure: Secure,
+    object_ids: ObjectIds,
     info: OnceLock<VolumeInfo>,
 }
 
@@ -124,6 +147,8 @@ impl NtfsVolume {
             facts,
             folders: Cache::new(FOLDERS.0, FOLDERS.1),
             blocks: Cache::new(BLOCKS.0, BLOCKS.1),
+            secure: Secure::new(),
+            object_ids: ObjectIds::new(),
             info: OnceLock::new(),
         };
         if let Ok(Some(file)) = volume.lookup(EntryId::new(ROOT), b"hiberfil.sys")
@@ -150,6 +175,17 @@ impl NtfsVolume {
             return Err(Error::not_found("NTFS has one tree only"));
         }
         Entry::load(&self.mft, id.number)
+    }
+
+    /// What is known of an entry beside its content.
+    fn beside<'a>(&'a self, entry: &'a Entry) -> Beside<'a> {
+        Beside {
+            mft: &self.mft,
+            names: (&self.blocks, &self.upcase),
+            secure: &self.secure,
+            object_ids: &self.object_ids,
+            entry,
+        }
     }
 
     fn folder(&self, id: EntryId) -> Result<Arc<Folder>> {
@@ -265,8 +301,14 @@ impl Volume for NtfsVolume {
 
     fn attributes(&self, id: EntryId) -> Result<Attributes> {
         let entry = self.entry(id)?;
-        let nature = Nature::of(&self.mft, &entry);
-        entry.named(nature.and_then(|nature| nature.attributes(&self.mft, &entry)))
+        let nature = entry.named(Nature::of(&self.mft, &entry))?;
+        let mut attributes = entry.named(nature.attributes(&self.mft, &entry))?;
+        if matches!(attributes.kind, EntryKind::File | EntryKind::Folder) {
+            let mode = self.secure.mode(&self.mft, &entry, nature.security_id());
+            attributes.mode = mode.unwrap_or(attributes.mode);
+        }
+        LinuxFacts::of(&self.mft, &entry).dress(&mut attributes);
+        Ok(attributes)
     }
 
     fn lookup(&self, folder: EntryId, name: &[u8]) -> Result<Option<DirEntry>> {
@@ -355,6 +397,22 @@ impl Volume for NtfsVolume {
         entry
             .named(entry.open(&self.mft, kind::DATA, found))?
             .ok_or_else(missing)
+    }
+
+    /// What ntfs-3g gives only to those who ask for it by name is not listed: no attribute is.
+    fn listed_xattrs(&self, _id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+
+    fn xattrs(&self, id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.beside(&self.entry(id)?).all()
+    }
+
+    fn xattr(&self, id: EntryId, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if !xattr::may_have(name) {
+            return Ok(None);
+        }
+        self.beside(&self.entry(id)?).value(name)
     }
 
     fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {

@@ -53,7 +53,7 @@ pub struct Attributes {
     pub size: u64,
     /// Bytes allocated on the volume for the main stream.
     pub allocated: u64,
-    /// Permission bits (0o7777). File systems without them: 0o555 for folders, 0o444 for others.
+    /// Permission bits (0o7777). Of NTFS what its access lists come to (0o500 where they cannot be read); where nothing says it: 0o555 for folders, 0o444 for others.
     pub mode: u32,
     /// Owner; 0 where the file system has none.
     pub uid: u32,
@@ -264,9 +264,27 @@ pub trait Volume: Send + Sync {
         Ok(LinkTarget::Posix(self.read_link(id)?))
     }
 
-    /// Extended attributes: full name (`user.x`, `security.selinux`) and value.
+    /// Extended attributes: full name (`user.x`, `security.selinux`) and value. On NTFS also what it knows of an entry beside its content, in the forms
+    /// that ntfs-3g gives it (`system.ntfs_acl`, ...) and in readable ones (`user.cairn.sddl`, ...).
+    ///
+    /// Values of more than 64 KiB, which Linux passes to nobody, and those that are damaged may be left out; `user.cairn.left_out` names them then.
     fn xattrs(&self, _id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         Ok(Vec::new())
+    }
+
+    /// One of [`xattrs`](Volume::xattrs), without a look at the others; also one of more than 64 KiB. `None` if there is none of that name.
+    fn xattr(&self, id: EntryId, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let found = self
+            .xattrs(id)?
+            .into_iter()
+            .find(|(known, _)| known == name);
+        Ok(found.map(|(_, value)| value))
+    }
+
+    /// Those of [`xattrs`](Volume::xattrs) that the guest's programs gave the entry as such: what a program that copies it takes along. The others
+    /// only say in another way what is known of it.
+    fn listed_xattrs(&self, id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.xattrs(id)
     }
 
     /// Tells `sink` the ranges of the volume in which the content of an entry lies: the data of a file and of its named streams, the names of a

@@ -13,30 +13,6 @@ use cairn_guest::{EntryId, EntryKind, Volume};
 use ntfs_support::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// The image as raw bytes.
-fn raw(image: PathBuf, format: &str, folder: &Path) -> PathBuf {
-    let from = match format {
-        "vhd-fixed" | "vhd-dynamic" => "vpc",
-        "vhdx" => "vhdx",
-        _ => return image,
-    };
-    let target = folder.join("raw");
-    run(
-        "qemu-img",
-        &[
-            "convert",
-            "-f",
-            from,
-            "-O",
-            "raw",
-            image.to_str().unwrap(),
-            target.to_str().unwrap(),
-        ],
-    );
-    target
-}
 
 fn path_bytes(file: &Value) -> Vec<u8> {
     file["path"].as_str().unwrap().as_bytes().to_vec()

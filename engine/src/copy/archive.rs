@@ -246,7 +246,7 @@ impl<'a> ToArchive<'a> {
     fn written(&mut self, member: &Member<'_>) {
         self.report.made(member.item.attributes.kind);
         let path = || String::from_utf8_lossy(member.path).into_owned();
-        self.report.kept(member.item, path);
+        self.report.kept(member.item, false, path);
         if matches!(self.archive, Archive::Zip(_)) && !member.extended.is_empty() {
             let what = "extended attributes, ACLs and streams have no place in a zip archive";
             self.lacks(what, member.path);

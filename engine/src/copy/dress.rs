@@ -2,6 +2,7 @@
 
 use crate::copy::item::{Extended, Item};
 use crate::copy::place::Folder;
+use crate::copy::windows;
 use cairn_base::{Error, Time};
 use cairn_guest::EntryKind;
 use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -62,8 +63,11 @@ impl Dress {
         0o777 & !self.umask
     }
 
-    /// An open file or folder. Answers what it did not take.
-    pub fn open(&self, fd: impl AsFd, item: &Item) -> Vec<Error> {
+    /// An open file or folder, which lies in `folder` as `name`. Answers what it did not take.
+    pub fn open(&self, fd: impl AsFd, (folder, name): (&Folder, &[u8]), item: &Item) -> Vec<Error> {
+        if windows::is_native(folder, item) {
+            return windows::dress(folder, name, item);
+        }
         let fd = fd.as_fd();
         let mut wrong = Wrong::default();
         if let Some((uid, gid)) = self.owner_of(item) {
@@ -84,6 +88,9 @@ impl Dress {
 
     /// Something in a folder that cannot be opened: a link, a device, a pipe, a socket.
     pub fn closed(&self, folder: &Folder, name: &[u8], item: &Item) -> Vec<Error> {
+        if windows::is_native(folder, item) {
+            return windows::dress(folder, name, item);
+        }
         let mut wrong = Wrong::default();
         let itself = AtFlags::SYMLINK_NOFOLLOW;
         if let Some((uid, gid)) = self.owner_of(item) {

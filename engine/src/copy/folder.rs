@@ -2,12 +2,13 @@
 
 use crate::copy::dress::Dress;
 use crate::copy::item::Item;
-use crate::copy::name::{join, numbered};
+use crate::copy::name::{join, numbered, split};
 use crate::copy::place::{Folder, kind_of};
 use crate::copy::shared::{Job, Shared};
 use crate::copy::spelling::Spellings;
 use crate::copy::tops::Tops;
 use crate::copy::tree::{Takes, give};
+use crate::copy::windows;
 use crate::copy::{Copier, OnConflict};
 use cairn_base::{Error, Kind, Result};
 use cairn_guest::{EntryId, EntryKind, Volume};
@@ -160,7 +161,8 @@ impl<'s, 'a> ToFolder<'s, 'a> {
         let mut report = self.shared.report.lock();
         if let Some(path) = &made {
             report.folders += 1;
-            report.kept(item, || self.shared.at(path).display().to_string());
+            let native = windows::is_native(&*folder, item);
+            report.kept(item, native, || self.shared.at(path).display().to_string());
         } else {
             report.skipped += 1;
         }
@@ -332,7 +334,11 @@ impl<'s, 'a> ToFolder<'s, 'a> {
                 folder.remove(UNFINISHED.as_bytes());
             }
             let wrong = match &later.item {
-                Some(item) => Dress::open(&shared.maker.dress, &folder, item),
+                Some(item) => {
+                    let (above, name) = split(&later.path);
+                    let above = shared.root.walk(above)?;
+                    Dress::open(&shared.maker.dress, &folder, (&above, name), item)
+                }
                 None => Vec::new(),
             };
             if unmarked {
@@ -447,14 +453,7 @@ impl Copier for ToFolder<'_, '_> {
         path: &[u8],
         above: &[EntryId],
     ) -> Result<()> {
-        let at = path.iter().rposition(|byte| *byte == b'/');
-        let (within, name) = match at {
-            Some(at) => (
-                path.get(..at).unwrap_or_default(),
-                path.get(at + 1..).unwrap_or_default(),
-            ),
-            None => (&b""[..], path),
-        };
+        let (within, name) = split(path);
         if self.tops.meets(path) || self.tops.len() >= MAX_UNREAD {
             self.finish()?;
         }

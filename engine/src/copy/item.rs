@@ -2,11 +2,17 @@
 
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Result};
-use cairn_guest::{Attributes, EntryId, EntryKind, Volume};
+use cairn_guest::{Attributes, EntryId, EntryKind, StreamInfo, Volume};
 use std::sync::Arc;
 
 /// The longest value of an extended attribute that Linux takes.
-const LONGEST: u64 = 64 << 10;
+pub const LONGEST: u64 = 64 << 10;
+/// What stands before the name of a stream where it is an extended attribute.
+const STREAM: &[u8] = b"user.ntfs.streams.";
+
+/// In which Windows keeps the content of a file that it has compressed by itself, and the reparse tag of such files (WOF).
+const COMPRESSED: &[u8] = b"WofCompressedData";
+const COMPRESSED_TAG: [u8; 4] = [0x17, 0, 0, 0x80];
 
 /// An entry that is to be copied.
 #[derive(Clone)]
@@ -50,22 +56,20 @@ impl Item {
         several.then_some((volume, self.id))
     }
 
-    /// Extended attributes and ACLs; named streams as attributes `user.<stream>`, as the mount shows them, where they are short enough.
+    /// Extended attributes and ACLs; named streams as attributes `user.ntfs.streams.<name>`, as the mount shows them, where they are short enough.
     pub fn extended(&self) -> Extended {
         let mut all = Extended::default();
-        match self.volume.xattrs(self.id) {
+        match self.volume.listed_xattrs(self.id) {
             Ok(values) => all.values = values,
             Err(error) => all
                 .missing
                 .push(error.context("its extended attributes are lost")),
         }
-        match self.volume.streams(self.id) {
+        match self.streams() {
             Ok(streams) => {
                 for stream in streams {
                     match self.stream(&stream.name, stream.size) {
-                        Ok(value) => all
-                            .values
-                            .push(([b"user.", &stream.name[..]].concat(), value)),
+                        Ok(value) => all.values.push(([STREAM, &stream.name].concat(), value)),
                         Err(error) => all.missing.push(error),
                     }
                 }
@@ -75,6 +79,21 @@ impl Item {
                 .push(error.context("its named streams are lost")),
         }
         all
+    }
+
+    /// The named streams, but for one that only has the content in another form.
+    ///
+    /// # Errors
+    /// As the volume reports.
+    pub fn streams(&self) -> Result<Vec<StreamInfo>> {
+        let mut streams = self.volume.streams(self.id)?;
+        if streams.iter().any(|stream| stream.name == COMPRESSED) {
+            let point = self.volume.xattr(self.id, b"system.ntfs_reparse_data")?;
+            if point.is_some_and(|point| is_compressed(&point)) {
+                streams.retain(|stream| stream.name != COMPRESSED);
+            }
+        }
+        Ok(streams)
     }
 
     fn stream(&self, name: &[u8], size: u64) -> Result<Vec<u8>> {
@@ -93,6 +112,11 @@ impl Item {
             .map_err(|error| error.context(format!("its stream `{shown}` is lost")))?;
         Ok(value)
     }
+}
+
+/// Whether a reparse point says that Windows has compressed the file by itself: the copy has the content, and must not be taken for compressed.
+pub fn is_compressed(point: &[u8]) -> bool {
+    point.starts_with(&COMPRESSED_TAG)
 }
 
 /// What the names of one file have in common.

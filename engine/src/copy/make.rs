@@ -5,6 +5,7 @@ use crate::copy::dress::Dress;
 use crate::copy::item::{Identity, Item};
 use crate::copy::name::{numbered, partial};
 use crate::copy::place::{Folder, Inode, inode_of, kind_of};
+use crate::copy::windows;
 use crate::copy::{CopyOptions, OnConflict};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, Monitor, Result, Stage};
@@ -233,6 +234,15 @@ impl Maker<'_> {
             return self.file(folder, made, item, open);
         }
         folder.hold();
+        if item.attributes.kind == EntryKind::Symlink
+            && windows::is_native(folder, item)
+            && let Some(point) = windows::point_of(item)?
+        {
+            return Ok(New {
+                wrong: windows::make_point(folder, made, item, &point)?,
+                ..New::default()
+            });
+        }
         match item.attributes.kind {
             EntryKind::Symlink => {
                 let link = item.volume.read_link(item.id)?;
@@ -296,7 +306,7 @@ impl Maker<'_> {
         self.monitor
             .advance(Stage::Copy, size.saturating_sub(new.bytes));
         new.hash = digest.map(|digest| digest.finish(size));
-        new.wrong = self.dress.open(file, item);
+        new.wrong = self.dress.open(file, (folder, made), item);
         Ok(new)
     }
 
@@ -320,6 +330,7 @@ impl Maker<'_> {
         let is = |kind| kind_of(there) == kind;
         let same = match item.attributes.kind {
             EntryKind::File => return self.file_is_there(folder, name, there, item),
+            _ if windows::is_native(folder, item) && windows::is_point(folder, name, item) => true,
             EntryKind::Symlink => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new());
                 let link = item.volume.read_link(item.id)?;
@@ -360,7 +371,7 @@ impl Maker<'_> {
         self.own(inode_of(there), item);
         Ok(Some(New {
             inode: Some(inode_of(there)),
-            wrong: self.dress.open(&file, item),
+            wrong: self.dress.open(&file, (folder, name), item),
             ..New::default()
         }))
     }

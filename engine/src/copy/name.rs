@@ -79,6 +79,17 @@ pub fn folded(path: &[u8]) -> Vec<u8> {
     String::from_utf8_lossy(path).to_lowercase().into_bytes()
 }
 
+/// A path as that of the folder above and the name in it.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (
+            path.get(..at).unwrap_or_default(),
+            path.get(at + 1..).unwrap_or_default(),
+        ),
+        None => (b"", path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

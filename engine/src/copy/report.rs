@@ -38,8 +38,10 @@ pub struct CopyReport {
     pub notes: Vec<String>,
     /// Why the copy ended before its end. Everything else is what was done until then, and is at the target.
     pub stopped: Option<Error>,
-    /// Entries of Windows, and the first of them.
+    /// Entries of Windows whose target is none, and the first of them.
     windows: (u64, String),
+    /// Entries of Windows that were copied to NTFS.
+    native: u64,
 }
 
 impl CopyReport {
@@ -59,9 +61,11 @@ impl CopyReport {
         }
     }
 
-    /// An entry is at the target as far as that can hold it.
-    pub(super) fn kept(&mut self, item: &Item, path: impl FnOnce() -> String) {
-        if !item.unix {
+    /// An entry is at the target as far as that can hold it; `native` if that is NTFS, as its volume is.
+    pub(super) fn kept(&mut self, item: &Item, native: bool, path: impl FnOnce() -> String) {
+        if native {
+            self.native += 1;
+        } else if !item.unix {
             self.windows.0 += 1;
             if self.windows.0 == 1 {
                 self.windows.1 = path();
@@ -71,6 +75,12 @@ impl CopyReport {
 
     /// That was all: what was counted is told.
     pub(super) fn end(&mut self) {
+        let native = std::mem::take(&mut self.native);
+        if native > 0 {
+            self.notes.push(format!(
+                "8.3 names, compression and the time of the last change of attributes are the target's own: {native} files and folders, which keep everything else that NTFS has"
+            ));
+        }
         let (count, first) = std::mem::take(&mut self.windows);
         if count > 0 {
             self.notes.push(format!(

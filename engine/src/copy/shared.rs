@@ -6,6 +6,7 @@ use crate::copy::make::{First, Made, Maker, Where};
 use crate::copy::name::join;
 use crate::copy::place::{Folder, Inode};
 use crate::copy::report::CopyReport;
+use crate::copy::windows;
 use cairn_base::{Error, Kind, Result};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
@@ -229,7 +230,8 @@ impl<'a> Shared<'a> {
             }
         };
         let path = || self.at(&join(&job.within, &job.name)).display().to_string();
-        report.kept(&job.item, path);
+        let native = windows::is_native(&*job.folder, &job.item);
+        report.kept(&job.item, native, path);
         for error in new.wrong {
             report.fail(error.context(format!("{} is not complete", path())));
         }

@@ -2,7 +2,9 @@
 
 use super::*;
 use cairn_base::{ReadAt, Silent, Time};
-use cairn_guest::{Attributes, DirEntry, DirSink, EntryKind, ExtentSink, RangeSink, VolumeInfo};
+use cairn_guest::{
+    Attributes, DirEntry, DirSink, EntryKind, ExtentSink, RangeSink, StreamInfo, VolumeInfo,
+};
 
 /// What opening a file does.
 #[derive(Clone, Copy)]
@@ -116,6 +118,15 @@ impl Volume for Fake {
     fn read_link(&self, _: EntryId) -> Result<Vec<u8>> {
         Err(Error::not_found("there are none"))
     }
+    /// One for each file, whose size is what the content of a file is compressed to.
+    fn streams(&self, of: EntryId) -> Result<Vec<StreamInfo>> {
+        let one = StreamInfo {
+            name: b"WofCompressedData".to_vec(),
+            size: 1 << 20,
+        };
+        let has = self.info.file_system == "ntfs" && of.number != FOLDER;
+        Ok(if has { vec![one] } else { Vec::new() })
+    }
     fn xattrs(&self, of: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let folder = of.number == FOLDER;
         Ok(if folder {
@@ -182,4 +193,22 @@ fn an_access_list_that_is_not_understood_does_not_cost_the_file() {
         "{named}"
     );
     assert!(out.windows(4).any(|window| window == b"text"));
+}
+
+/// Of a file that Windows has compressed by itself the copy has the content: the stream it lies in is no loss. Of any other file a stream of this name is.
+#[test]
+fn content_in_another_form_is_no_stream_that_is_lost() {
+    for (tag, lost) in [(0x8000_0017u32, 0), (0x8000_001B, 1)] {
+        let mut volume = fake(1, Opens::Well);
+        volume.info.file_system = "ntfs";
+        volume.info.ignores_case = true;
+        let point = [&tag.to_le_bytes()[..], &[0; 4]].concat();
+        volume.values = vec![(b"system.ntfs_reparse_data".to_vec(), point)];
+        let mut out = Vec::new();
+        let target = CopyTarget::Archive(ArchiveFormat::Zip, &mut out);
+        let report = copy(volume, target).unwrap();
+        let named = report.failed.iter();
+        let named = named.filter(|error| error.to_string().contains("WofCompressedData"));
+        assert_eq!((named.count(), report.files), (lost, 1), "{tag:x}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Extended attributes of guests' entries, and named streams of NTFS as attributes `user.<stream>`.
+//! Extended attributes of guests' entries, and named streams of NTFS as attributes `user.ntfs.streams.<name>`.
 
 use crate::failure::{Failure, Result};
 use crate::node::Node;
@@ -10,7 +10,7 @@ const LONGEST: usize = 64 << 10;
 /// What the names of access control lists begin with.
 const ACL: &[u8] = b"system.posix_acl_";
 /// What stands before the name of a stream.
-const STREAM: &[u8] = b"user.";
+const STREAM: &[u8] = b"user.ntfs.streams.";
 
 impl Tree {
     /// Access control lists would contradict owners and modes that are not the guest's.
@@ -18,7 +18,8 @@ impl Tree {
         self.look.is_the_guests() || !name.starts_with(ACL)
     }
 
-    /// The names of the extended attributes, each followed by a NUL byte.
+    /// The names of the extended attributes that programs should take along, each followed by a NUL byte. There may be others, which are told to whoever
+    /// asks for them by name.
     ///
     /// # Errors
     /// [`Failure::TooLong`] beyond 64 KiB; what the volume reports.
@@ -30,7 +31,7 @@ impl Tree {
         let open = self.volume(&entry.tree)?;
         let volume = &open.volume;
         let mut names = Vec::new();
-        for (name, _) in volume.xattrs(entry.id())? {
+        for (name, _) in volume.listed_xattrs(entry.id())? {
             if !self.is_shown(&name) {
                 continue;
             }
@@ -51,7 +52,7 @@ impl Tree {
     /// The value of an extended attribute.
     ///
     /// # Errors
-    /// [`Failure::NoAttribute`]; [`Failure::TooLong`] for a stream of more than 64 KiB; what the volume reports.
+    /// [`Failure::NoAttribute`]; [`Failure::TooLong`] for a value or a stream of more than 64 KiB; what the volume reports.
     pub fn getxattr(&self, inode: u64, name: &[u8]) -> Result<Vec<u8>> {
         let Node::Entry(entry) = self.node(inode)? else {
             return Err(Failure::NoAttribute);
@@ -61,11 +62,15 @@ impl Tree {
         if !self.is_shown(name) {
             return Err(Failure::NoAttribute);
         }
-        let found = volume.xattrs(entry.id())?;
-        if let Some((_, value)) = found.into_iter().find(|(known, _)| known == name) {
-            return Ok(value);
-        }
-        let wanted = name.strip_prefix(STREAM).ok_or(Failure::NoAttribute)?;
+        let Some(wanted) = name.strip_prefix(STREAM) else {
+            let value = volume.xattr(entry.id(), name)?;
+            let value = value.ok_or(Failure::NoAttribute)?;
+            return if value.len() > LONGEST {
+                Err(Failure::TooLong)
+            } else {
+                Ok(value)
+            };
+        };
         let streams = volume.streams(entry.id())?;
         let stream = streams.iter().find(|stream| stream.name == wanted);
         let stream = stream.ok_or(Failure::NoAttribute)?;

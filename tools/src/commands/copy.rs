@@ -26,11 +26,12 @@ use target::{Place, ToFile};
 /// One address goes to DEST, or into it if that is a folder; several go into the folder DEST, which is made. They may be of several points and machines.
 ///
 /// Content, holes, permissions, times, extended attributes and ACLs are kept, as root also owners and devices; several names of a file stay that. Named streams of NTFS become attributes
-/// `user.NAME`. Symbolic links are copied, and never followed. Each file is made under another name and gets its own when it is whole; in the end everything is written to the disk.
+/// `user.ntfs.streams.NAME`. Symbolic links are copied, and never followed. Each file is made under another name and gets its own when it is whole; in the end everything is written to the disk.
 /// What the target cannot hold of a file is named, and the command ends with 3. So it is if a volume may be shown old, in part or wrong. Programs that act as their owner
 /// (set-user-ID) do so only if they get the guest's owner.
 ///
-/// Of Windows file systems access lists, attributes (hidden, system, read-only, ...) and times of making are not copied. That is said once, and counts as no failure.
+/// A target that ntfs-3g has mounted gets all that NTFS keeps of a file: streams, access lists, attributes (hidden, system, read-only, ...), all times, object ids, reparse points. Elsewhere access
+/// lists, attributes and times of making of Windows are not copied. That is said once, and counts as no failure.
 ///
 /// A copy that was broken off goes on with --resume: what is there and the same, by its bytes, counts as done. Not with --on-conflict rename: what was begun under which number cannot be known.
 ///

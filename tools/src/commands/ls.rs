@@ -1,12 +1,15 @@
 //! `cairn ls STORE POINT[:/disk/pN/path]`
 
+mod entry;
+
 use crate::address::{Address, Target, open_point, resolve, tell_defects};
 use crate::exit::{self, Answer, Exit, Failure};
 use crate::guests::GuestArgs;
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
 use cairn::{Attributes, DiskView, EntryId, EntryKind, Error, Kind, PointView, Volume, walk};
-use serde_json::{Value, json};
+use entry::entry_json;
+use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ pub struct Args {
     /// POINT, POINT:/disk, POINT:/disk/pN/path or, with a drive letter of Windows, POINT:C:/path
     #[arg(value_name = "POINT[:/disk/pN/path]")]
     address: OsString,
-    /// Show kind, permissions, owner, size and time
+    /// Show kind, permissions, owner, size and time; with --json everything that is known of each entry
     #[arg(short, long)]
     long: bool,
     #[command(flatten)]
@@ -151,7 +154,19 @@ fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer
             continue;
         }
         match volume.attributes(*id) {
-            Ok(attributes) if args.json => list.push(entry_json(volume, name, *id, &attributes)),
+            Ok(attributes) if args.json => {
+                let whole = entry_json(volume, name, *id, &attributes, args.long);
+                for what in whole["incomplete"].as_array().into_iter().flatten() {
+                    let shown = String::from_utf8_lossy(name);
+                    eprintln!("cairn: {shown}: {}", what.as_str().unwrap_or_default());
+                    exit = if exit == Exit::Damage {
+                        exit
+                    } else {
+                        Exit::Warnings
+                    };
+                }
+                list.push(whole);
+            }
             Ok(attributes) => long_line(volume, name, *id, &attributes)?,
             Err(error) => {
                 eprintln!("cairn: {}: {error}", String::from_utf8_lossy(name));
@@ -189,29 +204,6 @@ pub fn kind_name(kind: EntryKind) -> (&'static str, char) {
         EntryKind::Fifo => ("fifo", 'p'),
         EntryKind::Socket => ("socket", 's'),
     }
-}
-
-fn entry_json(volume: &dyn Volume, name: &[u8], id: EntryId, attributes: &Attributes) -> Value {
-    let (text, hex) = name_json(name);
-    let mut value = json!({
-        "name": text,
-        "kind": kind_name(attributes.kind).0,
-        "size": attributes.size,
-        "mode": format!("{:04o}", attributes.mode),
-        "uid": attributes.uid,
-        "gid": attributes.gid,
-        "links": attributes.links,
-        "modified": attributes.modified.rfc3339(),
-    });
-    if let Some(hex) = hex {
-        value["name_hex"] = hex.into();
-    }
-    if attributes.kind == EntryKind::Symlink
-        && let Ok(target) = volume.read_link(id)
-    {
-        value["target"] = name_json(&target).0;
-    }
-    value
 }
 
 fn permissions(mode: u32) -> String {

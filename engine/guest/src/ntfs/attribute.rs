@@ -14,6 +14,10 @@ pub mod kind {
     pub const ATTRIBUTE_LIST: u32 = 0x20;
     /// `$FILE_NAME`.
     pub const FILE_NAME: u32 = 0x30;
+    /// `$OBJECT_ID`.
+    pub const OBJECT_ID: u32 = 0x40;
+    /// `$SECURITY_DESCRIPTOR`.
+    pub const SECURITY_DESCRIPTOR: u32 = 0x50;
     /// `$VOLUME_NAME`.
     pub const VOLUME_NAME: u32 = 0x60;
     /// `$VOLUME_INFORMATION`.
@@ -28,6 +32,8 @@ pub mod kind {
     pub const BITMAP: u32 = 0xB0;
     /// `$REPARSE_POINT`.
     pub const REPARSE_POINT: u32 = 0xC0;
+    /// `$EA`.
+    pub const EA: u32 = 0xE0;
     /// Ends the attributes of a record.
     pub const END: u32 = 0xFFFF_FFFF;
 }

@@ -32,6 +32,11 @@ impl FileName {
         self.namespace == DOS
     }
 
+    /// Whether it has the 8.3 form: as one of two names of a file, or as its only one.
+    pub fn is_short(&self) -> bool {
+        self.namespace & DOS != 0
+    }
+
     /// Whether it names a folder.
     pub fn is_folder(&self) -> bool {
         self.flags & IS_FOLDER != 0

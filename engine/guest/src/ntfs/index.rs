@@ -20,8 +20,10 @@ pub struct IndexEntry<'a> {
     pub next: usize,
     /// The file named; meaningless in the end entry.
     pub file: Reference,
-    /// A `$FILE_NAME`; empty in the end entry.
+    /// A `$FILE_NAME`, or what else is the key; empty in the end entry.
     pub key: View<'a>,
+    /// All its bytes.
+    pub whole: View<'a>,
     /// The block with the names before this one.
     pub child: Option<Vcn>,
     /// It only ends the node.
@@ -47,6 +49,11 @@ pub fn root_header(view: View<'_>) -> Result<RootHeader> {
     if view.u32_le(0)? != super::attribute::kind::FILE_NAME {
         return Err(view.damaged(0, "not an index of names"));
     }
+    view_header(view)
+}
+
+/// Decodes the header of the `$INDEX_ROOT` of an index of other things than names.
+pub fn view_header(view: View<'_>) -> Result<RootHeader> {
     let block_size = view.u32_le(8)?;
     if !block_size.is_power_of_two() || !(512..=64 << 10).contains(&block_size) {
         return Err(view.damaged(8, "impossible size of index blocks"));
@@ -122,6 +129,7 @@ impl<'a> Entries<'a> {
             next: at.saturating_add(length),
             file: Reference::new(entry.u64_le(0)?),
             key: entry.part(16, key_length, "name in an index")?,
+            whole: entry,
             child,
             is_end,
         })

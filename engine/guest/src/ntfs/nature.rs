@@ -93,6 +93,11 @@ impl Nature {
         Ok(())
     }
 
+    /// The id of its security descriptor, 0 if it has none in `$Secure`.
+    pub fn security_id(&self) -> u32 {
+        self.standard.security_id
+    }
+
     /// Refuses what has no content.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub struct StandardInformation {
     pub accessed: Time,
     /// FILE_ATTRIBUTE_*.
     pub flags: u32,
+    /// Of the security descriptor in `$Secure`; 0 if there is none, as before version 3.0.
+    pub security_id: u32,
 }
 
 impl StandardInformation {
@@ -40,6 +42,7 @@ impl StandardInformation {
             changed: time(view.u64_le(16)?),
             accessed: time(view.u64_le(24)?),
             flags: view.u32_le(32)?,
+            security_id: view.u32_le(52).unwrap_or(0),
         })
     }
 }

@@ -42,6 +42,11 @@ impl UpCase {
         self.table.get(usize::from(unit)).copied().unwrap_or(unit)
     }
 
+    /// A name in capital letters.
+    pub fn uppercase(&self, units: &[u16]) -> Vec<u16> {
+        units.iter().map(|&unit| self.upper(unit)).collect()
+    }
+
     /// Compares without regard to case.
     pub fn compare(&self, left: &[u16], right: &[u16]) -> Ordering {
         self.compare_units(left.iter().copied(), right.iter().copied())

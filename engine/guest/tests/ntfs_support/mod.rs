@@ -93,6 +93,29 @@ pub fn unpack(packed: &Path, folder: &Path) -> PathBuf {
     target
 }
 
+/// The image as raw bytes.
+pub fn raw(image: PathBuf, format: &str, folder: &Path) -> PathBuf {
+    let from = match format {
+        "vhd-fixed" | "vhd-dynamic" => "vpc",
+        "vhdx" => "vhdx",
+        _ => return image,
+    };
+    let target = folder.join("raw");
+    run(
+        "qemu-img",
+        &[
+            "convert",
+            "-f",
+            from,
+            "-O",
+            "raw",
+            image.to_str().unwrap(),
+            target.to_str().unwrap(),
+        ],
+    );
+    target
+}
+
 pub fn open_part(disk: Arc<FileDisk>, start: u64, size: u64) -> NtfsVolume {
     NtfsVolume::open(Arc::new(Section::new(disk, start, size).unwrap())).unwrap()
 }
@@ -241,6 +264,7 @@ pub fn exhaust(device: Arc<dyn ReadAt>) -> u64 {
         let _ = volume.attributes(id);
         let _ = volume.parent(id);
         let _ = volume.read_link(id);
+        let _ = volume.xattrs(id);
         let mut sources = vec![volume.open(id)];
         for stream in volume.streams(id).unwrap_or_default() {
             sources.push(volume.open_stream(id, &stream.name));
