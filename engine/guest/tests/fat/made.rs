@@ -166,7 +166,7 @@ fn volumes_of_every_width_and_sector_size_are_read_as_mtools_does() {
     for (options, size) in [
         ("-F 12 -S 512 -s 4", 4 << 20),
         ("-F 12 -S 1024 -s 2", 7 << 20),
-        ("-F 12 -S 4096 -s 1", 16 << 20),
+        ("-F 12 -S 4096 -s 1", 12 << 20),
         ("-F 16 -S 512 -s 1", 8 << 20),
         ("-F 16 -S 2048 -s 2", 64 << 20),
         ("-F 16 -S 4096 -s 4 -f 1", 128 << 20),
