@@ -12,7 +12,7 @@
 //!   cluster. Which one that is depends on whether the folder's clusters are neighbours; that whose bytes fit the checksum is it.
 //! - A file whose entries have a wrong checksum, or a wrong hash of its name, is listed and can be read, as Linux has it: cameras write such. The walk of its
 //!   folder ends with an error that names it.
-//! - A name that is said to have no letters has 256, as Linux has written them: 255 are shown.
+//! - A name that is said to have no letters has 256, as Linux has written them.
 //! - Behind the valid length a file reads as zeros, whatever lies in its clusters.
 //! - Times have the difference to UTC that the guest wrote with them; those without are taken as UTC.
 //! - Free clusters are those of the map of clusters, not of the table.

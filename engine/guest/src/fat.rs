@@ -10,8 +10,8 @@
 //! - `names`: finding names and folders, as exFAT does too
 //!
 //! It is read in house. The crate `fatfs`, which is the one that is used most, reads through one position that all share (`Read + Seek`), so that one
-//! thread at a time can read one file, walks a file's chain again from its beginning when it is sought in, has no numbers of files that a mount could go by, and ends a
-//! folder's walk at the first entry that is wrong.
+//! thread at a time can read one file; walks a file's chain again from its beginning when it is sought in; takes a chain that ends too early for the
+//! file's end; has no numbers of files that a mount could go by; and ends a folder's walk at the first error.
 //!
 //! Decisions:
 //! - Numbers of files are places, see `names`.

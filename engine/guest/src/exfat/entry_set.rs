@@ -1,7 +1,6 @@
 //! Entries that belong together: a file's own, its stream's, and those of its name (specification, sections 6 and 7.4 to 7.7).
 
 use crate::fat::time::time;
-use crate::ntfs::name::MAX_UNITS;
 use crate::ntfs::upcase::UpCase;
 use crate::volume::{Attributes, EntryKind};
 use cairn_base::{Result, Time, View};
@@ -152,14 +151,13 @@ fn name(view: View<'_>, length: usize) -> Result<Vec<u16>> {
     Ok(name)
 }
 
-/// The name of 256 units, which Linux has written, so that its length is 0: the first 255 of them.
+/// The name of 256 units, which Linux has written, so that its length is said to be 0.
 fn overlong(view: View<'_>) -> Result<Vec<u16>> {
     let parts = view.len().checked_div(SLOT).unwrap_or(0).saturating_sub(2);
     let mut name = name(view, parts.min(MAX_PARTS).saturating_mul(PART))?;
     if let Some(end) = name.iter().position(|&unit| unit == 0) {
         name.truncate(end);
     }
-    name.truncate(MAX_UNITS);
     Ok(name)
 }
 
@@ -251,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_256_units_is_cut() {
+    fn a_name_of_256_units_is_whole() {
         let mut bytes = set(&"n".repeat(255));
         bytes[SLOT + 3] = 0;
-        bytes.extend([NAME, 0]);
-        bytes.extend([0; 30]);
+        bytes.extend([NAME, 0, b'm', 0]);
+        bytes.extend([0; 28]);
         let parsed = parse(&bytes).unwrap();
-        assert_eq!(parsed.text(), "n".repeat(255));
+        assert_eq!(parsed.text(), format!("{}m", "n".repeat(255)));
         assert!(parsed.is_hashed(&UpCase::built_in()));
         let mut empty = set("n")[..SLOT * 2].to_vec();
         empty[SLOT + 3] = 0;

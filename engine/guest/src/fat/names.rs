@@ -25,6 +25,8 @@ use std::sync::Arc;
 /// The root folder's number.
 pub const ROOT: u64 = 1;
 
+/// The longest name that there can be in UTF-16: that of exFAT where one unit too many was written.
+const MAX_UNITS: usize = 270;
 /// Clusters of folders whose folder is remembered: about 4 MiB.
 const OWNERS: usize = 64 << 10;
 /// Folders that are gone through to find the one that has a cluster.
@@ -175,8 +177,7 @@ impl Names {
         folder: u64,
         wanted: &[u8],
     ) -> Result<Option<DirEntry>> {
-        let Some(units) = name::from_bytes(wanted).filter(|units| units.len() <= name::MAX_UNITS)
-        else {
+        let Some(units) = name::from_bytes(wanted).filter(|units| units.len() <= MAX_UNITS) else {
             return Ok(None);
         };
         let index = self.index(folders, folder)?;

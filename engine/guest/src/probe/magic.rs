@@ -8,7 +8,7 @@ use cairn_base::{Error, Kind, ReadAt, Result, View};
 const HEAD: u64 = 1 << 20;
 
 /// Bytes of it that are read on their own where not all can be.
-const PIECE: usize = 4096;
+const PIECE: usize = 512;
 
 /// The beginning of a device. What is damaged of it counts as zeros.
 pub(super) struct Head {
