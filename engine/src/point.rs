@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct PointView {
     point: Point,
     disks: Vec<Arc<DiskView>>,
-    machine: MachineView,
+    machine: Arc<MachineView>,
     stored: Vec<Arc<StoredDisk>>,
     warning: Option<String>,
     session: Mutex<Option<Session>>,
@@ -39,7 +39,7 @@ impl PointView {
         }
         Ok(PointView {
             point: point.clone(),
-            machine: MachineView::new(disks.clone()),
+            machine: Arc::new(MachineView::new(disks.clone())),
             disks,
             stored,
             warning: session.warning().map(str::to_string),
@@ -74,7 +74,7 @@ impl PointView {
     }
 
     /// What its disks are together: the drive letters of Windows.
-    pub fn machine(&self) -> &MachineView {
+    pub fn machine(&self) -> &Arc<MachineView> {
         &self.machine
     }
 
