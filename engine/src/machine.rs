@@ -16,7 +16,7 @@ pub use layout::{MachineLayout, MachineVolume};
 use crate::view::DiskView;
 use cairn_guest::Note;
 use installation::Installation;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use windows::installations;
@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct MachineView {
     disks: Vec<Arc<DiskView>>,
     known: Mutex<Option<Known>>,
+    /// When a thread of its own began to look, while it does.
+    finding: Mutex<Option<Instant>>,
+    found: Condvar,
 }
 
 struct Known {
@@ -41,6 +44,8 @@ impl MachineView {
         MachineView {
             disks,
             known: Mutex::new(None),
+            finding: Mutex::new(None),
+            found: Condvar::new(),
         }
     }
 
@@ -59,6 +64,40 @@ impl MachineView {
             found: Instant::now(),
         });
         layout
+    }
+
+    /// As [`layout`](MachineView::layout), for those who do not wait longer than `patience` after it began to be looked for: a disk may hang. None if it is not known by then; a thread
+    /// of its own goes on looking.
+    pub fn layout_within(
+        self: &Arc<MachineView>,
+        patience: Duration,
+    ) -> Option<Arc<MachineLayout>> {
+        let known = || {
+            let known = self.known.try_lock()?;
+            known.as_ref().map(|known| known.layout.clone())
+        };
+        if let Some(layout) = known().filter(|layout| layout.is_final()) {
+            return Some(layout);
+        }
+        let mut finding = self.finding.lock();
+        let begun = match *finding {
+            Some(begun) => begun,
+            None => {
+                let view = self.clone();
+                let look = move || {
+                    let _known = view.layout();
+                    *view.finding.lock() = None;
+                    view.found.notify_all();
+                };
+                let thread = std::thread::Builder::new().name("cairn-machine".to_string());
+                thread.spawn(look).ok()?;
+                *finding.insert(Instant::now())
+            }
+        };
+        let until = begun.checked_add(patience).unwrap_or(begun);
+        while finding.is_some() && !self.found.wait_until(&mut finding, until).timed_out() {}
+        drop(finding);
+        known()
     }
 
     fn find(&self) -> MachineLayout {

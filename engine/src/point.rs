@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct PointView {
     point: Point,
     disks: Vec<Arc<DiskView>>,
-    machine: MachineView,
+    machine: Arc<MachineView>,
     stored: Vec<Arc<StoredDisk>>,
     warning: Option<String>,
     session: Mutex<Option<Session>>,
@@ -42,7 +42,7 @@ impl PointView {
         }
         Ok(PointView {
             point: point.clone(),
-            machine: MachineView::new(disks.clone()),
+            machine: Arc::new(MachineView::new(disks.clone())),
             disks,
             stored,
             warning: session.warning().map(str::to_string),
@@ -77,7 +77,7 @@ impl PointView {
     }
 
     /// What its disks are together: the drive letters of Windows.
-    pub fn machine(&self) -> &MachineView {
+    pub fn machine(&self) -> &Arc<MachineView> {
         &self.machine
     }
 

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a listing is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
+/// How long a listing waits for drive letters.
+const LETTERS: Duration = Duration::from_secs(3);
 /// Machines whose points are remembered.
 const MACHINES: usize = 64;
 /// Points kept open for whoever comes next. Each volume of each keeps up to some 10 MiB of the guest's structures, so it is not many; what is in use, or the kernel may
@@ -60,8 +62,7 @@ pub struct Points {
 /// The disks of a point or image that is open.
 pub struct OpenPoint {
     disks: Vec<Arc<DiskView>>,
-    /// Of an image; a point has its own.
-    machine: Option<MachineView>,
+    machine: Arc<MachineView>,
     allocated: Vec<OnceLock<u64>>,
     /// Keeps what the disks stand on from being deleted.
     view: Option<PointView>,
@@ -71,7 +72,7 @@ impl OpenPoint {
     fn of_point(view: PointView) -> OpenPoint {
         OpenPoint {
             disks: view.disks().to_vec(),
-            machine: None,
+            machine: view.machine().clone(),
             allocated: view.disks().iter().map(|_| OnceLock::new()).collect(),
             view: Some(view),
         }
@@ -81,7 +82,7 @@ impl OpenPoint {
     pub fn of_image(disk: DiskView) -> OpenPoint {
         let disks = vec![Arc::new(disk)];
         OpenPoint {
-            machine: Some(MachineView::new(disks.clone())),
+            machine: Arc::new(MachineView::new(disks.clone())),
             disks,
             allocated: vec![OnceLock::new()],
             view: None,
@@ -100,11 +101,12 @@ impl OpenPoint {
 
     /// What its disks are together, see [`MachineView::layout`].
     pub fn layout(&self) -> Arc<MachineLayout> {
-        let of_point = self.view.as_ref().map(PointView::machine);
-        match self.machine.as_ref().or(of_point) {
-            Some(machine) => machine.layout(),
-            None => MachineView::new(self.disks.clone()).layout(),
-        }
+        self.machine.layout()
+    }
+
+    /// The same for those who do not wait for a disk that hangs, see [`MachineView::layout_within`].
+    pub fn layout_soon(&self) -> Option<Arc<MachineLayout>> {
+        self.machine.layout_within(LETTERS)
     }
 
     /// The disk at a position.

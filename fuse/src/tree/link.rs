@@ -46,9 +46,11 @@ impl Tree {
         }
     }
 
-    /// The letters of a point's volumes, each as a link to its volume.
+    /// The letters of a point's volumes, each as a link to its volume; none yet if a disk hangs.
     pub(super) fn letters(&self, point: &PointRef, names: &mut Vec<(String, Node)>) -> Result<()> {
-        let layout = self.open_point(point)?.layout();
+        let Some(layout) = self.open_point(point)?.layout_soon() else {
+            return Ok(());
+        };
         for (letter, _) in layout.letters() {
             let byte = u8::try_from(letter).map_err(|_| Failure::Invalid)?;
             names.push((format!("{letter}:"), Node::Letter(point.clone(), byte)));
