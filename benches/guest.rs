@@ -159,8 +159,11 @@ fn large_files(folder: &Path, bytes: &[u8]) -> Option<PathBuf> {
     Some(image)
 }
 
-/// Where a file lies on its volume.
-fn places(volume: &dyn Volume, path: &[&str]) -> Option<(Arc<dyn ReadAt>, Vec<Range<u64>>)> {
+/// A file's content, and where it lies on its volume.
+type Placed = (Arc<dyn ReadAt>, Vec<Range<u64>>);
+
+/// The file at `path`, if it is there.
+fn places(volume: &dyn Volume, path: &[&str]) -> Option<Placed> {
     let mut id = volume.root();
     for name in path {
         id = volume.lookup(id, name.as_bytes()).unwrap()?.id;
