@@ -10,6 +10,7 @@
 )]
 
 pub mod ext;
+pub mod ldm;
 pub mod ntfs;
 pub mod partition;
 pub mod probe;
