@@ -116,6 +116,10 @@ pub use cairn_disk::{
     Count as ImageCount, Finding as ImageFinding, Format, FormatHint, FoundBy, Guid, ImageFile,
     ImageInfo, OpenOptions, Property, Severity as ImageSeverity, Topic, Value, ViewFormat,
 };
+pub use cairn_guest::ldm::{
+    Database as DynamicDatabase, DynamicVolume, Piece as VolumePiece, VolumeKind,
+};
+pub use cairn_guest::probe::DYNAMIC_NUMBERS;
 pub use cairn_guest::{
     Attributes, Detected, DirEntry, EntryId, EntryKind, Note, StreamInfo, TableKind, Volume,
     VolumeInfo,

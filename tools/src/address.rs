@@ -105,7 +105,7 @@ pub fn resolve(point: &PointView, path: &[u8]) -> Result<Target, Failure> {
         // What the guest did to its file system is not damage of the store.
         Failure::of_guest(e.context(format!("{disk_name}/{volume_name} cannot be read")))
     })?;
-    tell_defects(point, &format!("{disk_name}/{volume_name}"), &*files);
+    tell_defects(point, &format!("{disk_name}/{volume_name}"), volume);
     let id = walk::resolve(&*files, parts.next().unwrap_or_default()).map_err(|error| {
         Failure::of_guest(if error.kind() == Kind::NotFound {
             error.advise("see `cairn ls`")
@@ -117,10 +117,10 @@ pub fn resolve(point: &PointView, path: &[u8]) -> Result<Target, Failure> {
 }
 
 /// Names why what a volume shows may be old, missing or wrong: once, whatever is asked of it.
-pub fn tell_defects(point: &PointView, path: &str, volume: &dyn Volume) {
+pub fn tell_defects(point: &PointView, path: &str, volume: &VolumeView) {
     let point = point.point();
     let (machine, time) = (&point.record.machine, point.time().folder_name());
-    for defect in volume.info().defects() {
+    for defect in volume.defects() {
         exit::warn_once(&format!("{machine}@{time}:/{path}: {defect}"));
     }
 }

@@ -4,7 +4,7 @@ use crate::catalog::{Complaint, explain};
 use crate::failure::{Failure, Result};
 use crate::node::{Node, name_hash};
 use crate::tree::Tree;
-use cairn::{Error, VolumeInfo};
+use cairn::{Error, VolumeInfo, VolumeView};
 
 impl Tree {
     /// What an `*.error` or `*.notes` file says.
@@ -41,30 +41,47 @@ impl Tree {
                 let disk = open.disk(*disk)?;
                 let found = disk.volume(*number)?.ok_or_else(gone)?;
                 let error = found.open().err().ok_or_else(gone)?;
-                let missing = format!(
-                    "The files of partition {number} of {} ({}, {} from byte {}) cannot be shown",
-                    disk.name(),
-                    found.content(),
-                    cairn::units::human_bytes(found.size()),
-                    found.start(),
-                );
-                explain(&missing, &error)
+                explain(&unshown(disk.name(), found), &error)
             }
             Node::VolumeNotes(point, disk, number) => {
                 let open = self.open_point(point)?;
                 let disk = open.disk(*disk)?;
                 let found = disk.volume(*number)?.ok_or_else(gone)?;
-                notes_text(*number, disk.name(), found.open()?.info())
+                notes_text(disk.name(), found, found.open()?.info())
             }
             _ => return Err(Failure::Invalid),
         })
     }
 }
 
+/// That a volume's files cannot be shown.
+fn unshown(disk: &str, found: &VolumeView) -> String {
+    let size = cairn::units::human_bytes(found.size());
+    match found.dynamic() {
+        Some(volume) => format!(
+            "The files of the {} volume `{}` ({size}, shown as {} of {disk}) cannot be shown",
+            volume.kind.name(),
+            volume.name,
+            found.folder_name(),
+        ),
+        None => format!(
+            "The files of partition {} of {disk} ({}, {size} from byte {}) cannot be shown",
+            found.number(),
+            found.content(),
+            found.start(),
+        ),
+    }
+}
+
 /// What a `*.notes` file says.
-fn notes_text(number: u32, disk: &str, info: &VolumeInfo) -> String {
-    let mut text = format!("Partition {number} of {disk} ({}).\n", info.file_system);
-    let (wrong, facts): (Vec<_>, Vec<_>) = info.notes.iter().partition(|note| note.is_defect);
+fn notes_text(disk: &str, found: &VolumeView, info: &VolumeInfo) -> String {
+    let number = found.number();
+    let mut text = match found.dynamic() {
+        Some(volume) => format!("Volume `{}` ({}).\n", volume.name, info.file_system),
+        None => format!("Partition {number} of {disk} ({}).\n", info.file_system),
+    };
+    let notes = found.notes();
+    let (wrong, facts): (Vec<_>, Vec<_>) = notes.iter().partition(|note| note.is_defect);
     for (title, notes) in [
         ("What it shows may be old, missing or wrong:", wrong),
         ("Good to know:", facts),
