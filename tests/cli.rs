@@ -15,6 +15,7 @@
 //! - `damage`: what is broken is named, with its exit code
 //! - `diff`: what differs between two points
 //! - `disk`: what images are, and what is wrong with them
+//! - `dynamic`: dynamic disks of Windows
 //! - `find`: files in all points
 //! - `forget`: points kept and forgotten by rules, pins, immutability
 //! - `full`: disks that are full
@@ -47,6 +48,7 @@ mod crash;
 mod damage;
 mod diff;
 mod disk;
+mod dynamic;
 mod find;
 mod forget;
 mod full;

@@ -7,4 +7,7 @@ mod cli;
 #[cfg(test)]
 mod command;
 #[cfg(test)]
+#[path = "../engine/guest/tests/ldm/maker.rs"]
+mod maker;
+#[cfg(test)]
 mod tidy;

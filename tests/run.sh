@@ -33,7 +33,7 @@ needed=(
     "cc build-essential" "git git" "mke2fs e2fsprogs" "debugfs e2fsprogs" "mkntfs ntfs-3g" "ntfs-3g ntfs-3g"
     "qemu-img qemu-utils" "qemu-io qemu-utils" "fusermount3 fuse3" "zstd zstd" "mcopy mtools" "mkfs.vfat dosfstools"
     "sgdisk gdisk" "sfdisk fdisk" "setfattr attr" "setfacl acl" "losetup mount" "umount mount" "openssl openssl"
-    "fls sleuthkit" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
+    "fls sleuthkit" "ldmtool ldmtool" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
     "findmnt util-linux" "perl perl-base"
 )
 # These packages start file servers for everybody, unless services are kept from starting, as they are in images of containers.

@@ -8,6 +8,10 @@
 
 #[path = "seeds/disks.rs"]
 mod disks;
+#[path = "seeds/dynamic.rs"]
+mod dynamic;
+#[path = "../../engine/guest/tests/ldm/maker.rs"]
+mod maker;
 #[path = "seeds/store.rs"]
 mod store;
 #[path = "seeds/vmdk.rs"]
@@ -35,6 +39,7 @@ fn main() {
     let seeds = Seeds(std::env::args_os().nth(1).map_or(beside, PathBuf::from));
     store::write(&seeds);
     disks::write(&seeds);
+    dynamic::write(&seeds);
     vmdk::write(&seeds);
     writable::write(&seeds);
 }

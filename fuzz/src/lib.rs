@@ -11,7 +11,7 @@
 //! - [`catalog`]: names of machines and disks, to files and back
 //! - [`packs`], [`parity`], [`maps`], [`segments`]: what lies in the store's other files
 //! - [`changes`]: change information in JSON
-//! - [`disks`], [`vmdk`], [`guests`]: images, partition tables, file systems; [`pieces`] is how a fuzzer writes a disk
+//! - [`disks`], [`vmdk`], [`dynamic`], [`guests`]: images, partition tables, dynamic disks, file systems; [`pieces`] is how a fuzzer writes a disk
 //! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
@@ -24,6 +24,7 @@
 pub mod catalog;
 pub mod changes;
 pub mod disks;
+pub mod dynamic;
 pub mod guests;
 pub mod maps;
 pub mod memory;
@@ -73,6 +74,7 @@ pub const TARGETS: &[Target] = &[
     ("vmdk_descriptor", disks::vmdk_descriptor),
     ("image", disks::any),
     ("partitions", guests::partitions),
+    ("ldm", dynamic::group),
     ("ntfs", guests::ntfs),
     ("ext", guests::ext),
     ("overlay", overlays::map),

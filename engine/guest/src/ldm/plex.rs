@@ -268,10 +268,12 @@ fn raid5(
         let why = concatenated(column)
             .err()
             .unwrap_or_else(|| Error::damaged(why));
-        health.notes.push(format!(
-            "one of {count} columns is computed from the others: {}",
-            why.reason()
-        ));
+        if missing == 1 {
+            health.notes.push(format!(
+                "one of {count} columns is computed from the others: {}",
+                why.reason()
+            ));
+        }
         failure.get_or_insert(why);
         kept.push(None);
     }

@@ -2,7 +2,7 @@
 
 use super::{FoundVolume, detect};
 use crate::ldm::{self, Database, DynamicVolume, Member, assemble};
-use crate::partition::PartitionTable;
+use crate::partition::{PartitionTable, TableKind};
 use cairn_base::{ReadAt, Result};
 use std::sync::Arc;
 
@@ -27,7 +27,17 @@ pub struct DynamicDisk {
 /// # Errors
 /// As [`ldm::read`], and as [`PartitionTable::read`].
 pub fn database(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Option<Database>> {
-    ldm::read(disk, &PartitionTable::read(disk, sector_size)?)
+    let table = PartitionTable::read(disk, sector_size)?;
+    let read = ldm::read(disk, &table);
+    match read {
+        // A DOS table does not tell its sector size, and neither does a raw disk.
+        Err(error) if table.kind == TableKind::Mbr && sector_size.is_none() => {
+            let table = PartitionTable::read(disk, Some(4096))?;
+            let large = ldm::read(disk, &table).ok().flatten();
+            large.map(Some).ok_or(error)
+        }
+        read => read,
+    }
 }
 
 /// The volumes of all groups that `disks` belong to. Each comes with the position of the first of the disks that holds a part of it, which is
