@@ -10,4 +10,7 @@ mod command;
 #[path = "../engine/guest/tests/ldm/maker.rs"]
 mod maker;
 #[cfg(test)]
+#[path = "../engine/guest/tests/ldm/records.rs"]
+mod records;
+#[cfg(test)]
 mod tidy;

@@ -9,6 +9,8 @@
 
 #[path = "../../engine/guest/tests/ldm/maker.rs"]
 mod maker;
+#[path = "../../engine/guest/tests/ldm/records.rs"]
+mod records;
 mod shared;
 
 use cairn::{BackupOptions, DiskImage, Silent, Store, Time};
@@ -103,12 +105,16 @@ fn volumes_of_dynamic_disks_are_folders_of_their_first_disk() {
     let versions = names(&tree, "pc/versions/disk0/p1034/text");
     assert_eq!(versions[0], ".error");
     assert_eq!(versions[1..], points[..2]);
-    // Without the second disk the mirror is read, with a note, and the stripes are not.
-    let alone = format!("{}/disk0", at(2));
+    without_the_second_disk(&tree, &at(2), &group, &bytes);
+}
+
+/// The mirror is read, with a note, and the stripes are not.
+fn without_the_second_disk(tree: &Tree, files: &str, group: &Group, bytes: &[u8]) {
+    let alone = format!("{files}/disk0");
     let listed = ["p1034", "p1034.error", "p1035", "p1035.notes"];
-    assert_eq!(names(&tree, &alone), listed);
-    assert!(content(&tree, &format!("{alone}/p1035/text")) == bytes);
-    let said = |name: &str| String::from_utf8(content(&tree, &format!("{alone}/{name}"))).unwrap();
+    assert_eq!(names(tree, &alone), listed);
+    assert!(content(tree, &format!("{alone}/p1035/text")) == bytes);
+    let said = |name: &str| String::from_utf8(content(tree, &format!("{alone}/{name}"))).unwrap();
     let error = said("p1034.error");
     let missing = format!("disk `Disk2` ({})", maker::guid_text(group.disks[1].guid));
     assert!(

@@ -12,6 +12,8 @@ mod disks;
 mod dynamic;
 #[path = "../../engine/guest/tests/ldm/maker.rs"]
 mod maker;
+#[path = "../../engine/guest/tests/ldm/records.rs"]
+mod records;
 #[path = "seeds/store.rs"]
 mod store;
 #[path = "seeds/vmdk.rs"]

@@ -1,6 +1,7 @@
 //! Damaged databases, old ones, and such as were being changed.
 
-use super::maker::{Group, SECTOR, Scheme, contents, summed, volume_record};
+use super::maker::{Group, SECTOR, Scheme, contents, summed};
+use super::records::volume_record;
 use super::support::{
     assembled, bytes, dynamic_disks, every_kind, failure, filled, notes, read, shared, volume,
 };

@@ -9,5 +9,6 @@
 mod damage;
 mod ldmtool;
 mod maker;
+mod records;
 mod support;
 mod volumes;
