@@ -286,38 +286,12 @@ impl Group {
         const DATA: u128 = 0xa060_9baf_3114_624f_bc68_3311_714a_69ad;
         const RESERVED: u128 = 0x16e3_c9e3_5c0b_b84d_817d_f92d_f002_15ae;
         let last = self.disks[index].sectors - 1;
-        let mut entries = vec![0; 128 * 128];
         let parts = [
             (METADATA, 34, 34 + DATABASE - 1),
             (RESERVED, 34 + DATABASE, self.data_start() - 1),
             (DATA, self.data_start(), last - 33),
         ];
-        for (number, (kind, first, end)) in parts.into_iter().enumerate() {
-            let entry = &mut entries[number * 128..][..128];
-            entry[..16].copy_from_slice(&kind.to_be_bytes());
-            entry[16..32].copy_from_slice(&(7 + number as u128 + index as u128 * 16).to_be_bytes());
-            entry[32..40].copy_from_slice(&u64::to_le_bytes(first));
-            entry[40..48].copy_from_slice(&u64::to_le_bytes(end));
-        }
-        for (own, other, at) in [(1, last, 2), (last, 1, last - 32)] {
-            let mut header = [0; 92];
-            header[..8].copy_from_slice(b"EFI PART");
-            header[8..12].copy_from_slice(&[0, 0, 1, 0]);
-            header[12] = 92;
-            header[24..32].copy_from_slice(&u64::to_le_bytes(own));
-            header[32..40].copy_from_slice(&u64::to_le_bytes(other));
-            header[40..48].copy_from_slice(&34u64.to_le_bytes());
-            header[48..56].copy_from_slice(&(last - 33).to_le_bytes());
-            header[56..72].copy_from_slice(&self.disks[index].guid.to_be_bytes());
-            header[72..80].copy_from_slice(&u64::to_le_bytes(at));
-            header[80..84].copy_from_slice(&128u32.to_le_bytes());
-            header[84..88].copy_from_slice(&128u32.to_le_bytes());
-            header[88..92].copy_from_slice(&crc32(&entries).to_le_bytes());
-            let sum = crc32(&header);
-            header[16..20].copy_from_slice(&sum.to_le_bytes());
-            bytes[own as usize * SECTOR..][..92].copy_from_slice(&header);
-            bytes[at as usize * SECTOR..][..entries.len()].copy_from_slice(&entries);
-        }
+        gpt(bytes, self.disks[index].guid, &parts);
     }
 
     /// Writes the private headers, tables of contents and database of a disk.
@@ -442,6 +416,39 @@ impl Group {
             }
         }
         [header, blocks.concat()].concat()
+    }
+}
+
+/// Writes a GPT with partitions: their types as they stand on the disk, their first and their last sectors.
+pub fn gpt(bytes: &mut [u8], guid: u128, parts: &[(u128, u64, u64)]) {
+    let last = (bytes.len() / SECTOR) as u64 - 1;
+    let mut entries = vec![0; 128 * 128];
+    for (number, (kind, first, end)) in parts.iter().enumerate() {
+        let entry = &mut entries[number * 128..][..128];
+        entry[..16].copy_from_slice(&kind.to_be_bytes());
+        let id = guid.wrapping_mul(0x1001) + number as u128;
+        entry[16..32].copy_from_slice(&id.to_be_bytes());
+        entry[32..40].copy_from_slice(&u64::to_le_bytes(*first));
+        entry[40..48].copy_from_slice(&u64::to_le_bytes(*end));
+    }
+    for (own, other, at) in [(1, last, 2), (last, 1, last - 32)] {
+        let mut header = [0; 92];
+        header[..8].copy_from_slice(b"EFI PART");
+        header[8..12].copy_from_slice(&[0, 0, 1, 0]);
+        header[12] = 92;
+        header[24..32].copy_from_slice(&u64::to_le_bytes(own));
+        header[32..40].copy_from_slice(&u64::to_le_bytes(other));
+        header[40..48].copy_from_slice(&34u64.to_le_bytes());
+        header[48..56].copy_from_slice(&(last - 33).to_le_bytes());
+        header[56..72].copy_from_slice(&guid.to_be_bytes());
+        header[72..80].copy_from_slice(&u64::to_le_bytes(at));
+        header[80..84].copy_from_slice(&128u32.to_le_bytes());
+        header[84..88].copy_from_slice(&128u32.to_le_bytes());
+        header[88..92].copy_from_slice(&crc32(&entries).to_le_bytes());
+        let sum = crc32(&header);
+        header[16..20].copy_from_slice(&sum.to_le_bytes());
+        bytes[own as usize * SECTOR..][..92].copy_from_slice(&header);
+        bytes[at as usize * SECTOR..][..entries.len()].copy_from_slice(&entries);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The bytes of volumes of every kind, whole and with disks missing.
 
-use super::maker::{Group, SECTOR, Scheme};
+use super::maker::{Group, SECTOR, Scheme, gpt};
 use super::support::{
     Broken, Sparse, assembled, bytes, dynamic_disks, every_kind, failure, filled, have, noise,
     notes, shared, volume,
@@ -220,6 +220,50 @@ fn the_layout_of_a_disk_tells_that_it_is_dynamic() {
             alone.len()
         );
     }
+}
+
+/// What else Windows divides disks into is named by the types of partitions where the content does not tell.
+#[test]
+fn other_partitions_of_windows_are_named() {
+    let mut disk = vec![0; 4096 * SECTOR];
+    disk[446 + 4] = 0xee;
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let parts = [
+        (0x8faf_5ce7_80f6_ee4c_afa3_b001_e56e_fc2d, 64, 127),
+        (0x16e3_c9e3_5c0b_b84d_817d_f92d_f002_15ae, 128, 191),
+        (0xc543_8d55_aca1_c043_aac8_d147_2b29_23d1, 192, 255),
+        (0xa4bb_94de_d106_404d_a16a_bfd5_0179_d6ac, 256, 319),
+        (0xa2a0_d0eb_e5b9_3344_87c0_68b6_b726_99c7, 320, 383),
+        (0xa2a0_d0eb_e5b9_3344_87c0_68b6_b726_99c7, 384, 447),
+    ];
+    gpt(&mut disk, 77, &parts);
+    for sector in [128, 192, 256, 320] {
+        disk[sector * SECTOR..][..900].fill(0x5a);
+    }
+    disk[384 * SECTOR + 4096..][..8].copy_from_slice(b"SPACEDB ");
+    let disk: Arc<dyn ReadAt> = Arc::new(disk);
+    let layout = volumes(&disk, None).unwrap();
+    let told = layout.volumes.iter().map(|found| {
+        let kind = found.kind.unwrap().name().unwrap();
+        (kind, found.detected.as_ref().unwrap().name())
+    });
+    let told: Vec<(&str, &str)> = told.collect();
+    let wanted = [
+        ("Storage Spaces", "Storage Spaces"),
+        ("Microsoft Reserved", "Microsoft Reserved"),
+        ("Storage Replica", "Storage Replica"),
+        ("Windows Recovery", "nothing that is known"),
+        ("basic data", "nothing that is known"),
+        ("basic data", "Storage Spaces"),
+    ];
+    assert_eq!(told, wanted);
+    assert!(layout.dynamic.is_none());
+    let refused = layout.volumes[0].open().err().unwrap();
+    assert_eq!(refused.kind(), Kind::Unsupported);
+    assert!(
+        refused.to_string().contains("disks of the pool"),
+        "{refused}"
+    );
 }
 
 /// Disks, and what the volumes on them hold.
