@@ -226,7 +226,7 @@ fn the_layout_of_a_disk_tells_that_it_is_dynamic() {
 #[test]
 fn other_partitions_of_windows_are_named() {
     let mut disk = vec![0; 4096 * SECTOR];
-    disk[446 + 4] = 0xee;
+    disk[446..462].copy_from_slice(&[0, 0, 2, 0, 0xee, 0, 0, 0, 1, 0, 0, 0, 0xff, 0x0f, 0, 0]);
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     let parts = [
         (0x8faf_5ce7_80f6_ee4c_afa3_b001_e56e_fc2d, 64, 127),
