@@ -16,6 +16,7 @@
 //! - `damage`: what is broken is named, with its exit code
 //! - `diff`: what differs between two points
 //! - `disk`: what images are, and what is wrong with them
+//! - `dynamic`: dynamic disks of Windows
 //! - `fat`: files of FAT volumes, in any code page
 //! - `find`: files in all points
 //! - `forget`: points kept and forgotten by rules, pins, immutability
@@ -52,6 +53,7 @@ mod crash;
 mod damage;
 mod diff;
 mod disk;
+mod dynamic;
 mod fat;
 mod find;
 mod forget;

@@ -13,4 +13,10 @@ mod disks;
 #[path = "../engine/guest/tests/windows/made.rs"]
 mod made;
 #[cfg(test)]
+#[path = "../engine/guest/tests/ldm/maker.rs"]
+mod maker;
+#[cfg(test)]
+#[path = "../engine/guest/tests/ldm/records.rs"]
+mod records;
+#[cfg(test)]
 mod tidy;

@@ -34,7 +34,7 @@ needed=(
     "qemu-img qemu-utils" "qemu-io qemu-utils" "fusermount3 fuse3" "zstd zstd" "mcopy mtools" "mkfs.vfat dosfstools"
     "mkfs.exfat exfatprogs" "mount.exfat-fuse exfat-fuse"
     "sgdisk gdisk" "sfdisk fdisk" "setfattr attr" "setfacl acl" "losetup mount" "umount mount" "openssl openssl"
-    "fls sleuthkit" "icat sleuthkit" "wimlib-imagex wimtools" "python3 python3" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
+    "fls sleuthkit" "icat sleuthkit" "ldmtool ldmtool" "wimlib-imagex wimtools" "python3 python3" "vhdiinfo libvhdi-utils" "vhdimount libvhdi-utils" "bsdtar libarchive-tools" "unzip unzip" "nbdcopy libnbd-bin"
     "findmnt util-linux" "perl perl-base" "bdemount libbde-utils" "dislocker-file dislocker" "hivexget libhivex-bin" "regfexport libregf-utils"
 )
 # These packages start file servers for everybody, unless services are kept from starting, as they are in images of containers.

@@ -7,6 +7,7 @@ mod names;
 mod ranges;
 mod search;
 
+use crate::point::PointView;
 use crate::store::Store;
 use crate::view::{DiskView, VolumeView};
 use cairn_base::{Error, Kind, Monitor, PointId, Result};
@@ -142,7 +143,7 @@ impl Store {
         hits: Hits<'_>,
     ) -> Result<()> {
         let view = self.open_point(point)?;
-        for disk in view.disks() {
+        for (position, disk) in view.disks().iter().enumerate() {
             let damages = numbers.iter().filter_map(|number| {
                 let damage = report.damaged.get(*number)?;
                 Some((*number, damage))
@@ -155,7 +156,9 @@ impl Store {
             apart(&mut lost);
             if !lost.is_empty() {
                 let chunks = Chunks::of(report, &lost);
-                of_disk(disk, &lost, &chunks, monitor, hits)?;
+                let mut places = Covered::default();
+                of_spread(&view, position, &lost, &mut places, hits);
+                of_disk(disk, &lost, &chunks, places, monitor, hits)?;
             }
         }
         Ok(())
@@ -179,10 +182,42 @@ fn numbers(lost: &[Lost]) -> Vec<usize> {
     numbers
 }
 
+/// Volumes that are more than one piece of one disk, and of which a part lies on the disk at `position`: what of their files is hit is not looked for.
+fn of_spread(
+    point: &PointView,
+    position: usize,
+    lost: &[Lost],
+    places: &mut Covered,
+    hits: Hits<'_>,
+) {
+    for disk in point.disks() {
+        let volumes = disk.volumes().unwrap_or_default().iter();
+        for volume in volumes.filter(|volume| volume.place().is_none()) {
+            let pieces = volume.pieces().iter();
+            let mut hit: Vec<Lost> = Vec::new();
+            for (_, place) in pieces.filter(|(on, _)| *on == position) {
+                let inside = touched(lost, place).iter();
+                hit.extend(inside.map(|(range, number)| (shared(range, place), *number)));
+                places.add(place.clone());
+            }
+            if !hit.is_empty() {
+                hits(Hit {
+                    path: format!("/{}/{}", disk.name(), volume.folder_name()),
+                    kind: AffectedKind::Volume,
+                    lost: bytes(&hit),
+                    why: Some("it lies on several disks or places: which of its files are hit is not looked for".into()),
+                    damages: numbers(&hit),
+                });
+            }
+        }
+    }
+}
+
 fn of_disk(
     disk: &DiskView,
     lost: &[Lost],
     chunks: &Chunks,
+    mut places: Covered,
     monitor: &dyn Monitor,
     hits: Hits<'_>,
 ) -> Result<()> {
@@ -200,9 +235,10 @@ fn of_disk(
             return Ok(());
         }
     };
-    let mut places = Covered::default();
     for volume in volumes {
-        let place = volume.start()..volume.start().saturating_add(volume.size());
+        let Some(place) = volume.place() else {
+            continue;
+        };
         let inside: Vec<Lost> = touched(lost, &place)
             .iter()
             .map(|(range, number)| (shared(range, &place), *number))

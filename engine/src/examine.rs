@@ -8,7 +8,8 @@ use cairn_disk::{
     Check, Count, Examined, Finding, Format, ImageFile, ImageInfo, OpenOptions, Severity,
     VirtualDisk,
 };
-use cairn_guest::probe::{self, FoundVolume, Layout};
+use cairn_guest::ldm::{Database, DynamicVolume};
+use cairn_guest::probe::{self, DynamicDisk, FoundVolume, Layout};
 use cairn_guest::{BitLockerInfo, Detected, Partition, ReadOptions, TableKind, VolumeInfo};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,17 @@ pub struct Division {
     pub warnings: Vec<String>,
     /// The partitions by number; where there is no table, one part of number 0 that is the whole disk.
     pub parts: Vec<Part>,
+    /// What a dynamic disk says of its group; `None` if it is none, or if that cannot be read, which is a warning.
+    pub dynamic: Option<Dynamic>,
+}
+
+/// A dynamic disk of Windows and its group.
+#[derive(Debug, Clone)]
+pub struct Dynamic {
+    /// What the disk says.
+    pub database: Database,
+    /// The volumes that lie on this disk, by number, and what they hold as far as that can be told without other disks.
+    pub volumes: Vec<(Arc<DynamicVolume>, Part)>,
 }
 
 /// A partition, or a whole disk without any.
@@ -60,6 +72,8 @@ pub struct Part {
     pub size: u64,
     /// The type: a byte of a DOS table in hexadecimal, or a GUID. Empty if it is no partition.
     pub kind: String,
+    /// What partitions of this type are called, as far as disks of Windows have them.
+    pub kind_name: Option<&'static str>,
     /// The name (GPT), empty if none.
     pub name: String,
     /// Its unique id as Linux prints it (PARTUUID), empty if none.
@@ -176,7 +190,11 @@ fn division(disk: &Arc<dyn VirtualDisk>, options: &ReadOptions) -> Result<Divisi
     let is_told = disk.format() != Format::Raw;
     let sector_size = is_told.then(|| disk.sector_size());
     let bytes: Arc<dyn ReadAt> = disk.clone();
-    let Layout { table, volumes } = probe::volumes(&bytes, sector_size)?;
+    let Layout {
+        table,
+        volumes,
+        dynamic,
+    } = probe::volumes(&bytes, sector_size)?;
     let whole = volumes.iter().filter(|_| table.kind == TableKind::None);
     let whole = whole.map(|volume| part(None, Some(volume), options));
     let divided = table.partitions.iter().map(|partition| {
@@ -186,9 +204,14 @@ fn division(disk: &Arc<dyn VirtualDisk>, options: &ReadOptions) -> Result<Divisi
         part(Some(partition), volume, options)
     });
     let mut parts: Vec<Part> = whole.chain(divided).collect();
-    let machine = MachineView::new(vec![Arc::new(DiskView::new("disk0", bytes, sector_size))]);
-    let letters = machine.layout();
-    for part in &mut parts {
+    let mut dynamic = match dynamic {
+        Some(Ok(database)) => Some(of_group(&bytes, database, options)),
+        Some(Err(_)) | None => None,
+    };
+    let view = DiskView::new("disk0", bytes, sector_size).with_read_options(options.clone());
+    let letters = MachineView::new(vec![Arc::new(view)]).layout();
+    let of_group = dynamic.iter_mut().flat_map(|group| &mut group.volumes);
+    for part in parts.iter_mut().chain(of_group.map(|(_, part)| part)) {
         part.letters = letters.letters_of(0, part.number);
     }
     Ok(Division {
@@ -197,7 +220,27 @@ fn division(disk: &Arc<dyn VirtualDisk>, options: &ReadOptions) -> Result<Divisi
         sector_size: table.sector_size,
         warnings: table.warnings,
         parts,
+        dynamic,
     })
+}
+
+fn of_group(disk: &Arc<dyn ReadAt>, database: Database, options: &ReadOptions) -> Dynamic {
+    let own = [DynamicDisk {
+        name: "this disk".to_string(),
+        disk: disk.clone(),
+        database,
+    }];
+    let found = probe::dynamic_volumes(&own).into_iter();
+    let volumes = found.filter_map(|(_, found)| {
+        let volume = found.dynamic.clone()?;
+        Some((volume, part(None, Some(&found), options)))
+    });
+    let volumes = volumes.collect();
+    let [own] = own;
+    Dynamic {
+        database: own.database,
+        volumes,
+    }
 }
 
 fn part(
@@ -207,8 +250,14 @@ fn part(
 ) -> Part {
     let opened = volume.filter(|volume| matches!(&volume.detected, Ok(held) if held.is_read()));
     Part {
-        number: partition.map_or(0, |partition| partition.number),
-        start: partition.map_or(0, |partition| partition.start),
+        number: match partition {
+            Some(partition) => partition.number,
+            None => volume.map_or(0, |volume| volume.number),
+        },
+        start: match partition {
+            Some(partition) => partition.start,
+            None => volume.map_or(0, |volume| volume.start),
+        },
         size: match partition {
             Some(partition) => partition.size,
             None => volume.map_or(0, |volume| volume.size),
@@ -216,6 +265,7 @@ fn part(
         kind: partition
             .map(|partition| partition.kind.to_string())
             .unwrap_or_default(),
+        kind_name: partition.and_then(|partition| partition.kind.name()),
         name: partition
             .map(|partition| partition.name.clone())
             .unwrap_or_default(),

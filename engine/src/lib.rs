@@ -117,6 +117,10 @@ pub use cairn_disk::{
     Count as ImageCount, Finding as ImageFinding, Format, FormatHint, FoundBy, Guid, ImageFile,
     ImageInfo, OpenOptions, Property, Severity as ImageSeverity, Topic, Value, ViewFormat,
 };
+pub use cairn_guest::ldm::{
+    Database as DynamicDatabase, DynamicVolume, Piece as VolumePiece, VolumeKind,
+};
+pub use cairn_guest::probe::DYNAMIC_NUMBERS;
 pub use cairn_guest::{
     Attributes, BitLockerInfo, CodePage, Detected, DirEntry, EntryId, EntryKind, Keys, LinkTarget,
     Note, ProtectorInfo, ReadOptions, StreamInfo, TableKind, Volume, VolumeInfo, dos,

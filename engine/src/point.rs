@@ -1,7 +1,7 @@
 //! An open recovery point.
 
 use crate::machine::MachineView;
-use crate::view::DiskView;
+use crate::view::{DiskView, Neighbour, Together};
 use cairn_base::Result;
 use cairn_guest::ReadOptions;
 use cairn_store::{ChunkReader, Point, Session, SessionKind, StoredDisk, Tree};
@@ -27,19 +27,29 @@ impl PointView {
     ) -> Result<PointView> {
         let session = Session::begin(store.folder().clone(), SessionKind::Read, &[point])?;
         store.refresh()?;
-        let mut disks = Vec::new();
+        let mut together = Vec::new();
         let mut stored = Vec::new();
         for record in &point.record.disks {
             let disk = Arc::new(StoredDisk::new(Tree::new(reader.clone(), record)?));
             stored.push(disk.clone());
             let raw = record.image.format == cairn_disk::Format::Raw.to_string();
             let sector = record.image.sector_size;
-            let sector_size = (!raw && sector > 0).then_some(sector);
-            let view = DiskView::new(&*record.name, disk, sector_size);
-            let view = view.with_read_options(reading.clone());
-            let view = view.of_origin(&[&point.id.0, record.name.as_bytes()], point.time());
-            disks.push(Arc::new(view));
+            together.push(Neighbour {
+                name: record.name.to_string(),
+                disk,
+                sector_size: (!raw && sector > 0).then_some(sector),
+            });
         }
+        let views = together.iter().enumerate().map(|(position, disk)| {
+            let view = DiskView::new(&*disk.name, disk.disk.clone(), disk.sector_size);
+            let view = view.with_read_options(reading.clone());
+            let view = view.of_origin(&[&point.id.0, disk.name.as_bytes()], point.time());
+            (position, view)
+        });
+        let views: Vec<(usize, DiskView)> = views.collect();
+        let together = Arc::new(Together::new(together));
+        let among = |(position, view): (usize, DiskView)| Arc::new(view.among(&together, position));
+        let disks: Vec<Arc<DiskView>> = views.into_iter().map(among).collect();
         Ok(PointView {
             point: point.clone(),
             machine: Arc::new(MachineView::new(disks.clone())),

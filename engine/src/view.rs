@@ -1,17 +1,25 @@
 //! What a disk shows: its bytes, its partitions, and the volumes on them. The same for a disk of a recovery point and for
 //! an image on this machine.
+//!
+//! - [`together`]: volumes that lie on several disks
+
+mod together;
+
+pub(crate) use together::{Neighbour, Together};
 
 use cairn_base::{Error, ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
-use cairn_guest::{Detected, DeviceId, ReadOptions, Volume, probe};
+use cairn_guest::ldm::DynamicVolume;
+use cairn_guest::{Detected, DeviceId, Note, ReadOptions, Volume, probe};
 use cairn_store::hash::checksum;
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What is recognised by these names holds no files of its own.
-const NO_FILES: &[&str] = &["Linux swap"];
+const NO_FILES: &[&str] = &["Linux swap", "Microsoft Reserved"];
 
 /// A disk and what is on it. Shared by threads; partitions and volumes are looked at when they are first asked for.
 pub struct DiskView {
@@ -21,6 +29,8 @@ pub struct DiskView {
     warnings: Vec<String>,
     /// What opens volumes that are encrypted.
     volumes: Remembered<Vec<Arc<VolumeView>>>,
+    /// The disks of its point, and its position among them.
+    together: (Arc<Together>, usize),
     /// What ids of images of it are made from, and when they were made.
     origin: (Vec<u8>, Time),
     /// Whether that changes when the disk's bytes do.
@@ -36,6 +46,7 @@ pub struct VolumeView {
     number: u32,
     start: u64,
     size: u64,
+    pieces: Vec<(usize, Range<u64>)>,
     found: probe::FoundVolume,
     reading: ReadOptions,
     opened: Remembered<Arc<dyn Volume>>,
@@ -94,12 +105,18 @@ impl DiskView {
         sector_size: Option<u32>,
     ) -> DiskView {
         let name = name.into();
+        let alone = Neighbour {
+            name: name.clone(),
+            disk: disk.clone(),
+            sector_size,
+        };
         DiskView {
             origin: (name.clone().into_bytes(), Time::default()),
             is_told_apart: false,
             name,
             disk,
             sector_size,
+            together: (Arc::new(Together::new(vec![alone])), 0),
             warnings: Vec::new(),
             volumes: Remembered::default(),
             files: Vec::new(),
@@ -118,6 +135,12 @@ impl DiskView {
     pub(crate) fn of_origin(mut self, parts: &[&[u8]], time: Time) -> DiskView {
         self.origin = (parts.concat(), time);
         self.is_told_apart = true;
+        self
+    }
+
+    /// The same as one of several disks of a machine, at this position among them.
+    pub(crate) fn among(mut self, together: &Arc<Together>, position: usize) -> DiskView {
+        self.together = (together.clone(), position);
         self
     }
 
@@ -228,29 +251,36 @@ impl DiskView {
         &self.files
     }
 
-    /// Its volumes by partition number. Empty partitions are not among them.
+    /// Its volumes by number: partitions, and behind them the volumes of dynamic disks of which a part lies on this disk and on none before it in
+    /// the point. Empty partitions are not among them, nor are those that belong to a dynamic disk.
     ///
     /// # Errors
     /// Whatever reading the partition table reports; remembered, so that it is told again, unless it may pass.
     pub fn volumes(&self) -> Result<&[Arc<VolumeView>]> {
         let found = self.volumes.get(|| {
             let layout = probe::volumes(&self.disk, self.sector_size)?;
-            Ok(layout
-                .volumes
-                .into_iter()
-                .filter(|found| !matches!(found.detected, Ok(Detected::Empty)))
-                .map(|found| {
-                    Arc::new(VolumeView {
-                        number: found.number,
-                        start: found.start,
-                        size: found.size,
-                        found,
-                        reading: self.reading.clone(),
-                        opened: Remembered::default(),
-                        told: AtomicBool::new(false),
-                    })
-                })
-                .collect())
+            let (together, position) = &self.together;
+            let mut volumes: Vec<Arc<VolumeView>> = Vec::new();
+            for found in layout.volumes {
+                if !matches!(
+                    found.detected,
+                    Ok(Detected::Empty | Detected::Other(probe::PART_OF_DYNAMIC))
+                ) {
+                    let end = found.start.saturating_add(found.size);
+                    let pieces = vec![(*position, found.start..end)];
+                    volumes.push(Arc::new(VolumeView::new(found, pieces, &self.reading)));
+                }
+            }
+            if matches!(layout.dynamic, Some(Ok(_))) {
+                let all = together.volumes()?.iter();
+                for spread in all.filter(|spread| spread.home == *position) {
+                    if !matches!(spread.found.detected, Ok(Detected::Empty)) {
+                        let (found, pieces) = (spread.found.clone(), spread.pieces.clone());
+                        volumes.push(Arc::new(VolumeView::new(found, pieces, &self.reading)));
+                    }
+                }
+            }
+            Ok(volumes)
         })?;
         Ok(found)
     }
@@ -268,7 +298,25 @@ impl DiskView {
 }
 
 impl VolumeView {
-    /// The partition's number as the guest's kernel counts it; 0 is a disk without partitions.
+    fn new(
+        found: probe::FoundVolume,
+        pieces: Vec<(usize, Range<u64>)>,
+        reading: &ReadOptions,
+    ) -> VolumeView {
+        VolumeView {
+            number: found.number,
+            start: found.start,
+            size: found.size,
+            pieces,
+            found,
+            reading: reading.clone(),
+            opened: Remembered::default(),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// The partition's number as the guest's kernel counts it; 0 is a disk without partitions; from
+    /// [`DYNAMIC_NUMBERS`](crate::DYNAMIC_NUMBERS) on it is a volume of dynamic disks.
     pub fn number(&self) -> u32 {
         self.number
     }
@@ -278,9 +326,28 @@ impl VolumeView {
         format!("p{}", self.number)
     }
 
-    /// Offset on the disk in bytes.
+    /// Offset on the disk in bytes; 0 if it is not one piece of it.
     pub fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Where on the disk it lies, if it is one piece of it.
+    pub fn place(&self) -> Option<Range<u64>> {
+        match (&self.found.dynamic, self.pieces.as_slice()) {
+            (Some(volume), _) if volume.place().is_none() => None,
+            (_, [(_, range)]) => Some(range.clone()),
+            _ => None,
+        }
+    }
+
+    /// The parts of disks that it is made of, as far as they are there: positions of disks in the point, and ranges in bytes.
+    pub fn pieces(&self) -> &[(usize, Range<u64>)] {
+        &self.pieces
+    }
+
+    /// What is known of it if it is a volume of dynamic disks.
+    pub fn dynamic(&self) -> Option<&DynamicVolume> {
+        self.found.dynamic.as_deref()
     }
 
     /// Size in bytes.
@@ -312,8 +379,8 @@ impl VolumeView {
             || matches!(&self.found.detected, Ok(Detected::Empty))
     }
 
-    /// Its file system, opened once. [`VolumeInfo::notes`](cairn_guest::VolumeInfo::notes) say what a user should know of it: above all whether what it
-    /// shows may be old, missing or wrong.
+    /// Its file system, opened once. [`notes`](VolumeView::notes) say what a user should know of it: above all whether what it shows may be old,
+    /// missing or wrong.
     ///
     /// # Errors
     /// Why it cannot be read: damaged, not a file system that is known, or encrypted and none of the keys fits. Remembered, so that it is told again, unless it may pass.
@@ -323,16 +390,32 @@ impl VolumeView {
             .cloned()
     }
 
+    /// What a user should know of it: of the disks it lies on, and of its file system if that was opened.
+    pub fn notes(&self) -> Vec<Note> {
+        let of_disks = self.found.dynamic.iter().flat_map(|volume| &volume.notes);
+        let opened = self.opened.known();
+        let of_files = opened.into_iter().flat_map(|volume| &volume.info().notes);
+        of_disks.chain(of_files).cloned().collect()
+    }
+
     /// Why what the volume shows may be old, missing or wrong: told to the first who asks once it is open, to nobody after that.
     pub fn take_defects(&self) -> Vec<String> {
-        let Some(volume) = self.opened.known() else {
+        if self.opened.known().is_none() {
             return Vec::new();
-        };
+        }
         // Asked often: no write where there is nothing new.
         if self.told.load(Ordering::Relaxed) || self.told.swap(true, Ordering::Relaxed) {
             return Vec::new();
         }
-        volume.info().defects().map(str::to_string).collect()
+        self.defects()
+    }
+}
+
+impl VolumeView {
+    /// Why what it shows may be old, missing or wrong, as far as that is known. Sentences.
+    pub fn defects(&self) -> Vec<String> {
+        let defects = self.notes().into_iter().filter(|note| note.is_defect);
+        defects.map(|note| note.text).collect()
     }
 }
 

@@ -162,7 +162,8 @@ impl Pasts {
         unread: &mut Vec<Problem>,
     ) -> bool {
         let _place = self.looking.enter();
-        if let Some(newest) = line.eras.last() {
+        let eras = line.eras_of(walk.partition);
+        if let Some(newest) = eras.last() {
             let key = PointKey {
                 machine: walk.machine.clone(),
                 id: newest.point.id,
@@ -172,7 +173,7 @@ impl Pasts {
             let _ = walk.catalog.open(&key);
         }
         let mut found = false;
-        *unread = walk.each(line.eras.iter().rev(), &mut |_, seen| {
+        *unread = walk.each(eras.iter().rev(), &mut |_, seen| {
             found = inner.is_empty() || walk::resolve(&*seen.volume.open()?, inner)?.is_some();
             Ok(if found {
                 ControlFlow::Break(())

@@ -471,9 +471,7 @@ impl Tree {
 
 /// Whether there is something that a user should know of a file system.
 fn has_notes(found: &VolumeView) -> bool {
-    found
-        .open()
-        .is_ok_and(|volume| !volume.info().notes.is_empty())
+    found.open().is_ok() && !found.notes().is_empty()
 }
 
 /// The link to the latest point, if there is one.

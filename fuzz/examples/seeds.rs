@@ -10,13 +10,19 @@
 mod bitlocker;
 #[path = "seeds/disks.rs"]
 mod disks;
+#[path = "seeds/dynamic.rs"]
+mod dynamic;
+#[allow(dead_code, reason = "the tests of the reader use all of it")]
+#[path = "../../engine/guest/tests/bitlocker/maker.rs"]
+mod encrypted;
 #[path = "seeds/hives.rs"]
 mod hives;
 #[path = "../../engine/guest/tests/windows/made.rs"]
 mod made;
-#[allow(dead_code, reason = "the tests of the reader use all of it")]
-#[path = "../../engine/guest/tests/bitlocker/maker.rs"]
+#[path = "../../engine/guest/tests/ldm/maker.rs"]
 mod maker;
+#[path = "../../engine/guest/tests/ldm/records.rs"]
+mod records;
 #[path = "seeds/store.rs"]
 mod store;
 #[path = "seeds/vmdk.rs"]
@@ -46,6 +52,7 @@ fn main() {
     disks::write(&seeds);
     bitlocker::write(&seeds);
     hives::write(&seeds);
+    dynamic::write(&seeds);
     vmdk::write(&seeds);
     writable::write(&seeds);
 }

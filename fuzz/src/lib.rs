@@ -13,7 +13,7 @@
 //! - [`changes`]: change information in JSON
 //! - [`ntfs`]: single structures of NTFS, and what it and Windows compress with
 //! - [`security`]: who may do what on NTFS, and extended attributes
-//! - [`disks`], [`vmdk`], [`guests`], [`encrypted`]: images, partition tables, file systems, encrypted volumes; [`pieces`] is how a fuzzer writes a disk
+//! - [`disks`], [`vmdk`], [`dynamic`], [`guests`], [`encrypted`]: images, partition tables, dynamic disks, file systems, encrypted volumes; [`pieces`] is how a fuzzer writes a disk
 //! - [`overlays`]: what was written over a disk; [`servers`]: what clients of a server of disks send
 //! - [`operations`]: backups, restores, verifications and damage in any order, against a plain model; [`memory`] is where the store lies
 #![allow(
@@ -26,6 +26,7 @@
 pub mod catalog;
 pub mod changes;
 pub mod disks;
+pub mod dynamic;
 pub mod encrypted;
 pub mod guests;
 pub mod maps;
@@ -78,6 +79,7 @@ pub const TARGETS: &[Target] = &[
     ("vmdk_descriptor", disks::vmdk_descriptor),
     ("image", disks::any),
     ("partitions", guests::partitions),
+    ("ldm", dynamic::group),
     ("ntfs", guests::ntfs),
     ("fat", guests::fat),
     ("exfat", guests::exfat),

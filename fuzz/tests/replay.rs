@@ -169,6 +169,7 @@ replays! {
     vmdk_descriptor: 5000,
     image: 2000,
     partitions: 1000,
+    ldm: 600,
     ntfs: 600,
     ext: 2000,
     fat: 1500,

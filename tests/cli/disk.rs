@@ -41,6 +41,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("error", "null"),
     ("partition_table", "object"),
     ("partitions", "array"),
+    ("dynamic", "null"),
     ("warnings", "array"),
     ("check", "object"),
 ];

@@ -137,7 +137,7 @@ fn entry(
         // What the guest did to its file system is not damage of the store.
         Failure::of_guest(e.context(format!("{called} cannot be read")))
     })?;
-    tell_defects(point, called, &*files);
+    tell_defects(point, called, volume);
     let id = walk::resolve(&*files, below).map_err(|error| {
         Failure::of_guest(if error.kind() == Kind::NotFound {
             error.advise("see `cairn ls`")
@@ -189,10 +189,10 @@ fn lettered(point: &PointView, path: &[u8]) -> Result<(Arc<VolumeView>, String),
 }
 
 /// Names why what a volume shows may be old, missing or wrong: once, whatever is asked of it.
-pub fn tell_defects(point: &PointView, path: &str, volume: &dyn Volume) {
+pub fn tell_defects(point: &PointView, path: &str, volume: &VolumeView) {
     let point = point.point();
     let (machine, time) = (&point.record.machine, point.time().folder_name());
-    for defect in volume.info().defects() {
+    for defect in volume.defects() {
         exit::warn_once(&format!("{machine}@{time}:/{path}: {defect}"));
     }
 }

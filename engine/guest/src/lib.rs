@@ -15,6 +15,7 @@ pub mod exfat;
 pub mod ext;
 pub mod fat;
 pub mod hive;
+pub mod ldm;
 pub mod mounted_devices;
 pub mod ntfs;
 pub mod partition;

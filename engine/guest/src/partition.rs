@@ -60,6 +60,57 @@ pub enum DeviceId {
     Guid([u8; 16]),
 }
 
+/// Types of GPT partitions on disks of Windows, in the byte order of the disk, and what they are called.
+const GPT_NAMES: &[(&[u8; 16], &str)] = &[
+    (
+        b"\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b",
+        "EFI system",
+    ),
+    (
+        b"\x16\xe3\xc9\xe3\x5c\x0b\xb8\x4d\x81\x7d\xf9\x2d\xf0\x02\x15\xae",
+        "Microsoft Reserved",
+    ),
+    (
+        b"\xa2\xa0\xd0\xeb\xe5\xb9\x33\x44\x87\xc0\x68\xb6\xb7\x26\x99\xc7",
+        "basic data",
+    ),
+    (
+        b"\xa4\xbb\x94\xde\xd1\x06\x40\x4d\xa1\x6a\xbf\xd5\x01\x79\xd6\xac",
+        "Windows Recovery",
+    ),
+    (
+        b"\xaa\xc8\x08\x58\x8f\x7e\xe0\x42\x85\xd2\xe1\xe9\x04\x34\xcf\xb3",
+        "LDM metadata",
+    ),
+    (
+        b"\xa0\x60\x9b\xaf\x31\x14\x62\x4f\xbc\x68\x33\x11\x71\x4a\x69\xad",
+        "LDM data",
+    ),
+    (
+        b"\x8f\xaf\x5c\xe7\x80\xf6\xee\x4c\xaf\xa3\xb0\x01\xe5\x6e\xfc\x2d",
+        "Storage Spaces",
+    ),
+    (
+        b"\xc5\x43\x8d\x55\xac\xa1\xc0\x43\xaa\xc8\xd1\x47\x2b\x29\x23\xd1",
+        "Storage Replica",
+    ),
+];
+
+impl PartitionKind {
+    /// What partitions of this type are called, as far as disks of Windows have them.
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            PartitionKind::Byte(0x42) => Some("LDM"),
+            PartitionKind::Byte(0x27) => Some("Windows Recovery"),
+            PartitionKind::Byte(_) => None,
+            PartitionKind::Guid(guid) => {
+                let found = GPT_NAMES.iter().find(|(known, _)| *known == guid);
+                found.map(|(_, name)| *name)
+            }
+        }
+    }
+}
+
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {

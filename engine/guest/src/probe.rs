@@ -1,7 +1,9 @@
 //! What a device holds, told by its content; and which volumes a disk has.
 //!
+//! - [`dynamic`]: volumes of dynamic disks, which may lie on several
 //! - [`magic`]: the marks of everything that is recognised but not read
 
+mod dynamic;
 mod magic;
 #[cfg(test)]
 mod tests;
@@ -10,11 +12,17 @@ use crate::bitlocker::{self, BitLocker, BitLockerInfo, Keys};
 use crate::exfat::{self, ExFatVolume};
 use crate::ext::{self, ExtVolume};
 use crate::fat::{self, CodePage, FatVolume};
+use crate::ldm::{self, Database};
 use crate::ntfs::NtfsVolume;
 use crate::partition::{DeviceId, Partition, PartitionKind, PartitionTable, TableKind};
 use crate::volume::Volume;
 use cairn_base::{Error, Kind, ReadAt, Result};
 use std::sync::Arc;
+
+pub use dynamic::{DYNAMIC_NUMBERS, DynamicDisk, database, dynamic_volumes};
+
+/// What a partition holds whose content the database of a dynamic disk tells.
+pub const PART_OF_DYNAMIC: &str = "part of a dynamic disk";
 
 /// What a device holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,9 +198,7 @@ fn open_plain(
         Detected::Ntfs => Ok(Arc::new(NtfsVolume::open(device)?)),
         Detected::Fat => Ok(Arc::new(FatVolume::open(device, options.code_page)?)),
         Detected::ExFat => Ok(Arc::new(ExFatVolume::open(device)?)),
-        Detected::Other(name) => Err(Error::unsupported(format!(
-            "{name} is recognised but not read"
-        ))),
+        Detected::Other(name) => Err(unread(name)),
         Detected::Unknown => Err(Error::unsupported("no file system that is known")),
         Detected::Empty => Err(Error::not_found(
             "the volume is empty: it starts with zeros",
@@ -200,21 +206,36 @@ fn open_plain(
     }
 }
 
-/// A partition, or a whole disk, that can hold a file system.
+/// The refusal of what is known by this name.
+fn unread(name: &'static str) -> Error {
+    let refusal = Error::unsupported(format!("{name} is recognised but not read"));
+    match name {
+        "Storage Spaces" => refusal.advise(
+            "restore all disks of the pool, or serve them, and attach them to a Windows that has Storage Spaces",
+        ),
+        PART_OF_DYNAMIC => refusal.advise("look at the volumes of the disk group instead"),
+        _ => refusal,
+    }
+}
+
+/// A partition, a whole disk, or a volume of dynamic disks, that can hold a file system.
 #[derive(Clone)]
 pub struct FoundVolume {
-    /// The partition's number as the guest's kernel counts it; 0 for a disk without partitions.
+    /// The partition's number as the guest's kernel counts it; 0 for a disk without partitions; of a dynamic volume
+    /// [`DYNAMIC_NUMBERS`] and more.
     pub number: u32,
-    /// Offset on the disk in bytes.
+    /// Offset on the disk in bytes; 0 for a dynamic volume that is more than one piece of one disk.
     pub start: u64,
     /// Length in bytes, as far as the disk has it.
     pub size: u64,
     /// The partition's type, if it is one.
     pub kind: Option<PartitionKind>,
-    /// The partition's name (GPT), empty if none.
+    /// The partition's name (GPT) or that of the dynamic volume, empty if none.
     pub name: String,
     /// What Windows tells it by, if it is a partition.
     pub device_id: Option<DeviceId>,
+    /// What is known of it if it is a dynamic volume.
+    pub dynamic: Option<Arc<ldm::DynamicVolume>>,
     /// What it holds, or why that cannot be told.
     pub detected: Result<Detected>,
     device: Arc<dyn ReadAt>,
@@ -263,6 +284,8 @@ pub struct Layout {
     pub table: PartitionTable,
     /// Every partition but the containers of logical ones; the whole disk where there are none.
     pub volumes: Vec<FoundVolume>,
+    /// What a dynamic disk says of itself and of its group, or why that cannot be read.
+    pub dynamic: Option<Result<Database>>,
 }
 
 /// Tells how `disk` is divided. `sector_size` is that of the disk image where it tells one.
@@ -290,7 +313,15 @@ impl Layout {
     }
 }
 
-fn layout(disk: &Arc<dyn ReadAt>, table: PartitionTable) -> Layout {
+fn layout(disk: &Arc<dyn ReadAt>, mut table: PartitionTable) -> Layout {
+    let dynamic = ldm::read(disk, &table).transpose();
+    match &dynamic {
+        Some(Ok(database)) => table.warnings.extend(database.warnings.iter().cloned()),
+        Some(Err(error)) => table.warnings.push(format!(
+            "the volumes of this dynamic disk are not known: {error}"
+        )),
+        None => {}
+    }
     let volumes = if table.kind == TableKind::None {
         vec![FoundVolume {
             number: 0,
@@ -299,6 +330,7 @@ fn layout(disk: &Arc<dyn ReadAt>, table: PartitionTable) -> Layout {
             kind: None,
             name: String::new(),
             device_id: None,
+            dynamic: None,
             detected: detect(disk.as_ref()),
             device: disk.clone(),
         }]
@@ -307,12 +339,22 @@ fn layout(disk: &Arc<dyn ReadAt>, table: PartitionTable) -> Layout {
             .partitions
             .iter()
             .filter(|partition| !partition.is_container());
-        parts.map(|partition| found(disk, partition)).collect()
+        parts
+            .map(|partition| found(disk, partition, dynamic.as_ref()))
+            .collect()
     };
-    Layout { table, volumes }
+    Layout {
+        table,
+        volumes,
+        dynamic,
+    }
 }
 
-fn found(disk: &Arc<dyn ReadAt>, partition: &Partition) -> FoundVolume {
+fn found(
+    disk: &Arc<dyn ReadAt>,
+    partition: &Partition,
+    dynamic: Option<&Result<Database>>,
+) -> FoundVolume {
     let nothing: Arc<dyn ReadAt> = Arc::new(Vec::new());
     let (device, detected) = match partition.open(disk) {
         _ if partition.available == 0 && partition.size > 0 => (
@@ -324,7 +366,7 @@ fn found(disk: &Arc<dyn ReadAt>, partition: &Partition) -> FoundVolume {
         ),
         Ok(section) => {
             let device: Arc<dyn ReadAt> = Arc::new(section);
-            (device.clone(), detect(device.as_ref()))
+            (device.clone(), held(device.as_ref(), partition, dynamic))
         }
         Err(error) => (nothing, Err(error)),
     };
@@ -335,7 +377,33 @@ fn found(disk: &Arc<dyn ReadAt>, partition: &Partition) -> FoundVolume {
         kind: Some(partition.kind),
         name: partition.name.clone(),
         device_id: Some(partition.device_id),
+        dynamic: None,
         detected,
         device,
+    }
+}
+
+/// What a partition holds. Where its content does not tell, its type may.
+fn held(
+    device: &dyn ReadAt,
+    partition: &Partition,
+    dynamic: Option<&Result<Database>>,
+) -> Result<Detected> {
+    let is_dynamic = ldm::is_part(partition);
+    if is_dynamic && matches!(dynamic, Some(Ok(_))) {
+        return Ok(Detected::Other(PART_OF_DYNAMIC));
+    }
+    let detected = detect(device)?;
+    let is_told = !matches!(detected, Detected::Unknown | Detected::Empty);
+    match (partition.kind.name(), dynamic) {
+        _ if is_told => Ok(detected),
+        (_, Some(Err(error))) if is_dynamic => Err(error.clone()),
+        (Some(name @ "Storage Spaces"), _) => Ok(Detected::Other(name)),
+        (Some(name @ ("Microsoft Reserved" | "LDM metadata" | "Storage Replica")), _)
+            if detected == Detected::Unknown =>
+        {
+            Ok(Detected::Other(name))
+        }
+        _ => Ok(detected),
     }
 }

@@ -169,6 +169,7 @@ impl Disks<'_> {
         };
         if self.changes.is_some_and(|changes| changes.bytes() == 0)
             && self.old.map(DiskView::size) == self.new.map(DiskView::size)
+            && !self.shows_more()
         {
             return Ok(ControlFlow::Continue(()));
         }
@@ -203,14 +204,22 @@ impl Disks<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Whether there are volumes that lie on other disks too: that this one is the same says nothing of them.
+    fn shows_more(&self) -> bool {
+        let disks = [self.old, self.new].into_iter().flatten();
+        let mut volumes = disks.flat_map(|disk| disk.volumes().unwrap_or_default());
+        volumes.any(|volume| volume.place().is_none())
+    }
+
     /// Whether no byte of the volume changed.
     fn is_same(&self, old: Option<&Arc<VolumeView>>, new: Option<&Arc<VolumeView>>) -> bool {
         let (Some(old), Some(new), Some(changes)) = (old, new, self.changes) else {
             return false;
         };
-        let place = new.start()..new.start().saturating_add(new.size());
-        (old.start(), old.size()) == (new.start(), new.size())
-            && changes.within(place).next().is_none()
+        let Some(place) = new.place() else {
+            return false;
+        };
+        old.place().as_ref() == Some(&place) && changes.within(place).next().is_none()
     }
 
     fn volume(
@@ -239,8 +248,8 @@ impl Disks<'_> {
                 return Ok(sink(Found::Problem(path, error)));
             }
         };
-        for (point, volume) in [("older", &before), ("newer", &after)] {
-            for defect in volume.iter().flat_map(|volume| volume.info().defects()) {
+        for (point, volume) in [("older", old), ("newer", new)] {
+            for defect in volume.iter().flat_map(|volume| volume.defects()) {
                 let path = String::from_utf8_lossy(&path);
                 self.monitor
                     .warn(&format!("/{path} of the {point} point: {defect}"));
@@ -258,7 +267,10 @@ impl Disks<'_> {
                     disk: &**b.disk(),
                     start: new.start(),
                 },
-                changes: self.changes,
+                // Of a volume on several disks they say nothing.
+                changes: self
+                    .changes
+                    .filter(|_| old.place().and(new.place()).is_some()),
                 monitor: self.monitor,
             }),
             _ => None,

@@ -27,32 +27,40 @@ pub struct VolumeOf<'a> {
 
 impl VolumeOf<'_> {
     fn stored(&self) -> Result<&Arc<StoredDisk>> {
-        let stored = self.point.stored().get(self.disk);
-        stored.ok_or_else(|| Error::not_found("the point has no such disk"))
+        self.stored_at(self.disk)
     }
 
-    fn range(&self) -> Range<u64> {
-        let start = self.volume.start();
-        start..start.saturating_add(self.volume.size())
+    fn stored_at(&self, disk: usize) -> Result<&Arc<StoredDisk>> {
+        let stored = self.point.stored().get(disk);
+        stored.ok_or_else(|| Error::not_found("the point has no such disk"))
     }
 }
 
-/// Whether two volumes lie at the same place of their disks, and no byte of it changed as far as the maps tell: nothing of the volumes is read. `false` may also mean
-/// that equal bytes were cut otherwise.
+/// Whether two volumes lie at the same places of their disks, and no byte of them changed as far as the maps tell: nothing of the volumes is read. `false` may also
+/// mean that equal bytes were cut otherwise.
 ///
 /// # Errors
 /// [`Kind::Damaged`](crate::Kind::Damaged) if a part of a map is lost.
 pub fn same_volume(old: VolumeOf<'_>, new: VolumeOf<'_>) -> Result<bool> {
-    let range = new.range();
-    if old.range() != range {
+    let (before, after) = (old.volume.pieces(), new.volume.pieces());
+    if before.len() != after.len() || old.volume.place().is_some() != new.volume.place().is_some() {
         return Ok(false);
     }
-    let mut same = true;
-    each_change(old.stored()?, new.stored()?, &[range], &mut |_| {
-        same = false;
-        Ok(ControlFlow::Break(()))
-    })?;
-    Ok(same)
+    for ((disk, was), (to, is)) in before.iter().zip(after) {
+        if was != is {
+            return Ok(false);
+        }
+        let mut same = true;
+        let (disk, to) = (old.stored_at(*disk)?, new.stored_at(*to)?);
+        each_change(disk, to, std::slice::from_ref(is), &mut |_| {
+            same = false;
+            Ok(ControlFlow::Break(()))
+        })?;
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the entry `ids[0]` of one volume and `ids[1]` of another are of one kind and have the same content: files with their named streams, targets of links,
@@ -80,10 +88,11 @@ pub fn same_content(
     if was.size != is.size {
         return Ok(false);
     }
-    let changes = if old.volume.start() == new.volume.start() {
-        Some(changes_of(old, new, &*before, ids[0])?)
-    } else {
-        None
+    let changes = match (old.volume.place(), new.volume.place()) {
+        (Some(here), Some(there)) if here.start == there.start => {
+            Some(changes_of(old, new, &*before, ids[0])?)
+        }
+        _ => None,
     };
     let (old_disk, new_disk) = (old.stored()?, new.stored()?);
     let places = Places {

@@ -17,10 +17,12 @@ pub struct Doubts {
 impl Doubts {
     /// Looks at a volume, if it can be opened, of a disk in the point of this time; points come in the order of their times.
     pub fn look(&mut self, disk: &str, view: &VolumeView, seconds: i64) {
-        let Ok(volume) = view.open() else { return };
+        if view.open().is_err() {
+            return;
+        }
         let path = format!("{disk}/{}", view.folder_name());
-        for defect in volume.info().defects() {
-            let key = (path.clone(), defect.to_string());
+        for defect in view.defects() {
+            let key = (path.clone(), defect);
             if self.all.len() >= MAX && !self.all.contains_key(&key) {
                 self.more = self.more.saturating_add(1);
                 continue;

@@ -182,7 +182,8 @@ impl Search<'_> {
                 return Err(Error::interrupted());
             }
             let state = self.disks.get_mut(&facts.name);
-            if let Some(state) = state.filter(|state| state.facts == *facts) {
+            let is_same = |state: &&mut DiskState| state.facts == *facts && !state.shows_more();
+            if let Some(state) = state.filter(is_same) {
                 state.goes_on(number);
                 continue;
             }
@@ -305,23 +306,29 @@ impl Search<'_> {
     ) -> Result<Vec<(Vec<u8>, Error)>> {
         let volume = view.open()?;
         let before = match &old {
-            Some((disk, view, changes)) => Some((disk, view.open()?, view.start(), *changes)),
+            Some((disk, was, changes)) => {
+                let is_one_piece = was.place().and(view.place()).is_some();
+                Some((disk, was.open()?, was.start(), *changes, is_one_piece))
+            }
             None => None,
         };
-        let places = before.as_ref().map(|(old, files, start, changes)| Places {
-            old: Place {
-                volume: &**files,
-                disk: &**old.disk(),
-                start: *start,
-            },
-            new: Place {
-                volume: &*volume,
-                disk: &**disk.disk(),
-                start: view.start(),
-            },
-            changes: Some(*changes),
-            monitor: self.monitor,
-        });
+        let places = before
+            .as_ref()
+            .map(|(old, files, start, changes, is_one_piece)| Places {
+                old: Place {
+                    volume: &**files,
+                    disk: &**old.disk(),
+                    start: *start,
+                },
+                new: Place {
+                    volume: &*volume,
+                    disk: &**disk.disk(),
+                    start: view.start(),
+                },
+                // Of a volume on several disks they say nothing.
+                changes: Some(*changes).filter(|_| *is_one_piece),
+                monitor: self.monitor,
+            });
         let path = format!("{}/{}", disk.name(), view.folder_name());
         let row = u32::try_from(state.rows.len()).unwrap_or(u32::MAX);
         let mut merge = Merge {
@@ -403,6 +410,15 @@ impl Search<'_> {
 }
 
 impl DiskState {
+    /// Whether it shows volumes that lie on other disks too: that this one is the same says nothing of them.
+    fn shows_more(&self) -> bool {
+        let mut seen = self
+            .volumes
+            .values()
+            .filter_map(|volume| volume.seen.as_ref());
+        seen.any(|(volume, _)| volume.place().is_none())
+    }
+
     /// It is in one more point as it was.
     fn goes_on(&mut self, number: u32) {
         for volume in self.volumes.values_mut() {
@@ -446,7 +462,9 @@ fn changes(
 
 /// Whether no byte of the volume changed.
 fn is_same(old: &VolumeView, new: &VolumeView, changes: Option<&Changes>) -> bool {
-    let place = new.start()..new.start().saturating_add(new.size());
-    (old.start(), old.size()) == (new.start(), new.size())
+    let Some(place) = new.place() else {
+        return false;
+    };
+    old.place().as_ref() == Some(&place)
         && changes.is_some_and(|changes| changes.within(place).next().is_none())
 }

@@ -86,7 +86,7 @@ impl History {
                     partition,
                 };
                 search.partition = partition;
-                let unread = walk.each(line.eras.iter(), &mut |era, seen| {
+                let unread = walk.each(line.eras_of(partition).iter(), &mut |era, seen| {
                     search.look(era, seen, inner)?;
                     Ok(ControlFlow::Continue(()))
                 });

@@ -22,8 +22,23 @@ pub struct DiskLine {
     pub name: String,
     /// By time.
     pub eras: Vec<Era>,
+    /// The same for volumes that may lie on other disks too: points in a row in which all disks of the machine are the same.
+    spread: Vec<Era>,
     /// Root and size in the last point that was looked at.
     last: ([u8; 32], u64),
+    /// Roots and sizes of all disks in that point.
+    last_of_all: Vec<([u8; 32], u64)>,
+}
+
+impl DiskLine {
+    /// The points in which a volume of this disk may be another one than in the point before.
+    pub fn eras_of(&self, partition: u32) -> &[Era] {
+        if partition >= cairn::DYNAMIC_NUMBERS {
+            &self.spread
+        } else {
+            &self.eras
+        }
+    }
 }
 
 /// Something that cannot be read.
@@ -98,6 +113,7 @@ impl Timeline {
     }
 
     fn add(&mut self, point: PointFile, disks: &[cairn::DiskRecord]) {
+        let all: Vec<_> = disks.iter().map(|disk| (disk.root, disk.size)).collect();
         for (position, disk) in disks.iter().enumerate() {
             // More disks than the mount shows.
             let Ok(position) = crate::node::disk_position(position) else {
@@ -111,12 +127,18 @@ impl Timeline {
                         line.eras.push(era);
                         line.last = last;
                     }
+                    if line.last_of_all != all {
+                        line.spread.push(era);
+                        line.last_of_all.clone_from(&all);
+                    }
                     line.name.clone_from(&disk.name);
                 }
                 None => self.disks.push(DiskLine {
                     name: disk.name.clone(),
                     eras: vec![era],
+                    spread: vec![era],
                     last,
+                    last_of_all: all.clone(),
                 }),
             }
         }

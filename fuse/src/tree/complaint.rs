@@ -4,7 +4,7 @@ use crate::catalog::{Complaint, explain};
 use crate::failure::{Failure, Result};
 use crate::node::{Node, name_hash};
 use crate::tree::Tree;
-use cairn::{Error, Note};
+use cairn::{Error, Note, VolumeView};
 
 impl Tree {
     /// What an `*.error` or `*.notes` file says.
@@ -41,14 +41,7 @@ impl Tree {
                 let disk = open.disk(*disk)?;
                 let found = disk.volume(*number)?.ok_or_else(gone)?;
                 let error = found.open().err().ok_or_else(gone)?;
-                let missing = format!(
-                    "The files of partition {number} of {} ({}, {} from byte {}) cannot be shown",
-                    disk.name(),
-                    found.content(),
-                    cairn::units::human_bytes(found.size()),
-                    found.start(),
-                );
-                explain(&missing, &error)
+                explain(&unshown(disk.name(), found), &error)
             }
             Node::LettersNotes(point) => {
                 let layout = self.open_point(point)?.layout();
@@ -59,16 +52,34 @@ impl Tree {
                 let disk = open.disk(*disk)?;
                 let found = disk.volume(*number)?.ok_or_else(gone)?;
                 let volume = found.open()?;
-                let info = volume.info();
-                let title = format!(
-                    "Partition {number} of {} ({}).",
-                    disk.name(),
-                    info.file_system
-                );
-                notes_text(&title, &info.notes)
+                let kind = volume.info().file_system;
+                let title = match found.dynamic() {
+                    Some(volume) => format!("Volume `{}` ({kind}).", volume.name),
+                    None => format!("Partition {number} of {} ({kind}).", disk.name()),
+                };
+                notes_text(&title, &found.notes())
             }
             _ => return Err(Failure::Invalid),
         })
+    }
+}
+
+/// That a volume's files cannot be shown.
+fn unshown(disk: &str, found: &VolumeView) -> String {
+    let size = cairn::units::human_bytes(found.size());
+    match found.dynamic() {
+        Some(volume) => format!(
+            "The files of the {} volume `{}` ({size}, shown as {} of {disk}) cannot be shown",
+            volume.kind.name(),
+            volume.name,
+            found.folder_name(),
+        ),
+        None => format!(
+            "The files of partition {} of {disk} ({}, {size} from byte {}) cannot be shown",
+            found.number(),
+            found.content(),
+            found.start(),
+        ),
     }
 }
 

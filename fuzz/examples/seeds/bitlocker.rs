@@ -1,7 +1,7 @@
 //! Seeds of encrypted volumes: headers and metadata; what is encrypted with them is left out.
 
 use crate::Seeds;
-use crate::maker::{HEAD, KEPT, Looks, METADATA, Protect, Recipe, make, startup_key};
+use crate::encrypted::{HEAD, KEPT, Looks, METADATA, Protect, Recipe, make, startup_key};
 use cairn_fuzz::pieces::Pieces;
 
 pub fn write(seeds: &Seeds) {

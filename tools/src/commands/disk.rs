@@ -1,5 +1,6 @@
 //! `cairn disk IMAGE [--check]`
 
+mod dynamic;
 mod json;
 
 use crate::exit::{Answer, Exit, Failure, warn};
@@ -57,11 +58,14 @@ The image is only read. Where a parent of a differencing disk is missing or was 
   file              path, size, allocated_bytes of the image's file
   complete, error   whether all images are there and good, and why not
   partition_table   kind (none, mbr, gpt), disk_id, sector_size
-  partitions        number (0: the whole disk), start, size, type, name, id, letters (the drive letters that Windows on this disk
+  partitions        number (0: the whole disk), start, size, type, type_name, name, id, letters (the drive letters that Windows on this disk
                     gives it), content, error, file_system: kind, label, id,
                     block_size, size, free, clean, notes; encryption (null if there is none): kind (bitlocker), error, and,
                     null if it cannot be read: layout, id, method, state, sector_size, created, description, notes,
                     protectors (kind, id)
+  dynamic           null, or of a dynamic disk of Windows: disk, disk_id, group, group_id, sequence, disks (name, id) of the group,
+                    volumes that lie on this disk: number, name, id, kind (simple, spanned, striped, mirrored, RAID-5), size,
+                    chunk_bytes, letter (that it had), pieces (disk, disk_id, start, size), content, error, file_system, notes
   warnings          sentences
   check             null, or with --check: sound (null if no fault was found and not everything looked at), faults, remarks,
                     findings (severity, topic, file, offset, what), counts (severity, topic, file, found), error (why not
@@ -240,7 +244,8 @@ fn tell_division(division: &Division) -> Result<(), Failure> {
             division.sector_size
         ),
     })?;
-    division.parts.iter().try_for_each(tell_part)
+    division.parts.iter().try_for_each(tell_part)?;
+    division.dynamic.iter().try_for_each(dynamic::tell)
 }
 
 /// The name of a kind of partition table in JSON.
@@ -257,9 +262,10 @@ fn tell_part(part: &Part) -> Result<(), Failure> {
         "" => String::new(),
         name => format!(" `{}`", tame(name)),
     };
-    let kind = match part.kind.as_str() {
-        "" => String::new(),
-        kind => format!(", type {kind}"),
+    let kind = match (part.kind.as_str(), part.kind_name) {
+        ("", _) => String::new(),
+        (kind, None) => format!(", type {kind}"),
+        (kind, Some(name)) => format!(", type {kind} ({name})"),
     };
     let letters: String = part.letters.iter().map(|c| format!(" {c}:")).collect();
     line(&format!(
@@ -269,6 +275,11 @@ fn tell_part(part: &Part) -> Result<(), Failure> {
         part.start,
         content(part)
     ))?;
+    tell_held(part)
+}
+
+/// What is known of its encryption and of its file system.
+fn tell_held(part: &Part) -> Result<(), Failure> {
     match &part.encryption {
         Some(Ok(info)) => {
             tell_encryption(info)?;

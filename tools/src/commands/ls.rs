@@ -7,9 +7,11 @@ use crate::exit::{self, Answer, Exit, Failure};
 use crate::guests::GuestArgs;
 use crate::output::{json, line, name_json, name_line};
 use cairn::units::human_bytes;
-use cairn::{Attributes, DiskView, EntryId, EntryKind, Error, Kind, PointView, Volume, walk};
+use cairn::{
+    Attributes, DiskView, DynamicVolume, EntryId, EntryKind, Error, Kind, PointView, Volume, walk,
+};
 use entry::entry_json;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,9 +93,9 @@ fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
             Err(error) => (volume.content(), String::new(), Some(error.to_string())),
         };
         let name = volume.folder_name();
-        let notes = opened.as_ref().map_or(&[][..], |files| &files.info().notes);
-        if let Ok(files) = &opened {
-            tell_defects(point, &format!("{}/{name}", disk.name()), &**files);
+        let notes = volume.notes();
+        if opened.is_ok() {
+            tell_defects(point, &format!("{}/{name}", disk.name()), volume);
         }
         if args.json {
             let notes: Vec<_> = notes
@@ -103,14 +105,24 @@ fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
             list.push(json!({
                 "name": name, "kind": "volume", "start": volume.start(), "size": volume.size(),
                 "content": content, "label": label, "error": error, "notes": notes,
+                "dynamic": volume.dynamic().map(dynamic_json),
             }));
         } else if args.long {
             let why = error
                 .map(|error| format!("  ({error})"))
                 .unwrap_or_default();
+            let dynamic = volume.dynamic().map(|volume| {
+                let disks = volume.disks().join(", ");
+                format!(
+                    "  ({} volume `{}` on {disks})",
+                    volume.kind.name(),
+                    volume.name
+                )
+            });
             line(&format!(
-                "{:>9}  {content:8}  {name}  {label}{why}",
-                human_bytes(volume.size())
+                "{:>9}  {content:8}  {name}  {label}{}{why}",
+                human_bytes(volume.size()),
+                dynamic.unwrap_or_default()
             ))?;
             for note in notes.iter().filter(|note| !note.is_defect) {
                 eprintln!("cairn: {name}: {note}");
@@ -126,6 +138,14 @@ fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
         json(&list.into())?;
     }
     Ok(Exit::Done)
+}
+
+/// A volume of dynamic disks.
+fn dynamic_json(volume: &DynamicVolume) -> Value {
+    json!({
+        "name": volume.name, "id": volume.id.to_string(), "kind": volume.kind.name(), "group": volume.group_name,
+        "letter": volume.hint, "disks": volume.disks(),
+    })
 }
 
 fn entries(volume: &dyn Volume, id: EntryId, name: &[u8], args: &Args) -> Answer {

@@ -81,7 +81,9 @@ const CONTAINERS: &[Mark] = &[
         b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef",
         "bcachefs",
     ),
-    (0x10_0000 - 8, b"SPACEDB ", "Storage Spaces member"),
+    (0, b"SPACEDB ", "Storage Spaces"),
+    (0x1000, b"SPACEDB ", "Storage Spaces"),
+    (0x10_0000 - 8, b"SPACEDB ", "Storage Spaces"),
     (0, b"bluestore block device", "Ceph BlueStore"),
 ];
 

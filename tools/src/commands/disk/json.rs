@@ -29,6 +29,7 @@ pub fn document(report: &DiskReport, check: Option<&CheckReport>) -> Value {
             "sector_size": division.sector_size,
         })),
         "partitions": parts.unwrap_or_default().iter().map(part).collect::<Vec<_>>(),
+        "dynamic": division.and_then(|division| division.dynamic.as_ref()).map(super::dynamic::document),
         "warnings": warnings(report),
         "check": check.map(check_json),
     })
@@ -74,23 +75,36 @@ fn value(property: &Property) -> Value {
     }
 }
 
-fn part(part: &Part) -> Value {
+/// What a part holds: its name, why that cannot be told or read, and its file system.
+pub(super) fn held(part: &Part) -> (Option<&'static str>, Option<String>, Option<Value>) {
     let content = part.content.as_ref();
     let failed = content.and_then(|content| content.as_ref().err());
     let volume = part.volume.as_ref();
     let failed = failed.or(volume.and_then(|volume| volume.as_ref().err()));
+    let name = content.and_then(|content| content.as_ref().ok());
+    let opened = volume.and_then(|volume| volume.as_ref().ok());
+    (
+        name.map(|found| found.name()),
+        failed.map(ToString::to_string),
+        opened.map(file_system),
+    )
+}
+
+fn part(part: &Part) -> Value {
+    let (content, error, file_system) = held(part);
     json!({
         "number": part.number,
         "start": part.start,
         "size": part.size,
         "type": part.kind,
+        "type_name": part.kind_name,
         "name": part.name,
         "id": part.id,
         "letters": part.letters.iter().map(|c| format!("{c}:")).collect::<Vec<_>>(),
-        "content": content.and_then(|content| content.as_ref().ok()).map(|found| found.name()),
-        "error": failed.map(ToString::to_string),
+        "content": content,
+        "error": error,
         "encryption": part.encryption.as_ref().map(encryption),
-        "file_system": volume.and_then(|volume| volume.as_ref().ok()).map(file_system),
+        "file_system": file_system,
     })
 }
 

@@ -1,0 +1,80 @@
+//! The disks of one machine at one time: volumes of dynamic disks may lie on several of them.
+
+use super::Remembered;
+use cairn_base::{ReadAt, Result};
+use cairn_guest::probe::{self, DynamicDisk, FoundVolume};
+use std::sync::Arc;
+
+/// A disk among others.
+pub(crate) struct Neighbour {
+    /// Its name in the point.
+    pub name: String,
+    /// Its bytes.
+    pub disk: Arc<dyn ReadAt>,
+    /// The logical one, if it is known.
+    pub sector_size: Option<u32>,
+}
+
+/// A volume of dynamic disks, and which disks parts of it lie on: their positions.
+pub(crate) struct Spread {
+    /// The position of the disk that shows it.
+    pub home: usize,
+    pub found: FoundVolume,
+    /// Each with its offset there, and its length.
+    pub pieces: Vec<(usize, std::ops::Range<u64>)>,
+}
+
+/// The disks in the order of the point, with the volumes that dynamic ones make up.
+pub(crate) struct Together {
+    disks: Vec<Neighbour>,
+    found: Remembered<Vec<Spread>>,
+}
+
+impl Together {
+    pub fn new(disks: Vec<Neighbour>) -> Together {
+        Together {
+            disks,
+            found: Remembered::default(),
+        }
+    }
+
+    /// The volumes of all groups, found once.
+    ///
+    /// # Errors
+    /// What a disk reports that may pass. One whose database is damaged counts as missing; it says so itself.
+    pub fn volumes(&self) -> Result<&[Spread]> {
+        let found = self.found.get(|| {
+            let (mut members, mut positions) = (Vec::new(), Vec::new());
+            for (position, neighbour) in self.disks.iter().enumerate() {
+                let database = match probe::database(&neighbour.disk, neighbour.sector_size) {
+                    Ok(Some(database)) => database,
+                    Ok(None) => continue,
+                    Err(error) if error.kind().may_pass() => return Err(error),
+                    Err(_) => continue,
+                };
+                positions.push(position);
+                members.push(DynamicDisk {
+                    name: neighbour.name.clone(),
+                    disk: neighbour.disk.clone(),
+                    database,
+                });
+            }
+            let at = |member: usize| positions.get(member).copied();
+            let spread = |(home, found): (usize, FoundVolume)| {
+                let pieces = found.dynamic.iter().flat_map(|volume| &volume.pieces);
+                let pieces = pieces.filter_map(|piece| {
+                    let end = piece.start.saturating_add(piece.size);
+                    Some((at(piece.member?)?, piece.start..end))
+                });
+                Some(Spread {
+                    home: at(home)?,
+                    pieces: pieces.collect(),
+                    found,
+                })
+            };
+            let found = probe::dynamic_volumes(&members);
+            Ok(found.into_iter().filter_map(spread).collect())
+        })?;
+        Ok(found)
+    }
+}
