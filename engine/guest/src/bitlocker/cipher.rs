@@ -11,8 +11,6 @@ type Block = Array<u8, U16>;
 
 /// Bytes that are decrypted at once.
 const PIECE: usize = 512;
-/// Words of the largest sector.
-const MAX_WORDS: usize = 1024;
 /// Blocks of a piece.
 const BLOCKS: usize = 32;
 
@@ -112,7 +110,7 @@ pub(super) struct SectorCipher {
 }
 
 impl SectorCipher {
-    /// The cipher of a volume with sectors of `sector` bytes, at most 4096.
+    /// The cipher of a volume with sectors of `sector` bytes, a multiple of 512.
     ///
     /// # Errors
     /// Unsupported if the method is not known; damaged if the key is too short for it.
@@ -140,25 +138,21 @@ impl SectorCipher {
     }
 
     /// Decrypts whole sectors that lie at `offset` of the volume, a multiple of the sector size.
-    pub fn decrypt(&self, offset: u64, sectors: &mut [u8]) {
+    pub fn decrypt(&self, mut offset: u64, sectors: &mut [u8]) {
         let step = cairn_base::units::to_u64(self.sector);
-        let places = std::iter::successors(Some(offset), |place| place.checked_add(step));
-        let sectors = places.zip(sectors.chunks_exact_mut(self.sector));
-        match (&self.method, &self.second) {
-            (Method::Xts(_), Some(tweak)) => {
-                for (place, sector) in sectors {
-                    let number = place.checked_div(step).unwrap_or(0);
+        for sector in sectors.chunks_exact_mut(self.sector) {
+            match (&self.method, &self.second) {
+                (Method::Xts(_), Some(tweak)) => {
+                    let number = offset.checked_div(step).unwrap_or(0);
                     self.xts(tweak.encrypt(number.into()), sector);
                 }
-            }
-            (Method::Diffused(_), Some(second)) => {
-                let mut words = Zeroizing::new([0; MAX_WORDS]);
-                for (place, sector) in sectors {
-                    self.cbc(place, sector);
-                    undiffuse(second, place, sector, &mut *words);
+                (Method::Diffused(_), Some(second)) => {
+                    self.cbc(offset, sector);
+                    undiffuse(second, offset, sector);
                 }
+                _ => self.cbc(offset, sector),
             }
-            _ => sectors.for_each(|(place, sector)| self.cbc(place, sector)),
+            offset = offset.saturating_add(step);
         }
     }
 
@@ -197,14 +191,12 @@ impl SectorCipher {
     }
 }
 
-/// Undoes the diffuser, in the memory of `room`, and takes away the sector's key.
-fn undiffuse(second: &Aes, offset: u64, sector: &mut [u8], room: &mut [u32]) {
+/// Undoes the diffuser, and takes away the sector's key.
+fn undiffuse(second: &Aes, offset: u64, sector: &mut [u8]) {
     let (bytes, _) = sector.as_chunks_mut::<4>();
-    let words = room.get_mut(..bytes.len()).unwrap_or_default();
-    for (word, from) in words.iter_mut().zip(bytes.iter()) {
-        *word = u32::from_le_bytes(*from);
-    }
-    diffuser::undo(words);
+    let mut words: Zeroizing<Vec<u32>> =
+        Zeroizing::new(bytes.iter().map(|word| u32::from_le_bytes(*word)).collect());
+    diffuser::undo(&mut words);
     for (to, word) in bytes.iter_mut().zip(words.iter()) {
         *to = word.to_le_bytes();
     }
