@@ -3,8 +3,8 @@
 use super::reader::Reader;
 use super::regions::How;
 use crate::volume::{
-    Attributes, DirEntry, DirSink, EntryId, Extent, ExtentSink, Note, RangeSink, StreamInfo,
-    Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, Extent, ExtentSink, LinkTarget, Note, RangeSink,
+    StreamInfo, Volume, VolumeInfo,
 };
 use cairn_base::{ReadAt, Result};
 use std::ops::ControlFlow;
@@ -80,6 +80,18 @@ impl Volume for UnlockedVolume {
 
     fn xattrs(&self, id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         self.inner.xattrs(id)
+    }
+
+    fn xattr(&self, id: EntryId, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.inner.xattr(id, name)
+    }
+
+    fn listed_xattrs(&self, id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.inner.listed_xattrs(id)
+    }
+
+    fn link_target(&self, id: EntryId) -> Result<LinkTarget> {
+        self.inner.link_target(id)
     }
 
     /// What lies in areas of BitLocker reads as zeros and has no place. What is encrypted is marked so: equal bytes under another key, or under none, are another content.

@@ -55,7 +55,7 @@ impl Bins {
         if size >= 0 {
             return Err(damaged("a cell of the registry hive is not in use"));
         }
-        let Some(length) = length.checked_sub(4).filter(|_| at % 8 == 0) else {
+        let Some(length) = length.checked_sub(4).filter(|_| at.is_multiple_of(8)) else {
             return Err(damaged("no cell of a registry hive is there"));
         };
         self.read(start.saturating_add(4), length.min(most).min(MAX_CELL))

@@ -198,7 +198,7 @@ fn size_of_hive(view: View<'_>, offset: usize) -> Result<u32> {
 fn dirty_sectors(head: &BaseBlock, log: &dyn ReadAt) -> Result<Replay> {
     let start = to_u64(base_block::LENGTH);
     let size = head.size;
-    if size % 4096 != 0 || size > MAX_HIVE {
+    if !size.is_multiple_of(4096) || size > MAX_HIVE {
         return Err(Error::damaged("no hive has the size that its log says"));
     }
     // One bit for 512 bytes: a byte for 4096.
