@@ -211,7 +211,7 @@ impl Width {
             Width::Twelve => {
                 // Two entries share three bytes.
                 let pair = u16::from_le_bytes(*bytes.get(at?..)?.first_chunk()?);
-                let value = if index % 2 == 0 {
+                let value = if index.is_multiple_of(2) {
                     pair & 0xFFF
                 } else {
                     pair >> 4
