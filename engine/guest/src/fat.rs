@@ -15,10 +15,11 @@
 //!
 //! Decisions:
 //! - Numbers of files are places, see `names`.
-//! - A long name that is not whole, or whose checksum is not that of the 8.3 name behind it, is passed over: the 8.3 name is shown. Deleted
-//!   entries, labels, `.` and `..` are not shown. Names that Unix cannot hold are shown as those of NTFS are.
+//! - A long name that is not whole is passed over: the 8.3 name is shown. One that is whole is shown also if its checksum is not that of the
+//!   8.3 name behind it, as forensic tools have it and Windows does not: both lead to the file, and nothing is lost that somebody may look for.
+//! - Deleted entries, labels, `.` and `..` are not shown. Names that Unix cannot hold are shown as those of NTFS are.
 //! - Names are found without regard to case, by the long name first and then by the 8.3 name.
-//! - Times are the guest's local time, and taken as UTC: its time zone is not on the volume. That of the last access has no time of day.
+//! - Times are the guest's local time, and taken as UTC: its time zone is not on the volume. That of the last access has no time of day. Dates that cannot be are 1970-01-01.
 //! - FAT32's count of free clusters (FSInfo) is a hint that may be old: free clusters are counted.
 //! - The first table that counts is read; where the device cannot read it, its copy is, if the volume keeps one.
 //! - What is wrong with a chain is an error where it is wrong: what lies before is read. Chains that cross hurt nobody.

@@ -180,11 +180,14 @@ fn stamp(view: View<'_>, at: usize, hundredths: Option<usize>, offset: usize) ->
         Some(at) => view.u8(at)?,
         None => 0,
     };
-    let mut told = time(
+    let told = time(
         u16::from_le_bytes([date_low, date_high]),
         u16::from_le_bytes([low, high]),
         hundredths,
     );
+    let Some(mut told) = told else {
+        return Ok(Time::default());
+    };
     let offset = view.u8(offset)?;
     if offset & 0x80 != 0 {
         let quarters = i64::from(offset & 0x7F);

@@ -43,14 +43,13 @@ impl Entry {
     pub fn parse(view: View<'_>, wide: bool) -> Result<Entry> {
         let high = if wide { view.u16_le(20)? } else { 0 };
         let cluster = u32::from(high) << 16 | u32::from(view.u16_le(26)?);
-        let (created, accessed) = (view.u16_le(16)?, view.u16_le(18)?);
         Ok(Entry {
             name: view.array(0)?,
             attributes: view.u8(11)? & ATTRIBUTES,
             case: view.u8(12)?,
-            created: (created != 0).then_some(time(created, view.u16_le(14)?, view.u8(13)?)),
-            accessed: (accessed != 0).then_some(time(accessed, 0, 0)),
-            modified: time(view.u16_le(24)?, view.u16_le(22)?, 0),
+            created: time(view.u16_le(16)?, view.u16_le(14)?, view.u8(13)?),
+            accessed: time(view.u16_le(18)?, 0, 0),
+            modified: time(view.u16_le(24)?, view.u16_le(22)?, 0).unwrap_or_default(),
             cluster: cluster & 0x0FFF_FFFF,
             size: view.u32_le(28)?,
         })
@@ -69,13 +68,6 @@ impl Entry {
     /// Whether it is `.` or `..`, which lead to the folder itself and the one above.
     pub fn is_dots(&self) -> bool {
         matches!(&self.name, b".          " | b"..         ")
-    }
-
-    /// The sum of the name that parts of its long name bear.
-    pub fn checksum(&self) -> u8 {
-        self.name
-            .iter()
-            .fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte))
     }
 
     /// The 8.3 name in UTF-16 as Windows NT and Linux show it: small letters where the entry says so.
@@ -189,14 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_of_a_name_is_that_of_the_specification() {
-        assert_eq!(entry(b"LONGNA~1TXT", 0).checksum(), {
-            let mut sum = 0u8;
-            for byte in b"LONGNA~1TXT" {
-                sum = ((sum & 1) << 7).wrapping_add(sum >> 1).wrapping_add(*byte);
-            }
-            sum
-        });
+    fn cluster_numbers_have_28_bits() {
         assert_eq!(entry(b"A          ", 0).cluster, 0x0234_5678);
     }
 }

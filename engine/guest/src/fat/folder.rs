@@ -88,7 +88,7 @@ fn found(slot: &Slot, wide: bool, long: &mut LongName) -> Result<Option<Found>> 
         return Ok(None);
     }
     let entry = Entry::parse(view, wide)?;
-    let (long, start) = match long.take(entry.checksum()) {
+    let (long, start) = match long.take() {
         Some((name, start)) => (Some(name), start),
         None => (None, slot.index),
     };

@@ -60,10 +60,11 @@ impl LongName {
         Ok(())
     }
 
-    /// The name, and the first of its entries, if it is whole and belongs to the 8.3 name with this checksum. It is forgotten.
-    pub fn take(&mut self, checksum: u8) -> Option<(Vec<u16>, u64)> {
+    /// The name, and the first of its entries, if it is whole. It is forgotten. Its parts agree on a checksum, which is not compared with that of
+    /// the 8.3 name behind it.
+    pub fn take(&mut self) -> Option<(Vec<u16>, u64)> {
         let mut units = std::mem::take(&mut self.units);
-        if units.is_empty() || self.waits_for != 0 || self.checksum != checksum {
+        if units.is_empty() || self.waits_for != 0 {
             return None;
         }
         if let Some(end) = units.iter().position(|&unit| unit == 0) {
@@ -94,13 +95,13 @@ mod tests {
         bytes
     }
 
-    fn read(parts: &[[u8; 32]], checksum: u8) -> Option<String> {
+    fn read(parts: &[[u8; 32]]) -> Option<String> {
         let mut name = LongName::new();
         for (index, bytes) in parts.iter().enumerate() {
             name.add(View::new(bytes, "part", 0), index as u64 + 5)
                 .unwrap();
         }
-        let (units, start) = name.take(checksum)?;
+        let (units, start) = name.take()?;
         assert!(start >= 5);
         Some(String::from_utf16(&units).unwrap())
     }
@@ -108,29 +109,25 @@ mod tests {
     #[test]
     fn parts_in_order_make_a_name() {
         let (last, first) = (part(0x42, 7, "ng.txt"), part(1, 7, "a name that i"));
-        assert_eq!(read(&[last, first], 7).unwrap(), "a name that ing.txt");
+        assert_eq!(read(&[last, first]).unwrap(), "a name that ing.txt");
         assert_eq!(
-            read(&[part(0x41, 9, "thirteen12345")], 9).unwrap(),
+            read(&[part(0x41, 9, "thirteen12345")]).unwrap(),
             "thirteen12345"
         );
         let stale = part(0x43, 7, "old");
-        assert_eq!(
-            read(&[stale, last, first], 7).unwrap(),
-            "a name that ing.txt"
-        );
+        assert_eq!(read(&[stale, last, first]).unwrap(), "a name that ing.txt");
     }
 
     #[test]
     fn parts_that_do_not_fit_make_none() {
         let (last, first) = (part(0x42, 7, "ng.txt"), part(1, 7, "a name that i"));
-        assert_eq!(read(&[last, first], 8), None);
-        assert_eq!(read(&[last], 7), None);
-        assert_eq!(read(&[first], 7), None);
-        assert_eq!(read(&[first, last], 7), None);
-        assert_eq!(read(&[last, part(1, 6, "another")], 7), None);
-        assert_eq!(read(&[part(0x40, 7, "x")], 7), None);
-        assert_eq!(read(&[part(0x7F, 7, "x")], 7), None);
-        assert_eq!(read(&[part(0x41, 7, "")], 7), None);
-        assert_eq!(read(&[], 0), None);
+        assert_eq!(read(&[last]), None);
+        assert_eq!(read(&[first]), None);
+        assert_eq!(read(&[first, last]), None);
+        assert_eq!(read(&[last, part(1, 6, "another")]), None);
+        assert_eq!(read(&[part(0x40, 7, "x")]), None);
+        assert_eq!(read(&[part(0x7F, 7, "x")]), None);
+        assert_eq!(read(&[part(0x41, 7, "")]), None);
+        assert_eq!(read(&[]), None);
     }
 }

@@ -6,13 +6,13 @@ use cairn_base::Time;
 const EPOCH_DAYS: i64 = 3652;
 
 /// Seconds since 1970 of a date and time as the guest's clock showed them, taken as UTC: which time zone it had is not on the volume.
-/// A month or day 0 counts as 1, as Linux has it; what is beyond its month goes on into the next.
-fn seconds(date: u16, time: u16) -> i64 {
-    let (year, month) = (
-        i64::from(date >> 9),
-        i64::from((date >> 5) & 15).clamp(1, 12),
-    );
-    let day = i64::from(date & 31).max(1);
+/// Nothing of a date with a month or day that no calendar has; a day behind its month's end goes on into the next.
+fn seconds(date: u16, time: u16) -> Option<i64> {
+    let (year, month) = (i64::from(date >> 9), i64::from((date >> 5) & 15));
+    let day = i64::from(date & 31);
+    if !(1..=12).contains(&month) || day == 0 {
+        return None;
+    }
     // From 1980 to 2107 every fourth year is a leap year but 2100.
     let leaps = year.saturating_add(3) / 4;
     let mut days = year.saturating_mul(365).saturating_add(leaps);
@@ -41,19 +41,21 @@ fn seconds(date: u16, time: u16) -> i64 {
         .saturating_sub(1)
         .saturating_add(EPOCH_DAYS);
     let (hours, minutes) = (i64::from(time >> 11), i64::from((time >> 5) & 63));
-    days.saturating_mul(86_400)
+    let seconds = days
+        .saturating_mul(86_400)
         .saturating_add(hours.saturating_mul(3600))
         .saturating_add(minutes.saturating_mul(60))
-        .saturating_add(i64::from(time & 31).saturating_mul(2))
+        .saturating_add(i64::from(time & 31).saturating_mul(2));
+    Some(seconds)
 }
 
-/// A date and time, and 0 to 199 hundredths of a second more.
-pub fn time(date: u16, time: u16, hundredths: u8) -> Time {
+/// A date and time, and 0 to 199 hundredths of a second more; nothing if the date is none.
+pub fn time(date: u16, time: u16, hundredths: u8) -> Option<Time> {
     let hundredths = u32::from(hundredths.min(199));
-    Time {
-        seconds: seconds(date, time).saturating_add(i64::from(hundredths / 100)),
+    Some(Time {
+        seconds: seconds(date, time)?.saturating_add(i64::from(hundredths / 100)),
         nanos: (hundredths % 100).saturating_mul(10_000_000),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -78,18 +80,20 @@ mod tests {
             (2101, 1, 1, "2101-01-01"),
             (2107, 12, 31, "2107-12-31"),
         ] {
-            let shown = time(date(year, month, day), 0, 0).rfc3339();
+            let shown = time(date(year, month, day), 0, 0).unwrap().rfc3339();
             assert_eq!(shown, format!("{expected}T00:00:00Z"));
         }
-        assert_eq!(time(0, 0, 0).rfc3339(), "1980-01-01T00:00:00Z");
+        for (year, month, day) in [(1980, 0, 0), (2048, 0, 1), (2000, 13, 1), (2000, 1, 0)] {
+            assert_eq!(time(date(year, month, day), 0, 0), None);
+        }
     }
 
     #[test]
     fn the_time_of_day_is_in_two_seconds_and_hundredths() {
-        let noon = time(date(2024, 2, 29), 12 << 11 | 34 << 5 | 28, 150);
+        let noon = time(date(2024, 2, 29), 12 << 11 | 34 << 5 | 28, 150).unwrap();
         assert_eq!(noon.rfc3339(), "2024-02-29T12:34:57Z");
         assert_eq!(noon.nanos, 500_000_000);
-        let late = time(0xFFFF, 0xFFFF, 255);
+        let late = time(date(2107, 12, 31), 0xFFFF, 255).unwrap();
         assert!(late.seconds > 0 && late.nanos < 1_000_000_000);
     }
 }

@@ -57,6 +57,9 @@ fn check_file(volume: &dyn Volume, file: &Value, item: &Item, wrong: &mut Vec<St
     }
 }
 
+/// What fsck.fat lists of the image `fat32_small`.
+const SMALL: [&[u8]; 3] = [b"/test", b"/test/1.TXT", b"/test/2.TXT"];
+
 fn check_volume(volume: &dyn Volume, files: &[&Value]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut items: BTreeMap<Vec<u8>, Item> = walk(volume, true, 100_000, &mut |path, error| {
@@ -68,11 +71,11 @@ fn check_volume(volume: &dyn Volume, files: &[&Value]) -> Vec<String> {
             None => wrong.push(format!("{file}: not listed")),
         }
     }
-    // The Sleuth Kit does not list a folder whose name Linux wrote one letter too long.
-    let more = items
-        .keys()
-        .filter(|path| path.len() != 257)
-        .map(|path| String::from_utf8_lossy(path));
+    // The Sleuth Kit does not list a folder whose name Linux wrote one letter too long, and takes FAT32 of so few clusters for nothing at all,
+    // of which fsck.fat and we list the same.
+    let known = |path: &[u8]| path.len() == 257 || files.is_empty() && SMALL.contains(&path);
+    let more = items.keys().filter(|path| !known(path));
+    let more = more.map(|path| String::from_utf8_lossy(path));
     wrong.extend(more.map(|path| format!("{path}: not in the manifest")));
     wrong
 }
