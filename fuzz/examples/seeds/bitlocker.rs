@@ -23,7 +23,8 @@ pub fn write(seeds: &Seeds) {
         let mut plain = vec![0; 2 << 20];
         plain[11..14].copy_from_slice(&[0, 2, 8]);
         let mut image = make(&recipe, &plain);
-        let mut kept = vec![0..512];
+        let mut kept = Vec::new();
+        kept.push(0..512);
         // Of the metadata's areas most is room.
         kept.extend(METADATA.map(|at| at..at + 0x800));
         // Behind the beginning that is kept elsewhere lie tables.

@@ -280,16 +280,13 @@ fn tell_part(part: &Part) -> Result<(), Failure> {
 
 /// What is known of its encryption and of its file system.
 fn tell_held(part: &Part) -> Result<(), Failure> {
-    match &part.encryption {
-        Some(Ok(info)) => {
-            tell_encryption(info)?;
-            // An open volume has them among its own.
-            let is_open = matches!(part.volume, Some(Ok(_)));
-            for note in info.notes.iter().filter(|_| !is_open) {
-                line(&format!("         note: {}", tame(&note.text)))?;
-            }
+    if let Some(Ok(info)) = &part.encryption {
+        tell_encryption(info)?;
+        // An open volume has them among its own.
+        let is_open = matches!(part.volume, Some(Ok(_)));
+        for note in info.notes.iter().filter(|_| !is_open) {
+            line(&format!("         note: {}", tame(&note.text)))?;
         }
-        Some(Err(_)) | None => {}
     }
     match &part.volume {
         Some(Ok(info)) => tell_volume(info),

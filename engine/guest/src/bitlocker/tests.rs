@@ -55,7 +55,7 @@ fn a_key_that_is_too_short_is_refused() {
             .err()
             .unwrap();
         assert_eq!(error.kind(), Kind::Damaged, "{method:#x}");
-        assert!(SectorCipher::new(method, &vec![1; 64], 512).is_ok());
+        assert!(SectorCipher::new(method, &[1; 64], 512).is_ok());
     }
     let unknown = SectorCipher::new(0x8006, &[1; 64], 512).err().unwrap();
     assert_eq!(unknown.kind(), Kind::Unsupported);

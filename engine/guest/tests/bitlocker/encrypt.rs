@@ -41,7 +41,7 @@ impl Cipher {
         let (first, second) = match method {
             0x8000 => (&keys[..16], Some(&keys[32..48])),
             0x8001 => (&keys[..32], Some(&keys[32..])),
-            0x8002 | 0x8003 => (&keys[..], None),
+            0x8002 | 0x8003 => (keys, None),
             _ => (&keys[..keys.len() / 2], Some(&keys[keys.len() / 2..])),
         };
         Cipher {

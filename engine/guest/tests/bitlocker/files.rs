@@ -120,8 +120,10 @@ fn places_are_those_of_the_encrypted_volume() {
     recipe.encrypted = 0x1c_0000;
     let image = make(&recipe, &plain);
     let unlocked = unlock(Arc::new(image), &Given::Nothing).unwrap();
-    let mut inner = Nothing::default();
-    inner.places = vec![0x1000..0x3000, 0x3_f000..0x5_1000, 0x1b_0000..0x1d_0000];
+    let inner = Nothing {
+        places: vec![0x1000..0x3000, 0x3_f000..0x5_1000, 0x1b_0000..0x1d_0000],
+        ..Nothing::default()
+    };
     let volume = unlocked.volume(Arc::new(inner));
     let found = extents(&*volume);
     let mark = found[0].2;

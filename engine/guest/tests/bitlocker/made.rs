@@ -232,7 +232,10 @@ fn holes_within_what_is_encrypted_are_no_holes() {
     let hole = read_vec(&*device, 0x1a_0000, 0x2_0000).unwrap();
     assert!(hole.iter().any(|byte| *byte != 0));
     let mut end = 0;
-    for range in shown.iter().chain(&[SIZE as u64..SIZE as u64]) {
+    for range in shown
+        .iter()
+        .chain(std::iter::once(&(SIZE as u64..SIZE as u64)))
+    {
         let between = read_vec(&*device, end, (range.start - end) as usize).unwrap();
         assert!(
             between.iter().all(|byte| *byte == 0),
@@ -241,7 +244,10 @@ fn holes_within_what_is_encrypted_are_no_holes() {
         end = range.end;
     }
     let inside = device.data_extents(0x4_1000..0x5_1000).unwrap();
-    assert_eq!(inside, [0x5_0000..0x5_1000]);
+    assert_eq!(
+        (inside.len(), inside.first()),
+        (1, Some(&(0x5_0000..0x5_1000)))
+    );
 }
 
 #[test]

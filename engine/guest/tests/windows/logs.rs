@@ -63,7 +63,10 @@ fn an_entry_that_is_not_whole_ends_a_log() {
     let pages: Vec<usize> = (0..(after.len() - BINS) / 4096).collect();
     let old = dirty(before.clone(), 8);
     let good = [head(&before, 6, 8), entry(8, &after, &pages)].concat();
-    assert_eq!(read(&with_logs(&old, &[good.clone()])), read(&open(&after)));
+    assert_eq!(
+        read(&with_logs(&old, std::slice::from_ref(&good))),
+        read(&open(&after))
+    );
     for at in [512, 516, 524, 530, 545, 552, 600, good.len() - 1] {
         let mut bad = good.clone();
         bad[at] ^= 1;

@@ -160,7 +160,7 @@ pub fn marvin(bytes: &[u8]) -> u64 {
         a = a.wrapping_add(b);
         b = b.rotate_left(19);
     };
-    assert!(bytes.len() % 4 == 0);
+    assert!(bytes.len().is_multiple_of(4));
     for word in bytes.chunks(4) {
         block(u32::from_le_bytes(word.try_into().unwrap()));
     }
