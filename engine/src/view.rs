@@ -360,9 +360,13 @@ impl VolumeView {
         self.found.device_id
     }
 
-    /// Whether it may be a volume of Windows, by what it seems to hold.
+    /// Whether it may be a volume of Windows, by what it seems to hold: NTFS, or what BitLocker encrypts, which is opened to tell.
     pub fn is_of_windows(&self) -> bool {
-        matches!(&self.found.detected, Ok(Detected::Ntfs))
+        match &self.found.detected {
+            Ok(Detected::Ntfs) => true,
+            Ok(Detected::BitLocker) => self.open().is_ok(),
+            _ => false,
+        }
     }
 
     /// What the partition seems to hold, without opening it.

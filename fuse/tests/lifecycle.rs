@@ -178,7 +178,8 @@ fn as_a_user_without_rights() {
 
 /// **[others]** With `allow_other` others can look too, and the kernel enforces the guest's modes and numeric owners,
 /// for the one who mounted as well unless he is root. `disks/*.raw` is for the one who mounted only, because it holds
-/// everything. NTFS has no such modes: its files can then be read by everybody.
+/// everything. Those of NTFS come from its access lists; FAT and exFAT
+/// have none: their files can then be read by everybody.
 #[test]
 fn others_see_what_the_guest_lets_them() {
     if !fuse_is_there() || as_nobody("true").is_none() {

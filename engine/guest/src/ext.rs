@@ -8,7 +8,7 @@
 //! - [`inode`], [`mapping`] ([`extent`], [`indirect`]): an entry and where its blocks lie
 //! - [`content`]: the bytes of a file
 //! - [`xattr`], [`acl`]: extended attributes
-//! - [`dirent`], [`folder`], [`hash`], [`htree`], [`nokey`] ([`sha256`]): names
+//! - [`dirent`], [`folder`], [`hash`], [`htree`], [`nokey`]: names
 //! - [`log`], [`journal`], [`overlay`]: what a crash left in the journal, laid over the device
 //! - [`free`]: what the bitmaps say is free
 //! - [`volume`]: all of it as a [`Volume`](crate::volume::Volume)
@@ -32,7 +32,6 @@ mod mapping;
 mod nokey;
 mod number;
 mod overlay;
-mod sha256;
 mod superblock;
 mod volume;
 mod xattr;

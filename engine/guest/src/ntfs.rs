@@ -11,7 +11,7 @@
 //! - `nature`, `standard_information`, `reparse`, `tag`, `interix`: what an entry is
 //! - `secure`, `view_index`, `security`, `security_descriptor`, `acl`, `sid`: who may do what
 //! - `sddl`, `condition`, `guid`: that as text; `permissions`: that as a mode
-//! - `xattr`, `extended_attribute`, `object_id`, `reparse_tag`: what else belongs to an entry
+//! - `xattr`, `extended_attribute`, `object_id`: what else belongs to an entry
 //! - `facts`, `log_file`, `bitmap`: the volume as a whole
 //!
 //! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
@@ -51,7 +51,6 @@ mod object_id;
 mod permissions;
 mod record;
 mod reparse;
-mod reparse_tag;
 mod run_list;
 mod sddl;
 mod secure;

@@ -1,7 +1,7 @@
 //! Names in encrypted folders as Linux shows them without the key: base64 of the hash and the encrypted name
 //! (`struct fscrypt_nokey_name` of `fs/crypto/fname.c`).
 
-use super::sha256::sha256;
+use sha2::{Digest, Sha256};
 
 /// Encrypted bytes that are shown; longer names end in a digest of the rest.
 const SHOWN: usize = 149;
@@ -14,7 +14,7 @@ pub(super) fn show(name: &[u8], hash: (u32, u32)) -> Vec<u8> {
     match name.split_at_checked(SHOWN) {
         Some((shown, rest)) if !rest.is_empty() => {
             bytes.extend_from_slice(shown);
-            bytes.extend_from_slice(&sha256(rest));
+            bytes.extend_from_slice(&Sha256::digest(rest));
         }
         _ => bytes.extend_from_slice(name),
     }

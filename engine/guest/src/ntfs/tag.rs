@@ -172,6 +172,32 @@ const KNOWN: &[Known] = &[
     known(0xA000_0010, "IIS_CACHE", Place::Elsewhere, MARK, NO_CONTENT),
 ];
 
+/// Tags whose files are read, or are something else than files.
+const READ: [(u32, &str); 8] = [
+    (0xA000_0003, "MOUNT_POINT"),
+    (0xA000_000C, "SYMLINK"),
+    (WOF, "WOF"),
+    (0xA000_001D, "LX_SYMLINK"),
+    (0x8000_0023, "AF_UNIX"),
+    (0x8000_0024, "LX_FIFO"),
+    (0x8000_0025, "LX_CHR"),
+    (0x8000_0026, "LX_BLK"),
+];
+
+/// `IO_REPARSE_TAG_SYMLINK 0xA000000C`: name and number; `unknown` for a name that is not known.
+pub fn text(tag: u32) -> String {
+    let read = READ.iter().find(|(known, _)| *known == tag);
+    let name = read.map(|(_, name)| *name);
+    let name = match name.or(find(tag).map(|known| known.name)) {
+        Some("CLOUD") if tag != 0x9000_001A => {
+            format!("IO_REPARSE_TAG_CLOUD_{:X}", (tag >> 12) & 0xF)
+        }
+        Some(name) => format!("IO_REPARSE_TAG_{name}"),
+        None => "unknown".into(),
+    };
+    format!("{name} 0x{tag:08X}")
+}
+
 fn find(tag: u32) -> Option<&'static Known> {
     // Cloud files have a number of their provider's choice in the third digit from the left of the lower half.
     let tag = if tag & 0xFFFF_0FFF == 0x9000_001A {
@@ -216,6 +242,15 @@ mod tests {
             assert!(KNOWN.iter().skip(at + 1).all(|other| other.tag != one.tag));
         }
         assert!(reason(0x0000_1234).0.contains("0x00001234"));
+    }
+
+    #[test]
+    fn tags_have_name_and_number() {
+        assert_eq!(text(0xA000_000C), "IO_REPARSE_TAG_SYMLINK 0xA000000C");
+        assert_eq!(text(0x8000_0013), "IO_REPARSE_TAG_DEDUP 0x80000013");
+        assert_eq!(text(0x9000_601A), "IO_REPARSE_TAG_CLOUD_6 0x9000601A");
+        assert_eq!(text(0x9000_001A), "IO_REPARSE_TAG_CLOUD 0x9000001A");
+        assert_eq!(text(5), "unknown 0x00000005");
     }
 
     #[test]

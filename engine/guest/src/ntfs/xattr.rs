@@ -11,11 +11,12 @@ use super::name::to_bytes;
 use super::nature;
 use super::object_id::ObjectIds;
 use super::reparse;
-use super::reparse_tag;
+
 use super::sddl;
 use super::secure::Secure;
 use super::security_descriptor::SecurityDescriptor;
 use super::standard_information::{DIRECTORY, StandardInformation};
+use super::tag;
 use super::upcase::UpCase;
 use crate::dos;
 use cairn_base::{Error, Kind, Result, Time, View};
@@ -157,7 +158,7 @@ impl Beside<'_> {
             "user.cairn.reparse" => match self.reparse()? {
                 Some(point) => {
                     let tag = reparse::tag(View::new(&point, "reparse point", 0))?;
-                    text(reparse_tag::text(tag))
+                    text(tag::text(tag))
                 }
                 None => None,
             },

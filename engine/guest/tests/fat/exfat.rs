@@ -50,7 +50,14 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.0).status();
+        // A program that another test is starting may have what is open here, for a moment.
+        for _ in 0..100 {
+            let umount = std::process::Command::new("umount").arg(&self.0).output();
+            if umount.is_ok_and(|output| output.status.success()) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         // The device goes, and what was written to it is in the image, once exfat-fuse has ended: a little later than its mount.
         let ended = format!(
             "losetup -d {0}; for wait in $(seq 200); do losetup {0} >/dev/null 2>&1 || break; sleep 0.05; done",

@@ -1,10 +1,10 @@
 //! Images that others made, against the lists that independent tools made of them.
 
-use crate::sha256::sha256;
 use crate::support::{FileDisk, Item, check_extents, images, read_all, unpack, walk};
 use cairn_base::{ReadAt, Section};
 use cairn_guest::{EntryKind, Volume, open_volume};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ fn check_file(volume: &dyn Volume, file: &Value, item: &Item, wrong: &mut Vec<St
         Err(error) => bad(error.to_string()),
     }
     if let Some(hash) = file["sha256"].as_str()
-        && hex(&sha256(&bytes)) != hash
+        && hex(&Sha256::digest(&bytes)) != hash
     {
         bad("content".to_string());
     }

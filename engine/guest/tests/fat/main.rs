@@ -11,8 +11,6 @@ mod features;
 mod images;
 mod made;
 mod malformed;
-#[path = "../../src/ext/sha256.rs"]
-mod sha256;
 #[path = "../linux/support.rs"]
 mod support;
 mod trees;

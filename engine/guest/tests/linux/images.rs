@@ -1,10 +1,10 @@
 //! Images that others made, against the lists that independent tools made of them.
 
-use crate::sha256::sha256;
 use crate::support::{FileDisk, check_extents, images, read_all, unpack, walk};
 use cairn_base::{ReadAt, Section};
 use cairn_guest::{EntryId, EntryKind, Volume, open_volume};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -179,7 +179,12 @@ fn compare(
                 .xattrs(item.id)
                 .unwrap()
                 .into_iter()
-                .map(|(name, value)| (text(&name), Value::from(&hex(&sha256(&value))[..16])))
+                .map(|(name, value)| {
+                    (
+                        text(&name),
+                        Value::from(&hex(&Sha256::digest(&value))[..16]),
+                    )
+                })
                 .collect();
             if file["xattrs"] != Value::Object(xattrs.clone()) {
                 bad("xattrs", format!("{xattrs:?}"), &file["xattrs"]);
@@ -220,5 +225,5 @@ fn digest(volume: &dyn Volume, id: EntryId) -> String {
         return error.to_string();
     }
     check_extents(content.as_ref(), &whole);
-    hex(&sha256(&whole))
+    hex(&Sha256::digest(&whole))
 }

@@ -13,6 +13,4 @@ mod kernel;
 mod layouts;
 mod malformed;
 mod own;
-#[path = "../../src/ext/sha256.rs"]
-mod sha256;
 mod support;

@@ -44,8 +44,16 @@ pub struct Mounted(pub PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let out = Command::new("umount").arg(&self.0).status();
-        assert!(out.is_ok_and(|status| status.success()) || std::thread::panicking());
+        // A program that another test is starting may have what is open here, for a moment.
+        let is_gone = (0..100).any(|_| {
+            let out = Command::new("umount").arg(&self.0).output();
+            let is_gone = out.is_ok_and(|out| out.status.success());
+            if !is_gone {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            is_gone
+        });
+        assert!(is_gone || std::thread::panicking());
     }
 }
 
