@@ -7,7 +7,7 @@ mod together;
 
 pub(crate) use together::{Neighbour, Together};
 
-use cairn_base::{Error, ReadAt, Result, Time};
+use cairn_base::{Error, Kind, ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
 use cairn_guest::ldm::DynamicVolume;
 use cairn_guest::{Detected, DeviceId, Note, ReadOptions, Volume, probe};
@@ -259,6 +259,12 @@ impl DiskView {
     pub fn volumes(&self) -> Result<&[Arc<VolumeView>]> {
         let found = self.volumes.get(|| {
             let layout = probe::volumes(&self.disk, self.sector_size)?;
+            // Nothing is remembered of a disk that could not be looked at as a whole for a reason that may pass.
+            if let Some(Err(error)) = &layout.dynamic
+                && error.kind().may_pass()
+            {
+                return Err(error.clone());
+            }
             let (together, position) = &self.together;
             let mut volumes: Vec<Arc<VolumeView>> = Vec::new();
             for found in layout.volumes {
@@ -361,11 +367,19 @@ impl VolumeView {
     }
 
     /// Whether it may be a volume of Windows, by what it seems to hold: NTFS, or what BitLocker encrypts, which is opened to tell.
-    pub fn is_of_windows(&self) -> bool {
+    ///
+    /// # Errors
+    /// What may pass of what was reported when it was looked at, or when it was to be opened. That no key fits is none.
+    pub fn is_of_windows(&self) -> Result<bool> {
         match &self.found.detected {
-            Ok(Detected::Ntfs) => true,
-            Ok(Detected::BitLocker) => self.open().is_ok(),
-            _ => false,
+            Ok(Detected::Ntfs) => Ok(true),
+            Ok(Detected::BitLocker) => match self.open() {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind().may_pass() && error.kind() != Kind::Denied => Err(error),
+                Err(_) => Ok(false),
+            },
+            Err(error) if error.kind().may_pass() => Err(error.clone()),
+            _ => Ok(false),
         }
     }
 

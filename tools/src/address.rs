@@ -52,12 +52,23 @@ impl<'a> Address<'a> {
         Ok(Address { point, path })
     }
 
+    /// The names of the path. That of a drive letter is the letter alone: a name with a colon means something else in archives and on Windows' own file
+    /// systems.
+    pub fn names(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let (letter, below) = match &*self.path {
+            [letter, b':', below @ ..] if has_letter(&self.path) => {
+                (Some(std::slice::from_ref(letter)), below)
+            }
+            path => (None, path),
+        };
+        let names = below.split(|byte| *byte == b'/');
+        let names = names.filter(|name| !name.is_empty() && *name != b".");
+        letter.into_iter().chain(names)
+    }
+
     /// The last name of the path.
     pub fn last_name(&self) -> &[u8] {
-        self.path
-            .split(|byte| *byte == b'/')
-            .rfind(|name| !name.is_empty() && *name != b".")
-            .unwrap_or_default()
+        self.names().next_back().unwrap_or_default()
     }
 }
 

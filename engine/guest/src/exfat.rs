@@ -198,6 +198,10 @@ impl ExFatVolume {
         if !set.is_folder() {
             return Err(Error::invalid(format!("`{}` is not a folder", set.text())));
         }
+        // A folder may have no cluster at all: there is no region for the root in exFAT, so nothing is in it.
+        if set.size == 0 {
+            return Ok(Place::Region);
+        }
         Ok(Place::Clusters {
             chain: self.chain_of(&set)?,
             least: set.size / SLOT,

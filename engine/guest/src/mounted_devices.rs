@@ -10,6 +10,8 @@ use std::ops::ControlFlow;
 
 /// The key below the root of the SYSTEM hive.
 const KEY: &str = "MountedDevices";
+/// Values that cannot be read and are told one by one.
+const MAX_FAILURES: usize = 8;
 /// Data of partitions and volumes are no longer.
 const MAX_DATA: usize = 24;
 /// What a GUID follows in the data.
@@ -40,7 +42,7 @@ pub struct MountedDevice {
 /// # Errors
 /// If the key cannot be read.
 pub fn read(hive: &Hive) -> Result<(Vec<MountedDevice>, Vec<Error>)> {
-    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    let (mut found, mut failed, mut unsaid) = (Vec::new(), Vec::new(), 0u64);
     let root = hive.root()?;
     let Some(key) = hive.subkey(&root, KEY)? else {
         return Ok((found, failed));
@@ -48,10 +50,16 @@ pub fn read(hive: &Hive) -> Result<(Vec<MountedDevice>, Vec<Error>)> {
     hive.each_value(&key, &mut |value| {
         match value.and_then(|value| device(hive, &value)) {
             Ok(device) => found.extend(device),
-            Err(error) => failed.push(error),
+            Err(error) if failed.len() < MAX_FAILURES => failed.push(error),
+            Err(_) => unsaid = unsaid.saturating_add(1),
         }
         ControlFlow::Continue(())
     })?;
+    if unsaid > 0 {
+        failed.push(Error::damaged(format!(
+            "{unsaid} more values of the registry's list of volumes cannot be read"
+        )));
+    }
     Ok((found, failed))
 }
 

@@ -25,8 +25,10 @@ pub fn installations(number: usize, volume: &MachineVolume) -> Vec<Installation>
         hive: None,
         failures: vec![error],
     };
-    if !volume.view().is_of_windows() {
-        return Vec::new();
+    match volume.view().is_of_windows() {
+        Ok(true) => {}
+        Ok(false) => return Vec::new(),
+        Err(error) => return vec![failed(error)],
     }
     let files = match volume.view().open() {
         Ok(files) => files,

@@ -65,7 +65,7 @@ The image is only read. Where a parent of a differencing disk is missing or was 
                     protectors (kind, id)
   dynamic           null, or of a dynamic disk of Windows: disk, disk_id, group, group_id, sequence, disks (name, id) of the group,
                     volumes that lie on this disk: number, name, id, kind (simple, spanned, striped, mirrored, RAID-5), size,
-                    chunk_bytes, letter (that it had), pieces (disk, disk_id, start, size), content, error, file_system, notes
+                    chunk_bytes, letter (that it had), letters, pieces (disk, disk_id, start, size), content, error, file_system, notes
   warnings          sentences
   check             null, or with --check: sound (null if no fault was found and not everything looked at), faults, remarks,
                     findings (severity, topic, file, offset, what), counts (severity, topic, file, found), error (why not

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Keys that are remembered: protectors times passwords. The oldest go first.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 16 << 10;
 
 /// A key as it was given, turned into what is needed of it.
 enum Given {

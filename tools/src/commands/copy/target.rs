@@ -96,8 +96,7 @@ impl Place {
             path.push(b'/');
             path.extend_from_slice(record.time().folder_name().as_bytes());
         }
-        let names = address.path.split(|byte| *byte == b'/');
-        for name in names.filter(|name| !name.is_empty() && *name != b".") {
+        for name in address.names() {
             if !path.is_empty() {
                 path.push(b'/');
             }

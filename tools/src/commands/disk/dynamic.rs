@@ -42,8 +42,9 @@ fn tell_one(volume: &DynamicVolume, part: &Part) -> Result<(), Failure> {
     let chunk = volume
         .chunk
         .map(|chunk| format!(", chunks of {}", human_bytes(chunk)));
+    let letters: String = part.letters.iter().map(|c| format!(" {c}:")).collect();
     line(&format!(
-        "    p{} {} {} volume `{}` on {}{}{letter}: {}",
+        "    p{}{letters} {} {} volume `{}` on {}{}{letter}: {}",
         part.number,
         human_bytes(volume.size),
         volume.kind.name(),
@@ -106,6 +107,7 @@ fn one(volume: &DynamicVolume, part: &Part) -> Value {
         "size": volume.size,
         "chunk_bytes": volume.chunk,
         "letter": volume.hint,
+        "letters": part.letters.iter().map(|c| format!("{c}:")).collect::<Vec<_>>(),
         "pieces": pieces.collect::<Vec<_>>(),
         "content": content,
         "error": error,
