@@ -179,12 +179,7 @@ fn compare(
                 .xattrs(item.id)
                 .unwrap()
                 .into_iter()
-                .map(|(name, value)| {
-                    (
-                        text(&name),
-                        Value::from(&hex(&Sha256::digest(&value))[..16]),
-                    )
-                })
+                .map(|(name, value)| (text(&name), Value::from(&sha256(&value)[..16])))
                 .collect();
             if file["xattrs"] != Value::Object(xattrs.clone()) {
                 bad("xattrs", format!("{xattrs:?}"), &file["xattrs"]);
@@ -225,5 +220,9 @@ fn digest(volume: &dyn Volume, id: EntryId) -> String {
         return error.to_string();
     }
     check_extents(content.as_ref(), &whole);
-    hex(&Sha256::digest(&whole))
+    sha256(&whole)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
