@@ -319,6 +319,7 @@ impl Folders for ExFatVolume {
                     is_folder: found.set.is_folder(),
                     units: found.set.name,
                     other: None,
+                    is_stray: false,
                     start: found.start,
                     next: found.next,
                 }))

@@ -16,7 +16,8 @@
 //! Decisions:
 //! - Numbers of files are places, see `names`.
 //! - A long name that is not whole is passed over: the 8.3 name is shown. One that is whole is shown also if its checksum is not that of the
-//!   8.3 name behind it, as forensic tools have it and Windows does not: both lead to the file, and nothing is lost that somebody may look for.
+//!   8.3 name behind it, as forensic tools have it and Windows does not; but it may be the name of a file that lay there before, so it leads to this one only if no other name of
+//!   the folder is the same.
 //! - Deleted entries, labels, `.` and `..` are not shown. Names that Unix cannot hold are shown as those of NTFS are.
 //! - Names are found without regard to case, by the long name first and then by the 8.3 name.
 //! - Times are the guest's local time, and taken as UTC: its time zone is not on the volume. That of the last access has no time of day. Dates that cannot be are 1970-01-01.
@@ -268,6 +269,7 @@ impl FatVolume {
         names::Name {
             units,
             other,
+            is_stray: found.is_stray,
             number: names::number_at(found.position),
             is_folder: found.entry.is_folder(),
             start: found.start,

@@ -17,6 +17,8 @@ pub struct Found {
     pub entry: Entry,
     /// Its long name, if it has one.
     pub long: Option<Vec<u16>>,
+    /// Whether that was written for another entry.
+    pub is_stray: bool,
     /// The number in the folder of the first entry that belongs to it.
     pub start: u64,
     /// The number behind it.
@@ -88,12 +90,14 @@ fn found(slot: &Slot, wide: bool, long: &mut LongName) -> Result<Option<Found>> 
         return Ok(None);
     }
     let entry = Entry::parse(view, wide)?;
+    let is_stray = !long.is_of(view.array(0)?);
     let (long, start) = match long.take() {
         Some((name, start)) => (Some(name), start),
         None => (None, slot.index),
     };
     Ok(Some(Found {
         entry,
+        is_stray: long.is_some() && is_stray,
         long,
         start,
         next: slot.index.saturating_add(1),

@@ -60,8 +60,15 @@ impl LongName {
         Ok(())
     }
 
-    /// The name, and the first of its entries, if it is whole. It is forgotten. Its parts agree on a checksum, which is not compared with that of
-    /// the 8.3 name behind it.
+    /// Whether its parts have the checksum of this 8.3 name: otherwise they were left here by a writer that knows no long names.
+    pub fn is_of(&self, short: [u8; 11]) -> bool {
+        let sum = short
+            .iter()
+            .fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+        sum == self.checksum
+    }
+
+    /// The name, and the first of its entries, if it is whole. It is forgotten.
     pub fn take(&mut self) -> Option<(Vec<u16>, u64)> {
         let mut units = std::mem::take(&mut self.units);
         if units.is_empty() || self.waits_for != 0 {

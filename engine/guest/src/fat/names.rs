@@ -38,12 +38,17 @@ const MAX_NAMES: usize = 1 << 20;
 /// Folders whose damage is remembered.
 const MAX_DAMAGED: usize = 1024;
 
+/// The rank of a name that is just the one that is wanted.
+const EXACT: u8 = 4;
+
 /// A name in a folder.
 pub struct Name {
     /// As it is shown, in UTF-16.
     pub units: Vec<u16>,
     /// Another one that leads to the same (the 8.3 name), if there is one.
     pub other: Option<Vec<u16>>,
+    /// Whether what is shown was perhaps another file's name: it leads here only if no other name does.
+    pub is_stray: bool,
     /// The number of what it names.
     pub number: u64,
     /// Whether that is a folder.
@@ -213,7 +218,7 @@ impl Names {
         };
         let damage = match index {
             None => self.walk(folders, folder, 0, &mut |name| match judge(name) {
-                3 => ControlFlow::Break(()),
+                EXACT => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             })?,
             Some(index) => {
@@ -223,7 +228,7 @@ impl Names {
                 for (_, start) in places.take_while(|(other, _)| *other == hash) {
                     let mut is_best = false;
                     self.walk(folders, folder, u64::from(*start), &mut |name| {
-                        is_best = judge(name) == 3;
+                        is_best = judge(name) == EXACT;
                         ControlFlow::Break(())
                     })?;
                     if is_best {
@@ -236,15 +241,20 @@ impl Names {
         Ok((best.map(|(_, name)| name), damage))
     }
 
-    /// How well `name` is the one that is wanted: 3 exactly, 2 but for case, 1 by its other name, 0 not at all.
+    /// How well `name` is the one that is wanted: [`EXACT`], 3 but for case, 2 by its other name, 1 by one that was perhaps another file's, 0 not at all.
     fn rank(&self, name: &Name, wanted: &[u16]) -> u8 {
         let is_equal = |units: &[u16]| self.upcase.compare(units, wanted) == Ordering::Equal;
-        if name.units == wanted {
-            3
-        } else if is_equal(&name.units) {
+        if name.other.as_deref().is_some_and(is_equal) && (name.is_stray || !is_equal(&name.units))
+        {
             2
+        } else if name.is_stray {
+            u8::from(is_equal(&name.units))
+        } else if name.units == wanted {
+            EXACT
+        } else if is_equal(&name.units) {
+            3
         } else {
-            u8::from(name.other.as_deref().is_some_and(is_equal))
+            0
         }
     }
 
