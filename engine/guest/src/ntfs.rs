@@ -10,7 +10,7 @@
 //! - `folder`, `index`, `file_name`, `name`, `upcase`: names
 //! - `nature`, `standard_information`, `reparse`, `tag`, `interix`: what an entry is
 //! - `secure`, `view_index`, `security`, `security_descriptor`, `acl`, `sid`: who may do what
-//! - `sddl`, `condition`, `guid`: that as text; `permissions`: that as a mode
+//! - `sddl`, `condition`: that as text; `permissions`: that as a mode
 //! - `xattr`, `extended_attribute`, `object_id`: what else belongs to an entry
 //! - `facts`, `log_file`, `bitmap`: the volume as a whole
 //!
@@ -37,7 +37,6 @@ mod facts;
 mod file_name;
 mod fixup;
 mod folder;
-mod guid;
 mod huffman;
 mod index;
 mod interix;

@@ -1,5 +1,6 @@
 //! The ids of volumes and keys: GUIDs, written as Windows shows them.
 
+use crate::partition::guid_text;
 use std::fmt;
 
 /// The GUID of a volume or of a protector. Windows shows a recovery password's beside the field in which it is to be typed, so that people know which one is meant.
@@ -9,14 +10,7 @@ pub struct KeyId(pub [u8; 16]);
 impl fmt::Display for KeyId {
     /// In capital letters, without braces. The first three groups are little-endian on disk.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-        for (at, place) in ORDER.iter().enumerate() {
-            if matches!(at, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{:02X}", self.0.get(*place).copied().unwrap_or(0))?;
-        }
-        Ok(())
+        f.write_str(&guid_text(&self.0).to_uppercase())
     }
 }
 

@@ -5,6 +5,7 @@ use crate::fat::chain::Chain;
 use crate::fat::content::Content;
 use crate::fat::table::Table;
 use crate::ntfs::upcase::UpCase;
+use crate::partition::guid_text;
 use crate::volume::Note;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, Result, View};
@@ -64,15 +65,7 @@ impl Root {
 
     /// The volume's GUID as text, if it has one.
     pub fn guid(&self) -> Option<String> {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self.guid?;
-        let [i, j, k, l, m, n, o, p] = rest;
-        let first = u32::from_le_bytes([a, b, c, d]);
-        let (second, third) = (u16::from_le_bytes([e, f]), u16::from_le_bytes([g, h]));
-        let fourth = u16::from_be_bytes([i, j]);
-        let last = u64::from_be_bytes([0, 0, k, l, m, n, o, p]);
-        Some(format!(
-            "{first:08x}-{second:04x}-{third:04x}-{fourth:04x}-{last:012x}"
-        ))
+        self.guid.as_ref().map(guid_text)
     }
 
     /// The volume's up-case table; one made from Unicode, and a note, where it cannot be used.

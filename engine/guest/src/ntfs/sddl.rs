@@ -2,8 +2,8 @@
 
 use super::acl::{self, Ace, Acl, Body, RESOURCE_ATTRIBUTE};
 use super::condition;
-use super::guid;
 use super::security_descriptor::{DACL_PRESENT, SACL_PRESENT, SecurityDescriptor};
+use crate::partition::guid_text;
 use cairn_base::{Error, Result};
 use std::fmt::Write;
 
@@ -142,7 +142,7 @@ fn one(text: &mut String, ace: &Ace<'_>) -> Result<()> {
             sid,
             rest,
         } => {
-            let guid = |id: Option<[u8; 16]>| id.map(guid::text).unwrap_or_default();
+            let guid = |id: Option<[u8; 16]>| id.map(|id| guid_text(&id)).unwrap_or_default();
             let objects = object.map(|objects| (guid(objects.object), guid(objects.inherited)));
             let (object, inherited) = objects.unwrap_or_default();
             let rights = rights(ace.kind, mask);

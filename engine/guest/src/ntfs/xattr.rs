@@ -5,12 +5,12 @@ use super::attribute::kind;
 use super::entry::Entry;
 use super::extended_attribute;
 use super::folder::Blocks;
-use super::guid;
 use super::mft::Mft;
 use super::name::to_bytes;
 use super::nature;
 use super::object_id::ObjectIds;
 use super::reparse;
+use crate::partition::guid_text;
 
 use super::sddl;
 use super::secure::Secure;
@@ -163,7 +163,7 @@ impl Beside<'_> {
                 None => None,
             },
             "user.cairn.object_id" => match self.object_id()? {
-                Some(id) => text(guid::text(View::new(&id, "object id", 0).array(0)?)),
+                Some(id) => text(guid_text(&View::new(&id, "object id", 0).array(0)?)),
                 None => None,
             },
             LEFT_OUT => {
