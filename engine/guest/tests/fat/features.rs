@@ -345,48 +345,6 @@ fn names_are_shown_by_the_code_page_that_is_asked_for() {
 }
 
 #[test]
-fn a_long_name_left_before_another_entry_hides_no_file() {
-    if !have(&TOOLS) {
-        return;
-    }
-    let scratch = tempfile::tempdir().unwrap();
-    let image = blank(scratch.path(), 4 << 20);
-    let put = |content: &str, name: &str| {
-        let file = scratch.path().join("file");
-        std::fs::write(&file, content).unwrap();
-        let (image, file) = (image.display(), file.display());
-        shell(&format!(
-            "MTOOLS_SKIP_CHECK=1 mcopy -i '{image}' '{file}' '::{name}'"
-        ))
-        .unwrap();
-    };
-    shell(&format!("mkfs.fat -F 12 '{}'", image.display())).unwrap();
-    put("a picture", "Report 2020.doc");
-    // A writer that knows no long names deleted the file and gave its entry to another: the parts of the long name stay.
-    let mut bytes = std::fs::read(&image).unwrap();
-    let at = bytes
-        .windows(11)
-        .position(|name| name == b"REPORT~1DOC")
-        .unwrap();
-    bytes[at..at + 11].copy_from_slice(b"IMG_0001JPG");
-    std::fs::write(&image, &bytes).unwrap();
-    put("the report", "Report 2020.doc");
-    let bytes = std::fs::read(&image).unwrap();
-    let volume = of(&bytes);
-    for (name, content) in [
-        ("Report 2020.doc", "the report"),
-        ("REPORT 2020.DOC", "the report"),
-        ("IMG_0001.JPG", "a picture"),
-    ] {
-        let found = lookup(&*volume, &[name]);
-        let file = volume.open(found.id).unwrap();
-        let mut read = vec![0; file.size() as usize];
-        file.read_exact_at(0, &mut read).unwrap();
-        assert_eq!(String::from_utf8(read).unwrap(), content, "{name}");
-    }
-}
-
-#[test]
 fn a_root_folder_that_is_full_is_read_whole() {
     let slots: Vec<[u8; 32]> = (0..112)
         .map(|index| {
