@@ -321,7 +321,7 @@ fn attributes_and_streams_arrive() {
 
 /// **[ntfs-modes]** The mode of a file or folder of NTFS is what its access list comes to: entries in their order, the owner's and those of OWNER RIGHTS for the owner, the group's for the group,
 /// those of Everyone, Authenticated Users and Users for all three; entries of anybody else, with conditions, or only for what is inherited count for none. Owner and group are 0. Without a list a
-/// folder has 0555 and a file 0444; where it cannot be read both have 0500. Where the Windows Subsystem for Linux has kept owner, group, mode or device of an entry, these are shown.
+/// folder has 0555 and a file 0444; where it is damaged both have 0500. Where the Windows Subsystem for Linux has kept owner, group, mode or device of an entry, these are shown.
 #[test]
 fn modes_of_ntfs_are_those_of_its_access_lists() {
     let Some(image) = image() else { return };

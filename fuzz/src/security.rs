@@ -8,12 +8,10 @@ pub fn security(data: &[u8]) -> bool {
         return false;
     };
     if which % 2 == 1 {
-        let Ok(found) = extended_attributes(bytes) else {
-            return false;
-        };
+        let (found, damage) = extended_attributes(bytes);
         // Each begins at least eight bytes behind the one before.
         assert!(found.len() <= bytes.len() / 8 + 1);
-        return !found.is_empty();
+        return !found.is_empty() && damage.is_none();
     }
     let Ok(told) = describe(bytes) else {
         return false;

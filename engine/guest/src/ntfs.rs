@@ -7,17 +7,20 @@
 //! - `mft`, `record`, `fixup`, `attribute`, `attribute_list`, `run_list`: the file table and its records
 //! - `entry`, `content`, `stream`: a file and its content
 //! - `compressed`, `lznt1`; `wof`, `xpress`, `lzx`, `huffman`, `bits`: what is compressed by NTFS; by Windows above it
-//! - `folder`, `index`, `file_name`, `name`, `upcase`: names
+//! - `folder`, `index`, `order`, `file_name`, `name`, `upcase`: names
+//! - `listing`: what a folder tells of its entries
 //! - `nature`, `standard_information`, `reparse`, `tag`, `interix`: what an entry is
 //! - `secure`, `view_index`, `security`, `security_descriptor`, `acl`, `sid`: who may do what
 //! - `sddl`, `condition`: that as text; `permissions`: that as a mode
 //! - `xattr`, `extended_attribute`, `object_id`: what else belongs to an entry
 //! - `facts`, `log_file`, `bitmap`: the volume as a whole
+//! - `passing`: failures that say nothing of the volume
 //!
 //! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
-//! listed; 8.3 names are found but not listed; a name whose file record was given to another file is listed, and
-//! looking it up is [`Kind::Damaged`]. Names that Unix cannot hold are shown as [`name::shown`] says. The stream with
-//! the compressed content of a file (`wof`) is listed, which Windows does not.
+//! listed; 8.3 names are found but not listed, unless a file has no other in its folder; a name whose file record is
+//! damaged, or was given to another file, is listed, and looking it up is
+//! [`Kind::Damaged`](cairn_base::Kind::Damaged). Names that Unix cannot hold are shown as [`name::shown`] says. The stream with the compressed content of a file (`wof`) is listed, which
+//! Windows does not.
 
 mod acl;
 mod attribute;
@@ -40,6 +43,7 @@ mod folder;
 mod huffman;
 mod index;
 mod interix;
+mod listing;
 mod log_file;
 mod lznt1;
 mod lzx;
@@ -47,6 +51,8 @@ mod mft;
 pub(crate) mod name;
 mod nature;
 mod object_id;
+mod order;
+mod passing;
 mod permissions;
 mod record;
 mod reparse;
@@ -72,21 +78,19 @@ use crate::volume::{
 use attribute::kind;
 use boot_sector::BootSector;
 use cache::Cache;
-use cairn_base::{Error, Kind, ReadAt, Result};
+use cairn_base::{Error, ReadAt, Result};
 use cluster::Clusters;
 use entry::Entry;
 use extended_attribute::LinuxFacts;
 use facts::Facts;
-use file_name::FileName;
-use folder::{Blocks, Folder, Found};
+use folder::{Blocks, Folder};
 use mft::Mft;
 use nature::Nature;
 use object_id::ObjectIds;
-use record::Reference;
+use passing::is_passing;
 pub use reparse::link_target;
 use secure::Secure;
 pub(crate) use standard_information::time as time_of_ticks;
-use standard_information::{REPARSE, SYSTEM};
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -99,14 +103,13 @@ const MFT: u64 = 0;
 const ROOT: u64 = 5;
 /// Record of `$Bitmap`.
 const BITMAP: u64 = 6;
-/// The tree of ids that lead nowhere: of names whose file record was given to another file.
-const STALE: u64 = u64::MAX;
-/// The first record that is not the file system's own.
-const FIRST_USER: u64 = 16;
 /// Memory for folders that are kept open, in bytes, and how many locks they have. One with 60,000 fragments still fits.
 const FOLDERS: (usize, usize) = (8 << 20, 4);
 /// The same for index blocks.
 const BLOCKS: (usize, usize) = (4 << 20, 16);
+
+/// How often a count that something was in the way of is made again, at least.
+const TRIES: usize = 7;
 
 /// A volume with NTFS.
 pub struct NtfsVolume {
@@ -118,14 +121,23 @@ pub struct NtfsVolume {
     blocks: Blocks,
     secure: Secure,
     object_ids: ObjectIds,
-    info: OnceLock<VolumeInfo>,
+    /// What was counted: the first time, and again as long as something could not be read for a moment.
+    infos: [OnceLock<Counted>; TRIES],
+    last_info: OnceLock<Counted>,
+}
+
+struct Counted {
+    info: VolumeInfo,
+    /// Nothing was in the way that may be gone the next time.
+    is_final: bool,
 }
 
 impl NtfsVolume {
     /// Opens the volume that covers `device`. Reads a dozen records, whatever the size of the volume.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if there is neither a boot sector nor a file table that can be used.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is neither a boot sector nor a file table that can be
+    /// used; what may go well another time, as the disk reports it: it would be told of the volume as long as it is open.
     pub fn open(device: Arc<dyn ReadAt>) -> Result<NtfsVolume> {
         let mut facts = Facts::new();
         let (boot, from_backup) = BootSector::read(&device)?;
@@ -135,9 +147,12 @@ impl NtfsVolume {
         facts.check_size(&boot, &device);
         let clusters = Clusters::new(device, boot.cluster_size, boot.clusters());
         let mft = Mft::open(clusters, &boot)?;
-        let upcase = facts.read_upcase(&mft);
-        facts.read_volume(&mft);
-        facts.read_log(&mft);
+        if !mft.is_whole() {
+            facts.warn("The file table's list of clusters ends too early: files whose records lie behind cannot be read.");
+        }
+        let upcase = facts.read_upcase(&mft)?;
+        facts.read_volume(&mft)?;
+        facts.read_log(&mft)?;
         let mut volume = NtfsVolume {
             mft,
             boot,
@@ -147,13 +162,12 @@ impl NtfsVolume {
             blocks: Cache::new(BLOCKS.0, BLOCKS.1),
             secure: Secure::new(),
             object_ids: ObjectIds::new(),
-            info: OnceLock::new(),
+            infos: [const { OnceLock::new() }; TRIES],
+            last_info: OnceLock::new(),
         };
-        if let Ok(Some(file)) = volume.lookup(EntryId::new(ROOT), b"hiberfil.sys")
-            && let Ok(content) = volume.open(file.id)
-        {
-            volume.facts.read_hibernation(&content);
-        }
+        let file = volume.lookup(volume.root(), b"hiberfil.sys");
+        let content = file.and_then(|file| file.map(|file| volume.open(file.id)).transpose());
+        volume.facts.read_hibernation(content)?;
         if volume.mft.mirror_used() {
             volume
                 .facts
@@ -163,16 +177,7 @@ impl NtfsVolume {
     }
 
     fn entry(&self, id: EntryId) -> Result<Entry> {
-        if id.tree == STALE {
-            return Err(Error::damaged(format!(
-                "a name points to file record {}, which is not its file's any more",
-                id.number
-            )));
-        }
-        if id.tree != 0 {
-            return Err(Error::not_found("NTFS has one tree only"));
-        }
-        Entry::load(&self.mft, id.number)
+        listing::load(&self.mft, id)
     }
 
     /// What is known of an entry beside its content.
@@ -200,60 +205,40 @@ impl NtfsVolume {
         Ok(folder)
     }
 
-    /// What a name in a folder's index says of its file, whose record is `file`. Only links and special files need that to be looked at.
-    fn kind_by_name(&self, name: &FileName, file: &Result<Entry>) -> EntryKind {
-        let plain = if name.is_folder() {
-            EntryKind::Folder
-        } else {
-            EntryKind::File
-        };
-        let by_tag = if name.flags & REPARSE != 0 && name.tag != 0 {
-            return reparse::kind_of(name.tag).unwrap_or(plain);
-        } else {
-            name.flags & REPARSE != 0
-        };
-        if (by_tag || (name.flags & SYSTEM != 0 && plain == EntryKind::File))
-            && let Ok(entry) = file
-        {
-            return Nature::of(&self.mft, entry).map_or(plain, |nature| nature.kind);
-        }
-        plain
-    }
-
-    /// What is told of a name that leads to the record `file`.
-    fn dir_entry(&self, found: &Found, file: &Result<Entry>) -> DirEntry {
-        DirEntry {
-            name: name::shown(&found.name.name),
-            id: EntryId::new(found.file.number),
-            kind: self.kind_by_name(&found.name, file),
-            cookie: found.cookie,
-        }
-    }
-
-    fn make_info(&self) -> VolumeInfo {
+    fn count(&self) -> Counted {
         let mut notes = self.facts.notes.clone();
         let mut free = 0u64;
         let counted = self.free_space(&mut |range| {
             free = free.saturating_add(range.end.saturating_sub(range.start));
             ControlFlow::Continue(())
         });
+        let mut is_final = true;
         if let Err(error) = &counted {
+            is_final = !is_passing(error);
             notes.push(Note::defect(format!(
                 "The map of free space cannot be read: {error}."
             )));
         }
-        VolumeInfo {
+        let files = self.count_files().unwrap_or_else(|error| {
+            is_final &= !is_passing(&error);
+            notes.push(Note::defect(format!(
+                "The map of file records cannot be read: {error}."
+            )));
+            0
+        });
+        let info = VolumeInfo {
             file_system: "ntfs",
             label: self.facts.label.clone(),
             uuid: format!("{:016X}", self.boot.serial),
             block_size: self.boot.cluster_size,
             size: self.boot.bytes(),
             free,
-            files: self.count_files().unwrap_or(0),
+            files,
             clean: self.facts.clean && counted.is_ok(),
             notes,
             ignores_case: true,
-        }
+        };
+        Counted { info, is_final }
     }
 
     fn count_files(&self) -> Result<u64> {
@@ -261,7 +246,8 @@ impl NtfsVolume {
         let Some(map) = entry.open(&self.mft, kind::BITMAP, &[])? else {
             return Ok(0);
         };
-        let records = self.mft.records().min(map.size().saturating_mul(8));
+        let possible = self.mft.possible_records();
+        let records = possible.min(map.size().saturating_mul(8));
         let mut unused = 0u64;
         bitmap::clear_ranges(&map, records, &mut |range| {
             unused = unused.saturating_add(range.end.saturating_sub(range.start));
@@ -271,26 +257,12 @@ impl NtfsVolume {
     }
 }
 
-/// Refuses a name whose file record, as it was loaded, is not in use or was given to another file.
-fn check_reference(reference: Reference, file: &Result<Entry>) -> Result<()> {
-    let stale = || {
-        Error::damaged(format!(
-            "the name points to file record {}, which is not its file's any more",
-            reference.number
-        ))
-    };
-    match file {
-        Ok(entry) if reference.sequence == 0 || reference.sequence == entry.sequence() => Ok(()),
-        Ok(_) => Err(stale()),
-        Err(error) if error.kind() == Kind::NotFound => Err(stale().caused_by(error.clone())),
-        Err(error) => Err(error.clone()),
-    }
-}
-
 impl Volume for NtfsVolume {
-    /// The first call counts free space.
+    /// The first call counts free space; where something could not be read for a moment the next one counts again, seven times at most.
     fn info(&self) -> &VolumeInfo {
-        self.info.get_or_init(|| self.make_info())
+        let wanted = |slot: &&OnceLock<Counted>| slot.get().is_none_or(|told| told.is_final);
+        let slot = self.infos.iter().find(wanted).unwrap_or(&self.last_info);
+        &slot.get_or_init(|| self.count()).info
     }
 
     fn root(&self) -> EntryId {
@@ -302,10 +274,10 @@ impl Volume for NtfsVolume {
         let nature = entry.named(Nature::of(&self.mft, &entry))?;
         let mut attributes = entry.named(nature.attributes(&self.mft, &entry))?;
         if matches!(attributes.kind, EntryKind::File | EntryKind::Folder) {
-            let mode = self.secure.mode(&self.mft, &entry, nature.security_id());
+            let mode = self.secure.mode(&self.mft, &entry, nature.security_id())?;
             attributes.mode = mode.unwrap_or(attributes.mode);
         }
-        LinuxFacts::of(&self.mft, &entry).dress(&mut attributes);
+        LinuxFacts::of(&self.mft, &entry)?.dress(&mut attributes);
         Ok(attributes)
     }
 
@@ -321,31 +293,15 @@ impl Volume for NtfsVolume {
         {
             found = opened.find(&self.blocks, &self.upcase, &other)?;
         }
-        match found {
-            Some(found) => {
-                let file = Entry::load(&self.mft, found.file.number);
-                check_reference(found.file, &file)?;
-                Ok(Some(self.dir_entry(&found, &file)))
-            }
-            None => Ok(None),
-        }
+        found
+            .map(|found| listing::looked_up(&self.mft, &found))
+            .transpose()
     }
 
     fn read_dir(&self, folder: EntryId, after: u64, sink: DirSink<'_>) -> Result<()> {
-        self.folder(folder)?
-            .walk(&self.blocks, after, &mut |listed| {
-                if listed.name.is_dos() || listed.file.number < FIRST_USER {
-                    return ControlFlow::Continue(());
-                }
-                let file = Entry::load(&self.mft, listed.file.number);
-                let mut entry = self.dir_entry(&listed.to_found(), &file);
-                // The name is there, but the record may be another file's now: its id must never lead to that one's content.
-                if matches!(check_reference(listed.file, &file), Err(error) if error.kind() == Kind::Damaged)
-                {
-                    entry.id.tree = STALE;
-                }
-                sink(entry)
-            })
+        let opened = self.folder(folder)?;
+        let place = (&*opened, folder.number);
+        listing::list(&self.mft, place, &self.blocks, after, sink)
     }
 
     fn parent(&self, id: EntryId) -> Result<Option<EntryId>> {
@@ -403,21 +359,23 @@ impl Volume for NtfsVolume {
     }
 
     fn xattrs(&self, id: EntryId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.beside(&self.entry(id)?).all()
+        let entry = self.entry(id)?;
+        entry.named(self.beside(&entry).all())
     }
 
     fn xattr(&self, id: EntryId, name: &[u8]) -> Result<Option<Vec<u8>>> {
         if !xattr::may_have(name) {
             return Ok(None);
         }
-        self.beside(&self.entry(id)?).value(name)
+        let entry = self.entry(id)?;
+        entry.named(self.beside(&entry).value(name))
     }
 
     fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {
         let entry = self.entry(id)?;
         let mut ended = false;
         // The reparse point decides what the bytes mean, and may lie in the record, of which extents do not tell.
-        let form = content::form(&self.mft, &entry)?.number();
+        let form = entry.named(content::form(&self.mft, &entry))?.number();
         let form = u32::from_be_bytes([form, 0, 0, 0]);
         for kind in [kind::DATA, kind::INDEX_ALLOCATION, kind::REPARSE_POINT] {
             if !ended {
@@ -444,7 +402,7 @@ impl Volume for NtfsVolume {
 
     fn link_target(&self, id: EntryId) -> Result<LinkTarget> {
         let entry = self.entry(id)?;
-        match nature::link(&self.mft, &entry)? {
+        match entry.named(nature::link(&self.mft, &entry))? {
             Some(target) => Ok(target),
             None => Ok(LinkTarget::Posix(self.read_link(id)?)),
         }
@@ -453,10 +411,13 @@ impl Volume for NtfsVolume {
     fn free_space(&self, sink: RangeSink<'_>) -> Result<()> {
         let entry = Entry::load(&self.mft, BITMAP)?;
         let map = entry
-            .open(&self.mft, kind::DATA, &[])?
+            .named(entry.open(&self.mft, kind::DATA, &[]))?
             .ok_or_else(|| Error::damaged("the map of free space is missing"))?;
         let cluster = u64::from(self.boot.cluster_size);
-        bitmap::clear_ranges(&map, self.mft.clusters().count(), &mut |range| {
+        let clusters = self.mft.clusters();
+        // What lies beyond the device is not free: it is not there.
+        let there = clusters.device_size().div_ceil(clusters.size());
+        bitmap::clear_ranges(&map, clusters.count().min(there), &mut |range| {
             sink(range.start.saturating_mul(cluster)..range.end.saturating_mul(cluster))
         })
     }

@@ -53,7 +53,7 @@ pub struct Attributes {
     pub size: u64,
     /// Bytes allocated on the volume for the main stream.
     pub allocated: u64,
-    /// Permission bits (0o7777). Of NTFS what its access lists come to (0o500 where they cannot be read); where nothing says it: 0o555 for folders, 0o444 for others.
+    /// Permission bits (0o7777). Of NTFS what its access lists come to (0o500 where they are damaged); where nothing says it: 0o555 for folders, 0o444 for others.
     pub mode: u32,
     /// Owner; 0 where the file system has none.
     pub uid: u32,

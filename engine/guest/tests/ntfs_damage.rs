@@ -12,6 +12,7 @@ use cairn_base::ReadAt;
 use cairn_guest::Volume;
 use cairn_guest::ntfs::NtfsVolume;
 use ntfs_support::made::*;
+use ntfs_support::patched::attribute;
 use ntfs_support::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -68,6 +69,108 @@ fn a_bad_boot_sector_and_bad_first_records_have_substitutes() {
     bytes[mft] = 0;
     bytes[mirror] = 0;
     assert_eq!(open(bytes).err().unwrap().kind(), cairn_base::Kind::Damaged);
+}
+
+/// A first record that is whole in itself, and leads to nothing, or to a part of the table.
+#[test]
+fn a_first_record_that_does_not_lead_to_the_table_has_a_substitute() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((bytes, mft)) = patchable(|root| {
+        for number in 0..50u64 {
+            fs::write(root.join(format!("{number}")), noise(number, 300)).unwrap();
+        }
+    }) else {
+        return;
+    };
+    let sound = walk(&open_bytes(&bytes), &mut |_, error| panic!("{error}"));
+    let mirror = u64::from_le_bytes(bytes[0x38..0x40].try_into().unwrap()) as usize * 4096;
+    // No possible run; a run of three quarters of its clusters, where the last cluster is not said.
+    let ways: [fn(&mut [u8], usize); 2] = [
+        |bytes, record| {
+            let data = attribute(bytes, record, 0x80);
+            let run = data + usize::from(bytes[data + 32]);
+            bytes[run] = 0x10;
+        },
+        |bytes, record| {
+            let data = attribute(bytes, record, 0x80);
+            let run = data + usize::from(bytes[data + 32]);
+            assert_eq!(bytes[run] & 15, 1, "a run of less than 128 clusters");
+            bytes[run + 1] -= bytes[run + 1] / 4;
+            let behind = run + 2 + usize::from(bytes[run] >> 4);
+            bytes[behind] = 0;
+            bytes[data + 24..data + 32].fill(0);
+        },
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let mut spoiled = bytes.clone();
+        way(&mut spoiled, mft);
+        let volume = open_bytes(&spoiled);
+        let items = walk(&volume, &mut |what, error| panic!("{what}: {error}"));
+        assert!(items.keys().eq(sound.keys()), "{number}");
+        let notes: Vec<&str> = volume.info().defects().collect();
+        assert!(
+            notes.len() == 1 && notes[0].contains("mirror"),
+            "{number}: {notes:?}"
+        );
+        // Both: nothing, or what is left.
+        way(&mut spoiled, mirror);
+        let disk = Arc::new(spoiled) as Arc<dyn ReadAt>;
+        let volume = match (NtfsVolume::open(disk), number) {
+            (Err(error), 0) => {
+                assert_eq!(error.kind(), cairn_base::Kind::Damaged);
+                continue;
+            }
+            (volume, _) => volume.unwrap(),
+        };
+        assert!(
+            volume
+                .info()
+                .defects()
+                .any(|note| note.contains("ends too early"))
+        );
+        let mut lost = 0;
+        let items = walk(&volume, &mut |what, error| {
+            let told = error.to_string();
+            assert!(
+                what == "attributes" && told.contains("no clusters are allocated"),
+                "{told}"
+            );
+            lost += 1;
+        });
+        assert!(items.keys().eq(sound.keys()));
+        assert!(lost > 0 && lost < 50, "{lost}");
+    }
+}
+
+/// Records have their number since version 3.1: one that was written to another's place is not taken for that one's.
+#[test]
+fn a_record_in_the_place_of_another_is_refused() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((mut bytes, mft)) = patchable(|root| {
+        for name in ["one", "two", "three"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+    }) else {
+        return;
+    };
+    let [one, two] = ["one", "two"].map(|name| record_of(&bytes, mft, name));
+    let record = bytes[one..one + 1024].to_vec();
+    bytes.copy_within(two..two + 1024, one);
+    bytes[two..two + 1024].copy_from_slice(&record);
+    let volume = open_bytes(&bytes);
+    let items = walk(&volume, &mut |what, error| {
+        assert_eq!(what, "attributes");
+        assert!(error.to_string().contains("in its place"), "{error}");
+    });
+    assert_eq!(items.len(), 3);
+    assert!(items[&b"/one"[..]].attributes.is_none());
+    let three = content(&volume, &items[&b"/three"[..]]).unwrap();
+    assert_eq!(three, b"three");
+    assert!(volume.lookup(volume.root(), b"two").is_err());
 }
 
 #[test]

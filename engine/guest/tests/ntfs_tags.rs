@@ -12,6 +12,7 @@ use cairn_base::Kind;
 use cairn_base::read_at::read_vec;
 use cairn_guest::{EntryKind, Volume};
 use ntfs_support::made::*;
+use ntfs_support::patched::{add_flags, attribute};
 use ntfs_support::wim::{reparse, set_reparse};
 use ntfs_support::*;
 use std::fs::{self, File};
@@ -21,23 +22,6 @@ use std::path::Path;
 
 const OFFLINE: u32 = 0x1000;
 const RECALL: u32 = 0x40_0000;
-
-/// The first attribute of type `kind` in the record at `record`.
-fn attribute(bytes: &[u8], record: usize, kind: u8) -> usize {
-    let mut at = record + usize::from(bytes[record + 20]);
-    while bytes[at] != kind {
-        at += u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
-    }
-    at
-}
-
-/// Sets FILE_ATTRIBUTE_* of the record at `record`.
-fn add_flags(bytes: &mut [u8], record: usize, flags: u32) {
-    let at = attribute(bytes, record, 0x10);
-    let value = at + usize::from(bytes[at + 20]) + 32;
-    let old = u32::from_le_bytes(bytes[value..value + 4].try_into().unwrap());
-    bytes[value..value + 4].copy_from_slice(&(old | flags).to_le_bytes());
-}
 
 /// Name of the test's files, tag, whether the content is read if all of it is there, and what the error says.
 const TAGS: [(&str, u32, bool, &str); 12] = [
@@ -128,34 +112,95 @@ fn tags_are_named_and_only_what_is_all_there_is_read() {
     }
 }
 
+/// What a program reserved and did not write is zeros, in a file that is also in the cloud as in any other.
 #[test]
-fn what_follows_the_valid_data_of_a_cloud_file_was_not_fetched() {
+fn a_cloud_file_whose_valid_data_end_early_is_read() {
     if !have(&TOOLS) || !have(&["setfattr"]) {
         return;
     }
+    let names = ["cloud", "plain", "offline", "hole"];
     let Some((mut bytes, mft)) = patchable(|root| {
-        for name in ["cloud", "plain"] {
-            fs::write(root.join(name), noise(5, 40_000)).unwrap();
+        for name in names {
+            let path = root.join(name);
+            let file = File::create(&path).unwrap();
+            file.write_all_at(&noise(5, 40_000), 0).unwrap();
+            if name == "hole" {
+                file.set_len(80_000).unwrap();
+            }
+            if name != "plain" {
+                set_reparse(&path, &reparse(0x9000_001A, b"1234"));
+            }
         }
-        set_reparse(&root.join("cloud"), &reparse(0x9000_001A, b"1234"));
     }) else {
         return;
     };
-    for name in ["cloud", "plain"] {
+    for name in names {
         let record = record_of(&bytes, mft, name);
         let data = attribute(&bytes, record, 0x80);
         bytes[data + 56..data + 64].copy_from_slice(&30_000u64.to_le_bytes());
     }
+    let offline = record_of(&bytes, mft, "offline");
+    add_flags(&mut bytes, offline, OFFLINE);
     let volume = open_bytes(&bytes);
     let find = |name: &[u8]| volume.lookup(volume.root(), name).unwrap().unwrap().id;
-    assert_eq!(
-        volume.open(find(b"cloud")).err().unwrap().kind(),
-        Kind::Unsupported
-    );
-    let plain = volume.open(find(b"plain")).unwrap();
     let mut expected = noise(5, 40_000);
     expected[30_000..].fill(0);
-    assert!(read_vec(&plain, 0, 40_000).unwrap() == expected);
+    for name in [&b"cloud"[..], b"plain"] {
+        let file = volume.open(find(name)).unwrap();
+        assert!(read_vec(&file, 0, 40_000).unwrap() == expected);
+    }
+    // Windows says that it is not all there; and what has no clusters was not fetched.
+    for name in [&b"offline"[..], b"hole"] {
+        let error = volume.open(find(name)).err().unwrap();
+        assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    }
+}
+
+/// Units of zeros take no clusters in a compressed file: they are no holes that something is to be fetched to.
+#[test]
+fn a_compressed_cloud_file_with_zeros_is_read() {
+    if !have(&TOOLS) || !have(&["setfattr"]) {
+        return;
+    }
+    let text = b"a line of it\n".repeat(10_000);
+    let content = [&text[..], &[0; 300_000], &text, &[0; 200_000]].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let image = make(folder.path(), 16 << 20, &[]);
+    {
+        let options = "streams_interface=none,compression";
+        let Some(mount) = Mount::new(&image, folder.path(), options) else {
+            return;
+        };
+        let packed = mount.0.join("packed");
+        fs::create_dir(&packed).unwrap();
+        let path = packed.to_str().unwrap();
+        let compressed = ["-n", "system.ntfs_attrib_be", "-v", "0x00000800", path];
+        run("setfattr", &compressed);
+        for name in ["cloud", "plain"] {
+            fs::write(packed.join(name), &content).unwrap();
+        }
+        set_reparse(&packed.join("cloud"), &reparse(0x9000_301A, b"1234"));
+    }
+    let mut bytes = fs::read(&image).unwrap();
+    let read = |bytes: &[u8], name: &[u8]| {
+        let volume = open_bytes(bytes);
+        let packed = volume.lookup(volume.root(), b"packed").unwrap().unwrap().id;
+        let found = volume.lookup(packed, name).unwrap().unwrap().id;
+        let content = volume
+            .open(found)
+            .and_then(|file| read_vec(&file, 0, file.size() as usize));
+        (found.number as usize, content)
+    };
+    assert!(read(&bytes, b"plain").1.unwrap() == content);
+    let (number, read_whole) = read(&bytes, b"cloud");
+    assert!(read_whole.unwrap() == content);
+    // Marked as sparse: such a unit may be one that was given back.
+    let mft = u64::from_le_bytes(bytes[0x30..0x38].try_into().unwrap()) as usize * 4096;
+    let data = attribute(&bytes, mft + number * 1024, 0x80);
+    assert_eq!(bytes[data + 12], 1, "not compressed: the test is void");
+    bytes[data + 13] |= 0x80;
+    let error = read(&bytes, b"cloud").1.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
 }
 
 #[test]

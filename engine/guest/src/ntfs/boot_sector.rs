@@ -1,6 +1,7 @@
 //! The boot sector (`$Boot`): sizes and where the file table lies.
 
 use super::cluster::Lcn;
+use super::passing::is_passing;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result, View};
 
@@ -31,20 +32,22 @@ impl BootSector {
     /// was the backup.
     ///
     /// # Errors
-    /// The first sector's [`Kind::Damaged`](cairn_base::Kind::Damaged) if both are bad.
+    /// The first sector's [`Kind::Damaged`](cairn_base::Kind::Damaged) if both are bad; what passes, as the disk
+    /// reports it.
     pub fn read(device: &dyn ReadAt) -> Result<(BootSector, bool)> {
         let first = match BootSector::read_at(device, 0) {
             Ok(boot) => return Ok((boot, false)),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => error,
         };
         for sector in [512u64, 1024, 2048, 4096] {
             let Some(offset) = device.size().checked_sub(sector).filter(|&at| at > 0) else {
                 continue;
             };
-            if let Ok(boot) = BootSector::read_at(device, offset)
-                && u64::from(boot.sector_size) == sector
-            {
-                return Ok((boot, true));
+            match BootSector::read_at(device, offset) {
+                Ok(boot) if u64::from(boot.sector_size) == sector => return Ok((boot, true)),
+                Err(error) if is_passing(&error) => return Err(error),
+                _ => {}
             }
         }
         Err(first)

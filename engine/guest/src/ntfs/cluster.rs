@@ -43,6 +43,11 @@ impl Clusters {
         self.count
     }
 
+    /// Bytes of the device below, which may be fewer than the volume claims.
+    pub fn device_size(&self) -> u64 {
+        self.device.size()
+    }
+
     /// `clusters` in bytes.
     ///
     /// # Errors

@@ -50,11 +50,12 @@ pub fn open(mft: &Mft, entry: &Entry, nature: &Nature) -> Result<Arc<dyn ReadAt>
     if nature.tag == tag::WOF {
         return compressed(mft, entry);
     }
-    if tag::may_be_fetched(nature.tag) && !nature.is_offline() {
-        let content = main(mft, entry)?;
-        if is_whole(&*content)? {
-            return Ok(content);
-        }
+    // Windows marks what is not wholly there; of what was not fetched, or was given back, there is a hole.
+    if tag::may_be_fetched(nature.tag)
+        && !nature.is_offline()
+        && entry.is_allocated(mft, kind::DATA, &[])?
+    {
+        return main(mft, entry);
     }
     let (reason, advice) = tag::reason(nature.tag);
     Err(Error::unsupported(reason).advise(advice))
@@ -63,13 +64,6 @@ pub fn open(mft: &Mft, entry: &Entry, nature: &Nature) -> Result<Arc<dyn ReadAt>
 fn main(mft: &Mft, entry: &Entry) -> Result<Arc<dyn ReadAt>> {
     let content = entry.open(mft, kind::DATA, &[])?;
     Ok(content.unwrap_or_else(|| Arc::new(Resident::new(Vec::new()))))
-}
-
-/// Whether every byte of `content` was written: of what was not fetched there is a hole.
-fn is_whole(content: &dyn ReadAt) -> Result<bool> {
-    let all = 0..content.size();
-    let extents = content.data_extents(all.clone())?;
-    Ok(all.is_empty() || extents == [all])
 }
 
 /// The algorithm by which the file `entry`, whose tag is WOF's, is compressed.

@@ -1,6 +1,6 @@
 //! A file or folder: its base record and, through the attribute list, all the others.
 
-use super::attribute::{Attribute, Body, FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, kind};
+use super::attribute::{Attribute, Body, FLAG_COMPRESSION_MASK, FLAG_ENCRYPTED, FLAG_SPARSE, kind};
 use super::attribute_list::{self, ListEntry};
 use super::cluster::Vcn;
 use super::compressed::CompressedStream;
@@ -12,6 +12,7 @@ use crate::volume::{Extent, ExtentSink, Reading};
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
 use cairn_base::{Error, Kind, ReadAt, Result, View};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// LZNT1 in the low byte of the flags.
@@ -90,11 +91,7 @@ impl Entry {
         let mut parts = Vec::new();
         let Some(list) = &self.list else {
             for attribute in self.base.of_kind(kind)? {
-                let first = match &attribute.body {
-                    Body::Resident(_) => Vcn(0),
-                    Body::NonResident(body) => body.first,
-                };
-                if wanted(&attribute.name, first) {
+                if wanted(&attribute.name, first_of(attribute)) {
                     parts.push(Part {
                         record: self.base.clone(),
                         attribute: attribute.clone(),
@@ -125,8 +122,35 @@ impl Entry {
         Ok(parts)
     }
 
+    /// Refuses an attribute of type `kind` that `wanted` picks by name of which only later parts are there: it must not
+    /// look as if there were none.
+    fn check_starts(&self, kind: u32, wanted: impl Fn(&[u16]) -> bool) -> Result<()> {
+        let (mut starts, mut later) = (BTreeSet::new(), BTreeSet::new());
+        let mut look = |name, first| {
+            match first {
+                Vcn(0) => starts.insert(name),
+                _ => later.insert(name),
+            };
+        };
+        match &self.list {
+            Some(list) => {
+                let same = list.iter().filter(|entry| entry.kind == kind);
+                same.for_each(|entry| look(&entry.name, entry.first));
+            }
+            None => {
+                let same = self.base.of_kind(kind)?;
+                same.for_each(|one| look(&one.name, first_of(one)));
+            }
+        }
+        match later.difference(&starts).find(|name| wanted(name)) {
+            Some(_) => Err(Error::damaged("the first part of an attribute is missing")),
+            None => Ok(()),
+        }
+    }
+
     /// The attributes of type `kind`, whatever their names; of an attribute in parts the first only.
     pub fn all(&self, mft: &Mft, kind: u32) -> Result<Vec<Part>> {
+        self.check_starts(kind, |_| true)?;
         let mut parts = self.parts(mft, kind, |_, first| first == Vcn(0))?;
         parts.retain(|part| part.attribute.is_first());
         Ok(parts)
@@ -134,6 +158,7 @@ impl Entry {
 
     /// The attribute of type `kind` called `name`; of one in parts the first.
     pub fn first(&self, mft: &Mft, kind: u32, name: &[u16]) -> Result<Option<Part>> {
+        self.check_starts(kind, |other| other == name)?;
         let parts = self.parts(mft, kind, |other, first| other == name && first == Vcn(0))?;
         Ok(parts.into_iter().next())
     }
@@ -144,6 +169,7 @@ impl Entry {
     /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for encrypted content and unknown compression.
     pub fn open(&self, mft: &Mft, kind: u32, name: &[u16]) -> Result<Option<Arc<dyn ReadAt>>> {
         let mut parts = self.parts(mft, kind, |other, _| other == name)?;
+        parts.sort_by_key(first_cluster);
         let Some(first) = parts.first() else {
             return Ok(None);
         };
@@ -157,6 +183,11 @@ impl Entry {
                 .advise("start the restored disk and open the file in Windows, as its user or with the recovery agent's key"));
         }
         if let Some(value) = first.resident() {
+            if parts.len() > 1 {
+                return Err(Error::damaged(
+                    "an attribute lies in its record and once more elsewhere",
+                ));
+            }
             return Ok(Some(Arc::new(Resident::new(value.to_vec()))));
         }
         let (runs, sizes, unit) = gather(&mut parts)?;
@@ -180,6 +211,46 @@ impl Entry {
                 "compression method {other} of a file is unknown"
             ))),
         }
+    }
+
+    /// Whether clusters are allocated for all of the attribute of type `kind` called `name`, wherever its valid data end,
+    /// or it needs none. A unit of a compressed attribute that holds nothing but zeros needs none; in one that is marked
+    /// as sparse nothing tells it from a hole.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) for impossible runs.
+    pub fn is_allocated(&self, mft: &Mft, kind: u32, name: &[u16]) -> Result<bool> {
+        let mut parts = self.parts(mft, kind, |other, _| other == name)?;
+        parts.sort_by_key(first_cluster);
+        let Some(first) = parts.first() else {
+            return Ok(true);
+        };
+        if first.resident().is_some() {
+            return Ok(true);
+        }
+        let flags = first.attribute.flags;
+        let (runs, sizes, unit) = gather(&mut parts)?;
+        let packed = flags & FLAG_COMPRESSION_MASK != 0;
+        // Compressed data end in a hole: a unit has some if its first cluster has.
+        let step = match u32::from(unit) {
+            bits if packed => 1u64.checked_shl(bits).unwrap_or(u64::MAX),
+            _ => 1,
+        };
+        let end = sizes.data.div_ceil(mft.clusters().size());
+        if packed && flags & FLAG_SPARSE == 0 {
+            return Ok(runs.end().0 >= end);
+        }
+        let mut at = 0u64;
+        while at < end {
+            match runs.at(Vcn(at)) {
+                Some(run) if run.lcn.is_some() => {
+                    let behind = at.saturating_add(run.clusters);
+                    at = behind.checked_next_multiple_of(step).unwrap_or(u64::MAX);
+                }
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// The value of the attribute of type `kind` called `name`, where there is a short way to it: it lies in the base record, and all others do too.
@@ -265,8 +336,7 @@ impl Entry {
         let check = |size: u64| {
             if size > limit {
                 return Err(Error::damaged(format!(
-                    "an attribute of file record {} claims {size} bytes, where {limit} are possible",
-                    self.number
+                    "an attribute claims {size} bytes, where {limit} are possible"
                 )));
             }
             Ok(())
@@ -294,7 +364,11 @@ fn load_list(mft: &Mft, base: &Record) -> Result<Option<Vec<ListEntry>>> {
 
 /// The first cluster of an attribute that a part of it maps.
 fn first_cluster(part: &Part) -> Vcn {
-    match &part.attribute.body {
+    first_of(&part.attribute)
+}
+
+fn first_of(attribute: &Attribute) -> Vcn {
+    match &attribute.body {
         Body::Resident(_) => Vcn(0),
         Body::NonResident(body) => body.first,
     }

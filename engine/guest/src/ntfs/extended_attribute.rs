@@ -4,7 +4,7 @@ use super::attribute::kind;
 use super::entry::Entry;
 use super::mft::Mft;
 use crate::volume::{Attributes, EntryKind};
-use cairn_base::{Result, View};
+use cairn_base::{Error, Result, View};
 
 /// The longest `$EA`: its length has 16 bits.
 const MAX_BYTES: u64 = 64 << 10;
@@ -26,33 +26,55 @@ pub fn read(mft: &Mft, entry: &Entry) -> Result<Option<Vec<u8>>> {
     entry.value(mft, kind::EA, &[], MAX_BYTES)
 }
 
-/// The attributes in the value of `$EA`.
-///
-/// # Errors
-/// [`Kind::Damaged`](cairn_base::Kind::Damaged) if one lies outside.
-pub fn parse(view: View<'_>) -> Result<Vec<ExtendedAttribute<'_>>> {
-    let mut found = Vec::new();
+/// The attributes in the value of `$EA` that are whole; and what is wrong with the first that is damaged.
+pub fn parse(view: View<'_>) -> (Vec<ExtendedAttribute<'_>>, Option<Error>) {
+    let (mut found, mut damage) = (Vec::new(), None);
     let mut at = 0usize;
     // Each takes at least the header: there cannot be more than eight thousand.
     while at < view.len() {
-        let entry = view.tail(at)?;
-        let next = usize::try_from(entry.u32_le(0)?).unwrap_or(usize::MAX);
-        let name_length = usize::from(entry.u8(5)?);
-        let value_length = usize::from(entry.u16_le(6)?);
-        let value_at = HEADER.saturating_add(name_length).saturating_add(1);
-        found.push(ExtendedAttribute {
-            name: entry.slice(HEADER, name_length)?,
-            value: entry.part(value_at, value_length, "extended attribute")?,
-        });
+        let (one, next) = match entry(view, at) {
+            Ok(read) => read,
+            Err(error) => {
+                damage.get_or_insert(error);
+                break;
+            }
+        };
+        match one {
+            Ok(one) => found.push(one),
+            Err(error) => {
+                damage.get_or_insert(error);
+            }
+        }
         if next == 0 {
             break;
         }
-        if next < HEADER {
-            return Err(entry.damaged(0, "an entry shorter than its own header"));
-        }
         at = at.saturating_add(next);
     }
-    Ok(found)
+    (found, damage)
+}
+
+/// The attribute at `at`, and how far it is to the next one: 0 for the last. The inner failure is of this attribute
+/// alone, the outer one hides all behind it.
+fn entry(view: View<'_>, at: usize) -> Result<(Result<ExtendedAttribute<'_>>, usize)> {
+    let next = usize::try_from(view.u32_le(at)?).unwrap_or(usize::MAX);
+    if next != 0 && next < HEADER {
+        return Err(view.damaged(at, "an entry shorter than its own header"));
+    }
+    // None reaches into the one behind it.
+    let left = view.len().saturating_sub(at);
+    let length = if next == 0 { left } else { next.min(left) };
+    let entry = view.part(at, length, "extended attribute")?;
+    Ok((whole(entry), next))
+}
+
+fn whole(entry: View<'_>) -> Result<ExtendedAttribute<'_>> {
+    let name_length = usize::from(entry.u8(5)?);
+    let value_length = usize::from(entry.u16_le(6)?);
+    let value_at = HEADER.saturating_add(name_length).saturating_add(1);
+    Ok(ExtendedAttribute {
+        name: entry.slice(HEADER, name_length)?,
+        value: entry.part(value_at, value_length, "extended attribute")?,
+    })
 }
 
 /// What the Windows Subsystem for Linux knows of an entry.
@@ -69,10 +91,17 @@ pub struct LinuxFacts {
 }
 
 impl LinuxFacts {
-    /// Of `entry`. Nothing where its `$EA` cannot be read: it is not needed for anything else.
-    pub fn of(mft: &Mft, entry: &Entry) -> LinuxFacts {
-        let bytes = read(mft, entry).ok().flatten().unwrap_or_default();
-        let known = parse(View::new(&bytes, "extended attributes", 0)).unwrap_or_default();
+    /// Of `entry`. Nothing of what is damaged in its `$EA`: `user.cairn.left_out` tells of it.
+    ///
+    /// # Errors
+    /// What the disk reports that says nothing of the `$EA`.
+    pub fn of(mft: &Mft, entry: &Entry) -> Result<LinuxFacts> {
+        let bytes = match read(mft, entry) {
+            Ok(bytes) => bytes.unwrap_or_default(),
+            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(_) => return Ok(LinuxFacts::default()),
+        };
+        let (known, _) = parse(View::new(&bytes, "extended attributes", 0));
         let mut facts = LinuxFacts::default();
         for attribute in known {
             let number = |at: usize| attribute.value.u32_le(at).ok();
@@ -84,7 +113,7 @@ impl LinuxFacts {
                 _ => {}
             }
         }
-        facts
+        Ok(facts)
     }
 
     /// Owner, group, mode and device of Linux count more than what Windows' own come to.
@@ -126,7 +155,8 @@ mod tests {
             one("A", b"value", true),
         ]
         .concat();
-        let found = parse(View::new(&bytes, "test", 0)).unwrap();
+        let (found, damage) = parse(View::new(&bytes, "test", 0));
+        assert!(damage.is_none());
         let shown: Vec<_> = found
             .iter()
             .map(|one| (one.name, one.value.bytes()))
@@ -138,10 +168,30 @@ mod tests {
         for cut in 1..bytes.len() - 2 {
             // Without its padding the first one is whole.
             let whole = (19..=20).contains(&cut);
-            let parsed = parse(View::new(&bytes[..cut], "test", 0));
-            assert_eq!(parsed.is_ok(), whole, "{cut}");
+            let (found, damage) = parse(View::new(&bytes[..cut], "test", 0));
+            assert_eq!(damage.is_none(), whole, "{cut}");
+            assert_eq!(found.len(), usize::from(cut >= 19), "{cut}");
         }
-        assert!(parse(View::new(&[4, 0, 0, 0, 0, 0, 0, 0, 0], "test", 0)).is_err());
-        assert!(parse(View::new(&[], "test", 0)).unwrap().is_empty());
+        let short = [4, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert!(parse(View::new(&short, "test", 0)).1.is_some());
+        let (found, damage) = parse(View::new(&[], "test", 0));
+        assert!(found.is_empty() && damage.is_none());
+    }
+
+    #[test]
+    fn a_damaged_one_takes_nothing_but_itself() {
+        let mut bytes = [
+            one("A", b"first", false),
+            one("B", b"second", false),
+            one("C", b"third", true),
+        ]
+        .concat();
+        // A value that would reach into the attribute behind it.
+        let second = bytes[0] as usize;
+        bytes[second + 6] = 12;
+        let (found, damage) = parse(View::new(&bytes, "test", 0));
+        let names: Vec<_> = found.iter().map(|one| one.name).collect();
+        assert_eq!(names, [b"A", b"C"]);
+        assert!(damage.unwrap().to_string().contains("extended attribute"));
     }
 }

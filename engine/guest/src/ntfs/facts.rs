@@ -5,10 +5,12 @@ use super::boot_sector::BootSector;
 use super::entry::Entry;
 use super::log_file::{self, LogState};
 use super::mft::Mft;
+use super::passing::is_passing;
 use super::upcase::UpCase;
 use crate::volume::Note;
 use cairn_base::read_at::read_vec;
-use cairn_base::{Error, ReadAt, Result, View};
+use cairn_base::{Error, Kind, ReadAt, Result, View};
+use std::sync::Arc;
 
 /// Record of `$LogFile`.
 const LOG_FILE: u64 = 2;
@@ -40,6 +42,18 @@ impl Facts {
         }
     }
 
+    /// Something of the volume cannot be read for `error`.
+    ///
+    /// # Errors
+    /// `error`, if it may be gone the next time: a fact is told as long as the volume is open.
+    fn miss(&mut self, what: &str, error: Error) -> Result<()> {
+        if is_passing(&error) {
+            return Err(error);
+        }
+        self.warn(format!("{what} cannot be read: {error}."));
+        Ok(())
+    }
+
     /// Something is wrong with the volume.
     pub fn warn(&mut self, note: impl Into<String>) {
         self.clean = false;
@@ -58,7 +72,10 @@ impl Facts {
     }
 
     /// Reads `$Volume`: label, version, dirty flag.
-    pub fn read_volume(&mut self, mft: &Mft) {
+    ///
+    /// # Errors
+    /// What may be gone the next time.
+    pub fn read_volume(&mut self, mft: &Mft) -> Result<()> {
         let result = Entry::load(mft, VOLUME).and_then(|entry| {
             let name = entry.value(mft, kind::VOLUME_NAME, &[], 1024)?;
             let information = entry.value(mft, kind::VOLUME_INFORMATION, &[], 1024)?;
@@ -73,17 +90,19 @@ impl Facts {
                         "The volume is marked dirty: Windows wants to check it before it is used.",
                     ),
                     Ok(_) => {}
-                    Err(error) => self.warn(format!("The volume's state cannot be read: {error}.")),
+                    Err(error) => return self.miss("The volume's state", error),
                 }
+                Ok(())
             }
-            Err(error) => self.warn(format!(
-                "The volume's label and state cannot be read: {error}."
-            )),
+            Err(error) => self.miss("The volume's label and state", error),
         }
     }
 
     /// Looks at `$LogFile`, which is not replayed.
-    pub fn read_log(&mut self, mft: &Mft) {
+    ///
+    /// # Errors
+    /// What may be gone the next time.
+    pub fn read_log(&mut self, mft: &Mft) -> Result<()> {
         let state = Entry::load(mft, LOG_FILE)
             .and_then(|entry| entry.open(mft, kind::DATA, &[]))
             .and_then(|log| match log {
@@ -96,34 +115,46 @@ impl Facts {
                 "The volume was in use when it was recorded; its log is not replayed, so what changed last may \
                  be missing or in part.",
             ),
-            Err(error) => self.warn(format!("The volume's log cannot be read: {error}.")),
+            Err(error) => return self.miss("The volume's log", error),
         }
+        Ok(())
     }
 
-    /// Looks at `content`, which is `hiberfil.sys`.
-    pub fn read_hibernation(&mut self, content: &dyn ReadAt) {
-        if content.size() < 4096 {
-            return;
-        }
-        if let Ok(magic) = read_vec(content, 0, 4)
-            && magic.eq_ignore_ascii_case(b"hibr")
-        {
-            self.warn(
+    /// Looks at `content`, which is `hiberfil.sys`, if there is one.
+    ///
+    /// # Errors
+    /// What may be gone the next time.
+    pub fn read_hibernation(&mut self, content: Result<Option<Arc<dyn ReadAt>>>) -> Result<()> {
+        let magic = content.and_then(|content| match content {
+            Some(content) if content.size() >= 4096 => read_vec(&content, 0, 4),
+            _ => Ok(Vec::new()),
+        });
+        match magic {
+            Ok(magic) if magic.eq_ignore_ascii_case(b"hibr") => self.warn(
                 "Windows is hibernated (or was shut down with fast startup): it holds changes of this volume in \
                  memory that are not on the disk.",
-            );
+            ),
+            Ok(_) => {}
+            // A folder or a link of that name.
+            Err(error) if error.kind() == Kind::Invalid => {}
+            Err(error) => return self.miss("Whether Windows is hibernated", error),
         }
+        Ok(())
     }
 
     /// Reads `$UpCase`, or makes do without.
-    pub fn read_upcase(&mut self, mft: &Mft) -> UpCase {
+    ///
+    /// # Errors
+    /// What may be gone the next time.
+    pub fn read_upcase(&mut self, mft: &Mft) -> Result<UpCase> {
         match upcase(mft) {
-            Ok(table) => table,
+            Ok(table) => Ok(table),
+            Err(error) if is_passing(&error) => Err(error),
             Err(error) => {
                 self.warn(format!(
                     "The volume's table of capital letters cannot be read ({error}); Unicode's is used."
                 ));
-                UpCase::built_in()
+                Ok(UpCase::built_in())
             }
         }
     }

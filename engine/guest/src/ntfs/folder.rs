@@ -7,6 +7,7 @@ use super::entry::Entry;
 use super::file_name::{FileName, NameView};
 use super::index::{self, Entries, IndexEntry};
 use super::mft::Mft;
+use super::order::{self, Way};
 use super::record::Reference;
 use super::stream::Stream;
 use super::upcase::UpCase;
@@ -204,31 +205,61 @@ impl Folder {
 
     /// The entry called `name`: the exact one, else one that differs by case.
     ///
-    /// Where the tree is damaged all blocks that can be read are searched.
+    /// Where the tree is damaged, or not in the order that `upcase` says, all blocks that can be read are searched.
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is not found and the tree is damaged.
     pub fn find(&self, blocks: &Blocks, upcase: &UpCase, name: &[u16]) -> Result<Option<Found>> {
         let error = match self.descend(blocks, upcase, name) {
-            Err(error) if error.kind() == Kind::Damaged => error,
+            Ok(None) => match self.check_way(blocks, upcase, name) {
+                Ok(true) => return Ok(None),
+                Ok(false) => None,
+                Err(error) if error.kind() == Kind::Damaged => Some(error),
+                Err(error) => return Err(error),
+            },
+            Err(error) if error.kind() == Kind::Damaged => Some(error),
             other => return other,
         };
         let mut found: Option<Found> = None;
+        let mut is_exact = false;
         let walked = self.walk(blocks, 0, &mut |listed| {
             let (loose, exact) = upcase.collate(name.iter().copied(), listed.name.units());
             if exact == Ordering::Equal || (loose == Ordering::Equal && found.is_none()) {
                 found = Some(listed.to_found());
             }
-            match exact {
-                Ordering::Equal => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
+            is_exact = exact == Ordering::Equal;
+            match is_exact {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
         });
-        match (found, walked) {
-            (Some(found), _) => Ok(Some(found)),
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => Err(error),
+        match (found, walked, error) {
+            // The exact one may be where nothing could be read.
+            (_, Err(error), _) if error.kind() != Kind::Damaged && !is_exact => Err(error),
+            (Some(found), ..) => Ok(Some(found)),
+            (None, Err(error), _) | (None, Ok(()), Some(error)) => Err(error),
+            (None, Ok(()), None) => Ok(None),
         }
+    }
+
+    /// Whether names are in order in all nodes on the way to where `name`, which was not found, would be, and within
+    /// what the nodes above leave to them: else it may be elsewhere.
+    fn check_way(&self, blocks: &Blocks, upcase: &UpCase, name: &[u16]) -> Result<bool> {
+        if upcase.is_substitute() {
+            return Ok(false);
+        }
+        let mut within = (None, None);
+        let mut bytes: Arc<Vec<u8>>;
+        let mut entries = index::root_entries(self.root_view())?;
+        for _ in 0..MAX_DEPTH {
+            match order::check(entries, upcase, name, &mut within)? {
+                Way::Astray => return Ok(false),
+                Way::End => return Ok(true),
+                Way::Below(vcn) => bytes = self.block(blocks, self.block_of(vcn))?,
+            }
+            entries = index::block_entries(&bytes)?;
+        }
+        Ok(false)
     }
 
     fn descend(&self, blocks: &Blocks, upcase: &UpCase, name: &[u16]) -> Result<Option<Found>> {
@@ -323,6 +354,9 @@ impl Folder {
         sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for entry in entries {
+            if let Some(vcn) = entry.as_ref().ok().and_then(|entry| entry.child) {
+                self.check_child(self.block_of(vcn));
+            }
             let listed = match entry {
                 Ok(entry) if entry.is_end => break,
                 Ok(entry) if entry.next <= skip => continue,
@@ -335,6 +369,15 @@ impl Folder {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// A block of the tree that the map does not know is not told: what would be in it is missing.
+    fn check_child(&self, block: u64) {
+        if block >= self.known_blocks() || !self.is_used(block) {
+            self.note(Error::damaged(format!(
+                "block {block} is a part of its index, but not marked as used"
+            )));
+        }
     }
 
     fn note(&self, error: Error) {

@@ -5,6 +5,7 @@ use super::attribute_list::{self, ListEntry};
 use super::boot_sector::BootSector;
 use super::cache::Cache;
 use super::cluster::{Clusters, Vcn};
+use super::passing::is_passing;
 use super::record::{Record, Reference};
 use super::run_list::RunList;
 use super::stream::Stream;
@@ -36,41 +37,50 @@ pub struct Mft {
     record_size: u64,
     mirror: Option<u64>,
     pieces: Cache<u64, Arc<Vec<u8>>>,
-    /// None: it cannot be read as a whole.
+    /// None: it has a part that cannot be read.
     windows: Cache<u64, Option<Arc<Vec<u8>>>>,
     touched: Touched,
     records: Cache<u64, Arc<Record>>,
     mirror_used: AtomicBool,
+    /// The table's own first record does not lead to the table.
+    first_is_bad: bool,
+    is_whole: bool,
+}
+
+/// The table as one of its first records leads to it.
+struct Located {
+    data: Stream,
+    /// Clusters of all of it are known.
+    is_whole: bool,
 }
 
 impl Mft {
     /// Finds the table.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither it nor the mirror has a first record that can be
-    /// used.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither it nor the mirror has a first record that leads to
+    /// it; what passes, as the disk reports it.
     pub fn open(clusters: Clusters, boot: &BootSector) -> Result<Mft> {
         let record_size = u64::from(boot.record_size);
         let mirror = clusters.bytes(boot.mirror.0).ok().filter(|&at| at > 0);
-        let primary = clusters
-            .bytes(boot.mft.0)
-            .and_then(|at| read_record(&clusters, at, record_size))
-            .and_then(first_record);
-        let (first, mirror_used) = match (primary, mirror) {
-            (Ok(first), _) => (first, false),
-            (Err(error), Some(at)) => (
-                read_record(&clusters, at, record_size)
-                    .and_then(first_record)
-                    .map_err(|_| error)?,
-                true,
-            ),
-            (Err(error), None) => return Err(error),
+        let find = |at: u64| {
+            let first = first_record(read_record(&clusters, at, record_size)?)?;
+            locate(&clusters, record_size, &first)
+                .map_err(|error| error.context("cannot find the file table"))
         };
-        let data = locate(&clusters, record_size, &first)
-            .map_err(|error| error.context("cannot find the file table"))?;
+        let (located, mirror_used) = match (clusters.bytes(boot.mft.0).and_then(find), mirror) {
+            (Ok(located), _) if located.is_whole => (located, false),
+            (Err(error), _) if is_passing(&error) => return Err(error),
+            (primary, None) => (primary?, false),
+            (primary, Some(at)) => match find(at) {
+                Ok(copy) if copy.is_whole || primary.is_err() => (copy, true),
+                Err(error) if is_passing(&error) => return Err(error),
+                _ => (primary?, false),
+            },
+        };
         Ok(Mft {
             clusters,
-            data,
+            data: located.data,
             record_size,
             mirror,
             pieces: Cache::new(PIECES.0, PIECES.1),
@@ -78,6 +88,8 @@ impl Mft {
             touched: Touched::new(),
             records: Cache::new(RECORDS.0, RECORDS.1),
             mirror_used: AtomicBool::new(mirror_used),
+            first_is_bad: mirror_used,
+            is_whole: located.is_whole,
         })
     }
 
@@ -87,8 +99,19 @@ impl Mft {
     }
 
     /// Number of records, used or not.
-    pub fn records(&self) -> u64 {
+    fn records(&self) -> u64 {
         self.data.size().checked_div(self.record_size).unwrap_or(0)
+    }
+
+    /// The most records that there can be on the device: the table's size is only what it says.
+    pub fn possible_records(&self) -> u64 {
+        let room = self.clusters.device_size().checked_div(self.record_size);
+        self.records().min(room.unwrap_or(0))
+    }
+
+    /// Whether the clusters of all records are known.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Whether a record was taken from `$MFTMirr` because the table's own is bad.
@@ -105,17 +128,20 @@ impl Mft {
         if let Some(record) = self.records.get(&number) {
             return Ok(record);
         }
-        let record = match (self.fetch(number), self.mirror) {
+        let own = match number {
+            0 if self.first_is_bad => Err(Error::damaged(
+                "the file table's first record does not lead to the table",
+            )),
+            _ => self.fetch(number),
+        };
+        let record = match (own, self.mirror) {
             (Ok(record), _) => record,
-            (Err(error), Some(mirror))
-                if number < MIRRORED
-                    && matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Io) =>
-            {
+            (Err(error), Some(mirror)) if number < MIRRORED && !is_passing(&error) => {
                 let at = mirror.saturating_add(number.saturating_mul(self.record_size));
-                let record =
-                    read_record(&self.clusters, at, self.record_size).map_err(|_| error)?;
+                let copy = read_record(&self.clusters, at, self.record_size);
+                let copy = copy.map_err(|other| if is_passing(&other) { other } else { error })?;
                 self.mirror_used.store(true, Ordering::Relaxed);
-                record
+                copy
             }
             (Err(error), _) => return Err(error),
         };
@@ -137,7 +163,9 @@ impl Mft {
             // Something near cannot be read: this record is tried by itself.
             None => read_vec(&self.data, offset, length)?,
         };
-        Record::parse(bytes, offset).map_err(|error| name_record(error, number))
+        Record::parse(bytes, offset)
+            .and_then(|record| record.check_number(number))
+            .map_err(|error| name_record(error, number))
     }
 
     /// `length` bytes at `offset` of the table, read together with those near; nothing if these cannot be read.
@@ -163,7 +191,7 @@ impl Mft {
         if let Some(piece) = self.pieces.get(&number) {
             return part(&piece, within, length);
         }
-        let piece = Arc::new(self.read(start, size)?);
+        let piece = Arc::new(self.read(start, size).ok()?);
         self.pieces.insert(number, piece.clone(), piece.len());
         part(&piece, within, length)
     }
@@ -176,26 +204,41 @@ impl Mft {
             let end = start.saturating_add(WINDOW);
             self.data.will_need(end..end.saturating_add(AHEAD));
         }
-        let window = self.read(start, WINDOW).map(Arc::new);
+        let window = match self.read(start, WINDOW) {
+            Ok(window) => Some(Arc::new(window)),
+            Err(error) if is_passing(&error) => return None,
+            Err(_) => None,
+        };
         let bytes = window.as_ref().map_or(0, |window| window.len());
         self.windows.insert(number, window.clone(), bytes);
         window
     }
 
     /// `length` bytes of the table from `start` on, fewer at its end.
-    fn read(&self, start: u64, length: u64) -> Option<Vec<u8>> {
+    fn read(&self, start: u64, length: u64) -> Result<Vec<u8>> {
         let length = length.min(self.data.size().saturating_sub(start));
-        read_vec(&self.data, start, usize::try_from(length).ok()?).ok()
+        read_vec(
+            &self.data,
+            start,
+            usize::try_from(length).unwrap_or(usize::MAX),
+        )
     }
 
     /// Record `reference`, which must be in use and extend record `base` (or stand for itself if nothing).
     ///
     /// # Errors
-    /// As [`record`](Mft::record); [`Kind::Damaged`](cairn_base::Kind::Damaged) if it now belongs to another file.
+    /// As [`record`](Mft::record); [`Kind::Damaged`](cairn_base::Kind::Damaged) if it was never used, or now belongs
+    /// to another file.
     pub fn extension(&self, reference: Reference, base: u64) -> Result<Arc<Record>> {
-        let record = self.record(reference.number).map_err(|error| {
-            Error::damaged(format!("a part of file record {base} is missing")).caused_by(error)
-        })?;
+        let record = self
+            .record(reference.number)
+            .map_err(|error| match error.kind() {
+                Kind::NotFound => {
+                    Error::damaged(format!("a part of file record {base} is missing"))
+                        .caused_by(error)
+                }
+                _ => error.context(format!("a part of file record {base} cannot be read")),
+            })?;
         check_extension(&record, reference, base)?;
         Ok(record)
     }
@@ -265,7 +308,7 @@ fn first_record(record: Record) -> Result<Record> {
 }
 
 /// Follows the table's own run list; its later parts may lie in records that its earlier parts lead to.
-fn locate(clusters: &Clusters, record_size: u64, first: &Record) -> Result<Stream> {
+fn locate(clusters: &Clusters, record_size: u64, first: &Record) -> Result<Located> {
     let mut runs = RunList::new();
     let mut sizes = None;
     for attribute in first.of_kind(kind::DATA)? {
@@ -293,14 +336,13 @@ fn locate(clusters: &Clusters, record_size: u64, first: &Record) -> Result<Strea
             body.append_to(&mut runs, record.view())?;
         }
     }
-    let covered = clusters.bytes(runs.end().0)?;
-    let size = sizes.data.min(covered);
-    Ok(Stream::new(
-        clusters.clone(),
-        Arc::new(runs),
-        size,
-        sizes.initialized,
-    ))
+    // Where clusters are missing a read fails: what lies there is lost, which is not the same as never used.
+    let is_whole = clusters.bytes(runs.end().0)? >= sizes.data;
+    let (clusters, runs) = (clusters.clone(), Arc::new(runs));
+    Ok(Located {
+        data: Stream::new(clusters, runs, sizes.data, sizes.initialized),
+        is_whole,
+    })
 }
 
 /// The attribute list of the table itself, in the order of its clusters.

@@ -34,6 +34,7 @@ impl ObjectIds {
     ///
     /// # Errors
     /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the attribute is; where the index is, the id comes by itself.
+    /// What the disk reports that says nothing of the index.
     pub fn of(
         &self,
         mft: &Mft,
@@ -45,8 +46,10 @@ impl ObjectIds {
         };
         let id: [u8; GUID] = View::new(&value, "object id", 0).array(0)?;
         let mut whole = id.to_vec();
-        if let Ok(Some(born)) = self.born(mft, names, entry.number, id) {
-            whole.extend(born);
+        match self.born(mft, names, entry.number, id) {
+            Ok(born) => whole.extend(born.unwrap_or_default()),
+            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(_) => {}
         }
         Ok(Some(whole))
     }

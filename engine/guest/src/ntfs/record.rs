@@ -7,6 +7,8 @@ use cairn_base::{Error, Result, View};
 const WHAT: &str = "file record";
 const IN_USE: u16 = 1;
 const FOLDER: u16 = 2;
+/// Where the update sequence begins at the earliest in a record that has its number before it.
+const NUMBERED: u16 = 48;
 /// Attributes that a file has as a rule: times, two names, content; and one more.
 const USUAL: usize = 5;
 
@@ -39,6 +41,8 @@ pub struct Record {
     flags: u16,
     /// The record this one extends; number 0 and sequence 0 if it stands for itself.
     pub base: Reference,
+    /// The low half of its own number, which records have since version 3.1; 0 if it is not known.
+    number: u32,
     attributes: Vec<Attribute>,
     /// Why the attributes behind the last one are not there.
     broken: Option<Error>,
@@ -68,11 +72,28 @@ impl Record {
             sequence: view.u16_le(16)?,
             flags: view.u16_le(22)?,
             base: Reference::new(view.u64_le(32)?),
+            number: match view.u16_le(4)? {
+                NUMBERED.. => view.u32_le(44)?,
+                _ => 0,
+            },
             attributes,
             broken,
             // No attribute goes beyond what is in use, which as a rule is less than half.
             bytes: view.slice(0, used(view)?)?.to_vec(),
         })
+    }
+
+    /// The record itself, if it is the one of that number.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is another, which was written to the wrong place.
+    pub fn check_number(self, number: u64) -> Result<Record> {
+        if self.number == 0 || u64::from(self.number) == number & 0xFFFF_FFFF {
+            return Ok(self);
+        }
+        let other = self.number;
+        let view = self.view();
+        Err(view.damaged(44, &format!("record {other} stands in its place")))
     }
 
     /// Bytes of memory it holds, about.

@@ -4,7 +4,7 @@ use super::acl::{self, Ace, Acl, Body, RESOURCE_ATTRIBUTE};
 use super::condition;
 use super::security_descriptor::{DACL_PRESENT, SACL_PRESENT, SecurityDescriptor};
 use crate::partition::guid_text;
-use cairn_base::{Error, Result};
+use cairn_base::{Error, Kind, Result};
 use std::fmt::Write;
 
 /// Text that is longer is not made: 64 KiB of a list come to far less, unless they were made to come to more.
@@ -79,10 +79,11 @@ const LABEL: u8 = 0x11;
 ///
 /// Rights, flags and kinds that SDDL has no names for are written as numbers in hexadecimal; of an entry of a kind that is not known its bytes, behind `#`.
 ///
+/// A SACL that is damaged is left out, for it says nothing of who may do what: the second answer is why.
+///
 /// # Errors
-/// [`Kind::Damaged`](cairn_base::Kind::Damaged) for an entry that cannot be read; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) if the text would
-/// be longer than 4 MiB.
-pub fn text(descriptor: &SecurityDescriptor<'_>) -> Result<String> {
+/// [`Kind::Damaged`] for an entry of the DACL that cannot be read; [`Kind::Unsupported`] if the text would be longer than 4 MiB.
+pub fn text(descriptor: &SecurityDescriptor<'_>) -> Result<(String, Option<Error>)> {
     let mut text = String::new();
     for (mark, sid) in [("O:", descriptor.owner), ("G:", descriptor.group)] {
         if let Some(sid) = sid {
@@ -93,29 +94,43 @@ pub fn text(descriptor: &SecurityDescriptor<'_>) -> Result<String> {
     // PROTECTED, AUTO_INHERIT_REQ and AUTO_INHERITED of the DACL, then of the SACL.
     let dacl = [(0x1000, "P"), (0x100, "AR"), (0x400, "AI")];
     let sacl = [(0x2000, "P"), (0x200, "AR"), (0x800, "AI")];
-    let lists = [
-        ("D:", descriptor.dacl, DACL_PRESENT, dacl),
-        ("S:", descriptor.sacl, SACL_PRESENT, sacl),
-    ];
-    for (mark, acl, present, flags) in lists {
-        if descriptor.control & present == 0 {
-            continue;
-        }
-        text.push_str(mark);
-        for (bit, name) in flags {
-            if descriptor.control & bit != 0 {
-                text.push_str(name);
-            }
-        }
-        match acl {
-            Some(acl) => list(&mut text, &acl)?,
-            None => text.push_str("NO_ACCESS_CONTROL"),
-        }
+    let control = descriptor.control;
+    if control & DACL_PRESENT != 0 {
+        text.push_str(&list("D:", control, dacl, descriptor.dacl.as_ref())?);
+    }
+    if control & SACL_PRESENT == 0 {
+        return Ok((text, None));
+    }
+    let sacl = match &descriptor.sacl {
+        Ok(acl) => list("S:", control, sacl, acl.as_ref()),
+        Err(error) => Err(error.clone()),
+    };
+    match sacl {
+        Ok(sacl) => text.push_str(&sacl),
+        Err(error) if error.kind() == Kind::Damaged => return Ok((text, Some(error))),
+        Err(error) => return Err(error),
+    }
+    Ok((text, None))
+}
+
+/// A list behind its mark, with those of `flags` that `control` has.
+fn list(
+    mark: &str,
+    control: u16,
+    flags: [(u16, &str); 3],
+    acl: Option<&Acl<'_>>,
+) -> Result<String> {
+    let set = flags.iter().filter(|(bit, _)| control & bit != 0);
+    let set: String = set.map(|(_, name)| *name).collect();
+    let mut text = format!("{mark}{set}");
+    match acl {
+        Some(acl) => entries(&mut text, acl)?,
+        None => text.push_str("NO_ACCESS_CONTROL"),
     }
     Ok(text)
 }
 
-fn list(text: &mut String, acl: &Acl<'_>) -> Result<()> {
+fn entries(text: &mut String, acl: &Acl<'_>) -> Result<()> {
     for ace in acl.aces() {
         one(text, &ace?)?;
         if text.len() > MAX_TEXT {

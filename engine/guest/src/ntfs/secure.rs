@@ -57,41 +57,51 @@ impl Secure {
     /// before version 3.0 have, and some files of later ones. None if it has neither.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if it cannot be found or is none.
+    /// [`Kind::Damaged`] if it cannot be found or is none; what the disk reports that says nothing of it.
     pub fn descriptor(&self, mft: &Mft, entry: &Entry, id: u32) -> Result<Option<Descriptor>> {
         let shared = match id {
             0 => Ok(None),
             id => self.shared(mft, id),
         };
-        match (shared, own(mft, entry)) {
-            (Ok(Some(shared)), _) => Ok(Some(shared)),
-            (_, Ok(Some(own))) => Ok(Some(own)),
-            (Err(error), _) => Err(error),
-            (Ok(None), own) => own,
+        let error = match shared {
+            Ok(Some(shared)) => return Ok(Some(shared)),
+            Ok(None) => return own(mft, entry),
+            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) => error,
+        };
+        match own(mft, entry) {
+            Ok(Some(own)) => Ok(Some(own)),
+            Err(other) if other.kind().may_pass() => Err(other),
+            _ => Err(error),
         }
     }
 
-    /// The mode that the descriptor of `entry` comes to; none if there is none, or it says nothing. One that cannot be read gives nothing to anybody but
+    /// The mode that the descriptor of `entry` comes to; none if there is none, or it says nothing. One that is damaged gives nothing to anybody but
     /// the owner.
-    pub fn mode(&self, mft: &Mft, entry: &Entry, id: u32) -> Option<u32> {
+    ///
+    /// # Errors
+    /// What the disk reports that says nothing of the descriptor.
+    pub fn mode(&self, mft: &Mft, entry: &Entry, id: u32) -> Result<Option<u32>> {
         if id == 0 {
-            return own_mode(mft, entry).unwrap_or(UNREADABLE);
+            return or_unreadable(own_mode(mft, entry));
         }
         if let Some(known) = self.modes.get(&id) {
-            return known;
+            return Ok(known);
         }
         let mode = match self.shared(mft, id) {
-            Ok(Some(bytes)) => mode_of(&bytes).unwrap_or(UNREADABLE),
-            Ok(None) => return own_mode(mft, entry).unwrap_or(UNREADABLE),
+            Ok(Some(bytes)) => or_unreadable(mode_of(&bytes))?,
+            Ok(None) => return or_unreadable(own_mode(mft, entry)),
+            Err(error) if error.kind().may_pass() => return Err(error),
             Err(error) => match own_mode(mft, entry) {
-                Ok(Some(own)) => return Some(own),
-                // What is not damaged may be read the next time.
-                _ if error.kind() != Kind::Damaged => return UNREADABLE,
+                Ok(Some(own)) => return Ok(Some(own)),
+                Err(other) if other.kind().may_pass() => return Err(other),
+                // What a store has lost may be mended while the volume is open.
+                _ if error.id().is_some() => return Ok(UNREADABLE),
                 _ => UNREADABLE,
             },
         };
         self.modes.insert(id, mode, 0);
-        mode
+        Ok(mode)
     }
 
     fn shared(&self, mft: &Mft, id: u32) -> Result<Option<Descriptor>> {
@@ -147,6 +157,13 @@ fn trimmed(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+fn or_unreadable(mode: Result<Option<u32>>) -> Result<Option<u32>> {
+    match mode {
+        Err(error) if !error.kind().may_pass() => Ok(UNREADABLE),
+        mode => mode,
+    }
+}
+
 fn own_mode(mft: &Mft, entry: &Entry) -> Result<Option<u32>> {
     own(mft, entry)?.map_or(Ok(None), |bytes| mode_of(&bytes))
 }
@@ -166,7 +183,7 @@ impl Store {
         if length <= to_u64(HEADER) || length > COPY {
             return Err(place.damaged(16, "an impossible length"));
         }
-        let at = |offset: u64| -> Result<(Vec<u8>, bool)> {
+        let at = |offset: u64| -> Result<Vec<u8>> {
             let length = usize::try_from(length).unwrap_or(0);
             let bytes = read_vec(&self.descriptors, offset, length)?;
             let (head, descriptor) = bytes.split_at_checked(HEADER).unwrap_or_default();
@@ -174,18 +191,18 @@ impl Store {
                 let what = "`$SDS` has another header than `$SII`";
                 return Err(Error::damaged(what).at_offset(offset));
             }
-            let whole = place.u32_le(0)? == hash(descriptor);
-            Ok((trimmed(descriptor.to_vec())?, whole))
+            if place.u32_le(0)? != hash(descriptor) {
+                return Err(Error::damaged("its hash is wrong").at_offset(offset));
+            }
+            trimmed(descriptor.to_vec())
         };
-        // One whose hash is right, else one that can be read at all.
-        let first = at(offset);
-        if let Ok((bytes, true)) = first {
-            return Ok(bytes);
-        }
-        match (at(offset.saturating_add(COPY)), first) {
-            (Ok((bytes, true)), _) | (_, Ok((bytes, _))) | (Ok((bytes, _)), _) => Ok(bytes),
-            (Err(_), Err(error)) => Err(error),
-        }
+        at(offset).or_else(|error| {
+            let copy = at(offset.saturating_add(COPY));
+            copy.map_err(|other| match other.kind().may_pass() {
+                true if !error.kind().may_pass() => other,
+                _ => error,
+            })
+        })
     }
 }
 

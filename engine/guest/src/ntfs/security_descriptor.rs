@@ -12,7 +12,7 @@ pub const DACL_PRESENT: u16 = 0x4;
 pub const SACL_PRESENT: u16 = 0x10;
 
 /// A descriptor: owner, group, and two lists.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct SecurityDescriptor<'a> {
     /// SE_* bits.
     pub control: u16,
@@ -22,9 +22,9 @@ pub struct SecurityDescriptor<'a> {
     pub group: Option<Sid<'a>>,
     /// Who may do what; None: null, so that everybody may everything.
     pub dacl: Option<Acl<'a>>,
-    /// What is recorded; integrity labels.
-    pub sacl: Option<Acl<'a>>,
-    /// Bytes up to the end of the last part.
+    /// What is recorded; integrity labels. One that is damaged has nothing to do with who may do what.
+    pub sacl: Result<Option<Acl<'a>>>,
+    /// Bytes up to the end of the last part; all there are if it is not known where the SACL ends.
     pub size: usize,
 }
 
@@ -32,7 +32,7 @@ impl<'a> SecurityDescriptor<'a> {
     /// Decodes a descriptor. Entries of its lists are decoded when they are asked for.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a part of it lies outside, or is none.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if a part of it but the SACL lies outside, or is none.
     pub fn parse(view: View<'a>) -> Result<SecurityDescriptor<'a>> {
         if view.u8(0)? != 1 {
             return Err(view.damaged(0, "an unknown revision"));
@@ -62,7 +62,8 @@ impl<'a> SecurityDescriptor<'a> {
             end(at, acl.len());
             Ok(Some(acl))
         };
-        let (sacl, dacl) = (acl(12, SACL_PRESENT)?, acl(16, DACL_PRESENT)?);
+        let (sacl, dacl) = (acl(12, SACL_PRESENT), acl(16, DACL_PRESENT)?);
+        let size = if sacl.is_ok() { size } else { view.len() };
         Ok(SecurityDescriptor {
             control,
             owner,

@@ -8,6 +8,7 @@ const UNITS: usize = 65_536;
 /// The volume's table of capital letters.
 pub struct UpCase {
     table: Vec<u16>,
+    is_substitute: bool,
 }
 
 impl UpCase {
@@ -17,7 +18,10 @@ impl UpCase {
         table.truncate(UNITS);
         let have = u32::try_from(table.len()).unwrap_or(u32::MAX);
         table.extend((have..=0xFFFF).filter_map(|unit| u16::try_from(unit).ok()));
-        UpCase { table }
+        UpCase {
+            table,
+            is_substitute: false,
+        }
     }
 
     /// A table made from Unicode, for volumes whose own cannot be read.
@@ -34,7 +38,15 @@ impl UpCase {
                 }
             })
             .collect();
-        UpCase { table }
+        UpCase {
+            table,
+            is_substitute: true,
+        }
+    }
+
+    /// Whether it is not the volume's own, so that names on the volume may be in another order than it says.
+    pub fn is_substitute(&self) -> bool {
+        self.is_substitute
     }
 
     /// The capital letter of a unit; itself if it has none.

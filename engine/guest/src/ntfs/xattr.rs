@@ -32,6 +32,7 @@ const MAX_SHORT: usize = 12;
 /// What stands before the name of each attribute of `$EA`.
 const EA: &[u8] = b"user.cairn.ea.";
 const LEFT_OUT: &str = "user.cairn.left_out";
+const SDDL: &str = "user.cairn.sddl";
 
 /// All names but those of attributes of `$EA`, in the order in which they are told.
 const NAMES: [&str; 20] = [
@@ -46,7 +47,7 @@ const NAMES: [&str; 20] = [
     "system.ntfs_reparse_data",
     "system.ntfs_ea",
     "system.ntfs_dos_name",
-    "user.cairn.sddl",
+    SDDL,
     "user.cairn.attributes",
     "user.cairn.created",
     "user.cairn.modified",
@@ -80,7 +81,7 @@ pub struct Beside<'a> {
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Beside<'_> {
-    /// All there are, but for those that are longer than 64 KiB or cannot be read: `user.cairn.left_out` names these.
+    /// All there are, but for those that are longer than 64 KiB or damaged: `user.cairn.left_out` names these, and what parts others lack.
     ///
     /// # Errors
     /// As the disk reports: what is damaged is left out by itself.
@@ -93,7 +94,7 @@ impl Beside<'_> {
         Ok(found)
     }
 
-    /// Adds what there is to `found`; answers a line for each that is left out.
+    /// Adds what there is to `found`; answers a line for each that is left out or lacks a part.
     fn gather(&self, found: &mut Pairs) -> Result<String> {
         let mut left_out = String::new();
         let mut leave = |name: &str, why: &str| {
@@ -103,7 +104,20 @@ impl Beside<'_> {
             left_out.push('\n');
         };
         for name in NAMES.into_iter().filter(|name| *name != LEFT_OUT) {
-            match self.value(name.as_bytes()) {
+            let mut lacks = None;
+            let value = match name {
+                SDDL => self.sddl().map(|told| {
+                    told.map(|(text, damage)| {
+                        lacks = damage;
+                        text
+                    })
+                }),
+                _ => self.value(name.as_bytes()),
+            };
+            if let Some(error) = lacks {
+                leave(name, &format!("the SACL is not in it: {error}"));
+            }
+            match value {
                 Ok(Some(value)) if value.len() <= LONGEST => found.push((name.into(), value)),
                 Ok(Some(value)) => leave(name, &format!("{} bytes", value.len())),
                 Ok(None) => {}
@@ -116,14 +130,14 @@ impl Beside<'_> {
             bytes => bytes?,
         };
         let bytes = bytes.unwrap_or_default();
-        match extended_attribute::parse(View::new(&bytes, "extended attributes", 0)) {
-            Ok(attributes) => {
-                for attribute in attributes {
-                    let name = [EA, attribute.name].concat();
-                    found.push((name, attribute.value.bytes().to_vec()));
-                }
-            }
-            Err(error) => leave("user.cairn.ea", &error.to_string()),
+        let view = View::new(&bytes, "extended attributes", 0);
+        let (attributes, damage) = extended_attribute::parse(view);
+        for attribute in attributes {
+            let name = [EA, attribute.name].concat();
+            found.push((name, attribute.value.bytes().to_vec()));
+        }
+        if let Some(error) = damage {
+            leave("user.cairn.ea", &error.to_string());
         }
         Ok(left_out)
     }
@@ -149,7 +163,7 @@ impl Beside<'_> {
             "system.ntfs_reparse_data" => self.reparse()?,
             "system.ntfs_ea" => extended_attribute::read(self.mft, self.entry)?,
             "system.ntfs_dos_name" => self.short_name()?,
-            "user.cairn.sddl" => self.sddl()?,
+            SDDL => self.sddl()?.map(|(text, _)| text),
             "user.cairn.attributes" => text(dos::attribute_names(self.flags()?).join(" ")),
             "user.cairn.created" => text(shown(self.standard()?.created)),
             "user.cairn.modified" => text(shown(self.standard()?.modified)),
@@ -178,8 +192,7 @@ impl Beside<'_> {
         let value = self
             .entry
             .value(self.mft, kind::STANDARD_INFORMATION, &[], 4096)?;
-        let what = || Error::damaged(format!("file record {} has no times", self.entry.number));
-        let value = value.ok_or_else(what)?;
+        let value = value.ok_or_else(|| Error::damaged("the standard information is missing"))?;
         StandardInformation::parse(View::new(&value, "standard information", 0))
     }
 
@@ -202,13 +215,14 @@ impl Beside<'_> {
         Ok(found.map(|bytes| bytes.to_vec()))
     }
 
-    fn sddl(&self) -> Result<Option<Vec<u8>>> {
+    /// The descriptor as text, and why it lacks the SACL if it does.
+    fn sddl(&self) -> Result<Option<(Vec<u8>, Option<Error>)>> {
         let Some(bytes) = self.descriptor()? else {
             return Ok(None);
         };
         let view = View::new(&bytes, "security descriptor", 0);
-        let text = sddl::text(&SecurityDescriptor::parse(view)?)?;
-        Ok(Some(text.into_bytes()))
+        let (text, damage) = sddl::text(&SecurityDescriptor::parse(view)?)?;
+        Ok(Some((text.into_bytes(), damage)))
     }
 
     fn object_id(&self) -> Result<Option<Vec<u8>>> {
@@ -230,9 +244,15 @@ impl Beside<'_> {
 
     fn extended(&self, wanted: &[u8]) -> Result<Option<Vec<u8>>> {
         let bytes = extended_attribute::read(self.mft, self.entry)?.unwrap_or_default();
-        let known = extended_attribute::parse(View::new(&bytes, "extended attributes", 0))?;
+        let view = View::new(&bytes, "extended attributes", 0);
+        let (known, damage) = extended_attribute::parse(view);
         let found = known.iter().find(|attribute| attribute.name == wanted);
-        Ok(found.map(|attribute| attribute.value.bytes().to_vec()))
+        match (found, damage) {
+            (Some(found), _) => Ok(Some(found.value.bytes().to_vec())),
+            // It may be the damaged one.
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
     }
 }
 

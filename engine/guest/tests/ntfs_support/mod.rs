@@ -2,7 +2,10 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod against;
+pub mod failing;
 pub mod made;
+pub mod patched;
+pub mod scripted;
 pub mod sleuth;
 pub mod wim;
 

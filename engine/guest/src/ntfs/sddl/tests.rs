@@ -49,7 +49,9 @@ fn descriptor(control: u16, parts: [&[u8]; 4]) -> Vec<u8> {
 fn text_of(bytes: &[u8]) -> String {
     let parsed = SecurityDescriptor::parse(View::new(bytes, "descriptor", 0)).unwrap();
     assert_eq!(parsed.size, bytes.len());
-    text(&parsed).unwrap()
+    let (text, damage) = text(&parsed).unwrap();
+    assert!(damage.is_none());
+    text
 }
 
 fn mode_of(bytes: &[u8]) -> Option<u32> {
@@ -281,6 +283,31 @@ fn modes_follow_the_order_of_entries() {
         plain(0, 0, 0x1, &sid(3, &[4])),
     ];
     assert_eq!(of(&others), Some(0o400));
+}
+
+/// A SACL that is cut off, or has an entry that is, is left out with the reason; owner, group and DACL stay.
+#[test]
+fn a_damaged_sacl_is_left_out() {
+    let (owner, everybody) = (sid(5, SYSTEM), sid(1, &[0]));
+    let dacl = acl(&[plain(0, 0, 0x1, &everybody)]);
+    let sacl = acl(&[plain(2, 0x40, 0x1, &everybody)]);
+    let bytes = descriptor(0x14, [&owner, &owner, &dacl, &sacl]);
+    // The DACL stands before the SACL here: their places change.
+    let mut bytes = bytes;
+    let places = [bytes[16..20].to_vec(), bytes[12..16].to_vec()].concat();
+    bytes[12..20].copy_from_slice(&places);
+    assert_eq!(text_of(&bytes), "O:SYG:SYD:(A;;CC;;;WD)S:(AU;SA;CC;;;WD)");
+    let at = bytes.len() - sacl.len();
+    for (place, length) in [(at + 2, 200), (at + 10, 100)] {
+        let mut damaged = bytes.clone();
+        damaged[place] = length;
+        let parsed = SecurityDescriptor::parse(View::new(&damaged, "descriptor", 0)).unwrap();
+        assert_eq!(parsed.size, bytes.len());
+        let (text, damage) = text(&parsed).unwrap();
+        assert_eq!(text, "O:SYG:SYD:(A;;CC;;;WD)");
+        assert_eq!(damage.unwrap().kind(), Kind::Damaged);
+        assert_eq!(permissions::mode(&parsed).unwrap(), Some(0o444));
+    }
 }
 
 /// Operators that would copy what came before them again and again.
