@@ -19,8 +19,8 @@
 //! Decisions, mostly those of ntfs-3g: the file system's own files (records 0 to 15) are found by name but not
 //! listed; 8.3 names are found but not listed, unless a file has no other in its folder; a name whose file record is
 //! damaged, or was given to another file, is listed, and looking it up is
-//! [`Kind::Damaged`](cairn_base::Kind::Damaged). Names that Unix cannot hold are shown as [`name::shown`] says. The stream with the compressed content of a file (`wof`) is listed, which
-//! Windows does not.
+//! [`Kind::Damaged`](cairn_base::Kind::Damaged). Names that Unix cannot hold are shown as [`name::shown`] says. The
+//! stream with the compressed content of a file (`wof`) is listed, which Windows does not.
 
 mod acl;
 mod attribute;

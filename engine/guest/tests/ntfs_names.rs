@@ -11,7 +11,8 @@ mod ntfs_support;
 use cairn_base::{Kind, Result, View};
 use cairn_guest::ntfs::NtfsVolume;
 use cairn_guest::ntfs::decoders::{RunList, Vcn};
-use cairn_guest::{EntryId, Volume};
+use cairn_guest::{EntryId, Extent, Volume};
+use ntfs_support::failing::{BAD_SECTOR, Failing, TIMED_OUT};
 use ntfs_support::made::*;
 use ntfs_support::patched::{attribute, places, value};
 use ntfs_support::*;
@@ -131,6 +132,52 @@ fn a_block_of_the_tree_that_is_marked_as_unused_is_told() {
         let name = format!("name {number}");
         assert!(volume.lookup(folder, name.as_bytes()).unwrap().is_some());
     }
+}
+
+/// A bad sector in a folder's index hides the names in its block, and no others.
+#[test]
+fn names_behind_a_bad_sector_of_a_folder_are_told() {
+    if !have(&TOOLS) {
+        return;
+    }
+    let Some((bytes, _)) = patchable(|root| {
+        fs::create_dir(root.join("folder")).unwrap();
+        for number in 0..300 {
+            fs::write(root.join(format!("folder/name {number}")), b"x").unwrap();
+        }
+    }) else {
+        return;
+    };
+    let sound = open_bytes(&bytes);
+    let folder = find(&sound, "folder");
+    let mut start = 0;
+    let sink = &mut |extent: Extent| {
+        start = extent.place.start;
+        ControlFlow::Break(())
+    };
+    sound.extents(folder, sink).unwrap();
+    let disk = Failing::new(bytes);
+    disk.fail(start + 4096..start + 4608, BAD_SECTOR);
+    let volume = NtfsVolume::open(disk.clone()).unwrap();
+    for _ in 0..2 {
+        let (names, ended) = listed(&volume, folder);
+        assert!(names.len() > 200 && names.len() < 300, "{}", names.len());
+        assert_eq!(ended.unwrap_err().kind(), Kind::Io);
+        for number in 0..300 {
+            let name = format!("name {number}");
+            match volume.lookup(folder, name.as_bytes()) {
+                Ok(found) => assert!(found.is_some() && names.contains(&name)),
+                Err(error) => assert!(error.kind() == Kind::Io && !names.contains(&name)),
+            }
+        }
+    }
+    // What may go well another time ends the list, and is forgotten.
+    disk.fail(start + 4096..start + 4608, TIMED_OUT);
+    let volume = NtfsVolume::open(disk.clone()).unwrap();
+    assert_eq!(listed(&volume, folder).1.unwrap_err().kind(), Kind::Io);
+    disk.heal();
+    let (names, ended) = listed(&volume, folder);
+    assert!(names.len() == 300 && ended.is_ok());
 }
 
 /// A file whose long name lies in another folder is not hidden with its 8.3 name.

@@ -8,12 +8,13 @@ use super::file_name::{FileName, NameView};
 use super::index::{self, Entries, IndexEntry};
 use super::mft::Mft;
 use super::order::{self, Way};
+use super::passing::is_passing;
 use super::record::Reference;
 use super::stream::Stream;
 use super::upcase::UpCase;
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
-use cairn_base::{Error, Kind, ReadAt, Result, View};
+use cairn_base::{Error, ReadAt, Result, View};
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -205,19 +206,20 @@ impl Folder {
 
     /// The entry called `name`: the exact one, else one that differs by case.
     ///
-    /// Where the tree is damaged, or not in the order that `upcase` says, all blocks that can be read are searched.
+    /// Where the tree cannot be read, or is not in the order that `upcase` says, all blocks that can be read are searched.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is not found and the tree is damaged.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if it is not found and the tree is damaged; what the disk reports,
+    /// likewise.
     pub fn find(&self, blocks: &Blocks, upcase: &UpCase, name: &[u16]) -> Result<Option<Found>> {
         let error = match self.descend(blocks, upcase, name) {
             Ok(None) => match self.check_way(blocks, upcase, name) {
                 Ok(true) => return Ok(None),
                 Ok(false) => None,
-                Err(error) if error.kind() == Kind::Damaged => Some(error),
-                Err(error) => return Err(error),
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => Some(error),
             },
-            Err(error) if error.kind() == Kind::Damaged => Some(error),
+            Err(error) if !is_passing(&error) => Some(error),
             other => return other,
         };
         let mut found: Option<Found> = None;
@@ -235,7 +237,7 @@ impl Folder {
         });
         match (found, walked, error) {
             // The exact one may be where nothing could be read.
-            (_, Err(error), _) if error.kind() != Kind::Damaged && !is_exact => Err(error),
+            (_, Err(error), _) if is_passing(&error) && !is_exact => Err(error),
             (Some(found), ..) => Ok(Some(found)),
             (None, Err(error), _) | (None, Ok(()), Some(error)) => Err(error),
             (None, Ok(()), None) => Ok(None),
@@ -291,7 +293,8 @@ impl Folder {
     /// it was left, circles are impossible, and a bad block hides its own names only.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged), after all names that can be read were told.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged), or what the disk reports of a bad sector, after all names that can
+    /// be read were told; at once what may go well another time.
     pub fn walk(
         &self,
         blocks: &Blocks,
@@ -328,7 +331,7 @@ impl Folder {
                             return Ok(());
                         }
                     }
-                    Err(error) if error.kind() == Kind::Damaged => {
+                    Err(error) if !is_passing(&error) => {
                         self.note(error);
                         bad = bad.saturating_add(1);
                         if bad >= MAX_BAD {
@@ -455,6 +458,7 @@ mod tests {
     use super::super::cluster::Clusters;
     use super::super::run_list::RunList;
     use super::*;
+    use cairn_base::Kind;
 
     /// A folder without a readable root, whose blocks are said to take `size` bytes, all of them in a hole.
     fn folder(size: u64, used: Option<Vec<u8>>) -> Folder {
