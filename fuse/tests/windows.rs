@@ -261,7 +261,10 @@ fn a_disk_that_hangs_holds_up_no_other() {
     let tree = Arc::new(Tree::of_images(disks));
     let (tell, told) = std::sync::mpsc::channel();
     let asked = tree.clone();
-    let asker = std::thread::spawn(move || tell.send(meanwhile(&asked)).unwrap());
+    let asker = std::thread::spawn(move || {
+        meanwhile(&asked);
+        tell.send(()).unwrap();
+    });
     let answer = told.recv_timeout(Duration::from_secs(120));
     released.store(true, Ordering::Relaxed);
     answer.expect("a disk that hangs holds up others");
