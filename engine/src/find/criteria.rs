@@ -41,7 +41,7 @@ impl Lettered {
     ///
     /// # Errors
     /// As [`Glob::new`].
-    pub fn parse(pattern: &[u8]) -> Result<Option<Lettered>> {
+    pub fn of_pattern(pattern: &[u8]) -> Result<Option<Lettered>> {
         let [letter, b':', below @ ..] = pattern.strip_prefix(b"/").unwrap_or(pattern) else {
             return Ok(None);
         };
@@ -149,7 +149,7 @@ mod tests {
     fn of(patterns: &[&str]) -> Criteria {
         let mut criteria = Criteria::default();
         for pattern in patterns {
-            match Lettered::parse(pattern.as_bytes()).unwrap() {
+            match Lettered::of_pattern(pattern.as_bytes()).unwrap() {
                 Some(lettered) => criteria.lettered.push(lettered),
                 None => criteria.paths.push(Glob::new(pattern.as_bytes()).unwrap()),
             }
@@ -204,11 +204,11 @@ mod tests {
         }
         for pattern in ["/disk0/C:/x", "é:/x", "1:/x", "", "C"] {
             assert_eq!(
-                Lettered::parse(pattern.as_bytes()).unwrap(),
+                Lettered::of_pattern(pattern.as_bytes()).unwrap(),
                 None,
                 "{pattern}"
             );
         }
-        assert!(Lettered::parse(b"C:/[x").is_err());
+        assert!(Lettered::of_pattern(b"C:/[x").is_err());
     }
 }

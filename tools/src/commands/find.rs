@@ -115,7 +115,7 @@ fn criteria(args: &Args) -> Result<Criteria, Failure> {
     let (at_least, at_most) = args.size.unwrap_or_default();
     let (mut paths, mut lettered) = (Vec::new(), Vec::new());
     for pattern in &args.path {
-        match Lettered::parse(pattern.as_bytes())? {
+        match Lettered::of_pattern(pattern.as_bytes())? {
             Some(of_letter) => lettered.push(of_letter),
             None => paths.push(Glob::new(pattern.as_bytes())?),
         }
