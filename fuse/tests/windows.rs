@@ -240,7 +240,7 @@ impl cairn::ReadAt for Hanging {
 }
 
 /// **[slow-letters]** Which volume a drive letter means is known when all disks of a point have been looked at. Whoever asks first waits three seconds for that; while a disk does not answer nobody waits
-/// any longer. Then `files` has no letters, and looking one up fails; a link of Windows that leads to a volume by its letter or its GUID is listed with a size of 4095 bytes, which the kernel does not keep, and reading where it leads fails.
+/// any longer. Then `files` has no letters, and looking one up fails; a link of Windows that leads to a volume by its letter or its GUID is listed with a size of 4095 bytes, which the kernel keeps for no longer than a second, and reading where it leads fails.
 /// Everything else on the disks that answer, other links too, is as ever.
 #[test]
 fn a_disk_that_hangs_holds_up_no_other() {

@@ -5,7 +5,7 @@
 //! folders below the machine's.
 //!
 //! Which volumes there are only all disks of the machine tell, and one of them may hang. So nobody waits for that without end: until it is known, a link that leads to
-//! a volume has a size that is none, which the kernel is not to keep, and no target.
+//! a volume has a size that is none, which the kernel keeps for no longer than a second, and no target.
 
 use crate::catalog::OpenPoint;
 use crate::failure::{Failure, Result};
@@ -111,7 +111,7 @@ impl Tree {
     }
 
     /// What is said of a guest's entry. Of a link of Windows the size is that of its target in the mount; of one whose target is not known yet
-    /// it is that of the longest, and the kernel may not keep it.
+    /// it is that of the longest, which the kernel keeps for no longer than a second.
     pub(super) fn guest_stat(
         &self,
         inode: u64,
