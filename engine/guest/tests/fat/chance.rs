@@ -25,12 +25,12 @@ fn made(options: &str, size: u64) -> Option<Vec<u8>> {
     Some(std::fs::read(image).unwrap())
 }
 
-type Bytes<'a> = (usize, &'a [u8]);
+type Marks<'a> = &'a [(usize, &'a [u8])];
 
 #[test]
 fn short_marks_of_others_do_not_hide_a_volume() {
     // Both have these places in their first table, or in sectors that nobody uses: entries may be any number.
-    let marks: &[(&str, &[Bytes<'_>])] = &[
+    let marks: &[(&str, Marks<'_>)] = &[
         ("NILFS2", &[(0x406, b"\x34\x34")]),
         ("HFS+", &[(0x400, b"H+\0\x04")]),
         ("F2FS", &[(0x400, b"\x10\x20\xf5\xf2")]),

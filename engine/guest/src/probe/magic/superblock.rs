@@ -114,8 +114,10 @@ pub fn is_disk_label(head: View<'_>) -> bool {
 mod tests {
     use super::*;
 
+    type Marks<'a> = &'a [(usize, &'a [u8])];
+
     /// A device with these bytes at these places.
-    fn told(marks: &[(usize, &[u8])]) -> Option<&'static str> {
+    fn told(marks: Marks<'_>) -> Option<&'static str> {
         let mut bytes = vec![0u8; 1 << 20];
         for (at, mark) in marks {
             bytes[*at..at + mark.len()].copy_from_slice(mark);
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn superblocks_are_known_by_what_stands_beside_their_marks() {
-        let cases: &[(&str, &[(usize, &[u8])])] = &[
+        let cases: &[(&str, Marks<'_>)] = &[
             ("APFS", &[(0x18, b"\x01\0\0\x80\0\0\0\0NXSB\0\x10\0\0")]),
             (
                 "HFS+",
