@@ -10,7 +10,7 @@ use cairn_disk::{
 };
 use cairn_guest::ldm::{Database, DynamicVolume};
 use cairn_guest::probe::{self, DynamicDisk, FoundVolume, Layout};
-use cairn_guest::{BitLockerInfo, Detected, Partition, ReadOptions, TableKind, VolumeInfo};
+use cairn_guest::{BitLockerInfo, Detected, Note, Partition, ReadOptions, TableKind, VolumeInfo};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +50,8 @@ pub struct Division {
     pub parts: Vec<Part>,
     /// What a dynamic disk says of its group; `None` if it is none, or if that cannot be read, which is a warning.
     pub dynamic: Option<Dynamic>,
+    /// What a user should know of the drive letters: why some may be missing or old, and whose they are where there is more than one Windows.
+    pub letter_notes: Vec<Note>,
 }
 
 /// A dynamic disk of Windows and its group.
@@ -221,6 +223,7 @@ fn division(disk: &Arc<dyn VirtualDisk>, options: &ReadOptions) -> Result<Divisi
         warnings: table.warnings,
         parts,
         dynamic,
+        letter_notes: letters.notes().to_vec(),
     })
 }
 

@@ -2,6 +2,8 @@
 //!
 //! - [`criteria`]: what is looked for
 //! - [`glob`]: patterns of names
+//! - [`letters`]: the drive letters of volumes
+//! - [`found`]: what is told
 //! - [`doubts`]: why what was found may be wrong
 //! - [`walk`]: one volume, folder by folder
 //! - [`versions`]: what was found so far, in bounded memory
@@ -10,12 +12,15 @@
 
 mod criteria;
 mod doubts;
+mod found;
 mod glob;
+mod letters;
 mod merge;
 mod search;
 mod versions;
 mod walk;
 
-pub use criteria::Criteria;
+pub use criteria::{Criteria, Lettered};
+pub use found::{FileVersion, FindEvent, FindSink};
 pub use glob::Glob;
-pub use search::{FileVersion, FindEvent, FindSink, find_files};
+pub use search::find_files;

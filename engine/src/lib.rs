@@ -149,7 +149,7 @@ pub use copy::{
     ArchiveFormat, Copier, CopyOptions, CopyReport, CopyTarget, OnConflict, copy_files, copy_out,
 };
 pub use examine::{CheckReport, DiskExamination, DiskReport};
-pub use find::{Criteria, FileVersion, FindEvent, Glob, find_files};
+pub use find::{Criteria, FileVersion, FindEvent, Glob, Lettered, find_files};
 pub use input::DiskImage;
 pub use jobs::{Job, OpenDisks};
 pub use machine::{MachineLayout, MachineView, MachineVolume};

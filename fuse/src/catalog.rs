@@ -78,13 +78,13 @@ impl OpenPoint {
         }
     }
 
-    /// The one disk of an image.
-    pub fn of_image(disk: DiskView) -> OpenPoint {
-        let disks = vec![Arc::new(disk)];
+    /// Images that are the disks of one machine.
+    pub fn of_images(disks: Vec<DiskView>) -> OpenPoint {
+        let disks: Vec<Arc<DiskView>> = disks.into_iter().map(Arc::new).collect();
         OpenPoint {
             machine: Arc::new(MachineView::new(disks.clone())),
+            allocated: disks.iter().map(|_| OnceLock::new()).collect(),
             disks,
-            allocated: vec![OnceLock::new()],
             view: None,
         }
     }
@@ -99,12 +99,7 @@ impl OpenPoint {
         &self.disks
     }
 
-    /// What its disks are together, see [`MachineView::layout`].
-    pub fn layout(&self) -> Arc<MachineLayout> {
-        self.machine.layout()
-    }
-
-    /// The same for those who do not wait for a disk that hangs, see [`MachineView::layout_within`].
+    /// What its disks are together, or nothing while a disk does not answer: nobody waits for it without end, see [`MachineView::layout_within`].
     pub fn layout_soon(&self) -> Option<Arc<MachineLayout>> {
         self.machine.layout_within(LETTERS)
     }

@@ -92,10 +92,15 @@ impl Tree {
 
     /// What is on a disk image.
     pub fn of_image(disk: DiskView) -> Tree {
-        let slots = Slots::of_image(disk.origin());
+        Tree::of_images(vec![disk])
+    }
+
+    /// What is on disk images that belong to one machine; the first of them decides the numbers of files.
+    pub fn of_images(disks: Vec<DiskView>) -> Tree {
+        let origin = disks.first().map(DiskView::origin).unwrap_or_default();
         Tree {
-            slots,
-            ..Tree::new(Source::Image(Arc::new(OpenPoint::of_image(disk))))
+            slots: Slots::of_image(origin),
+            ..Tree::new(Source::Image(Arc::new(OpenPoint::of_images(disks))))
         }
     }
 

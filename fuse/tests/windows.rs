@@ -9,13 +9,17 @@
 
 mod shared;
 
-use cairn::{BackupOptions, DiskImage, Silent, Store, Time};
-use cairn_fuse::{Look, MountOptions, Mounted, mount_store};
+use cairn::{BackupOptions, DiskImage, DiskView, Silent, Store, Time};
+use cairn_fuse::tree::Found;
+use cairn_fuse::{Look, MountOptions, Mounted, Stat, Tree, mount_store};
 use shared::disks::{Windows, windows};
 use shared::mounted::{image_of, image_with};
 use shared::{fuse_is_there, made};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tempfile::{TempDir, tempdir};
 
 const TIME: &str = "2026-11-20T02-00-00Z";
@@ -217,6 +221,124 @@ fn links_of_windows_are_followed_by_the_kernel() {
     );
     let old = versions.join("../../Documents and Settings").join(TIME);
     assert_eq!(names(&old), ["ann"]);
+}
+
+/// A disk that does not answer until it is released, and is empty then.
+struct Hanging(Arc<AtomicBool>);
+
+impl cairn::ReadAt for Hanging {
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+    fn read_exact_at(&self, _: u64, buffer: &mut [u8]) -> cairn::Result<()> {
+        while !self.0.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        buffer.fill(0);
+        Ok(())
+    }
+}
+
+/// **[slow-letters]** Which volume a drive letter means is known when all disks of a point have been looked at. Whoever asks first waits three seconds for that; while a disk does not answer nobody waits
+/// any longer. Then `files` has no letters, and looking one up fails; a link of Windows that leads to a volume by its letter or its GUID is listed with a size of 4095 bytes, which the kernel keeps for no longer than a second, and reading where it leads fails.
+/// Everything else on the disks that answer, other links too, is as ever.
+#[test]
+fn a_disk_that_hangs_holds_up_no_other() {
+    let folder = tempdir().unwrap();
+    let Some(Windows { system, data }) = windows(folder.path(), &|_, _| {}) else {
+        return;
+    };
+    let released = Arc::new(AtomicBool::new(false));
+    let disk = |name: &str, path: &Path| {
+        let disk = DiskView::open_image(path).unwrap().disk().clone();
+        DiskView::new(name, disk, None)
+    };
+    let disks = vec![
+        disk("sys", &system),
+        disk("data", &data),
+        DiskView::new("gone", Arc::new(Hanging(released.clone())), None),
+    ];
+    let tree = Arc::new(Tree::of_images(disks));
+    let (tell, told) = std::sync::mpsc::channel();
+    let asked = tree.clone();
+    let asker = std::thread::spawn(move || {
+        meanwhile(&asked);
+        tell.send(()).unwrap();
+    });
+    let answer = told.recv_timeout(Duration::from_secs(120));
+    released.store(true, Ordering::Relaxed);
+    answer.expect("a disk that hangs holds up others");
+    asker.join().unwrap();
+    // Once it answers all is told, and may be kept.
+    let ann = look_up(&tree, 1, &["files", "sys", "p2", "Users", "ann"]).unwrap();
+    let target = loop {
+        let link = look_up(&tree, ann.inode, &["data"]).unwrap();
+        match tree.readlink(link.inode) {
+            Ok(target) => break target,
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let link = look_up(&tree, ann.inode, &["data"]).unwrap();
+    assert_eq!(link.attributes.size, target.len() as u64);
+    assert!(link.lasting);
+    assert!(target.ends_with(b"../data/p1/Data"));
+    assert!(
+        look_up(&tree, 1, &["files", "C:", "Users"]).is_err(),
+        "a link is no folder"
+    );
+    assert!(look_up(&tree, 1, &["files", "C:"]).is_ok());
+}
+
+/// What is told while a disk hangs.
+fn meanwhile(tree: &Tree) {
+    const EIO: i32 = 5;
+    let ann = look_up(tree, 1, &["files", "sys", "p2", "Users", "ann"]).unwrap();
+    let listed = tree.readdir(ann.inode).unwrap();
+    let of = |name: &str| {
+        let found = listed.iter().find(|listed| listed.name == name.as_bytes());
+        found.unwrap().stat.clone().unwrap()
+    };
+    for name in ["data", "volume"] {
+        for stat in [of(name), look_up(tree, ann.inode, &[name]).unwrap()] {
+            assert_eq!(
+                (stat.attributes.size, stat.lasting),
+                (4095, false),
+                "{name}"
+            );
+            assert_eq!(stat.attributes.kind, cairn::EntryKind::Symlink);
+            assert_eq!(tree.readlink(stat.inode).unwrap_err().errno(), EIO);
+        }
+    }
+    // The file system's own, and one to the root of its own volume.
+    assert_eq!(of("rel").attributes.size, 9);
+    assert!(of("rel").lasting);
+    assert_eq!(tree.readlink(of("rel").inode).unwrap(), b"notes.txt");
+    let rooted = look_up(tree, ann.inode, &["deep", "rooted"]).unwrap();
+    assert!(rooted.lasting && tree.readlink(rooted.inode).is_ok());
+    let notes = look_up(tree, ann.inode, &["notes.txt"]).unwrap();
+    let mut text = [0; 11];
+    tree.open(notes.inode).unwrap().read(0, &mut text).unwrap();
+    assert_eq!(&text, b"ann's notes");
+    let files = look_up(tree, 1, &["files"]).unwrap();
+    let listed = tree.readdir(files.inode).unwrap();
+    let names: Vec<&[u8]> = listed.iter().skip(2).map(|listed| &*listed.name).collect();
+    assert_eq!(names, [&b"sys"[..], b"data", b"gone"]);
+    for name in ["C:", "letters.notes"] {
+        assert_eq!(look_up(tree, files.inode, &[name]).unwrap_err(), EIO);
+    }
+}
+
+/// What is at a path, or the errno of why not.
+fn look_up(tree: &Tree, from: u64, path: &[&str]) -> Result<Stat, i32> {
+    let mut at = tree.getattr(from).map_err(|failure| failure.errno())?;
+    for name in path {
+        match tree.lookup(at.inode, name.as_bytes()) {
+            Ok(Found::Node(stat)) => at = *stat,
+            Ok(Found::Nothing { .. }) => return Err(2),
+            Err(failure) => return Err(failure.errno()),
+        }
+    }
+    Ok(at)
 }
 
 #[test]

@@ -42,6 +42,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("partition_table", "object"),
     ("partitions", "array"),
     ("dynamic", "null"),
+    ("letter_notes", "array"),
     ("warnings", "array"),
     ("check", "object"),
 ];

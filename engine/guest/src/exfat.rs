@@ -10,8 +10,10 @@
 //! Decisions:
 //! - Numbers of files are places, as in FAT: where a file's first entry lies on the volume, divided by 32. Its other entries may lie in the folder's next
 //!   cluster. Which one that is depends on whether the folder's clusters are neighbours; that whose bytes fit the checksum is it.
-//! - A file whose entries have a wrong checksum, or a wrong hash of its name, is listed and can be read, as Linux has it: cameras write such. The walk of its
-//!   folder ends with an error that names it.
+//! - A file whose entries have a wrong checksum is listed, and its neighbours are found as ever; reading it is an error, because where its content lies and how long it
+//!   is stands in these entries (specification, section 6.3.3: they must not be used). In a folder of which this is so, whose own entries have
+//!   checksums, what can be read is told, and then that there may be other names.
+//! - The hash of a name only helps to find it, and here it does not: one that is wrong, as cameras have written it, hides nothing.
 //! - A name that is said to have no letters has 256, as Linux has written them.
 //! - Behind the valid length a file reads as zeros, whatever lies in its clusters.
 //! - Times have the difference to UTC that the guest wrote with them; those without are taken as UTC.
@@ -26,10 +28,10 @@ mod upcase;
 use crate::fat::chain::Chain;
 use crate::fat::content::{self, Content};
 use crate::fat::heap::Heap;
+use crate::fat::info::{self, Info, root_attributes, serial_text};
 use crate::fat::names::{self, Folders, Met, Names, ROOT};
 use crate::fat::slots::{Place, SLOT, Shelf, Slots};
 use crate::fat::table::{Link, Table, Width};
-use crate::fat::{root_attributes, serial_text};
 use crate::ntfs::bitmap;
 use crate::ntfs::cache::Cache;
 use crate::volume::{
@@ -39,10 +41,9 @@ use crate::volume::{
 use boot_sector::{BootSector, Region};
 use cairn_base::{Error, Kind, ReadAt, Result, View};
 use entry_set::{EntrySet, FILE};
-use folder::Found;
 use root::Root;
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Bytes of a folder at most (specification, section 7.4.9.2: 256 MiB), in entries.
 const MAX_ENTRIES: u64 = (256 << 20) / SLOT;
@@ -59,7 +60,7 @@ pub struct ExFatVolume {
     names: Names,
     root: Root,
     notes: Vec<Note>,
-    info: OnceLock<VolumeInfo>,
+    info: Info,
 }
 
 /// Whether `device` has the backup of a boot region whose checksum is right.
@@ -74,7 +75,8 @@ impl ExFatVolume {
     /// Opens the volume that covers `device`. Reads its root folder and its up-case table.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if there is no boot region that can be used; [`Kind::Unsupported`] for other versions than 1.
+    /// [`Kind::Damaged`] if there is no boot region that can be used; [`Kind::Unsupported`] for other versions than 1; what may pass of what the
+    /// device reports.
     pub fn open(device: Arc<dyn ReadAt>) -> Result<ExFatVolume> {
         let (boot, region) = BootSector::read(&device)?;
         let heap = Heap::new(device.clone(), boot.heap, boot.cluster_size, boot.clusters);
@@ -95,7 +97,7 @@ impl ExFatVolume {
                 "A part of the root folder cannot be read: {error}."
             )));
         }
-        let upcase = root.read_upcase(&table, &mut notes);
+        let upcase = root.read_upcase(&table, &mut notes)?;
         if let Some(guid) = root.guid() {
             notes.push(Note::fact(format!("The volume's GUID is {guid}.")));
         }
@@ -107,7 +109,7 @@ impl ExFatVolume {
             names: Names::new(upcase),
             root,
             notes,
-            info: OnceLock::new(),
+            info: Info::default(),
         })
     }
 
@@ -140,24 +142,33 @@ impl ExFatVolume {
         let [FILE, count, ..] = first else {
             return Err(missing());
         };
-        let linked = self.gather(position, first, count, true);
-        let parsed = linked.and_then(|bytes| self.parse(&bytes, position));
-        if matches!(&parsed, Ok(set) if set.is_summed) {
-            return parsed;
+        let gathered = |linked| {
+            let bytes = self.gather(position, first, count, linked)?;
+            EntrySet::parse(View::new(&bytes, "exFAT file entry", position))
+        };
+        let parsed = gathered(true);
+        match &parsed {
+            Ok(set) if set.is_summed => return parsed,
+            Err(error) if error.kind().may_pass() => return parsed,
+            Ok(_) | Err(_) => {}
         }
-        let neighbours = self.gather(position, first, count, false);
-        match (
-            parsed,
-            neighbours.and_then(|bytes| self.parse(&bytes, position)),
-        ) {
+        match (parsed, gathered(false)) {
+            (_, Err(error)) if error.kind().may_pass() => Err(error),
             (_, Ok(set)) if set.is_summed => Ok(set),
             (Ok(set), _) | (Err(_), Ok(set)) => Ok(set),
             (Err(error), Err(_)) => Err(error),
         }
     }
 
-    fn parse(&self, bytes: &[u8], position: u64) -> Result<EntrySet> {
-        EntrySet::parse(View::new(bytes, "exFAT file entry", position))
+    /// The entries of a file that is to be read.
+    fn sound_set(&self, id: EntryId) -> Result<EntrySet> {
+        let set = self.set(id)?;
+        match set.is_summed {
+            true => Ok(set),
+            false => Err(doubt(&set, id).advise(
+                "let the guest check the volume, or look for its content in the bytes of the disk",
+            )),
+        }
     }
 
     /// `count` entries behind the first one, at `position`; where they cross into another cluster, it is the one that is linked, or the next.
@@ -190,46 +201,48 @@ impl ExFatVolume {
         Ok(bytes)
     }
 
-    fn place(&self, folder: u64) -> Result<Place> {
+    /// Where the entries of a folder lie, and why that is not sure.
+    fn place(&self, folder: u64) -> Result<(Place, Option<Error>)> {
         if folder == ROOT {
-            return root_place(&self.boot, &self.table);
+            return Ok((root_place(&self.boot, &self.table)?, None));
         }
-        let set = self.set(EntryId::new(folder))?;
+        let id = EntryId::new(folder);
+        let set = self.set(id)?;
+        let why = (!set.is_summed).then(|| doubt(&set, id));
         if !set.is_folder() {
             return Err(Error::invalid(format!("`{}` is not a folder", set.text())));
         }
         // A folder may have no cluster at all: there is no region for the root in exFAT, so nothing is in it.
         if set.size == 0 {
-            return Ok(Place::Region);
+            return Ok((Place::Region, why));
         }
-        Ok(Place::Clusters {
+        let place = Place::Clusters {
             chain: self.chain_of(&set)?,
             least: set.size / SLOT,
             most: MAX_ENTRIES,
-        })
+        };
+        Ok((place, why))
     }
 
-    fn make_info(&self) -> VolumeInfo {
+    fn make_info(&self, free: &Result<u64>) -> VolumeInfo {
         let mut notes = self.notes.clone();
-        let mut free = 0u64;
-        let counted = self.free_space(&mut |range| {
-            free = free.saturating_add(range.end.saturating_sub(range.start));
-            ControlFlow::Continue(())
-        });
-        if let Err(error) = &counted {
-            notes.push(Note::defect(format!(
+        match free {
+            Ok(_) => {}
+            Err(error) if error.kind().may_pass() => notes.push(info::uncounted(error)),
+            Err(error) => notes.push(Note::defect(format!(
                 "The map of free space cannot be read: {error}."
-            )));
+            ))),
         }
+        let is_known = |error: &Error| error.kind().may_pass();
         VolumeInfo {
             file_system: "exfat",
             label: self.root.label.clone(),
             uuid: serial_text(self.boot.serial),
             block_size: self.boot.cluster_size,
             size: self.boot.size,
-            free,
+            free: *free.as_ref().unwrap_or(&0),
             files: 0,
-            clean: !self.boot.dirty && counted.is_ok(),
+            clean: !self.boot.dirty && free.as_ref().err().is_none_or(is_known),
             notes,
             ignores_case: true,
         }
@@ -304,52 +317,39 @@ impl Folders for ExFatVolume {
         from: u64,
         sink: &mut dyn FnMut(Met) -> ControlFlow<()>,
     ) -> Result<Option<Error>> {
-        let place = self.place(folder)?;
+        let (place, doubt) = self.place(folder)?;
         let slots = Slots::new(&self.shelf, &self.table, &place, from);
-        let mut wrong: Option<Error> = None;
         let damage = folder::walk(slots, &mut |met| match met {
             folder::Met::Cluster(cluster) => sink(Met::Cluster(cluster)),
             folder::Met::Other(_) => ControlFlow::Continue(()),
-            folder::Met::Found(found) => {
-                if wrong.is_none() {
-                    wrong = self.doubt(&found);
-                }
-                sink(Met::Name(names::Name {
-                    number: names::number_at(found.position),
-                    is_folder: found.set.is_folder(),
-                    units: found.set.name,
-                    other: None,
-                    is_stray: false,
-                    start: found.start,
-                    next: found.next,
-                }))
-            }
+            folder::Met::Found(found) => sink(Met::Name(names::Name {
+                number: names::number_at(found.position),
+                is_folder: found.set.is_folder(),
+                units: found.set.name,
+                other: None,
+                is_stray: false,
+                start: found.start,
+                next: found.next,
+            })),
         })?;
-        Ok(damage.or(wrong))
+        Ok(damage.or(doubt))
     }
 }
 
-impl ExFatVolume {
-    /// What is wrong with a file's entries, although they can be decoded.
-    fn doubt(&self, found: &Found) -> Option<Error> {
-        let why = if !found.set.is_summed {
-            "checksum of the entries"
-        } else if !found.set.is_hashed(self.names.upcase()) {
-            "hash of the name"
-        } else {
-            return None;
-        };
-        Some(
-            Error::damaged(format!("the {why} of `{}` is wrong", found.set.text()))
-                .at_offset(found.position),
-        )
-    }
+/// That what stands in a file's or folder's entries may be wrong, although they can be decoded.
+fn doubt(set: &EntrySet, id: EntryId) -> Error {
+    let kind = if set.is_folder() { "folder" } else { "file" };
+    Error::damaged(format!(
+        "the checksum of the entries of the {kind} `{}` is wrong, so where its content lies is not known for sure",
+        set.text()
+    ))
+    .at_offset(id.number.saturating_mul(SLOT))
 }
 
 impl Volume for ExFatVolume {
     /// The first call counts free space.
     fn info(&self) -> &VolumeInfo {
-        self.info.get_or_init(|| self.make_info())
+        self.info.get(self, &|free| self.make_info(free))
     }
 
     fn root(&self) -> EntryId {
@@ -395,6 +395,7 @@ impl Volume for ExFatVolume {
         if set.is_folder() {
             return Err(Error::invalid(format!("`{name}` is not a file")));
         }
+        let set = self.sound_set(id)?;
         let chain = match set.valid {
             0 => None,
             _ => Some(self.chain_of(&set)?),
@@ -424,7 +425,7 @@ impl Volume for ExFatVolume {
             };
             (chain, u64::MAX, u64::MAX, None)
         } else {
-            let set = self.set(id)?;
+            let set = self.sound_set(id)?;
             if set.size == 0 || set.cluster == 0 {
                 return Ok(());
             }

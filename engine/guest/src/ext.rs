@@ -51,6 +51,14 @@ pub fn is_ext(device: &dyn ReadAt) -> Result<bool> {
     superblock::has_primary(device)
 }
 
+/// Whether what [`is_ext`] tells by two bytes is so by the sizes beside them too: where something else is there as well.
+///
+/// # Errors
+/// As [`is_ext`].
+pub fn is_likely(device: &dyn ReadAt) -> Result<bool> {
+    superblock::is_likely(device)
+}
+
 /// Whether `device` has lost its superblock and a valid copy of it is left in one of the usual places.
 ///
 /// # Errors

@@ -7,7 +7,7 @@
 //! - `boot_sector`, `heap`, `table`, `chain`: sizes, clusters, and which follows which
 //! - `content`: a file's content
 //! - `entry`, `long_name`, `time`, `slots`, `folder`: what stands in folders
-//! - `names`: finding names and folders, as exFAT does too
+//! - `tree`, `names`, `owners`, `info`: finding names and folders, and what is said of the volume as a whole, as in exFAT
 //!
 //! It is read in house. The crate `fatfs`, which is the one that is used most, reads through one position that all share (`Read + Seek`), so that one
 //! thread at a time can read one file; walks a file's chain again from its beginning when it is sought in; takes a chain that ends too early for the
@@ -22,7 +22,7 @@
 //! - Names are found without regard to case, by the long name first and then by the 8.3 name.
 //! - Times are the guest's local time, and taken as UTC: its time zone is not on the volume. That of the last access has no time of day. Dates that cannot be are 1970-01-01.
 //! - FAT32's count of free clusters (FSInfo) is a hint that may be old: free clusters are counted.
-//! - The first table that counts is read; where the device cannot read it, its copy is, if the volume keeps one.
+//! - The first table that counts is read; where the device cannot read it, and that will not pass, its copy is, if the volume keeps one.
 //! - What is wrong with a chain is an error where it is wrong: what lies before is read. Chains that cross hurt nobody.
 
 mod boot_sector;
@@ -32,17 +32,20 @@ pub(crate) mod content;
 mod entry;
 mod folder;
 pub(crate) mod heap;
+pub(crate) mod info;
 mod long_name;
 pub(crate) mod names;
+mod owners;
 pub(crate) mod slots;
 pub(crate) mod table;
 pub(crate) mod time;
+mod tree;
 
 use crate::ntfs::cache::Cache;
 use crate::ntfs::upcase::UpCase;
 use crate::volume::{
-    Attributes, DirEntry, DirSink, EntryId, EntryKind, Extent, ExtentSink, Note, RangeSink,
-    Reading, Volume, VolumeInfo,
+    Attributes, DirEntry, DirSink, EntryId, Extent, ExtentSink, Note, RangeSink, Reading, Volume,
+    VolumeInfo,
 };
 use boot_sector::{BootSector, Root};
 use cairn_base::{Error, ReadAt, Result, View};
@@ -52,10 +55,11 @@ use content::Content;
 use entry::Entry;
 use folder::Found;
 use heap::Heap;
+use info::{Info, root_attributes, serial_text};
 use names::{Folders, Met, Names, ROOT};
 use slots::{Place, Shelf, Slots};
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use table::{Table, Width};
 
 /// Entries of a folder at most (specification, section 6).
@@ -75,7 +79,7 @@ pub struct FatVolume {
     label: String,
     clean: bool,
     notes: Vec<Note>,
-    info: OnceLock<VolumeInfo>,
+    info: Info,
 }
 
 /// Whether `head`, the first 512 bytes of a device, is a boot sector of FAT that can be.
@@ -95,7 +99,7 @@ impl FatVolume {
     /// Opens the volume that covers `device`; 8.3 names are in `code_page`.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is no boot sector that can be used.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is no boot sector that can be used; what may pass of what the device reports.
     pub fn open(device: Arc<dyn ReadAt>, code_page: CodePage) -> Result<FatVolume> {
         let (boot, from_backup) = BootSector::read(&device)?;
         let heap = Heap::new(device.clone(), boot.heap, boot.cluster_size, boot.clusters);
@@ -137,16 +141,16 @@ impl FatVolume {
             label: String::new(),
             clean: true,
             notes,
-            info: OnceLock::new(),
+            info: Info::default(),
             boot,
         };
-        volume.read_state();
-        volume.read_label();
+        volume.read_state()?;
+        volume.read_label()?;
         Ok(volume)
     }
 
     /// Entry 1 of the table says whether the volume was closed, and whether the disk failed; the boot sector the former too (specification, section 4.2).
-    fn read_state(&mut self) {
+    fn read_state(&mut self) -> Result<()> {
         let (closed, no_errors) = match self.boot.width {
             Width::Sixteen => (0x8000, 0x4000),
             Width::ThirtyTwo => (0x0800_0000, 0x0400_0000),
@@ -155,6 +159,7 @@ impl FatVolume {
         let mut note = |text: &str| self.notes.push(Note::defect(text));
         let state = match self.table.value(1) {
             Ok(state) => state,
+            Err(error) if error.kind().may_pass() => return Err(error),
             Err(error) => {
                 note(&format!(
                     "The file allocation table cannot be read: {error}."
@@ -171,9 +176,10 @@ impl FatVolume {
         if state & no_errors != no_errors {
             note("The guest could not read or write all of the volume when it used it last.");
         }
+        Ok(())
     }
 
-    fn read_label(&mut self) {
+    fn read_label(&mut self) -> Result<()> {
         let in_boot = self.boot.label.filter(|label| label != b"NO NAME    ");
         let mut label =
             in_boot.map_or_else(String::new, |label| entry::label(&label, self.code_page));
@@ -185,11 +191,14 @@ impl FatVolume {
             _ => ControlFlow::Continue(()),
         });
         self.label = label;
-        if let Ok(Some(error)) | Err(error) = walked {
-            self.notes.push(Note::defect(format!(
+        match walked {
+            Err(error) if error.kind().may_pass() => return Err(error),
+            Ok(Some(error)) | Err(error) => self.notes.push(Note::defect(format!(
                 "A part of the root folder cannot be read: {error}."
-            )));
+            ))),
+            Ok(None) => {}
         }
+        Ok(())
     }
 
     fn is_wide(&self) -> bool {
@@ -277,18 +286,16 @@ impl FatVolume {
         }
     }
 
-    fn make_info(&self) -> VolumeInfo {
+    fn make_info(&self, free: &Result<u64>) -> VolumeInfo {
         let mut notes = self.notes.clone();
-        let mut free = 0u64;
-        let counted = self.free_space(&mut |range| {
-            free = free.saturating_add(range.end.saturating_sub(range.start));
-            ControlFlow::Continue(())
-        });
-        if let Err(error) = &counted {
-            notes.push(Note::defect(format!(
+        match free {
+            Ok(_) => {}
+            Err(error) if error.kind().may_pass() => notes.push(info::uncounted(error)),
+            Err(error) => notes.push(Note::defect(format!(
                 "The file allocation table cannot be read: {error}."
-            )));
+            ))),
         }
+        let is_known = |error: &Error| error.kind().may_pass();
         VolumeInfo {
             file_system: match self.boot.width {
                 Width::Twelve => "fat12",
@@ -299,18 +306,13 @@ impl FatVolume {
             uuid: self.boot.serial.map_or_else(String::new, serial_text),
             block_size: self.boot.cluster_size,
             size: self.boot.size,
-            free,
+            free: *free.as_ref().unwrap_or(&0),
             files: 0,
-            clean: self.clean && counted.is_ok(),
+            clean: self.clean && free.as_ref().err().is_none_or(is_known),
             notes,
             ignores_case: true,
         }
     }
-}
-
-/// A serial number as Windows and `blkid` show it.
-pub(crate) fn serial_text(serial: u32) -> String {
-    format!("{:04X}-{:04X}", serial >> 16, serial & 0xFFFF)
 }
 
 impl Folders for FatVolume {
@@ -333,7 +335,7 @@ impl Folders for FatVolume {
 impl Volume for FatVolume {
     /// The first call counts free space.
     fn info(&self) -> &VolumeInfo {
-        self.info.get_or_init(|| self.make_info())
+        self.info.get(self, &|free| self.make_info(free))
     }
 
     fn root(&self) -> EntryId {
@@ -447,24 +449,5 @@ impl Volume for FatVolume {
         let heap = self.table.heap();
         self.table
             .free(&mut |clusters| sink(heap.place(clusters.start)..heap.place(clusters.end)))
-    }
-}
-
-/// What is known of a root that no entry names.
-pub(crate) fn root_attributes() -> Attributes {
-    Attributes {
-        kind: EntryKind::Folder,
-        size: 0,
-        allocated: 0,
-        mode: 0o555,
-        uid: 0,
-        gid: 0,
-        links: 1,
-        device: None,
-        modified: cairn_base::Time::default(),
-        changed: cairn_base::Time::default(),
-        accessed: cairn_base::Time::default(),
-        created: None,
-        dos_flags: u32::from(entry::FOLDER),
     }
 }

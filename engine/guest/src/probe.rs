@@ -96,7 +96,10 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
         return Ok(Detected::ExFat);
     }
     let mut damage = head.damage().cloned();
-    match ext::is_ext(device) {
+    let is_fat = fat::is_fat(head.view());
+    // Two bytes are not enough where a file allocation table may have them.
+    let is_ext = ext::is_ext(device).and_then(|is| Ok(is && (!is_fat || ext::is_likely(device)?)));
+    match is_ext {
         Ok(true) => return Ok(Detected::Ext),
         Ok(false) => {}
         // Something else may be told by what can be read.
@@ -106,8 +109,8 @@ pub fn detect(device: &dyn ReadAt) -> Result<Detected> {
     if let Some(name) = magic::file_system(&head) {
         return Ok(Detected::Other(name));
     }
-    // FAT has no mark, and what others write leaves its boot sector as it was: it comes behind everything that has one.
-    if fat::is_fat(head.view()) {
+    // FAT has no mark, and what others write leaves its boot sector as it was: it comes behind everything that has one which cannot be there by chance.
+    if is_fat {
         return Ok(Detected::Fat);
     }
     if let Some(name) = magic::other(&head, device)? {

@@ -22,13 +22,18 @@ impl Doubts {
         }
         let path = format!("{disk}/{}", view.folder_name());
         for defect in view.defects() {
-            let key = (path.clone(), defect);
-            if self.all.len() >= MAX && !self.all.contains_key(&key) {
-                self.more = self.more.saturating_add(1);
-                continue;
-            }
-            self.all.entry(key).or_insert((seconds, seconds)).1 = seconds;
+            self.add(&path, defect, seconds);
         }
+    }
+
+    /// Takes what is told of a path of the point of this time.
+    pub fn add(&mut self, path: &str, defect: String, seconds: i64) {
+        let key = (path.to_string(), defect);
+        if self.all.len() >= MAX && !self.all.contains_key(&key) {
+            self.more = self.more.saturating_add(1);
+            return;
+        }
+        self.all.entry(key).or_insert((seconds, seconds)).1 = seconds;
     }
 
     /// Names all.

@@ -1,7 +1,7 @@
 //! What is found in a volume, merged with what was found in it before.
 
 use crate::compare::content::Places;
-use crate::find::criteria::Criteria;
+use crate::find::criteria::{Called, Criteria};
 use crate::find::versions::{Reader, Version, Versions, Writer, order};
 use crate::find::walk::Walk;
 use cairn_base::{Error, Kind, Monitor, Result};
@@ -17,6 +17,8 @@ pub struct Merge<'a> {
     pub monitor: &'a dyn Monitor,
     /// Where.
     pub volume: &'a dyn Volume,
+    /// Its drive letters.
+    pub letters: &'a [u8],
     /// The volume as it was in the stand before, and as it is; none if that is not known.
     pub places: Option<Places<'a>>,
     /// The number of this stand of the volume.
@@ -37,6 +39,10 @@ impl Merge<'_> {
     /// [`Kind::Interrupted`] on request; as [`Writer::add`].
     pub fn run(&mut self, path: Vec<u8>, old: &mut Versions) -> Result<()> {
         let mut old = old.read()?;
+        let called = Called {
+            length: path.len(),
+            letters: self.letters,
+        };
         let mut walk = Walk::new(self.volume, path);
         let folds = self.criteria.ignore_case || self.volume.info().ignores_case;
         loop {
@@ -52,7 +58,7 @@ impl Merge<'_> {
                 }
             };
             let path = walk.path();
-            if self.criteria.fits_name(path, folds) {
+            if self.criteria.fits_name(path, called, folds) {
                 match self.volume.attributes(entry.id) {
                     Ok(attributes) if self.criteria.fits(&attributes) => {
                         self.found(path, &entry, &attributes, &mut old)?;
@@ -61,7 +67,7 @@ impl Merge<'_> {
                     Err(error) => self.problem(path, error)?,
                 }
             }
-            if entry.kind == EntryKind::Folder && !self.criteria.may_be_below(path, folds) {
+            if entry.kind == EntryKind::Folder && !self.criteria.may_be_below(path, called, folds) {
                 walk.pass_over();
             }
         }

@@ -4,49 +4,19 @@ use crate::compare::changed_list;
 use crate::compare::content::{Place, Places};
 use crate::find::criteria::Criteria;
 use crate::find::doubts::Doubts;
+use crate::find::found::{FileVersion, FindEvent, FindSink};
+use crate::find::letters::Letters;
 use crate::find::merge::Merge;
 use crate::find::versions::{Versions, Writer};
 use crate::point::PointView;
 use crate::store::Store;
 use crate::view::{DiskView, VolumeView};
 use cairn_base::{Error, Kind, Monitor, PointId, Result, Stage, Time};
-use cairn_guest::EntryKind;
 use cairn_store::layout::PointFile;
 use cairn_store::{Changes, DiskRecord, Point};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// A version of a file, and the points that have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileVersion {
-    /// As `cairn cat` takes it, without the first slash: `disk0/p1/etc/passwd`.
-    pub path: Vec<u8>,
-    /// What it is.
-    pub kind: EntryKind,
-    /// Size in bytes; of a link, of its target.
-    pub size: u64,
-    /// When its content was changed last.
-    pub modified: Time,
-    /// The first point that has it.
-    pub first: PointFile,
-    /// The last point that has it. All in between have it too, but for those of which the volume could not be read.
-    pub last: PointFile,
-    /// How many points have it.
-    pub points: u64,
-}
-
-/// What is told.
-#[derive(Debug)]
-pub enum FindEvent {
-    /// Something that was looked for.
-    Found(FileVersion),
-    /// Something could not be looked at: in which point (none if it is the point itself), its path, and why. Everything else is.
-    Problem(Option<PointFile>, Vec<u8>, Error),
-}
-
-/// Receives what is found until it breaks: problems as they are met, then files by their paths, the versions of each from old to new.
-pub type FindSink<'a> = &'a mut dyn FnMut(FindEvent) -> ControlFlow<()>;
 
 /// Looks for files in all points of a machine, or in those of `only`. A version goes on from one point to the next while path, kind, size and time of change
 /// are the same, and the content too: it is compared without being read where it lies at the same place and nothing of that place changed on the disk. Of a
@@ -96,6 +66,7 @@ pub fn find_files(
         sink,
         disks: BTreeMap::new(),
         doubts: Doubts::default(),
+        letters: (Vec::new(), Letters::default()),
     };
     let bytes = |stand: &Stand| stand.disks.iter().map(|disk| disk.size).sum::<u64>();
     monitor.begin(Stage::Find, stands.iter().map(bytes).sum());
@@ -154,6 +125,8 @@ struct VolumeState {
     rows: Vec<Row>,
     /// As it was last seen, and whether it could be read.
     seen: Option<(Arc<VolumeView>, bool)>,
+    /// Its drive letters then, if they are wanted.
+    letters: Vec<u8>,
     versions: Versions,
 }
 
@@ -172,17 +145,30 @@ struct Search<'a> {
     sink: FindSink<'a>,
     disks: BTreeMap<String, DiskState>,
     doubts: Doubts,
+    /// The disks of the point that was looked at last, and the drive letters of its volumes, if they are wanted.
+    letters: (Vec<DiskFacts>, Letters),
 }
 
 impl Search<'_> {
     fn point(&mut self, number: u32, stand: &Stand) -> Result<ControlFlow<()>> {
         let mut opened: Option<Arc<PointView>> = None;
+        // Letters follow from all disks.
+        if !self.criteria.lettered.is_empty() && self.letters.0 != stand.disks {
+            match self.open(stand) {
+                Ok(Some(point)) => self.look_for_letters(stand, opened.insert(Arc::new(point))),
+                Ok(None) => return Ok(ControlFlow::Continue(())),
+                Err(error) => return self.problem(stand, Vec::new(), error),
+            }
+        }
         for (at, facts) in stand.disks.iter().enumerate() {
             if self.monitor.stop_requested() {
                 return Err(Error::interrupted());
             }
             let state = self.disks.get_mut(&facts.name);
-            let is_same = |state: &&mut DiskState| state.facts == *facts && !state.shows_more();
+            let letters = &self.letters.1;
+            let is_same = |state: &&mut DiskState| {
+                state.facts == *facts && !state.shows_more() && state.has_letters(at, letters)
+            };
             if let Some(state) = state.filter(is_same) {
                 state.goes_on(number);
                 continue;
@@ -225,6 +211,14 @@ impl Search<'_> {
         }
     }
 
+    fn look_for_letters(&mut self, stand: &Stand, point: &PointView) {
+        let layout = point.machine().layout();
+        for note in layout.notes().iter().filter(|note| note.is_defect) {
+            self.doubts.add("", note.text.clone(), stand.file.seconds);
+        }
+        self.letters = (stand.disks.clone(), Letters::of(&layout));
+    }
+
     /// A disk that is not as it was in the point before.
     fn disk(
         &mut self,
@@ -238,15 +232,7 @@ impl Search<'_> {
         };
         let path = disk.name().as_bytes();
         let before = state.point.take();
-        let changes = match before
-            .as_ref()
-            .map(|old| changes(old, (&point, at), self.monitor))
-        {
-            Some(Err(error)) if error.kind() == Kind::Interrupted => return Err(error),
-            // Then nothing is known to be the same.
-            Some(Err(_)) | None => None,
-            Some(Ok(changes)) => Some(changes),
-        };
+        let changes = self.changes(before.as_ref(), (&point, at))?;
         let volumes = match disk.volumes() {
             Ok(volumes) => volumes,
             Err(error) => {
@@ -265,7 +251,11 @@ impl Search<'_> {
             }
             let of = state.volumes.entry(volume.number()).or_default();
             let known = of.seen.take();
-            let same = |(old, _): &&(Arc<VolumeView>, bool)| is_same(old, volume, changes.as_ref());
+            let letters = self.letters.1.of_volume(at, volume.number());
+            let had = std::mem::replace(&mut of.letters, letters.to_vec());
+            let same = |(old, _): &&(Arc<VolumeView>, bool)| {
+                had == letters && is_same(old, volume, changes.as_ref())
+            };
             if let Some((_, readable)) = known.as_ref().filter(same) {
                 of.goes_on(number, *readable);
                 of.seen = Some((volume.clone(), *readable));
@@ -294,6 +284,19 @@ impl Search<'_> {
         }
         state.point = Some((point, at));
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// What changed on a disk since it was looked at; nothing if that cannot be told: then nothing is known to be the same.
+    fn changes(
+        &self,
+        before: Option<&(Arc<PointView>, usize)>,
+        now: (&Arc<PointView>, usize),
+    ) -> Result<Option<Changes>> {
+        match before.map(|old| changes(old, now, self.monitor)) {
+            Some(Err(error)) if error.kind() == Kind::Interrupted => Err(error),
+            Some(Err(_)) | None => Ok(None),
+            Some(Ok(changes)) => Ok(Some(changes)),
+        }
     }
 
     /// Looks through a volume. Answers what in it could not be read.
@@ -335,6 +338,7 @@ impl Search<'_> {
             criteria: self.criteria,
             monitor: self.monitor,
             volume: &*volume,
+            letters: &state.letters,
             places,
             row,
             writer: Writer::default(),
@@ -417,6 +421,12 @@ impl DiskState {
             .values()
             .filter_map(|volume| volume.seen.as_ref());
         seen.any(|(volume, _)| volume.place().is_none())
+    }
+
+    /// Whether its volumes have the drive letters that they had, if it lies at this position in the point.
+    fn has_letters(&self, position: usize, letters: &Letters) -> bool {
+        let mut seen = self.volumes.iter().filter(|(_, of)| of.seen.is_some());
+        seen.all(|(number, of)| of.letters == letters.of_volume(position, *number))
     }
 
     /// It is in one more point as it was.

@@ -44,7 +44,7 @@ impl Tree {
                 explain(&unshown(disk.name(), found), &error)
             }
             Node::LettersNotes(point) => {
-                let layout = self.open_point(point)?.layout();
+                let layout = self.known_layout(point)?;
                 notes_text("Drive letters of Windows.", layout.notes())
             }
             Node::VolumeNotes(point, disk, number) => {

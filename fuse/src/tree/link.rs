@@ -3,13 +3,21 @@
 //! A relative target is the same in the mount. What leads to a volume, be it by its letter, by its name or as the link's own, becomes a path relative to the link: up
 //! to the machine's folder, and down to the volume in the same point. So it is right in `files`, and in `versions`, where the same link lies as many
 //! folders below the machine's.
+//!
+//! Which volumes there are only all disks of the machine tell, and one of them may hang. So nobody waits for that without end: until it is known, a link that leads to
+//! a volume has a size that is none, which the kernel keeps for no longer than a second, and no target.
 
+use crate::catalog::OpenPoint;
 use crate::failure::{Failure, Result};
 use crate::inode::{Owner, TreeKey};
 use crate::node::{Node, PointRef};
 use crate::stat::Stat;
 use crate::tree::{OpenVolume, Tree};
-use cairn::{Attributes, EntryId, EntryKind, Error, Kind, LinkTarget, MachineVolume, Time, Volume};
+use cairn::{
+    Attributes, EntryId, EntryKind, Error, Kind, LinkTarget, MachineLayout, MachineVolume, Time,
+    Volume,
+};
+use std::sync::Arc;
 
 /// The file that says what there is to know of the letters.
 const NOTES: &str = "letters.notes";
@@ -40,7 +48,9 @@ impl Tree {
             }
             Node::Letter(point, letter) => self.letter_target(&point, letter),
             Node::Entry(entry) => {
-                self.guest_target(&entry.tree, &self.volume(&entry.tree)?, entry.id())
+                let open = self.volume(&entry.tree)?;
+                let target = self.guest_target(&entry.tree, &open, entry.id())?;
+                target.ok_or_else(|| unknown("which volume the link leads to"))
             }
             _ => Err(Failure::Invalid),
         }
@@ -64,13 +74,13 @@ impl Tree {
     /// The node of a letter's name, or of what there is to know of letters.
     pub(super) fn letter_called(&self, point: &PointRef, name: &str) -> Result<Option<Node>> {
         if name == NOTES {
-            let layout = self.open_point(point)?.layout();
+            let layout = self.known_layout(point)?;
             return Ok((!layout.notes().is_empty()).then(|| Node::LettersNotes(point.clone())));
         }
         let [letter @ b'A'..=b'Z', b':'] = name.as_bytes() else {
             return Ok(None);
         };
-        let layout = self.open_point(point)?.layout();
+        let layout = self.known_layout(point)?;
         let found = layout.letter(*letter);
         Ok(found.map(|_| Node::Letter(point.clone(), *letter)))
     }
@@ -80,18 +90,28 @@ impl Tree {
         let may_come = name.ends_with(b":") || name.eq_ignore_ascii_case(NOTES.as_bytes());
         !may_come
             || self
-                .open_point(point)
-                .is_ok_and(|open| open.layout().is_final())
+                .known_layout(point)
+                .is_ok_and(|layout| layout.is_final())
+    }
+
+    /// What the disks of a point are together.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] while a disk does not answer.
+    pub(super) fn known_layout(&self, point: &PointRef) -> Result<Arc<MachineLayout>> {
+        let layout = self.open_point(point)?.layout_soon();
+        layout.ok_or_else(|| unknown("which drive letters there are"))
     }
 
     /// Where the link of a letter leads to, from `files`.
     pub(super) fn letter_target(&self, point: &PointRef, letter: u8) -> Result<Vec<u8>> {
-        let layout = self.open_point(point)?.layout();
+        let layout = self.known_layout(point)?;
         let volume = layout.letter(letter).ok_or(Failure::Stale)?;
         Ok(volume.path().as_bytes().to_vec())
     }
 
-    /// What is said of a guest's entry. Of a link of Windows the size is that of its target in the mount.
+    /// What is said of a guest's entry. Of a link of Windows the size is that of its target in the mount; of one whose target is not known yet
+    /// it is that of the longest, which the kernel keeps for no longer than a second.
     pub(super) fn guest_stat(
         &self,
         inode: u64,
@@ -101,28 +121,37 @@ impl Tree {
         mut attributes: Attributes,
     ) -> Result<Stat> {
         let is_link = attributes.kind == EntryKind::Symlink;
+        let mut is_known = true;
         if is_link && attributes.dos_flags & REPARSE_POINT != 0 {
             match self.guest_target(tree, open, id) {
-                Ok(target) => attributes.size = cairn::units::to_u64(target.len()),
-                // The kernel cuts targets off at a size that it was told before.
+                Ok(Some(target)) => attributes.size = cairn::units::to_u64(target.len()),
+                // The kernel cuts targets off at the size that it was told: none is longer.
+                Ok(None) => {
+                    attributes.size = cairn::units::to_u64(LONGEST);
+                    is_known = false;
+                }
                 Err(Failure::Engine(error)) if error.kind().may_pass() => return Err(error.into()),
                 // Why is told to whoever asks for the target.
                 Err(_) => {}
             }
         }
-        self.entry_stat(inode, attributes)
+        let stat = self.entry_stat(inode, attributes)?;
+        Ok(Stat {
+            lasting: stat.lasting && is_known,
+            ..stat
+        })
     }
 
-    /// The target of a guest's link, as it is right in the mount.
+    /// The target of a guest's link, as it is right in the mount; nothing while it is not known which volume it leads to.
     pub(super) fn guest_target(
         &self,
         tree: &TreeKey,
         open: &OpenVolume,
         id: EntryId,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Option<Vec<u8>>> {
         let volume = &*open.volume;
         let target = match volume.link_target(id)? {
-            LinkTarget::Posix(target) => return Ok(target),
+            LinkTarget::Posix(target) => return Ok(Some(target)),
             LinkTarget::Elsewhere(target) => target,
             LinkTarget::Relative(names) => relative(volume, id, &names)?,
             LinkTarget::Rooted(names) => {
@@ -131,24 +160,24 @@ impl Tree {
                 self.path_to(tree, volume, id, &place, &names)?
             }
             LinkTarget::Letter(letter, names) => {
-                let layout = open.point.layout();
-                match known(layout.letter(letter), layout.is_final())? {
-                    Some(place) => self.path_to(tree, volume, id, place.path(), &names)?,
-                    None => elsewhere(&format!("{}:", char::from(letter)), &names),
+                match place(&open.point, |layout| layout.letter(letter)) {
+                    Place::Unknown => return Ok(None),
+                    Place::At(place) => self.path_to(tree, volume, id, &place, &names)?,
+                    Place::Nowhere => elsewhere(&format!("{}:", char::from(letter)), &names),
                 }
             }
             LinkTarget::Named(guid, names) => {
-                let layout = open.point.layout();
-                match known(layout.named(&guid), layout.is_final())? {
-                    Some(place) => self.path_to(tree, volume, id, place.path(), &names)?,
-                    None => elsewhere(&format!("Volume{{{guid}}}"), &names),
+                match place(&open.point, |layout| layout.named(&guid)) {
+                    Place::Unknown => return Ok(None),
+                    Place::At(place) => self.path_to(tree, volume, id, &place, &names)?,
+                    Place::Nowhere => elsewhere(&format!("Volume{{{guid}}}"), &names),
                 }
             }
         };
         if target.len() > LONGEST {
             return Err(Failure::LongPath);
         }
-        Ok(target)
+        Ok(Some(target))
     }
 
     /// The path from a link to `names` below the volume at `place`.
@@ -181,13 +210,31 @@ impl Tree {
     }
 }
 
-/// A volume that is known; nothing if it is known that there is none.
-fn known(found: Option<&MachineVolume>, is_final: bool) -> Result<Option<&MachineVolume>> {
-    if found.is_none() && !is_final {
-        let what = "which volume the link leads to cannot be told just now";
-        return Err(Error::new(Kind::Io, what).into());
+/// Where a volume that a link names is found.
+enum Place {
+    /// At this path below `files`.
+    At(String),
+    /// There is no such volume.
+    Nowhere,
+    /// That cannot be told just now.
+    Unknown,
+}
+
+fn place(point: &OpenPoint, find: impl Fn(&MachineLayout) -> Option<&MachineVolume>) -> Place {
+    let Some(layout) = point.layout_soon() else {
+        return Place::Unknown;
+    };
+    match find(&layout) {
+        Some(volume) => Place::At(volume.path().to_string()),
+        None if layout.is_final() => Place::Nowhere,
+        None => Place::Unknown,
     }
-    Ok(found)
+}
+
+/// That something is not known because a disk does not answer.
+fn unknown(what: &str) -> Failure {
+    let what = format!("{what} cannot be told: a disk of the machine does not answer");
+    Error::new(Kind::Io, what).into()
 }
 
 /// The target of a link to what is not there, as Windows' kernel has it.

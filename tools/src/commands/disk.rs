@@ -66,6 +66,7 @@ The image is only read. Where a parent of a differencing disk is missing or was 
   dynamic           null, or of a dynamic disk of Windows: disk, disk_id, group, group_id, sequence, disks (name, id) of the group,
                     volumes that lie on this disk: number, name, id, kind (simple, spanned, striped, mirrored, RAID-5), size,
                     chunk_bytes, letter (that it had), letters, pieces (disk, disk_id, start, size), content, error, file_system, notes
+  letter_notes      what there is to know of the drive letters: why some may be missing or old, and whose they are. Sentences
   warnings          sentences
   check             null, or with --check: sound (null if no fault was found and not everything looked at), faults, remarks,
                     findings (severity, topic, file, offset, what), counts (severity, topic, file, found), error (why not
@@ -245,7 +246,11 @@ fn tell_division(division: &Division) -> Result<(), Failure> {
         ),
     })?;
     division.parts.iter().try_for_each(tell_part)?;
-    division.dynamic.iter().try_for_each(dynamic::tell)
+    division.dynamic.iter().try_for_each(dynamic::tell)?;
+    for note in &division.letter_notes {
+        line(&format!("    drive letters: {}", tame(&note.text)))?;
+    }
+    Ok(())
 }
 
 /// The name of a kind of partition table in JSON.

@@ -10,7 +10,7 @@ use crate::output;
 use crate::progress::Progress;
 use cairn::units::human_bytes;
 use cairn::{
-    Criteria, EntryKind, Error, FileVersion, FindEvent, Glob, Kind, PointId, Store, Time,
+    Criteria, EntryKind, Error, FileVersion, FindEvent, Glob, Kind, Lettered, PointId, Store, Time,
     find_files,
 };
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 /// Of a folder the time does not count; its latest is told. Disks and volumes that did not change from one point to the next are looked into once.
 ///
 /// Everything that is asked for must hold; of several --name, --path or --type, one. In patterns `*` stands for any characters, also `/` in --path, `?` for one,
-/// `[a-z]` for one of these. The case of letters counts, but not on volumes where it does not for the guest (NTFS, FAT, exFAT).
+/// `[a-z]` for one of these. A drive letter stands for the volume that has it in the point that is looked into; what is found is told by disk and partition. The case of letters counts, but not on volumes where it does not for the guest (NTFS, FAT, exFAT).
 ///
 /// What cannot be read is named at the end, and the command ends with 3, or with 4 if the store is damaged; everything else is told. It ends with 0 whether or not something is found.
 ///
@@ -41,7 +41,7 @@ pub struct Args {
     /// The last name of the path
     #[arg(long, value_name = "GLOB")]
     name: Vec<OsString>,
-    /// The whole path: `/disk0/p1/etc/passwd`
+    /// The whole path: `/disk0/p1/etc/passwd`; or with a drive letter of Windows, `C:/Users/*` or `C:\Users\*`
     #[arg(long, value_name = "GLOB")]
     path: Vec<OsString>,
     /// Letters stand for large and small ones
@@ -113,9 +113,17 @@ fn criteria(args: &Args) -> Result<Criteria, Failure> {
         parsed.collect()
     };
     let (at_least, at_most) = args.size.unwrap_or_default();
+    let (mut paths, mut lettered) = (Vec::new(), Vec::new());
+    for pattern in &args.path {
+        match Lettered::of_pattern(pattern.as_bytes())? {
+            Some(of_letter) => lettered.push(of_letter),
+            None => paths.push(Glob::new(pattern.as_bytes())?),
+        }
+    }
     Ok(Criteria {
         names: globs(&args.name)?,
-        paths: globs(&args.path)?,
+        paths,
+        lettered,
         newer: args.newer,
         older: args.older,
         at_least,

@@ -55,13 +55,16 @@ impl BootSector {
     /// Reads the main boot region of `device`, or its backup.
     ///
     /// # Errors
-    /// The main one's [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither has a boot sector that can be.
+    /// The main one's [`Kind::Damaged`](cairn_base::Kind::Damaged) if neither has a boot sector that can be; what may pass as the device reports it:
+    /// the backup is used only where it is known that the main one is bad.
     pub fn read(device: &dyn ReadAt) -> Result<(BootSector, Region)> {
         let main = BootSector::read_at(device, 0);
-        if let Ok(boot) = &main
-            && is_summed(device, 0, boot.sector_size).unwrap_or(false)
-        {
-            return Ok((boot.clone(), Region::Main));
+        match &main {
+            Ok(boot) if is_sound(device, 0, boot.sector_size)? => {
+                return Ok((boot.clone(), Region::Main));
+            }
+            Err(error) if error.kind().may_pass() => return Err(error.clone()),
+            Ok(_) | Err(_) => {}
         }
         match (BootSector::backup(device)?, main) {
             (Some(mut boot), main) => {
@@ -86,10 +89,7 @@ impl BootSector {
         for sector in [512u32, 1024, 2048, 4096] {
             let offset = u64::from(sector).saturating_mul(BACKUP);
             match BootSector::read_at(device, offset) {
-                Ok(boot)
-                    if boot.sector_size == sector
-                        && is_summed(device, offset, sector).unwrap_or(false) =>
-                {
+                Ok(boot) if boot.sector_size == sector && is_sound(device, offset, sector)? => {
                     return Ok(Some(boot));
                 }
                 Err(error) if error.kind().may_pass() => return Err(error),
@@ -184,7 +184,17 @@ impl BootSector {
     }
 }
 
-/// Whether the checksum of the boot region at byte `start` is right.
+/// Whether the boot region at byte `start` can be read and its checksum is right.
+///
+/// # Errors
+/// What may pass.
+fn is_sound(device: &dyn ReadAt, start: u64, sector: u32) -> Result<bool> {
+    match is_summed(device, start, sector) {
+        Err(error) if error.kind().may_pass() => Err(error),
+        read => Ok(read.unwrap_or(false)),
+    }
+}
+
 fn is_summed(device: &dyn ReadAt, start: u64, sector: u32) -> Result<bool> {
     let sector = u64::from(sector);
     let length = usize::try_from(sector.saturating_mul(SUMMED)).unwrap_or(0);

@@ -1,7 +1,6 @@
 //! Entries that belong together: a file's own, its stream's, and those of its name (specification, sections 6 and 7.4 to 7.7).
 
 use crate::fat::time::time;
-use crate::ntfs::upcase::UpCase;
 use crate::volume::{Attributes, EntryKind};
 use cairn_base::{Result, Time, View};
 
@@ -41,8 +40,6 @@ pub struct EntrySet {
     pub valid: u64,
     /// The name in UTF-16.
     pub name: Vec<u16>,
-    /// Nothing if it is of a longer name.
-    hash: Option<u16>,
     /// Whether the checksum of the entries is right.
     pub is_summed: bool,
 }
@@ -81,7 +78,6 @@ impl EntrySet {
             size,
             valid: stream.u64_le(8)?.min(size),
             name,
-            hash: (length > 0).then(|| stream.u16_le(4)).transpose()?,
             is_summed: checksum(view.bytes()) == view.u16_le(2)?,
         })
     }
@@ -89,18 +85,6 @@ impl EntrySet {
     /// Whether it is a folder.
     pub fn is_folder(&self) -> bool {
         self.attributes & FOLDER != 0
-    }
-
-    /// Whether the hash that is stored is that of the name.
-    pub fn is_hashed(&self, upcase: &UpCase) -> bool {
-        let Some(stored) = self.hash else { return true };
-        let mut hash = 0u16;
-        for unit in &self.name {
-            for byte in upcase.upper(*unit).to_le_bytes() {
-                hash = hash.rotate_right(1).wrapping_add(u16::from(byte));
-            }
-        }
-        hash == stored
     }
 
     /// The name for people.
@@ -243,7 +227,6 @@ mod tests {
         assert_eq!((parsed.size, parsed.valid), (9, 5));
         assert_eq!(parsed.modified.rfc3339(), "2024-02-29T10:34:57Z");
         assert_eq!(parsed.modified.nanos, 500_000_000);
-        assert!(!parsed.is_hashed(&UpCase::built_in()));
         let mut west = set("x");
         west[23] = 0xFC;
         let west = parse(&west).unwrap();
@@ -259,7 +242,6 @@ mod tests {
         bytes.extend([0; 28]);
         let parsed = parse(&bytes).unwrap();
         assert_eq!(parsed.text(), format!("{}m", "n".repeat(255)));
-        assert!(parsed.is_hashed(&UpCase::built_in()));
         let mut empty = set("n")[..SLOT * 2].to_vec();
         empty[SLOT + 3] = 0;
         assert!(parse(&empty).is_err());

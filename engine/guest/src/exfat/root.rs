@@ -69,15 +69,19 @@ impl Root {
     }
 
     /// The volume's up-case table; one made from Unicode, and a note, where it cannot be used.
-    pub fn read_upcase(&self, table: &Arc<Table>, notes: &mut Vec<Note>) -> UpCase {
+    ///
+    /// # Errors
+    /// What may pass.
+    pub fn read_upcase(&self, table: &Arc<Table>, notes: &mut Vec<Note>) -> Result<UpCase> {
         let why = match self.try_upcase(table) {
-            Ok(found) => return found,
+            Ok(found) => return Ok(found),
+            Err(error) if error.kind().may_pass() => return Err(error),
             Err(error) => error,
         };
         notes.push(Note::defect(format!(
             "The table of capital letters cannot be used ({why}): names are found by another one."
         )));
-        UpCase::built_in()
+        Ok(UpCase::built_in())
     }
 
     fn try_upcase(&self, table: &Arc<Table>) -> Result<UpCase> {

@@ -188,6 +188,21 @@ pub(super) fn has_primary(device: &dyn ReadAt) -> Result<bool> {
     Ok(view.u16_le(0x38)? == MAGIC && view.u32_le(0x18)? <= 6)
 }
 
+/// Whether the sizes of groups in the primary superblock can be: bytes that have the magic number by chance do not.
+pub(super) fn is_likely(device: &dyn ReadAt) -> Result<bool> {
+    let Some(bytes) = read_at(device, PRIMARY_AT)? else {
+        return Ok(false);
+    };
+    let view = View::new(&bytes, "ext superblock", PRIMARY_AT);
+    // Blocks, or clusters of blocks, and inodes of a group have a bit each in one block.
+    let most = 8192u32.checked_shl(view.u32_le(0x18)?).unwrap_or(0);
+    let is_possible = |count: u32| (1..=most).contains(&count);
+    Ok(is_possible(view.u32_le(0x24)?)
+        && is_possible(view.u32_le(0x28)?)
+        && view.u32_le(0x14)? <= 1
+        && view.u32_le(0x4c)? <= 1)
+}
+
 /// The primary superblock, or a copy where it is damaged.
 ///
 /// # Errors

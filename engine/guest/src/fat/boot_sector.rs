@@ -69,10 +69,12 @@ impl BootSector {
     /// Reads the boot sector at the start of `device`, or FAT32's backup. The flag says that it was the backup.
     ///
     /// # Errors
-    /// The first sector's [`Kind::Damaged`](cairn_base::Kind::Damaged) if both are bad.
+    /// The first sector's [`Kind::Damaged`](cairn_base::Kind::Damaged) if both are bad; what may pass as the device reports it: the backup is used only
+    /// where it is known that the first one is bad.
     pub fn read(device: &dyn ReadAt) -> Result<(BootSector, bool)> {
         let first = match BootSector::read_at(device, 0) {
             Ok(boot) => return Ok((boot, false)),
+            Err(error) if error.kind().may_pass() => return Err(error),
             Err(error) => error,
         };
         match BootSector::backup(device)? {

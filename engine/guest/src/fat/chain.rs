@@ -10,8 +10,9 @@ use parking_lot::RwLock;
 
 /// Runs or marks remembered of a chain: 96 KiB.
 const MAX_MARKS: usize = 8192;
-/// Clusters that are looked up at once beyond those asked for.
-const AHEAD: u32 = 4096;
+/// Clusters that are looked up at once beyond those asked for: as many as are known, but no fewer and no more than these. Of a chain
+/// that nobody goes along no more than its beginning is looked up.
+const AHEAD: (u32, u32) = (64, 4096);
 /// Neighbours that are looked for from a cluster that was found by steps.
 const LOOK: u32 = 256;
 
@@ -166,7 +167,8 @@ impl Linked {
         let mut found = self.known.read().find(index)?;
         if matches!(found, Found::Unknown) {
             let mut known = self.known.write();
-            let until = index.saturating_add(AHEAD).min(self.limit);
+            let ahead = known.length.clamp(AHEAD.0, AHEAD.1);
+            let until = index.saturating_add(ahead).min(self.limit);
             let mut extended = known.extend(table, until);
             if extended.is_ok() && until == self.limit {
                 extended = known.look_behind(table);

@@ -5,32 +5,25 @@
 //! file. Number [`ROOT`] is the root: that place is in the boot sector. A number that no folder told, but that leads to bytes of a file that
 //! look like an entry, is not told from others: it shows no more than the volume's bytes do.
 //!
-//! The folder an entry lies in is known by the cluster its number leads to: each walk notes which folder the clusters it comes to belong to. Of
-//! what is not in that bounded memory any more, the folders are gone through until one of them has the cluster.
+//! The folder an entry lies in is known by the cluster its number leads to (`owners`).
 
+use super::owners::Owners;
 use super::slots::SLOT;
-use crate::ntfs::cache::Cache;
+pub use super::tree::{Folders, Met, Name, ROOT};
 use crate::ntfs::name;
 use crate::ntfs::upcase::UpCase;
 use crate::volume::{DirEntry, DirSink, EntryId, EntryKind};
 use cairn_base::{Error, Kind, Result};
 use parking_lot::Mutex;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// The root folder's number.
-pub const ROOT: u64 = 1;
-
 /// The longest name that there can be in UTF-16: that of exFAT where one unit too many was written.
 const MAX_UNITS: usize = 270;
-/// Clusters of folders whose folder is remembered: about 4 MiB.
-const OWNERS: usize = 64 << 10;
-/// Folders that are gone through to find the one that has a cluster.
-const MAX_FOLDERS: usize = 1 << 20;
 /// Names of folders that are remembered by their hashes, in all: 16 MiB.
 const MAX_HASHES: usize = 2 << 20;
 /// A folder with more names is searched from its beginning for each.
@@ -41,59 +34,18 @@ const MAX_DAMAGED: usize = 1024;
 /// The rank of a name that is just the one that is wanted.
 const EXACT: u8 = 4;
 
-/// A name in a folder.
-pub struct Name {
-    /// As it is shown, in UTF-16.
-    pub units: Vec<u16>,
-    /// Another one that leads to the same (the 8.3 name), if there is one.
-    pub other: Option<Vec<u16>>,
-    /// Whether what is shown was perhaps another file's name: it leads here only if no other name does.
-    pub is_stray: bool,
-    /// The number of what it names.
-    pub number: u64,
-    /// Whether that is a folder.
-    pub is_folder: bool,
-    /// The first of its entries in the folder.
-    pub start: u64,
-    /// The entry behind it; never 0.
-    pub next: u64,
-}
-
-impl Name {
-    fn entry(&self) -> DirEntry {
-        DirEntry {
-            name: name::shown(&self.units),
-            id: EntryId::new(self.number),
-            kind: if self.is_folder {
-                EntryKind::Folder
-            } else {
-                EntryKind::File
-            },
-            cookie: self.next,
-        }
+/// A name as a volume tells it.
+fn entry(name: &Name) -> DirEntry {
+    DirEntry {
+        name: name::shown(&name.units),
+        id: EntryId::new(name.number),
+        kind: if name.is_folder {
+            EntryKind::Folder
+        } else {
+            EntryKind::File
+        },
+        cookie: name.next,
     }
-}
-
-/// What a walk over a folder comes to.
-pub enum Met {
-    /// A cluster that the folder has.
-    Cluster(u32),
-    /// A name.
-    Name(Name),
-}
-
-/// A file system as a tree of folders.
-pub trait Folders {
-    /// Tells `sink` everything in `folder` from its entry `from` on. Answers the first damage, after all that can be read was told.
-    ///
-    /// # Errors
-    /// If there is no such folder, and what is no damage: whatever the disk reports.
-    fn walk(
-        &self,
-        folder: u64,
-        from: u64,
-        sink: &mut dyn FnMut(Met) -> ControlFlow<()>,
-    ) -> Result<Option<Error>>;
 }
 
 /// The hashes of a folder's names.
@@ -107,7 +59,7 @@ struct Index {
 pub struct Names {
     upcase: UpCase,
     hasher: RandomState,
-    owners: Cache<u32, u64>,
+    owners: Owners,
     /// The one that was used last is the last.
     indexes: Mutex<Vec<(u64, Arc<Index>)>>,
     damaged: Mutex<HashMap<u64, Error>>,
@@ -119,15 +71,10 @@ impl Names {
         Names {
             upcase,
             hasher: RandomState::new(),
-            owners: Cache::of_count(OWNERS),
+            owners: Owners::new(),
             indexes: Mutex::default(),
             damaged: Mutex::default(),
         }
-    }
-
-    /// The table of capital letters.
-    pub fn upcase(&self) -> &UpCase {
-        &self.upcase
     }
 
     /// As [`Volume::read_dir`](crate::Volume::read_dir): damage is told at the end, after all names that can be read.
@@ -140,7 +87,7 @@ impl Names {
     ) -> Result<()> {
         let mut ended = true;
         let damage = self.walk(folders, folder, after, &mut |name| {
-            let flow = sink(name.entry());
+            let flow = sink(entry(&name));
             ended = flow.is_continue();
             flow
         })?;
@@ -166,7 +113,7 @@ impl Names {
         folders.walk(folder, from, &mut |met| match met {
             Met::Name(name) => sink(name),
             Met::Cluster(cluster) => {
-                self.owners.insert(cluster, folder, 0);
+                self.owners.note(cluster, folder);
                 ControlFlow::Continue(())
             }
         })
@@ -195,7 +142,7 @@ impl Names {
             damage = found.1;
         }
         match (found.0, damage) {
-            (Some(found), _) => Ok(Some(found.entry())),
+            (Some(found), _) => Ok(Some(entry(&found))),
             (None, Some(damage)) => Err(damage.context("a part of the folder cannot be read")),
             (None, None) => Ok(None),
         }
@@ -225,17 +172,20 @@ impl Names {
                 let hash = self.hash(wanted);
                 let from = index.places.partition_point(|(other, _)| *other < hash);
                 let places = index.places.get(from..).unwrap_or_default().iter();
+                let mut damage = index.damage.clone();
                 for (_, start) in places.take_while(|(other, _)| *other == hash) {
                     let mut is_best = false;
-                    self.walk(folders, folder, u64::from(*start), &mut |name| {
+                    let walked = self.walk(folders, folder, u64::from(*start), &mut |name| {
                         is_best = judge(name) == EXACT;
                         ControlFlow::Break(())
                     })?;
+                    // It could be read when the hashes were made.
+                    damage = damage.or(walked);
                     if is_best {
                         break;
                     }
                 }
-                index.damage.clone()
+                damage
             }
         };
         Ok((best.map(|(_, name)| name), damage))
@@ -313,40 +263,9 @@ impl Names {
     /// The folder that has `cluster`; nothing if none of those that can be read has it.
     ///
     /// # Errors
-    /// What may pass: a disk that does not answer.
+    /// As [`Owners::find`].
     pub fn owner(&self, folders: &dyn Folders, cluster: u32) -> Result<Option<u64>> {
-        if let Some(owner) = self.owners.get(&cluster) {
-            return Ok(Some(owner));
-        }
-        let mut seen = HashSet::from([ROOT]);
-        let mut open = vec![ROOT];
-        while let Some(folder) = open.pop() {
-            let mut is_owner = false;
-            let walked = folders.walk(folder, 0, &mut |met| {
-                match met {
-                    Met::Cluster(other) => {
-                        self.owners.insert(other, folder, 0);
-                        is_owner |= other == cluster;
-                    }
-                    Met::Name(name) => {
-                        if name.is_folder && seen.len() < MAX_FOLDERS && seen.insert(name.number) {
-                            open.push(name.number);
-                        }
-                    }
-                }
-                ControlFlow::Continue(())
-            });
-            // What is damaged has no more to say; others may have the cluster.
-            if let Err(error) = walked
-                && error.kind().may_pass()
-            {
-                return Err(error);
-            }
-            if is_owner {
-                return Ok(Some(folder));
-            }
-        }
-        Ok(None)
+        self.owners.find(folders, cluster)
     }
 }
 

@@ -104,7 +104,7 @@ impl Table {
         &self.heap
     }
 
-    /// Reads from the first copy that can be read.
+    /// Reads from the first copy that can be read. An error that may be gone the next time says nothing of a copy.
     fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
         let mut first = None;
         let mut bytes = vec![0; length];
@@ -123,6 +123,7 @@ impl Table {
             };
             match read {
                 Ok(()) => return Ok(bytes),
+                Err(error) if error.is_momentary() => return Err(error),
                 Err(error) => {
                     first.get_or_insert(error);
                 }

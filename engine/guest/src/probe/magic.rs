@@ -1,4 +1,9 @@
 //! The marks of formats that are recognised by name.
+//!
+//! A mark of a few bytes stands somewhere by chance: in a file allocation table say, where any number may be. So those of less than six bytes count only with
+//! something else that must be there ([`superblock`]), or where nothing else is found.
+
+mod superblock;
 
 use cairn_base::read_at::read_vec;
 use cairn_base::units::to_u64;
@@ -87,33 +92,22 @@ const CONTAINERS: &[Mark] = &[
     (0, b"bluestore block device", "Ceph BlueStore"),
 ];
 
-/// File systems and the like with a mark that is enough.
+/// File systems and the like with a mark that is enough: eight bytes, or fewer at the very beginning, where no other file system has them.
 const FILE_SYSTEMS: &[Mark] = &[
     (3, b"ReFS\0\0\0\0", "ReFS"),
     (0, b"XFSB", "XFS"),
+    (0, b"hsqs", "SquashFS"),
     (0x1_0040, b"_BHRfS_M", "btrfs"),
-    (0x20, b"NXSB", "APFS"),
-    (0x400, b"H+\0\x04", "HFS+"),
-    (0x400, b"HX\0\x05", "HFS+"),
-    (0x400, b"\x10\x20\xf5\xf2", "F2FS"),
-    (0x400, b"\xe2\xe1\xf5\xe0", "EROFS"),
-    (0x406, b"\x34\x34", "NILFS2"),
     (0x1_0034, b"ReIsEr", "ReiserFS"),
     (0x2034, b"ReIsEr", "ReiserFS"),
-    (0x8000, b"JFS1", "JFS"),
-    (0, b"hsqs", "SquashFS"),
-    (0x1_0000, b"\x01\x16\x19\x70", "GFS2"),
+    (0x1_0000, b"\x01\x16\x19\x70\0\0\0\x01", "GFS2"),
     (0x400, b"OCFSV2", "OCFS2"),
     (0x1000, b"OCFSV2", "OCFS2"),
-    (0x2000 + 0x55c, b"\x54\x19\x01\0", "UFS"),
-    (0x1_0000 + 0x55c, b"\x19\x01\x54\x19", "UFS"),
     (0xc00, b"PRIVHEAD", "Windows dynamic disk"),
 ];
 
 /// What is told last: it may stand beside a file system, or be found in one.
 const OTHERS: &[Mark] = &[
-    (0x200, b"\x57\x45\x56\x82", "BSD disk label"),
-    (0x200, b"PM\0\0", "Apple partition map"),
     // The second header of LUKS 2; it outlives what is written over the first.
     (0x4000, b"SKUL\xba\xbe", "LUKS"),
     (0x8000, b"SKUL\xba\xbe", "LUKS"),
@@ -148,9 +142,9 @@ pub(super) fn container(head: &Head, device: &dyn ReadAt) -> Result<Option<&'sta
     Ok(None)
 }
 
-/// Recognises file systems that are not read and have a mark that is enough.
+/// Recognises file systems that are not read: by a mark that is enough, or by one that what is said beside it bears out.
 pub(super) fn file_system(head: &Head) -> Option<&'static str> {
-    first_of(head, FILE_SYSTEMS)
+    first_of(head, FILE_SYSTEMS).or_else(|| superblock::of(head.view()))
 }
 
 /// Recognises what may be found in other file systems too.
@@ -168,6 +162,12 @@ pub(super) fn other(head: &Head, device: &dyn ReadAt) -> Result<Option<&'static 
         || head_beyond(device, 0x20_0000, b"\x5e\xf1\xab\x2f")?
     {
         return Ok(Some("VMFS"));
+    }
+    if superblock::is_disk_label(head.view()) {
+        return Ok(Some("BSD disk label"));
+    }
+    if head.at(0x200, b"PM\0\0") && head.at(0x230, b"Apple_partition_map\0") {
+        return Ok(Some("Apple partition map"));
     }
     Ok(first_of(head, OTHERS))
 }

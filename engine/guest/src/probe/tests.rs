@@ -47,8 +47,11 @@ fn marks_are_found_where_they_lie() {
         ("ZFS", &[(0x2_0400, &0x00ba_b10cu64.to_be_bytes())]),
         ("UDF/ISO 9660", &[(0x8001, b"CD001")]),
         ("VMFS", &[(0x20_0000, b"\x5e\xf1\xab\x2f")]),
-        ("APFS", &[(32, b"NXSB")]),
-        ("HFS+", &[(1024, b"H+\0\x04")]),
+        ("APFS", &[(24, b"\x01\0\0\x80\0\0\0\0NXSB\0\x10\0\0")]),
+        (
+            "HFS+",
+            &[(1024, b"H+\0\x04"), (1064, b"\0\0\x10\0\0\0\0\x09")],
+        ),
         // What encrypts or holds a volume is told before what was there once.
         ("LUKS", &[(0, b"LUKS\xba\xbe\0\x02"), (1080, b"\x53\xef")]),
         ("XFS", &[(0, b"XFSB"), (0x4000, b"SKUL\xba\xbe")]),

@@ -5,12 +5,14 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod chance;
 mod damage;
 mod exfat;
 mod features;
 mod images;
 mod made;
 mod malformed;
+mod passing;
 #[path = "../linux/support.rs"]
 mod support;
 mod trees;

@@ -13,6 +13,9 @@ pub fn document(report: &DiskReport, check: Option<&CheckReport>) -> Value {
     let own = report.images.first();
     let division = report.division.as_ref().and_then(|it| it.as_ref().ok());
     let parts = division.map(|division| division.parts.as_slice());
+    let letter_notes = division
+        .into_iter()
+        .flat_map(|division| &division.letter_notes);
     json!({
         "image": report.file.path.display().to_string(),
         "format": own.map(|image| image.format.to_string()),
@@ -30,6 +33,7 @@ pub fn document(report: &DiskReport, check: Option<&CheckReport>) -> Value {
         })),
         "partitions": parts.unwrap_or_default().iter().map(part).collect::<Vec<_>>(),
         "dynamic": division.and_then(|division| division.dynamic.as_ref()).map(super::dynamic::document),
+        "letter_notes": letter_notes.map(|note| &note.text).collect::<Vec<_>>(),
         "warnings": warnings(report),
         "check": check.map(check_json),
     })
