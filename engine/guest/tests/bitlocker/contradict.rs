@@ -49,7 +49,7 @@ const COPIES: usize = 32;
 #[test]
 fn how_much_of_the_beginning_is_kept_elsewhere_may_be_told_by_either() {
     let plain = plain();
-    // Only the entry says it: libbde and cryptsetup go by that alone. dislocker 0.7.2 shows BitLocker's own header then.
+    // Only the entry says it: libbde and cryptsetup go by that alone. dislocker 0.7.2 does not look there then.
     let mut entry_only = make(&clear(), &plain);
     change_all(&mut entry_only, SECTORS, &[0; 4]);
     // Only the head says it, as of Windows 7.
