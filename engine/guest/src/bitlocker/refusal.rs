@@ -47,19 +47,23 @@ fn tried(protectors: &[Protector], keys: &Keys) -> Vec<String> {
         (passwords, Protection::Password, "password"),
     ] {
         let wanted = ids(protectors, protection);
-        let those = match given {
+        let (those, fits, was) = match given {
             0 => continue,
-            1 => format!("the {called} that was given"),
-            many => format!("each of the {many} {called}s that were given"),
-        };
-        said.push(match wanted.len() {
-            0 => format!("{those} was not tried, because the volume has no {called}"),
-            1 => format!(
-                "{those} does not fit; it was tried on protector {}",
-                listed(wanted)
+            1 => (
+                format!("the {called} that was given"),
+                "does not fit",
+                "was not",
             ),
-            _ => format!(
-                "{those} does not fit; it was tried on protectors {}",
+            many => (
+                format!("none of the {many} {called}s that were given"),
+                "fits",
+                "was",
+            ),
+        };
+        said.push(match wanted.is_empty() {
+            true => format!("{those} {was} tried, because the volume has no {called}"),
+            false => format!(
+                "{those} {fits} (tried on the protector with the ID {})",
                 listed(wanted)
             ),
         });

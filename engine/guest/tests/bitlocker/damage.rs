@@ -74,7 +74,7 @@ fn which_keys_were_tried_is_said() {
     let all = image(&[Protect::Tpm, Protect::Recovery, Protect::Password("right")]);
     let recovery = refused(all.clone(), &Given::Recovery(wrong_digits)).to_string();
     let tried = format!(
-        "the recovery key that was given does not fit; it was tried on protector {}",
+        "the recovery key that was given does not fit (tried on the protector with the ID {})",
         id(Protect::Recovery)
     );
     assert!(recovery.contains(&tried), "{recovery}");
@@ -98,7 +98,7 @@ fn which_keys_were_tried_is_said() {
     let several = locked.unlock(&keys).err().unwrap().to_string();
     for said in [
         format!(
-            "each of the 2 passwords that were given does not fit; it was tried on protector {}",
+            "none of the 2 passwords that were given fits (tried on the protector with the ID {})",
             id(Protect::Password(""))
         ),
         format!(
