@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use windows::installations;
 
+/// Installations of Windows whose hives are read; a machine has one or two.
+const MAX_INSTALLATIONS: usize = 32;
 /// What could not be told for a reason that may pass is tried again after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -109,9 +111,23 @@ impl MachineView {
                 Err(error) => layout.missed(&error),
             }
         }
-        let mut found: Vec<Installation> = Vec::new();
-        for (number, volume) in layout.volumes().iter().enumerate() {
-            found.extend(installations(number, volume));
+        let (mut found, mut locked) = (Vec::<Installation>::new(), Vec::new());
+        for number in 0..layout.volumes().len() {
+            // The hives of a machine with hundreds of volumes would take too long, and no such machine has them.
+            let read = found.iter().filter(|at| at.hive.is_some());
+            if read.count() >= MAX_INSTALLATIONS {
+                layout.note(Note::defect(format!(
+                    "There are {MAX_INSTALLATIONS} installations of Windows on the disks: whether there are more was not looked for."
+                )));
+                break;
+            }
+            let Some(volume) = layout.volumes().get(number) else {
+                break;
+            };
+            let looked = installations(number, volume);
+            looked.notes.into_iter().for_each(|note| layout.note(note));
+            locked.extend(looked.locked.map(|error| (number, error)));
+            found.extend(looked.installations);
         }
         for installation in &mut found {
             layout.take_failures(installation);
@@ -132,6 +148,11 @@ impl MachineView {
                     layout.place_of(chosen)
                 )));
             }
+        }
+        if found.is_empty() {
+            locked
+                .iter()
+                .for_each(|(number, error)| layout.take_locked(*number, error));
         }
         layout.give_guids();
         layout

@@ -383,6 +383,15 @@ impl VolumeView {
         }
     }
 
+    /// Why nothing is known of what BitLocker encrypts here: no key opens it. None of all else.
+    pub fn locked(&self) -> Option<Error> {
+        match &self.found.detected {
+            Ok(Detected::BitLocker) => self.open().err(),
+            _ => None,
+        }
+        .filter(|error| error.kind() == Kind::Denied)
+    }
+
     /// What the partition seems to hold, without opening it.
     pub fn content(&self) -> &'static str {
         match &self.found.detected {

@@ -168,3 +168,40 @@ fn a_registry_that_cannot_be_read_is_named() {
     );
     assert!(layout.is_final());
 }
+
+/// A hostile volume cannot have registries read without an end; that a bound was met is told.
+#[test]
+fn bounds_of_what_is_looked_at_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = |c: &Path, d: &Path| {
+        for number in 0..300 {
+            fs::create_dir(c.join(format!("Folder {number:03}"))).unwrap();
+        }
+        for number in 0..9 {
+            install(d, &format!("System {number}"), &system(&[]));
+        }
+    };
+    let Some(made) = windows(folder.path(), &more) else {
+        return;
+    };
+    let layout = layout(&[&made.system, &made.data]);
+    // The usual folder is looked at first.
+    assert_eq!(letters(&layout), [('C', 0, 2), ('D', 1, 1)]);
+    let notes = layout.notes();
+    let told = |is_defect, text: &str| {
+        let all = notes.iter();
+        let alike = all.filter(|note| note.is_defect == is_defect && note.text.contains(text));
+        alike.count()
+    };
+    assert_eq!(
+        told(false, "disk0/p2 has more than 256 folders"),
+        1,
+        "{notes:?}"
+    );
+    assert_eq!(
+        told(true, "disk0/p1 has more than 8 installations"),
+        1,
+        "{notes:?}"
+    );
+    assert_eq!(told(false, "another Windows in disk0/p1"), 8, "{notes:?}");
+}

@@ -441,6 +441,8 @@ pub fn explain(missing: &str, error: &Error) -> String {
             "What is damaged in the store is listed by `cairn verify`; what was damaged in the guest is kept as it was."
         }
         Kind::Unsupported => "The whole disk is under `disks/`, for tools that can read it.",
+        // No key fits: the error says which would.
+        Kind::Denied if error.advice().is_some() => "Unmount and mount again with what is wanted.",
         Kind::Io | Kind::Denied => "See the system's log, and whether the store can be read.",
         Kind::Exists | Kind::Invalid | Kind::Full | Kind::Busy | Kind::Interrupted => {
             "Unmount and mount again to try once more."

@@ -210,6 +210,20 @@ fn keys_that_are_wrong_or_none_are_refused() {
             "{}",
             answer.stderr
         );
+        let why = match line {
+            "" => "no key was given",
+            _ => "the password that was given does not fit",
+        };
+        assert!(answer.stderr.contains(why), "{}", answer.stderr);
+    }
+    // Nor is known what drive letters a Windows on it gives.
+    let letter = bench.expect(1, &["cat", "store", "web01@latest:C:/text"]);
+    let listed = bench.expect(0, &["ls", "-l", "store", "web01@latest"]);
+    for said in [letter.stderr, listed.stderr] {
+        assert!(
+            said.contains("disk0/p0") && said.contains(&wanted[0]),
+            "{said}"
+        );
     }
     // What is no key at all is a mistake of the user's.
     let mistyped = RECOVERY.replace("422125", "422126");

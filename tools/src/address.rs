@@ -180,10 +180,13 @@ pub fn below_volume(path: &[u8]) -> &[u8] {
 fn lettered(point: &PointView, path: &[u8]) -> Result<(Arc<VolumeView>, String), Failure> {
     let layout = point.machine().layout();
     let letter = path.first().copied().unwrap_or_default();
-    for note in layout.notes().iter().filter(|note| note.is_defect) {
+    let found = layout.letter(letter);
+    // Of a letter that is not there everything that is known may be why.
+    let notes = layout.notes().iter();
+    for note in notes.filter(|note| note.is_defect || found.is_none()) {
         exit::warn_once(&note.text);
     }
-    if let Some(volume) = layout.letter(letter) {
+    if let Some(volume) = found {
         return Ok((volume.view().clone(), volume.path().to_string()));
     }
     let known: Vec<String> = layout.letters().map(|(c, _)| format!("{c}:")).collect();

@@ -239,6 +239,12 @@ impl Error {
         format!("{}{why}{}", self.0.what, advice.unwrap_or_default())
     }
 
+    /// What the user can do, if that is said; the innermost that is.
+    pub fn advice(&self) -> Option<&str> {
+        let inner = self.inner_error().and_then(Error::advice);
+        inner.or(self.0.advice.as_deref())
+    }
+
     /// The chunk, pack or point concerned.
     pub fn id(&self) -> Option<&str> {
         self.0.id.as_deref().or_else(|| self.inner_error()?.id())

@@ -14,6 +14,7 @@
 //! - [`keys`]: what a user knows, and what was computed from it; [`stretch`]: how that is done slowly
 //! - [`cipher`], [`diffuser`]: how sectors are encrypted
 //! - [`regions`]: what lies where; [`reader`]: the decrypted volume as bytes
+//! - [`refusal`]: why a volume stays locked
 //! - [`locked`]: a volume, its description, and how it is unlocked
 //! - [`unlocked`]: the file system of an unlocked volume, which tells places of the encrypted one
 
@@ -29,6 +30,7 @@ mod locked;
 mod metadata;
 mod protector;
 mod reader;
+mod refusal;
 mod regions;
 mod sealed;
 mod startup;

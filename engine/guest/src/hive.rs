@@ -103,7 +103,7 @@ impl Hive {
     pub fn subkey(&self, key: &Key, name: &str) -> Result<Option<Key>> {
         let wanted = name.to_lowercase();
         let (mut found, mut failed) = (None, None);
-        self.each_subkey(key, &mut |subkey| match subkey {
+        let read = self.each_subkey(key, &mut |subkey| match subkey {
             Ok(subkey) if subkey.name().to_lowercase() == wanted => {
                 found = Some(subkey);
                 ControlFlow::Break(())
@@ -113,35 +113,40 @@ impl Hive {
                 failed.get_or_insert(error);
                 ControlFlow::Continue(())
             }
-        })?;
+        });
         match (found, failed) {
+            (Some(found), _) => Ok(Some(found)),
             (None, Some(error)) => Err(error),
-            (found, _) => Ok(found),
+            (None, None) => read.map(|()| None),
         }
     }
 
-    /// Tells `sink` the subkeys of `key`, as the hive orders them: the first 65,536.
+    /// Tells `sink` the subkeys of `key`, as the hive lists them: the first 65,536.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if their list cannot be read.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if their list cannot be read; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) if it has more.
     pub fn each_subkey(&self, key: &Key, sink: KeySink<'_>) -> Result<()> {
         if key.subkeys == 0 {
             return Ok(());
         }
-        let mut left = key.subkeys.min(MAX_ENTRIES);
+        let mut left = Some(MAX_ENTRIES);
         list::each(&self.bins, key.subkeys_at, &mut |at| {
-            let Some(rest) = left.checked_sub(1) else {
-                return ControlFlow::Break(());
-            };
-            left = rest;
-            sink(Key::read(&self.bins, at))
-        })
+            left = left.and_then(|left| left.checked_sub(1));
+            match left {
+                Some(_) => sink(Key::read(&self.bins, at)),
+                None => ControlFlow::Break(()),
+            }
+        })?;
+        match left {
+            Some(_) => Ok(()),
+            None => Err(too_many(key, "subkeys")),
+        }
     }
 
     /// Tells `sink` the values of `key`, as the hive orders them: the first 65,536.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if their list cannot be read.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if their list cannot be read; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) if it has more.
     pub fn each_value(&self, key: &Key, sink: ValueSink<'_>) -> Result<()> {
         if key.values == 0 {
             return Ok(());
@@ -152,8 +157,11 @@ impl Hive {
         for number in 0..count {
             let at = view.u32_le(number.saturating_mul(4))?;
             if sink(Value::read(&self.bins, at)).is_break() {
-                break;
+                return Ok(());
             }
+        }
+        if key.values > MAX_ENTRIES {
+            return Err(too_many(key, "values"));
         }
         Ok(())
     }
@@ -165,4 +173,11 @@ impl Hive {
     pub fn data(&self, value: &Value, most: usize) -> Result<Vec<u8>> {
         value.data(&self.bins, self.base.has_big_data(), most)
     }
+}
+
+fn too_many(key: &Key, what: &str) -> Error {
+    let name = key.name().escape_debug();
+    Error::unsupported(format!(
+        "the registry key `{name}` has more than {MAX_ENTRIES} {what}; the others were not looked at"
+    ))
 }

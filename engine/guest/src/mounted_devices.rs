@@ -12,6 +12,8 @@ use std::ops::ControlFlow;
 const KEY: &str = "MountedDevices";
 /// Values that cannot be read and are told one by one.
 const MAX_FAILURES: usize = 8;
+/// Bytes of the names of all values together that are looked at; Windows' own have a hundred each, one for each volume that was ever there.
+const MAX_NAMES: usize = 4 << 20;
 /// Data of partitions and volumes are no longer.
 const MAX_DATA: usize = 24;
 /// What a GUID follows in the data.
@@ -37,7 +39,8 @@ pub struct MountedDevice {
     pub device: DeviceId,
 }
 
-/// The letters and names that the SYSTEM hive `hive` gives to partitions and volumes, in its order; and why others cannot be told. None if it has no such key.
+/// The letters and names that the SYSTEM hive `hive` gives to partitions and volumes, in its order; and why others cannot be told. None if it has no such key. What is
+/// looked at is bounded: that there is more is told as well.
 ///
 /// # Errors
 /// If the key cannot be read.
@@ -47,14 +50,26 @@ pub fn read(hive: &Hive) -> Result<(Vec<MountedDevice>, Vec<Error>)> {
     let Some(key) = hive.subkey(&root, KEY)? else {
         return Ok((found, failed));
     };
-    hive.each_value(&key, &mut |value| {
+    let mut room = Some(MAX_NAMES);
+    let read = hive.each_value(&key, &mut |value| {
+        let length = value.as_ref().map_or(0, |value| value.name().len());
+        room = room.and_then(|room| room.checked_sub(length));
+        if room.is_none() {
+            return ControlFlow::Break(());
+        }
         match value.and_then(|value| device(hive, &value)) {
             Ok(device) => found.extend(device),
             Err(error) if failed.len() < MAX_FAILURES => failed.push(error),
             Err(_) => unsaid = unsaid.saturating_add(1),
         }
         ControlFlow::Continue(())
-    })?;
+    });
+    failed.extend(read.err());
+    if room.is_none() {
+        failed.push(Error::unsupported(
+            "the names in the registry's list of volumes have more than 4 MiB; the others were not looked at",
+        ));
+    }
     if unsaid > 0 {
         failed.push(Error::damaged(format!(
             "{unsaid} more values of the registry's list of volumes cannot be read"

@@ -16,6 +16,17 @@ pub struct Installation {
     pub failures: Vec<Error>,
 }
 
+/// What was found on a volume.
+#[derive(Default)]
+pub struct Looked {
+    /// The installations, and what failed.
+    pub installations: Vec<Installation>,
+    /// Why it stays locked, if it is encrypted and no key opens it.
+    pub locked: Option<Error>,
+    /// Which bounds were met.
+    pub notes: Vec<Note>,
+}
+
 /// What a SYSTEM hive says.
 pub struct SystemHive {
     /// When it was written last.

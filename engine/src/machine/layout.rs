@@ -137,6 +137,14 @@ impl MachineLayout {
         }
     }
 
+    /// Notes that a volume is locked, on which the Windows may lie that none was found of. No other key comes later, so that this is final.
+    pub(super) fn take_locked(&mut self, volume: usize, error: &Error) {
+        let path = self.volumes.get(volume).map_or("", MachineVolume::path);
+        self.note(Note::fact(format!(
+            "Whether Windows lies on {path}, and which drive letters it gives, cannot be told: {error}."
+        )));
+    }
+
     /// The one volume with an id; nothing if there are several.
     fn of_id(&self, id: &DeviceId) -> Result<Option<usize>, ()> {
         let mut found = None;

@@ -8,6 +8,7 @@ pub(super) mod role {
     pub const VOLUME_KEY: u16 = 3;
     pub const STARTUP_KEY: u16 = 6;
     pub const DESCRIPTION: u16 = 7;
+    pub const VOLUME_HEADER: u16 = 15;
 }
 
 /// How its value is laid out.
@@ -18,6 +19,7 @@ pub(super) mod kind {
     pub const SEALED: u16 = 5;
     pub const PROTECTED: u16 = 8;
     pub const EXTERNAL: u16 = 9;
+    pub const OFFSET_AND_SIZE: u16 = 15;
 }
 
 /// Bytes before the value.

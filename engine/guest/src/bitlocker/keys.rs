@@ -58,6 +58,19 @@ impl Keys {
         self.given.is_empty()
     }
 
+    /// How many recovery passwords and passwords were given, and the ids of the startup keys.
+    pub(super) fn kinds(&self) -> (usize, usize, Vec<KeyId>) {
+        let (mut recovery, mut passwords, mut startup) = (0usize, 0usize, Vec::new());
+        for given in &self.given {
+            match given {
+                Given::RecoveryPassword(_) => recovery = recovery.saturating_add(1),
+                Given::Password(_) => passwords = passwords.saturating_add(1),
+                Given::StartupKey(id, _) => startup.push(*id),
+            }
+        }
+        (recovery, passwords, startup)
+    }
+
     /// Adds a recovery password ("recovery key") of BitLocker: 48 digits in eight groups, with dashes, spaces or nothing between them.
     ///
     /// # Errors

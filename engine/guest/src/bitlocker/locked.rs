@@ -9,11 +9,12 @@ use super::keys::Keys;
 use super::metadata::{Metadata, State};
 use super::protector::Protection;
 use super::reader::Reader;
+use super::refusal::refusal;
 use super::regions::{Regions, fits};
 use super::sealed::Key;
 use super::unlocked::UnlockedVolume;
 use crate::volume::{Note, Volume};
-use cairn_base::{Error, Kind, ReadAt, Result, Time};
+use cairn_base::{Error, ReadAt, Result, Time};
 use std::sync::Arc;
 
 /// A protector of a volume's key.
@@ -44,7 +45,7 @@ pub struct BitLockerInfo {
     pub description: String,
     /// What its key is protected with.
     pub protectors: Vec<ProtectorInfo>,
-    /// What is wrong with copies of its metadata that are not needed.
+    /// What is wrong with the copies of its metadata, or different in them.
     pub notes: Vec<Note>,
 }
 
@@ -103,7 +104,7 @@ impl BitLocker {
     /// Unlocks it: with a key of `keys`, or with none if protection is suspended or nothing is encrypted.
     ///
     /// # Errors
-    /// [`Kind::Denied`] if no key fits, saying which would; [`Kind::Interrupted`] if `keys` were told to stop; damaged if what the key opens is no key, or regions lie where they
+    /// [`Kind::Denied`](cairn_base::Kind::Denied) if no key fits, saying which were tried and which would; [`Kind::Interrupted`](cairn_base::Kind::Interrupted) if `keys` were told to stop; damaged if what the key opens is no key, or regions lie where they
     /// cannot; unsupported for methods and states that are not known.
     pub fn unlock(&self, keys: &Keys) -> Result<Unlocked> {
         let conversion = match self.header.conversion {
@@ -125,7 +126,7 @@ impl BitLocker {
         };
         let sector = usize::try_from(self.header.sector_size).unwrap_or(512);
         let cipher = key.map(|(method, key)| SectorCipher::new(method, &key, sector));
-        notes.extend(self.notes.iter().cloned());
+        notes.extend(self.notes.iter().chain(regions.notes()).cloned());
         notes.extend(self.conversion_notes(&regions, is_on_write));
         let mark = self.metadata.volume_key.as_ref().map(|key| key.tag());
         let mark = mark.and_then(|tag| tag.first_chunk::<4>().copied());
@@ -163,9 +164,17 @@ impl BitLocker {
                 ));
             }
             notes.extend(self.hash_note(&master));
+            if opened.method != self.metadata.method {
+                let (told, is) = (self.metadata.method, opened.method);
+                notes.push(Note::fact(format!(
+                    "the BitLocker metadata name {} where the volume's key is one for {}, which counts",
+                    Method::of(told),
+                    Method::of(is)
+                )));
+            }
             return Ok((Some((opened.method, opened.bytes)), notes));
         }
-        Err(self.refusal(keys))
+        Err(refusal(&self.metadata.protectors, keys))
     }
 
     /// What the hash says that was made with the master key.
@@ -183,6 +192,10 @@ impl BitLocker {
     fn conversion_notes(&self, regions: &Regions, is_on_write: bool) -> Vec<Note> {
         let mut notes = Vec::new();
         let state = self.metadata.state;
+        let under_way = matches!(
+            state,
+            State::ConvertingDirty | State::Converting | State::Paused
+        );
         if is_on_write && state != State::Encrypted {
             notes.push(Note::fact(format!(
                 "BitLocker encrypts what is written to the volume ({state}): what is not encrypted yet is read as it is"
@@ -191,53 +204,21 @@ impl BitLocker {
             notes.push(Note::fact(format!(
                 "only the first {end} bytes of the volume are encrypted by BitLocker ({state})"
             )));
+        } else if under_way && self.metadata.encrypted == 0 {
+            notes.push(Note::defect(format!(
+                "BitLocker does not say how much of the volume is encrypted ({state}): it is read as if all were"
+            )));
         }
         if state == State::ConvertingDirty {
+            let place = match is_on_write {
+                true => "what was being encrypted then".to_string(),
+                false => format!("what lies around byte {}", self.metadata.encrypted),
+            };
             notes.push(Note::defect(format!(
-                "BitLocker was converting the volume and was not properly stopped: what lies around byte {} may be wrong",
-                self.metadata.encrypted
+                "BitLocker was converting the volume and was not properly stopped: {place} may be wrong"
             )));
         }
         notes
-    }
-
-    /// Why no key fits, and which would.
-    fn refusal(&self, keys: &Keys) -> Error {
-        let what = if keys.is_empty() {
-            "the volume is encrypted by BitLocker, and no key was given"
-        } else {
-            "the volume is encrypted by BitLocker, and no key that was given opens it"
-        };
-        let mut wanted = Vec::new();
-        let mut others = Vec::new();
-        for protector in &self.metadata.protectors {
-            let id = protector.id;
-            match protector.protection {
-                Protection::RecoveryPassword => wanted.push(format!(
-                    "the recovery key with the ID {id} (--recovery-key)"
-                )),
-                Protection::Password => {
-                    wanted.push(format!("its password, protector {id} (--password)"));
-                }
-                Protection::StartupKey => {
-                    wanted.push(format!("the file {id}.BEK (--startup-key)"));
-                }
-                other => others.push(format!("{other} {id}")),
-            }
-        }
-        let advice = if wanted.is_empty() {
-            format!(
-                "its key is protected only by what cannot be used here: {}",
-                if others.is_empty() {
-                    "nothing".to_string()
-                } else {
-                    others.join(", ")
-                }
-            )
-        } else {
-            format!("give {}", wanted.join(", or "))
-        };
-        Error::new(Kind::Denied, what).advise(advice)
     }
 }
 

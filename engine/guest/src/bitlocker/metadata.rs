@@ -4,9 +4,10 @@ use super::entry::{self, kind, parse_list, role};
 use super::id::KeyId;
 use super::protector::Protector;
 use super::sealed::Sealed;
-use cairn_base::{Result, Time, View};
+use cairn_base::{Error, Result, Time, View};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::ops::Range;
 
 /// Bytes of a copy, at most; all of Vista's fit too.
 pub(super) const MAX_BLOCK: u64 = 0x1_0000;
@@ -70,6 +71,14 @@ impl fmt::Display for State {
     }
 }
 
+/// Where an entry says that the volume's beginning is kept ("FVE Volume header block").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HeaderBlock {
+    pub offset: u64,
+    /// In bytes; 0 says nothing: that it is there is new in Windows 8.
+    pub size: u64,
+}
+
 /// What a copy of the metadata says.
 #[derive(Clone)]
 pub(super) struct Metadata {
@@ -80,8 +89,10 @@ pub(super) struct Metadata {
     pub encrypted: u64,
     /// Bytes of the log of a conversion, which begins there.
     pub log: u64,
-    /// Sectors of the volume's beginning that are kept elsewhere; of Vista none are.
+    /// Sectors of the volume's beginning that are kept elsewhere, as the head says it; of Vista none are.
     pub header_sectors: u64,
+    /// The same as an entry says it.
+    pub header_block: Option<HeaderBlock>,
     /// Where all copies lie.
     pub offsets: [u64; 3],
     /// Where the volume's beginning is kept; Vista: the cluster of the MFT's mirror.
@@ -134,6 +145,7 @@ impl Metadata {
             encrypted: block.u64_le(16)?,
             log: u64::from(block.u32_le(24)?),
             header_sectors: u64::from(block.u32_le(28)?),
+            header_block: None,
             offsets: [block.u64_le(32)?, block.u64_le(40)?, block.u64_le(48)?],
             header_offset: block.u64_le(56)?,
             volume: KeyId::default(),
@@ -172,10 +184,67 @@ impl Metadata {
                     self.volume_key = Some(Sealed::parse(found.value)?);
                 }
                 (role::DESCRIPTION, kind::TEXT) => self.description = entry::text(found.value),
+                (role::VOLUME_HEADER, kind::OFFSET_AND_SIZE) => self.take_block(found.value)?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    fn take_block(&mut self, value: View<'_>) -> Result<()> {
+        let block = HeaderBlock {
+            offset: value.u64_le(0)?,
+            size: match value.len() {
+                0..16 => 0,
+                _ => value.u64_le(8)?,
+            },
+        };
+        match self.header_block.replace(block) {
+            Some(other) if other != block => Err(value.damaged(
+                0,
+                "two entries contradict each other in where the volume's beginning is kept",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the volume's beginning is kept, in bytes of the volume with sectors of `sector` bytes. Of Vista's volumes nowhere: it lies where it is.
+    ///
+    /// The head of the metadata counts sectors, the entry ("FVE Volume header block") bytes. libbde and cryptsetup go by the entry, `dissect.fve` by the head, dislocker by both; so
+    /// where both are there and say other things, one would show other bytes than another, and none of them is believed.
+    ///
+    /// # Errors
+    /// Damaged if the two contradict each other, or neither says how long it is.
+    pub fn beginning(&self, sector: u64) -> Result<Option<Range<u64>>> {
+        if self.version == 1 {
+            return Ok(None);
+        }
+        let by_head = self.header_sectors.saturating_mul(sector);
+        let by_entry = self.header_block.unwrap_or(HeaderBlock {
+            offset: self.header_offset,
+            size: by_head,
+        });
+        let length = match (by_head, by_entry.size) {
+            (length, 0) | (0, length) => length,
+            (head, entry) if head == entry => head,
+            (head, entry) => {
+                return Err(Error::damaged(format!(
+                    "the BitLocker metadata contradict themselves: {head} bytes of the volume's beginning are kept elsewhere by their head, {entry} by an entry"
+                )));
+            }
+        };
+        if by_entry.offset != self.header_offset {
+            return Err(Error::damaged(format!(
+                "the BitLocker metadata contradict themselves: the volume's beginning is kept at byte {} by their head, at byte {} by an entry",
+                self.header_offset, by_entry.offset
+            )));
+        }
+        if length == 0 {
+            let what = "the BitLocker metadata do not say how much of the volume's beginning is kept elsewhere";
+            return Err(Error::damaged(what));
+        }
+        let end = self.header_offset.saturating_add(length);
+        Ok(Some(self.header_offset..end))
     }
 }
 
@@ -192,9 +261,9 @@ fn parse_first<'a>(rest: View<'a>) -> Result<Vec<entry::Entry<'a>>> {
     }
 }
 
-fn unknown_version(version: u16, offset: u64) -> cairn_base::Error {
+fn unknown_version(version: u16, offset: u64) -> Error {
     let what = format!("BitLocker metadata of version {version} are not read");
-    cairn_base::Error::unsupported(what).at_offset(offset)
+    Error::unsupported(what).at_offset(offset)
 }
 
 /// Units of 100 ns since 1601 as a time, to the second.

@@ -2,7 +2,7 @@
 
 use super::cipher::SectorCipher;
 use super::regions::{How, Piece, Regions};
-use cairn_base::read_at::{check_range, clip, joined};
+use cairn_base::read_at::{check_range, clip};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::Range;
@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 /// Bytes of a sector, at most.
 const MAX_SECTOR: usize = 4096;
+/// Pieces that are looked at, and ranges of data that are told, when it is asked where data are; what comes behind them is told as data. A map of what is encrypted on
+/// write may have some hundred million pieces.
+const MAX_PIECES: usize = 1 << 16;
 
 /// The decrypted bytes of a volume. Reads go straight into the caller's buffer and are decrypted there, by any number of threads, without a lock and without memory of
 /// their own but for a sector or two.
@@ -30,6 +33,10 @@ impl Reader {
             How::Zeros => buffer.fill(0),
             How::Plain => self.device.read_exact_at(piece.place, buffer)?,
             How::Encrypted => self.decrypt(piece.place, buffer)?,
+            How::Untold => {
+                let what = "BitLocker's map of what is encrypted does not tell of this place";
+                return Err(Error::damaged(what).at_offset(piece.place));
+            }
             How::Patched => {
                 self.device.read_exact_at(piece.place, buffer)?;
                 let fields: [(u64, &[u8]); 2] =
@@ -103,6 +110,15 @@ impl Reader {
     }
 }
 
+/// Adds what lies behind the others, to the last one where they touch.
+fn add(data: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match data.last_mut() {
+        Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+        _ if range.is_empty() => {}
+        _ => data.push(range),
+    }
+}
+
 impl ReadAt for Reader {
     fn size(&self) -> u64 {
         self.regions.size()
@@ -122,24 +138,29 @@ impl ReadAt for Reader {
 
     /// What is encrypted is data, holes of the device too: zeros there are no zeros any more when they are decrypted.
     fn data_extents(&self, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let range = clip(range, self.size());
         let mut data = Vec::new();
-        for (at, piece) in self.pieces(range) {
+        for (number, (at, piece)) in self.pieces(range.clone()).enumerate() {
+            if number.max(data.len()) >= MAX_PIECES {
+                add(&mut data, at..range.end);
+                break;
+            }
             match piece.how {
                 How::Zeros => {}
-                How::Encrypted | How::Patched => {
-                    data.push(at..at.saturating_add(piece.length));
+                How::Encrypted | How::Patched | How::Untold => {
+                    add(&mut data, at..at.saturating_add(piece.length));
                 }
                 How::Plain => {
                     let end = piece.place.saturating_add(piece.length);
                     for found in self.device.data_extents(piece.place..end)? {
                         let shown =
                             |place: u64| at.saturating_add(place.saturating_sub(piece.place));
-                        data.push(shown(found.start)..shown(found.end));
+                        add(&mut data, shown(found.start)..shown(found.end));
                     }
                 }
             }
         }
-        Ok(joined(data))
+        Ok(data)
     }
 
     fn will_need(&self, range: Range<u64>) {

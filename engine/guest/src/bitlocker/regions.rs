@@ -4,6 +4,7 @@
 use super::conversion::Conversion;
 use super::header::{Header, Layout};
 use super::metadata::{Metadata, State};
+use crate::volume::Note;
 use cairn_base::read_at::joined;
 use cairn_base::{Error, Result};
 use std::ops::Range;
@@ -22,6 +23,8 @@ pub(super) enum How {
     Encrypted,
     /// The first sector of Vista: as it lies there, but for two fields.
     Patched,
+    /// Not at all: nothing tells whether it is encrypted.
+    Untold,
 }
 
 /// A piece of the decrypted volume. Its ends are multiples of the sector size, but for those that were asked for.
@@ -83,18 +86,17 @@ impl Regions {
         for offset in metadata.offsets {
             own.push(offset..offset.saturating_add(area));
         }
-        let head = if metadata.version == 1 {
-            Head::Vista
-        } else {
-            let place = metadata.header_offset;
-            let length = metadata.header_sectors.saturating_mul(sector);
-            let end = place.saturating_add(length);
-            if length == 0 || end > size || length > size {
-                let what = "the beginning of the BitLocker volume is kept beyond its end";
-                return Err(Error::damaged(what).at_offset(place));
+        let head = match metadata.beginning(sector)? {
+            None => Head::Vista,
+            Some(kept) => {
+                let (place, length) = (kept.start, kept.end.saturating_sub(kept.start));
+                if kept.end > size || length > size {
+                    let what = "the beginning of the BitLocker volume is kept beyond its end";
+                    return Err(Error::damaged(what).at_offset(place));
+                }
+                own.push(kept);
+                Head::Kept { length, place }
             }
-            own.push(place..end);
-            Head::Kept { length, place }
         };
         if metadata.state == State::ConvertingDirty && metadata.log > 0 {
             let start = metadata.encrypted;
@@ -149,6 +151,14 @@ impl Regions {
         }
     }
 
+    /// What is to be told of the map of what is encrypted, if there is one.
+    pub fn notes(&self) -> &[Note] {
+        match &self.extent {
+            Extent::Chunks(conversion) => &conversion.notes,
+            Extent::All | Extent::Nothing | Extent::Before(_) => &[],
+        }
+    }
+
     /// How many bytes from the beginning on are encrypted, where it is not all of them.
     pub fn encrypted_before(&self) -> Option<u64> {
         match self.extent {
@@ -194,8 +204,9 @@ impl Regions {
             Extent::Before(limit) if place < *limit => made(How::Encrypted, place, end.min(*limit)),
             Extent::Before(_) => made(How::Plain, place, end),
             Extent::Chunks(conversion) => match conversion.at(place, end) {
-                (true, end) => made(How::Encrypted, place, end),
-                (false, end) => made(How::Plain, place, end),
+                (Some(true), end) => made(How::Encrypted, place, end),
+                (Some(false), end) => made(How::Plain, place, end),
+                (None, end) => made(How::Untold, place, end),
             },
         }
     }

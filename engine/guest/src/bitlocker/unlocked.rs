@@ -6,9 +6,12 @@ use crate::volume::{
     Attributes, DirEntry, DirSink, EntryId, Extent, ExtentSink, LinkTarget, Note, RangeSink,
     StreamInfo, Volume, VolumeInfo,
 };
-use cairn_base::{ReadAt, Result};
+use cairn_base::{Error, ReadAt, Result};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Pieces that the extents of one entry are told in, at most: those of a file of 64 GiB of which every other chunk is encrypted.
+const MAX_PIECES: u64 = 1 << 20;
 
 /// A file system on a decrypted volume.
 pub(super) struct UnlockedVolume {
@@ -95,15 +98,24 @@ impl Volume for UnlockedVolume {
     }
 
     /// What lies in areas of BitLocker reads as zeros and has no place. What is encrypted is marked so: equal bytes under another key, or under none, are another content.
+    ///
+    /// Unsupported where there are more than a million of pieces that are encrypted or not.
     fn extents(&self, id: EntryId, sink: ExtentSink<'_>) -> Result<()> {
+        let mut pieces = 0u64;
         self.inner.extents(id, &mut |extent| {
             for (at, piece) in self.reader.pieces(extent.place.clone()) {
+                pieces = pieces.saturating_add(1);
+                if pieces > MAX_PIECES {
+                    return ControlFlow::Break(());
+                }
                 if piece.how == How::Zeros {
                     continue;
                 }
                 let mut reading = extent.reading;
-                if piece.how == How::Encrypted {
-                    reading.packing ^= self.mark;
+                match piece.how {
+                    How::Encrypted => reading.packing ^= self.mark,
+                    How::Untold => reading.packing ^= !self.mark,
+                    How::Plain | How::Patched | How::Zeros => {}
                 }
                 let inside = at.saturating_sub(extent.place.start);
                 let told = sink(Extent {
@@ -117,7 +129,12 @@ impl Volume for UnlockedVolume {
                 }
             }
             ControlFlow::Continue(())
-        })
+        })?;
+        if pieces > MAX_PIECES {
+            let what = "the content lies in more than 1,048,576 pieces that BitLocker has encrypted or not";
+            return Err(Error::unsupported(what));
+        }
+        Ok(())
     }
 
     /// Without what is free in the volume's beginning: that lies elsewhere.

@@ -6,6 +6,8 @@ use cairn_base::{Error, Result, View};
 
 /// Bytes before the name.
 const NAME: usize = 20;
+/// The longest name of a value: 16,383 characters, of two bytes each.
+const MAX_NAME: u16 = 32_766;
 /// The name has one byte for each character.
 const COMP_NAME: u16 = 1;
 /// Set in the size of data that stand where their offset would.
@@ -26,7 +28,11 @@ pub struct Value {
 impl Value {
     pub(super) fn read(bins: &Bins, at: u32) -> Result<Value> {
         let head = bins.cell(at, NAME)?;
-        let length = View::new(&head, "registry value", bins.place(at)).u16_le(2)?;
+        let view = View::new(&head, "registry value", bins.place(at));
+        let length = view.u16_le(2)?;
+        if length > MAX_NAME {
+            return Err(view.damaged(2, "its name is longer than names are"));
+        }
         let bytes = bins.cell(at, NAME.saturating_add(length.into()))?;
         Value::parse(View::new(&bytes, "registry value", bins.place(at)))
     }
@@ -106,7 +112,12 @@ impl Value {
                 break;
             }
             let at = cell.try_into().map_or(0, u32::from_le_bytes);
-            data.extend(bins.cell(at, left.min(PIECE))?);
+            let piece = bins.cell(at, left.min(PIECE))?;
+            if piece.len() < left.min(PIECE) {
+                let what = "a piece of a long registry value is too short";
+                return Err(Error::damaged(what).at_offset(bins.place(at)));
+            }
+            data.extend(piece);
         }
         Ok(data)
     }

@@ -62,6 +62,61 @@ fn without_the_right_key_it_is_said_which_is_wanted() {
     assert!(unlocked.to_string().contains("unlocked"), "{unlocked}");
 }
 
+/// Whoever reads it knows what was tried, that it does not fit, and which key to look for.
+#[test]
+fn which_keys_were_tried_is_said() {
+    let wrong_digits = "235818-357951-253979-013365-241120-245575-342914-591910";
+    let id = |protect| KeyId(id_of(protect)).to_string();
+    let image = |protectors: &[Protect]| {
+        let recipe = Recipe::new(Looks::Windows7, 0x8004).protect(protectors);
+        Arc::new(make(&recipe, &plain()))
+    };
+    let all = image(&[Protect::Tpm, Protect::Recovery, Protect::Password("right")]);
+    let recovery = refused(all.clone(), &Given::Recovery(wrong_digits)).to_string();
+    let tried = format!(
+        "the recovery key that was given does not fit (tried on the protector with the ID {})",
+        id(Protect::Recovery)
+    );
+    assert!(recovery.contains(&tried), "{recovery}");
+    assert!(!recovery.contains("password that was given"), "{recovery}");
+    // What opens it, and what cannot be used.
+    for said in [
+        format!(
+            "give the recovery key with the ID {}",
+            id(Protect::Recovery)
+        ),
+        format!("protector {} (--password)", id(Protect::Password(""))),
+        format!("cannot be used here: TPM {}", id(Protect::Tpm)),
+        "Active Directory".to_string(),
+    ] {
+        assert!(recovery.contains(&said), "{said}: {recovery}");
+    }
+    let mut keys = Given::Password("wrong secret").keys();
+    keys.add_password("another one");
+    keys.add_startup_key(&startup_key()).unwrap();
+    let locked = BitLocker::open(all).unwrap();
+    let several = locked.unlock(&keys).err().unwrap().to_string();
+    for said in [
+        format!(
+            "none of the 2 passwords that were given fits (tried on the protector with the ID {})",
+            id(Protect::Password(""))
+        ),
+        format!(
+            "the startup key with the id {} is of another volume",
+            id(Protect::Startup)
+        ),
+    ] {
+        assert!(several.contains(&said), "{said}: {several}");
+    }
+    let without = refused(image(&[Protect::Startup]), &Given::Password("wrong secret"));
+    let said = "the password that was given was not tried, because the volume has no password";
+    assert!(without.to_string().contains(said), "{without}");
+    assert!(
+        without.advice().unwrap().contains(&id(Protect::Startup)),
+        "{without}"
+    );
+}
+
 #[test]
 fn what_only_the_machine_can_open_is_named() {
     let recipe = Recipe::new(Looks::Windows7, 0x8004).protect(&[Protect::Tpm]);

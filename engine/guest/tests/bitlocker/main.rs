@@ -5,9 +5,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod contradict;
 mod damage;
 mod files;
 mod made;
 mod maker;
+mod maps;
 mod support;
 mod windows;

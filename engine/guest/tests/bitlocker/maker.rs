@@ -3,11 +3,14 @@
 
 #[path = "encrypt.rs"]
 mod encrypt;
+#[path = "map.rs"]
+mod map_of_writes;
 
 use aes::Aes256;
 use ccm::consts::{U12, U16};
 use ccm::{AeadInOut, Ccm, KeyInit};
 use encrypt::Cipher;
+pub use map_of_writes::{Map, Record};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
@@ -48,6 +51,8 @@ pub struct Recipe {
     pub head: u64,
     /// Ranges that are encrypted on write.
     pub written: Vec<Range<u64>>,
+    /// What is added to all places of BitLocker's own.
+    pub at: u64,
     /// What is added to the nonce of each copy of the metadata.
     pub nonces: [u32; 3],
 }
@@ -63,8 +68,19 @@ impl Recipe {
             encrypted: 0,
             head: 0x2000,
             written: Vec::new(),
+            at: 0,
             nonces: [0; 3],
         }
+    }
+
+    /// Where the copies of the metadata lie.
+    pub fn metadata(&self) -> [u64; 3] {
+        METADATA.map(|place| place + self.at)
+    }
+
+    /// Where the volume's beginning is kept.
+    pub fn kept(&self) -> u64 {
+        HEAD + self.at
     }
 
     pub fn protect(mut self, protectors: &[Protect]) -> Recipe {
@@ -245,7 +261,7 @@ fn metadata(recipe: &Recipe, size: u64, number: usize) -> Vec<u8> {
         entries.extend(entry(
             15,
             15,
-            &[HEAD, recipe.head].map(u64::to_le_bytes).concat(),
+            &[recipe.kept(), recipe.head].map(u64::to_le_bytes).concat(),
         ));
     }
     let nonce = 60 + recipe.nonces[number];
@@ -271,8 +287,8 @@ fn metadata(recipe: &Recipe, size: u64, number: usize) -> Vec<u8> {
             .map(u32::to_le_bytes)
             .concat(),
     );
-    block.extend(METADATA.map(u64::to_le_bytes).concat());
-    let last = if version == 1 { MIRROR } else { HEAD };
+    block.extend(recipe.metadata().map(u64::to_le_bytes).concat());
+    let last = if version == 1 { MIRROR } else { recipe.kept() };
     block.extend(last.to_le_bytes());
     block.extend(set);
     block.resize(length, 0);
@@ -291,11 +307,11 @@ pub const MIRROR: u64 = 0x1234;
 /// The volume header of the encrypted volume.
 fn header(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
     let mut head = plain[..512].to_vec();
-    let offsets = METADATA.map(u64::to_le_bytes).concat();
+    let offsets = recipe.metadata().map(u64::to_le_bytes).concat();
     let sector = (recipe.sector as u16).to_le_bytes();
     if recipe.looks == Looks::Vista {
         head[3..11].copy_from_slice(b"-FVE-FS-");
-        let cluster = METADATA[0] / (recipe.sector as u64 * u64::from(head[13]));
+        let cluster = recipe.metadata()[0] / (recipe.sector as u64 * u64::from(head[13]));
         head[56..64].copy_from_slice(&cluster.to_le_bytes());
         return head;
     }
@@ -316,7 +332,8 @@ fn header(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
     head[at..at + 16].copy_from_slice(guid);
     head[at + 16..at + 40].copy_from_slice(&offsets);
     if recipe.looks == Looks::OnWrite {
-        head[at + 40..at + 56].copy_from_slice(&TABLE.map(u64::to_le_bytes).concat());
+        let tables = map(recipe, 0).tables;
+        head[at + 40..at + 56].copy_from_slice(&tables.map(u64::to_le_bytes).concat());
     }
     head
 }
@@ -326,13 +343,9 @@ fn put(image: &mut [u8], at: u64, bytes: &[u8]) {
     image[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// The volume `plain` as it is encrypted. What lies in [`KEPT`] must be zeros.
+/// The volume `plain` as it is encrypted. What lies in [`KEPT`], as far behind as the recipe says, must be zeros.
 pub fn make(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
-    assert!(
-        plain[KEPT.start as usize..KEPT.end as usize]
-            .iter()
-            .all(|byte| *byte == 0)
-    );
+    assert!(is_free(plain, recipe.at));
     let size = plain.len() as u64;
     let mut image = plain.to_vec();
     let cipher = Cipher::new(recipe.method, recipe.sector, &sector_keys(recipe.method));
@@ -351,7 +364,7 @@ pub fn make(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
     }
     if recipe.looks != Looks::Vista {
         let mut head = plain[..recipe.head as usize].to_vec();
-        for (offset, sector) in (HEAD..)
+        for (offset, sector) in (recipe.kept()..)
             .step_by(recipe.sector)
             .zip(head.chunks_mut(recipe.sector))
         {
@@ -359,44 +372,31 @@ pub fn make(recipe: &Recipe, plain: &[u8]) -> Vec<u8> {
                 cipher.encrypt(offset, sector);
             }
         }
-        put(&mut image, HEAD, &head);
+        put(&mut image, recipe.kept(), &head);
         // What was there before is nobody's.
         put(&mut image, 0, &noise(3, recipe.head as usize));
     }
     put(&mut image, 0, &header(recipe, plain));
-    for (number, offset) in METADATA.into_iter().enumerate() {
+    for (number, offset) in recipe.metadata().into_iter().enumerate() {
         put(&mut image, offset, &metadata(recipe, size, number));
     }
     if recipe.looks == Looks::OnWrite {
-        on_write(&mut image, recipe, size);
+        for (at, bytes) in map(recipe, size).pieces() {
+            put(&mut image, at, &bytes);
+        }
     }
     image
 }
 
-/// The table and the bitmap of what is encrypted on write, as `dissect.fve` knows them.
-fn on_write(image: &mut [u8], recipe: &Recipe, size: u64) {
-    let summed = |mut bytes: Vec<u8>, at: usize| {
-        bytes[at..at + 4].fill(0);
-        let sum = crc32fast::hash(&bytes);
-        bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
-        bytes
-    };
-    let mut table = b"FVE-EOW\0".to_vec();
-    table.extend([56u16, 64].map(u16::to_le_bytes).concat());
-    let numbers = [
-        recipe.sector as u32,
-        4096,
-        CHUNK as u32,
-        LOG_SIZE as u32,
-        512,
-        1,
-        0,
-    ];
-    table.extend(numbers.map(u32::to_le_bytes).concat());
-    table.extend([TABLE[0], TABLE[1], BITMAP].map(u64::to_le_bytes).concat());
-    let table = summed(table, 36);
-    TABLE.iter().for_each(|at| put(image, *at, &table));
+/// Whether `range` of the volume may become BitLocker's own, which reads as zeros.
+pub fn is_free(plain: &[u8], at: u64) -> bool {
+    let kept = (KEPT.start + at) as usize..(KEPT.end + at) as usize;
+    let found = plain.get(kept);
+    found.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+}
 
+/// The map of what is encrypted on write. Its older record says that everything is.
+pub fn map(recipe: &Recipe, size: u64) -> Map {
     let chunks = size.div_ceil(CHUNK) as usize;
     let mut bits = vec![0u8; chunks.div_ceil(8)];
     for chunk in 0..chunks {
@@ -405,30 +405,20 @@ fn on_write(image: &mut [u8], recipe: &Recipe, size: u64) {
             bits[chunk / 8] |= 1 << (chunk % 8);
         }
     }
-    let record = |number: u64, bits: &[u8]| {
-        let mut record = b"FVE-EOWBR\0".to_vec();
-        record.extend(36u16.to_le_bytes());
-        record.extend(
-            [36 + bits.len() as u32, chunks as u32]
-                .map(u32::to_le_bytes)
-                .concat(),
-        );
-        record.extend(number.to_le_bytes());
-        record.extend([0; 8]);
-        record.extend(bits);
-        summed(record, 32)
+    let record = |number, bits| Record {
+        number,
+        chunks: chunks as u32,
+        bits,
     };
-    let mut bitmap = b"FVE-EOWBM\0".to_vec();
-    bitmap.extend(60u16.to_le_bytes());
-    bitmap.extend([0x2000u32, 0].map(u32::to_le_bytes).concat());
-    bitmap.extend([0, size, LOG].map(u64::to_le_bytes).concat());
-    bitmap.extend([0x200u32, 0x1000, 0xe00, 0].map(u32::to_le_bytes).concat());
-    bitmap.resize(0x200, 0);
-    let mut bitmap = summed(bitmap, 56);
-    // The older record says that everything is encrypted.
-    bitmap.extend(record(6, &vec![0xff; bits.len()]));
-    bitmap.resize(0x1000, 0);
-    bitmap.extend(record(7, &bits));
-    bitmap.resize(0x2000, 0);
-    put(image, BITMAP, &bitmap);
+    let log = recipe.at + LOG;
+    Map {
+        sector: recipe.sector as u32,
+        chunk: CHUNK as u32,
+        region: 0..size,
+        tables: TABLE.map(|table| table + recipe.at),
+        bitmap: recipe.at + BITMAP,
+        log: log..log + LOG_SIZE,
+        room: 0xe00,
+        records: [record(6, vec![0xff; bits.len()]), record(7, bits)],
+    }
 }

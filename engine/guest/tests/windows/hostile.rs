@@ -139,3 +139,99 @@ fn any_changed_byte_is_an_answer() {
         }
     }
 }
+
+/// Keys with more than Windows ever writes: what comes first is told, and that there is more.
+#[test]
+fn bounds_that_are_met_are_told() {
+    const MANY: usize = 65_600;
+    let mut many = MadeKey::new("MountedDevices");
+    let mut wide = MadeKey::new("ROOT").listed(*b"ri");
+    for number in 0..MANY {
+        many = many.value("", 4, &[0; 4]);
+        wide = wide.key(MadeKey::new(&format!("{number:05}")));
+    }
+    many.values[0] = (r"\DosDevices\C:".to_string(), 3, vec![1; 12]);
+    let values = open(&hive(&MadeKey::new("ROOT").key(many)));
+    let (devices, failed) = mounted_devices::read(&values).unwrap();
+    assert_eq!(devices.len(), 1);
+    assert!(
+        matches!(&failed[..], [one] if one.to_string().contains("more than 65536 values")),
+        "{failed:?}"
+    );
+    let keys = open(&hive(&wide));
+    let (told, read) = count(&keys);
+    assert_eq!(
+        (told, read.unwrap_err().kind()),
+        (65_536, Kind::Unsupported)
+    );
+    let root = keys.root().unwrap();
+    // What is found before is found; of what is not, nothing can be said.
+    assert!(keys.subkey(&root, "00017").unwrap().is_some());
+    assert_eq!(
+        keys.subkey(&root, "none").unwrap_err().kind(),
+        Kind::Unsupported
+    );
+}
+
+/// Names of Windows' own have 96 bytes. Those of a hostile list are not read without an end.
+#[test]
+fn long_names_of_values_are_bounded() {
+    let mut many = MadeKey::new("MountedDevices").value(r"\DosDevices\C:", 3, &[1; 12]);
+    for _ in 0..200 {
+        many = many.value(&"x".repeat(32_766), 4, &[0; 4]);
+    }
+    many = many.value(r"\DosDevices\D:", 3, &[2; 12]);
+    let (devices, failed) =
+        mounted_devices::read(&open(&hive(&MadeKey::new("ROOT").key(many)))).unwrap();
+    assert_eq!(devices.len(), 1);
+    assert!(
+        matches!(&failed[..], [one] if one.to_string().contains("4 MiB")),
+        "{failed:?}"
+    );
+    // No value has a longer name.
+    let long = MadeKey::new("ROOT").value(&"x".repeat(32_767), 4, &[0; 4]);
+    let hive = open(&hive(&long));
+    let mut kinds = Vec::new();
+    hive.each_value(&hive.root().unwrap(), &mut |value| {
+        kinds.push(value.map(|_| ()).map_err(|error| error.kind()));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(kinds, [Err(Kind::Damaged)]);
+}
+
+/// A key that says it has fewer subkeys than its list has hides none of them.
+#[test]
+fn the_list_says_which_subkeys_there_are() {
+    let mut bad = system(&[(r"\DosDevices\C:", vec![1; 12])]);
+    let root = BINS + u32::from_le_bytes(bad[36..40].try_into().unwrap()) as usize;
+    put(&mut bad, root + 4 + 20, 1);
+    let (devices, failed) = mounted_devices::read(&open(&bad)).unwrap();
+    assert_eq!((devices.len(), failed.len()), (1, 0));
+}
+
+/// Data in pieces of which one was cut: nothing is pushed together.
+#[test]
+fn a_short_piece_of_long_data_is_damage() {
+    let data: Vec<u8> = (0..60_000u32).map(|at| (at / 3) as u8).collect();
+    let mut bad = hive(&MadeKey::new("ROOT").value("long", 3, &data));
+    let big = cell(&bad, b"db", 0);
+    let list = BINS + u32::from_le_bytes(bad[big + 8..big + 12].try_into().unwrap()) as usize;
+    // One more piece than are needed, so that there are bytes enough.
+    put(&mut bad, big + 4, u32::from_le_bytes(*b"db\x05\0"));
+    let second = u32::from_le_bytes(bad[list + 8..list + 12].try_into().unwrap());
+    put(&mut bad, list + 4 + 16, second);
+    let at = BINS + second as usize;
+    put(&mut bad, at, (-8_200i32).cast_unsigned());
+    let hive = open(&bad);
+    let mut told = Vec::new();
+    hive.each_value(&hive.root().unwrap(), &mut |value| {
+        told.push(
+            hive.data(&value.unwrap(), 1 << 20)
+                .map_err(|error| error.kind()),
+        );
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(told, [Err(Kind::Damaged)]);
+}
