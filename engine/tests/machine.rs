@@ -203,7 +203,7 @@ fn volumes_of_dynamic_disks_have_letters_in_either_order_of_their_ids() {
         .map(|volume| volume.guid.to_be_bytes())
         .collect();
     let text = vec![0x5a; 1000 * SECTOR];
-    let disk = group.write(&[&text; 4]).remove(0);
+    let disk = group.write(&[&text[..]; 4]).remove(0);
     let hive = system(&[
         (r"\DosDevices\C:", by_place(D_SIGNATURE, D_START)),
         (r"\DosDevices\L:", by_guid(ids[0])),

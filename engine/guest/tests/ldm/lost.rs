@@ -118,9 +118,9 @@ fn parts_of_two_records_make_none() {
 fn fields_that_lead_beyond_their_record_are_noticed() {
     let group = two();
     let (mut disks, _) = filled(&group);
-    for index in 0..2 {
+    for (index, disk) in disks.iter_mut().enumerate() {
         let start = group.database_at(index) + 18 * SECTOR;
-        let database = &mut disks[index][start..start + 8192];
+        let database = &mut disk[start..start + 8192];
         let at = database.windows(8).position(|part| part == b"\x07Volume1");
         // Behind the flags: the kind, the length, and the number in three bytes.
         database[at.unwrap() - 9] |= 0x08;
@@ -337,7 +337,7 @@ fn a_database_of_too_many_volumes_is_bounded_and_told() {
     let made = hostile(42_000, 1);
     let disk = Arc::new(Counting(made, AtomicU64::new(0)));
     let shared: Arc<dyn ReadAt> = disk.clone();
-    let disks = dynamic_disks(&[shared.clone()]);
+    let disks = dynamic_disks(&[shared]);
     let of_database = disk.1.swap(0, Ordering::Relaxed);
     assert!(of_database < 20 << 20, "{of_database}");
     let database = &disks[0].database;
