@@ -141,6 +141,7 @@ impl Built {
                 plexes.len()
             )));
         }
+        notes.extend(state_note(record));
         let is_elsewhere = is_complete && plexes.iter().all(|(_, plex)| plex.is_elsewhere);
         let home = home(&pieces, is_elsewhere && found > 0, first);
         let chunk = chunk(&plexes);
@@ -229,12 +230,6 @@ fn device(
 ) -> Result<Arc<dyn ReadAt>> {
     let is_only = plexes.len() == 1;
     let name = &record.name;
-    if !(record.state.is_empty() || record.state.eq_ignore_ascii_case("ACTIVE")) {
-        notes.push(Note::fact(format!(
-            "the LDM database says that volume `{name}` is in the state {}",
-            record.state
-        )));
-    }
     let (mut fresh, mut old) = (Vec::new(), Vec::new());
     let mut failure = None;
     for (component, plex) in plexes {
@@ -283,16 +278,32 @@ fn device(
         )));
         fresh = old;
     }
-    let missing = || match record.components {
-        0 => Error::damaged(format!("volume `{name}` has no components")),
-        count => Error::damaged(format!(
-            "volume `{name}` should have {count} components, and the LDM database has none of them"
-        )),
-    };
+    let missing = || no_components(record);
     match fresh.len() {
         0 => Err(failure.unwrap_or_else(missing)),
         1 => fresh.pop().ok_or_else(missing),
         _ => Ok(Arc::new(Mirrored::new(fresh))),
+    }
+}
+
+/// That a volume is in a state other than the usual one.
+fn state_note(record: &VolumeRecord) -> Option<Note> {
+    let is_usual = record.state.is_empty() || record.state.eq_ignore_ascii_case("ACTIVE");
+    (!is_usual).then(|| {
+        Note::fact(format!(
+            "the LDM database says that volume `{}` is in the state {}",
+            record.name, record.state
+        ))
+    })
+}
+
+fn no_components(record: &VolumeRecord) -> Error {
+    let name = &record.name;
+    match record.components {
+        0 => Error::damaged(format!("volume `{name}` has no components")),
+        count => Error::damaged(format!(
+            "volume `{name}` should have {count} components, and the LDM database has none of them"
+        )),
     }
 }
 
