@@ -233,7 +233,7 @@ fn of_group(disk: &Arc<dyn ReadAt>, database: Database, options: &ReadOptions) -
         disk: disk.clone(),
         database,
     }];
-    let found = probe::dynamic_volumes(&own).into_iter();
+    let found = probe::dynamic_volumes(&own, &[]).volumes.into_iter();
     let volumes = found.filter_map(|(_, found)| {
         let volume = found.dynamic.clone()?;
         Some((volume, part(None, Some(&found), options)))

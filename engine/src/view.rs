@@ -9,7 +9,7 @@ pub(crate) use together::{Neighbour, Together};
 
 use cairn_base::{Error, Kind, ReadAt, Result, Time};
 use cairn_disk::{OpenOptions, ViewFormat, ViewOptions, VirtualDisk};
-use cairn_guest::ldm::DynamicVolume;
+use cairn_guest::ldm::{self, DynamicVolume};
 use cairn_guest::{Detected, DeviceId, Note, ReadOptions, Volume, probe};
 use cairn_store::hash::checksum;
 use parking_lot::Mutex;
@@ -252,7 +252,8 @@ impl DiskView {
     }
 
     /// Its volumes by number: partitions, and behind them the volumes of dynamic disks of which a part lies on this disk and on none before it in
-    /// the point. Empty partitions are not among them, nor are those that belong to a dynamic disk.
+    /// the point. Empty partitions are not among them, nor are those that belong to a dynamic disk, unless its database is [damaged](VolumeView::layout_damage): all of them where it
+    /// cannot be read, the first where it has lost records.
     ///
     /// # Errors
     /// Whatever reading the partition table reports; remembered, so that it is told again, unless it may pass.
@@ -266,19 +267,31 @@ impl DiskView {
                 return Err(error.clone());
             }
             let (together, position) = &self.together;
+            let spread = match &layout.dynamic {
+                Some(Ok(_)) => Some(together.volumes()?),
+                Some(Err(_)) | None => None,
+            };
+            let mut damage = spread.and_then(|spread| spread.damage.get(position));
             let mut volumes: Vec<Arc<VolumeView>> = Vec::new();
-            for found in layout.volumes {
-                if !matches!(
-                    found.detected,
-                    Ok(Detected::Empty | Detected::Other(probe::PART_OF_DYNAMIC))
-                ) {
-                    let end = found.start.saturating_add(found.size);
-                    let pieces = vec![(*position, found.start..end)];
-                    volumes.push(Arc::new(VolumeView::new(found, pieces, &self.reading)));
+            for mut found in layout.volumes {
+                let end = found.start.saturating_add(found.size);
+                let mut pieces = vec![(*position, found.start..end)];
+                match found.detected {
+                    Ok(Detected::Empty) => continue,
+                    Ok(Detected::Other(probe::PART_OF_DYNAMIC)) => {
+                        let Some(damage) = damage.take() else {
+                            continue;
+                        };
+                        // It stands for what cannot be told. Where volumes lie in it they tell themselves.
+                        found.detected = Err(damage.clone());
+                        pieces.clear();
+                    }
+                    _ => {}
                 }
+                volumes.push(Arc::new(VolumeView::new(found, pieces, &self.reading)));
             }
-            if matches!(layout.dynamic, Some(Ok(_))) {
-                let all = together.volumes()?.iter();
+            if let Some(spread) = spread {
+                let all = spread.volumes.iter();
                 for spread in all.filter(|spread| spread.home == *position) {
                     if !matches!(spread.found.detected, Ok(Detected::Empty)) {
                         let (found, pieces) = (spread.found.clone(), spread.pieces.clone());
@@ -361,9 +374,23 @@ impl VolumeView {
         self.size
     }
 
-    /// What Windows tells it by, if it is a partition.
-    pub fn device_id(&self) -> Option<DeviceId> {
-        self.found.device_id
+    /// What Windows tells it by: any of these.
+    pub fn device_ids(&self) -> &[DeviceId] {
+        &self.found.device_ids
+    }
+
+    /// Why it cannot be put together from its disks, where that is damage: the database of a dynamic disk cannot be read, or has lost records. That a disk was not given is none.
+    pub fn layout_damage(&self) -> Option<&Error> {
+        let error = match (&self.found.dynamic, self.found.kind) {
+            (Some(volume), _) => volume
+                .device
+                .as_ref()
+                .err()
+                .and(self.found.detected.as_ref().err()),
+            (None, Some(kind)) if ldm::is_part(kind) => self.found.detected.as_ref().err(),
+            (None, _) => None,
+        };
+        error.filter(|error| error.kind() != Kind::NotFound && !error.kind().may_pass())
     }
 
     /// Whether it may be a volume of Windows, by what it seems to hold: NTFS, or what BitLocker encrypts, which is opened to tell.

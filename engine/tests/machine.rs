@@ -10,11 +10,16 @@
 mod disks;
 #[path = "../guest/tests/windows/made.rs"]
 mod made;
+#[path = "../guest/tests/ldm/maker.rs"]
+mod maker;
+#[path = "../guest/tests/ldm/records.rs"]
+mod records;
 
 use cairn::ReadOptions;
 use cairn::{DiskExamination, DiskView, MachineLayout, MachineView, OpenOptions, Silent};
 use disks::{C_GUID, D_NAME, D_SIGNATURE, D_START, Windows, windows};
 use made::{TICKS, by_guid, by_place, sum, system};
+use maker::{Group, SECTOR, Scheme};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -204,4 +209,66 @@ fn bounds_of_what_is_looked_at_are_told() {
         "{notes:?}"
     );
     assert_eq!(told(false, "another Windows in disk0/p1"), 8, "{notes:?}");
+}
+
+/// A GUID whose first three groups lie the other way round.
+fn turned(guid: [u8; 16]) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
+    let mut turned = [d, c, b, a, f, e, h, g, 0, 0, 0, 0, 0, 0, 0, 0];
+    turned[8..].copy_from_slice(&rest);
+    turned
+}
+
+/// In which of both orders Windows writes the GUIDs of dynamic volumes into its registry is said nowhere.
+#[test]
+fn volumes_of_dynamic_disks_have_letters_in_either_order_of_their_ids() {
+    let mut group = Group::new(Scheme::Gpt, true, 1);
+    for name in ["Volume1", "Volume2", "Volume3", "Volume4"] {
+        group.add(name, 2, 0, &[(0, 1000)]);
+    }
+    let guid = |at: usize, high: u128| {
+        0x1122_3344_5566_4788_99aa_bbcc_ddee_ff00 + at as u128 + (high << 120)
+    };
+    for (at, volume) in group.volumes.iter_mut().enumerate() {
+        volume.guid = guid(at, 1);
+    }
+    // What one of them is called in one order, another one is in the other.
+    group.volumes[3].guid = u128::from_be_bytes(turned(group.volumes[2].guid.to_be_bytes()));
+    let ids: Vec<[u8; 16]> = group
+        .volumes
+        .iter()
+        .map(|volume| volume.guid.to_be_bytes())
+        .collect();
+    let text = vec![0x5a; 1000 * SECTOR];
+    let disk = group.write(&[&text[..]; 4]).remove(0);
+    let hive = system(&[
+        (r"\DosDevices\C:", by_place(D_SIGNATURE, D_START)),
+        (r"\DosDevices\L:", by_guid(ids[0])),
+        (r"\DosDevices\M:", by_guid(turned(ids[1]))),
+        (r"\DosDevices\N:", by_guid(ids[2])),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let more = |_: &Path, d: &Path| install(d, "WINNT", &written(hive.clone(), 1));
+    let Some(made) = windows(folder.path(), &more) else {
+        return;
+    };
+    let image = folder.path().join("dynamic.raw");
+    fs::write(&image, disk).unwrap();
+    let layout = layout(&[&made.data, &image]);
+    let first = group.volumes[0].id as u32 + 1000;
+    assert_eq!(
+        letters(&layout),
+        [('C', 0, 1), ('L', 1, first), ('M', 1, first + 0x20)]
+    );
+    let doubts: Vec<&str> = layout
+        .notes()
+        .iter()
+        .map(|note| note.text.as_str())
+        .collect();
+    assert!(
+        doubts
+            .iter()
+            .any(|note| note.contains("N: fits two volumes")),
+        "{doubts:?}"
+    );
 }

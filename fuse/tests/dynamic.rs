@@ -49,7 +49,8 @@ fn backup(store: &Store, disks: &[Vec<u8>], day: i64) {
 
 /// **[dynamic]** The volumes of dynamic disks of Windows are folders `p<1000 + number>`, with the number that the disk group's database gives them, of the first
 /// disk of the point that has a part of them. The partitions that they lie in have none. A volume that cannot do without a disk which is not in the point is an empty folder
-/// beside an `.error` that names the disk.
+/// beside an `.error` that names the disk. Where the database cannot be read those partitions are shown, each as an empty folder beside an `.error` that says why, and where it has lost records
+/// the first of them is. A copy of a disk shows the volumes that lie on it alone.
 #[test]
 fn volumes_of_dynamic_disks_are_folders_of_their_first_disk() {
     let temp = tempdir().unwrap();
@@ -82,6 +83,13 @@ fn volumes_of_dynamic_disks_are_folders_of_their_first_disk() {
     assert!(later[0] == disks[0] && later[1] != disks[1]);
     backup(&store, &later, 1);
     backup(&store, &later[..1], 2);
+    let mut headless = later.clone();
+    for sector in [1856, 2047] {
+        headless[0][group.database_at(0) + sector * SECTOR] = b'x';
+    }
+    backup(&store, &headless, 3);
+    let twice = [&later[..], &later[1..]].concat();
+    backup(&store, &twice, 4);
 
     let tree = Tree::of_store(store);
     let points: Vec<String> = names(&tree, "pc");
@@ -104,8 +112,37 @@ fn volumes_of_dynamic_disks_are_folders_of_their_first_disk() {
     // The first disk did not change, and yet its volume did; in the third point it cannot be read.
     let versions = names(&tree, "pc/versions/disk0/p1034/text");
     assert_eq!(versions[0], ".error");
-    assert_eq!(versions[1..], points[..2]);
+    assert_eq!(versions[1..3], points[..2]);
     without_the_second_disk(&tree, &at(2), &group, &bytes);
+    with_a_lost_database(&tree, &at(3));
+    with_a_copy(&tree, &at(4), &bytes);
+}
+
+/// Of the first disk no private header is left.
+fn with_a_lost_database(tree: &Tree, files: &str) {
+    let first = format!("{files}/disk0");
+    assert_eq!(names(tree, &first), ["p1", "p1.error", "p3", "p3.error"]);
+    assert_eq!(names(tree, &format!("{first}/p3")), [""; 0]);
+    let said = |name: &str| String::from_utf8(content(tree, &format!("{files}/{name}"))).unwrap();
+    let error = said("disk0/p3.error");
+    assert!(
+        error.contains("partition 3 of disk0") && error.contains("private header"),
+        "{error}"
+    );
+    // The second disk knows the volumes, and that one that it cannot find may be the first disk.
+    let listed = ["p1033", "p1034", "p1034.error", "p1035", "p1035.notes"];
+    assert_eq!(names(tree, &format!("{files}/disk1")), listed);
+    let error = said("disk1/p1034.error");
+    assert!(error.contains("may be `disk0`"), "{error}");
+}
+
+/// The second disk is there twice.
+fn with_a_copy(tree: &Tree, files: &str, bytes: &[u8]) {
+    for disk in ["disk1", "disk2"] {
+        let read = content(tree, &format!("{files}/{disk}/p1033/text"));
+        assert!(read == bytes, "{disk}");
+        assert_eq!(names(tree, &format!("{files}/{disk}"))[0], "p1033");
+    }
 }
 
 /// The mirror is read, with a note, and the stripes are not.

@@ -35,7 +35,14 @@ pub fn group(data: &[u8]) -> bool {
         }
     }
     let mut is_read = false;
-    for (home, found) in dynamic_volumes(&members) {
+    let found = dynamic_volumes(&members, &[]);
+    assert!(
+        found
+            .damage
+            .iter()
+            .all(|(member, _)| *member < members.len())
+    );
+    for (home, found) in found.volumes {
         assert!(home < members.len());
         let device = found.device();
         let size = device.size();

@@ -1,6 +1,6 @@
-//! Dynamic disks of Windows: what `cairn disk` says of one, and files of volumes over several.
+//! Dynamic disks of Windows: what `cairn disk` says of one, files of volumes over several, and what is told where a database is damaged.
 
-use super::bench::{Bench, have, text, tool};
+use super::bench::{Answer, Bench, have, text, tool};
 use crate::maker::{Group, SECTOR, Scheme, guid_text};
 use serde_json::Value;
 use std::fs;
@@ -172,4 +172,237 @@ fn a_volume_over_two_disks_is_listed_read_searched_and_compared() {
     let refused = bench.expect(1, &["cat", "store", &path]);
     assert!(refused.stderr.contains("is missing"), "{}", refused.stderr);
     assert!(versions >= 2, "{found}");
+}
+
+/// Two disks, on which nothing but a volume striped over both lies, from the first byte of their data.
+fn striped(bench: &Bench, scheme: Scheme) -> Group {
+    let mut group = Group::new(scheme, true, 2);
+    group.add("Stripe1", 1, 128, &[(0, 6400), (1, 6400)]);
+    for extent in &mut group.volumes[0].components[0].extents {
+        extent.start = 0;
+    }
+    let content = files(bench, group.volumes[0].size, b"a file\n");
+    write(bench, &group, &[content]);
+    group
+}
+
+/// Spoils the private headers of a disk, so that nothing tells its id.
+fn behead(bench: &Bench, group: &Group, disk: usize) {
+    let at = bench.path(["a.raw", "b.raw"][disk]);
+    let mut bytes = fs::read(&at).unwrap();
+    let start = group.database_at(disk);
+    let mut heads = vec![start + 1856 * SECTOR, start + 2047 * SECTOR];
+    if group.scheme == Scheme::Mbr {
+        heads.push(6 * SECTOR);
+    }
+    heads.into_iter().for_each(|at| bytes[at] = b'x');
+    fs::write(&at, bytes).unwrap();
+}
+
+/// Spoils the record of this kind and name in the database of a disk.
+fn spoil(bench: &Bench, group: &Group, disk: usize, kind: u8, name: &str) {
+    let at = bench.path(["a.raw", "b.raw"][disk]);
+    let mut bytes = fs::read(&at).unwrap();
+    let start = group.database_at(disk) + 18 * SECTOR;
+    let mut places = (start..start + (64 << 10)).step_by(128);
+    let is_it = |at: &usize| {
+        let block = &bytes[*at..at + 128];
+        let has_name = |block: &[u8]| {
+            block
+                .windows(name.len())
+                .any(|part| part == name.as_bytes())
+        };
+        block.starts_with(b"VBLK") && block[19] == kind && has_name(block)
+    };
+    let found = places.find(is_it).unwrap();
+    bytes[found..found + 4].copy_from_slice(b"none");
+    fs::write(&at, bytes).unwrap();
+}
+
+#[track_caller]
+fn says(answer: &Answer, sentences: &[&str]) {
+    for sentence in sentences {
+        assert!(
+            answer.stderr.contains(sentence),
+            "{sentence}\n{}",
+            answer.stderr
+        );
+    }
+}
+
+#[test]
+fn what_lies_on_a_disk_whose_database_is_lost_is_not_guessed() {
+    let bench = Bench::new();
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    for (scheme, part) in [(Scheme::Mbr, "p1"), (Scheme::Gpt, "p3")] {
+        let group = striped(&bench, scheme);
+        behead(&bench, &group, 0);
+        let machine = format!("{scheme:?}").to_lowercase();
+        bench.backup(&machine, &["a.raw", "b.raw"]);
+        let at = |path: &str| format!("{machine}@latest:/disk0{path}");
+        for form in [
+            &["ls", "store"][..],
+            &["ls", "-l", "store"],
+            &["ls", "--json", "store"],
+        ] {
+            let first = at("");
+            let listed = bench.expect(3, &[form, &[first.as_str()]].concat());
+            says(&listed, &[&format!("disk0/{part}: "), "private header"]);
+        }
+        // Its first chunk begins like a file system, whose next ones lie elsewhere.
+        let refused = bench.expect(1, &["cat", "store", &at(&format!("/{part}/text"))]);
+        says(&refused, &["private header"]);
+        let found = bench.run(&["find", "store", &machine, "--name", "text"]);
+        assert_eq!(found.status.code(), Some(3), "{found:?}");
+        assert!(found.stdout.is_empty(), "{found:?}");
+        let told = bench.expect(3, &["disk", "--json", "a.raw"]);
+        let document = told.json();
+        let of_part = document["partitions"].as_array().unwrap().iter();
+        let mut of_part = of_part.filter(|found| part == format!("p{}", found["number"]));
+        let error = of_part.next().unwrap()["error"].as_str().unwrap();
+        assert!(error.contains("private header"), "{error}");
+    }
+}
+
+#[test]
+fn volumes_whose_records_are_lost_are_named() {
+    let bench = Bench::new();
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    let spoilt: &[(&[(u8, &str)], &[&str])] = &[
+        (
+            &[(0x32, "Volume1-01")],
+            &["p2024: ", "should have 1 components", "`Volume1`"],
+        ),
+        (
+            &[(0x51, "Volume1")],
+            &["p2024: ", "volume number 1024", "`Volume1-01`"],
+        ),
+        (
+            &[(0x33, "Disk1-01-1026")],
+            &["p2024: ", "should have 1 partitions"],
+        ),
+        (
+            &[(0x44, "Disk1")],
+            &["p2024: ", "does not know the disk number 256"],
+        ),
+        (
+            &[(0x51, "Volume1"), (0x32, "Volume1-01")],
+            &["p1: ", "should have 2 volumes", "and has 1, 1,"],
+        ),
+    ];
+    for (number, (records, sentences)) in spoilt.iter().enumerate() {
+        let (group, _) = made(&bench, Scheme::Gpt, b"a file\n");
+        // Both disks: each has a copy.
+        for disk in 0..2 {
+            for (kind, name) in *records {
+                spoil(&bench, &group, disk, *kind, name);
+            }
+        }
+        let machine = format!("web{number}");
+        bench.backup(&machine, &["a.raw", "b.raw"]);
+        let first = format!("{machine}@latest:/disk0");
+        let listed = bench.expect(3, &["ls", "store", &first]);
+        says(&listed, &["disk0/p1: ", "no block"]);
+        says(&listed, sentences);
+        let stripes = format!("{first}/p2056/text");
+        if records[0].0 != 0x44 {
+            assert_eq!(
+                bench
+                    .expect(3, &["ls", "store", &first])
+                    .lines()
+                    .last()
+                    .unwrap(),
+                "p2056"
+            );
+            assert_eq!(
+                bench.expect(0, &["cat", "store", &stripes]).text(),
+                "a file\n"
+            );
+        }
+        let shown = bench.expect(3, &["disk", "a.raw"]);
+        says(&shown, &["no block"]);
+    }
+    // The copy of one disk is enough.
+    let (group, _) = made(&bench, Scheme::Gpt, b"a file\n");
+    spoil(&bench, &group, 0, 0x51, "Volume1");
+    bench.backup("whole", &["a.raw", "b.raw"]);
+    let listed = bench.expect(0, &["ls", "store", "whole@latest:/disk0"]);
+    assert_eq!(listed.lines(), ["p2024", "p2056"]);
+    let simple = bench.expect(0, &["cat", "store", "whole@latest:/disk0/p2024/text"]);
+    assert_eq!(simple.text(), "a file\n");
+    assert_eq!(simple.stderr, "");
+}
+
+#[test]
+fn a_disk_that_was_given_is_not_called_missing() {
+    let bench = Bench::new();
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    for (is_headless, sentence) in [
+        (false, "was given as `disk1`"),
+        (true, "may be `disk1`, which was given"),
+    ] {
+        let (group, _) = made(&bench, Scheme::Gpt, b"a file\n");
+        if is_headless {
+            behead(&bench, &group, 1);
+        } else {
+            let at = bench.path("b.raw");
+            let mut bytes = fs::read(&at).unwrap();
+            let header = group.database_at(1) + 17 * SECTOR;
+            bytes[header] = b'x';
+            fs::write(&at, bytes).unwrap();
+        }
+        let machine = format!("web{is_headless}");
+        bench.backup(&machine, &["a.raw", "b.raw"]);
+        let first = format!("{machine}@latest:/disk0");
+        let listed = bench.expect(3, &["ls", "store", &first]);
+        assert_eq!(listed.lines(), ["p2024", "p2056"]);
+        let why = if is_headless {
+            "private header"
+        } else {
+            "no signature"
+        };
+        says(&listed, &["p2056: ", "`Disk2`", sentence, why]);
+        assert!(!listed.stderr.contains("is missing"), "{}", listed.stderr);
+        bench.backup(&machine, &["a.raw"]);
+        let listed = bench.expect(0, &["ls", "store", &first]);
+        says(&listed, &["`Disk2`", "is missing", "was not given"]);
+    }
+}
+
+#[test]
+fn a_copy_of_a_disk_shows_its_simple_volumes_too() {
+    let bench = Bench::new();
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    let (mut group, mut contents) = made(&bench, Scheme::Gpt, b"as it was\n");
+    fs::copy(bench.path("a.raw"), bench.path("c.raw")).unwrap();
+    // Since then the machine went on: another volume lies where the first one was.
+    contents[0] = files(&bench, 4000, b"as it is\n");
+    group.sequence += 1;
+    group.volumes[0].name = "Other1".to_string();
+    group.volumes[0].components[0].extents[0].start = 20_000;
+    write(&bench, &group, &contents);
+    let images = ["c.raw", "a.raw", "b.raw"];
+    bench.backup("web01", &images);
+    for (disk, numbers, text) in [
+        (0, &["p2024"][..], "as it was\n"),
+        (1, &["p2024", "p2056"], "as it is\n"),
+    ] {
+        let at = format!("web01@latest:/disk{disk}");
+        let listed = bench.run(&["ls", "store", &at]);
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert_eq!(listed.lines().collect::<Vec<_>>(), numbers);
+        let file = bench.expect(0, &["cat", "store", &format!("{at}/p2024/text")]);
+        assert_eq!(file.text(), text);
+    }
+    // Which of both the stripes belong to is told as a doubt.
+    let listed = bench.expect(3, &["ls", "store", "web01@latest:/disk1"]);
+    says(&listed, &["p2056: ", "`disk0`", "`disk1`", "both"]);
 }

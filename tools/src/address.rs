@@ -6,6 +6,7 @@ use cairn::{
 };
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -204,11 +205,16 @@ fn lettered(point: &PointView, path: &[u8]) -> Result<(Arc<VolumeView>, String),
 
 /// Names why what a volume shows may be old, missing or wrong: once, whatever is asked of it.
 pub fn tell_defects(point: &PointView, path: &str, volume: &VolumeView) {
+    for defect in volume.defects() {
+        tell_defect(point, path, &defect);
+    }
+}
+
+/// Names what is wrong with the volume at a path, once.
+pub fn tell_defect(point: &PointView, path: &str, defect: impl Display) {
     let point = point.point();
     let (machine, time) = (&point.record.machine, point.time().folder_name());
-    for defect in volume.defects() {
-        exit::warn_once(&format!("{machine}@{time}:/{path}: {defect}"));
-    }
+    exit::warn_once(&format!("{machine}@{time}:/{path}: {defect}"));
 }
 
 #[cfg(test)]

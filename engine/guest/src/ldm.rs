@@ -6,6 +6,7 @@
 //! - [`database`]: its header, and its records put together from fragments
 //! - [`record`]: what a record says
 //! - [`group`]: the disks of a group together: which copy of the database counts, and what its volumes are
+//! - [`volume`]: a volume out of its components
 //! - [`plex`]: a volume's components as something readable, with what lies on disks that are not there
 //! - [`layout`]: bytes that are concatenated, striped, mirrored, or guarded by parity
 //!
@@ -24,18 +25,20 @@ mod head;
 mod layout;
 mod plex;
 mod record;
+mod volume;
 
 pub use database::Database;
-pub use group::{DynamicVolume, Member, VolumeKind, assemble};
+pub use group::{Assembled, Member, assemble};
 pub use guid::Guid;
-pub use plex::Piece;
+pub use plex::{Piece, Unread};
 pub use record::{
     ComponentRecord, Configuration, DiskRecord, Layout, PartitionRecord, VolumeRecord,
 };
+pub use volume::{DynamicVolume, VolumeKind};
 
-use crate::partition::{Partition, PartitionKind, PartitionTable, TableKind};
+use crate::partition::{PartitionKind, PartitionTable, TableKind};
 use cairn_base::read_at::read_vec;
-use cairn_base::{Error, ReadAt, Result, error::unless_lost};
+use cairn_base::{Error, ReadAt, Result};
 use head::Head;
 use std::sync::Arc;
 
@@ -57,9 +60,9 @@ const FIRST_HEAD: u64 = 6;
 const DATABASE_SECTORS: u64 = 2048;
 const SECOND_HEAD: u64 = 1856;
 
-/// Whether this partition belongs to LDM: what it holds is told by the database alone.
-pub fn is_part(partition: &Partition) -> bool {
-    match partition.kind {
+/// Whether a partition of this type belongs to LDM: what it holds is told by the database alone.
+pub fn is_part(kind: PartitionKind) -> bool {
+    match kind {
         PartitionKind::Byte(kind) => kind == DOS_TYPE,
         PartitionKind::Guid(kind) => kind == METADATA || kind == DATA,
     }
@@ -71,25 +74,17 @@ pub fn is_part(partition: &Partition) -> bool {
 /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if no copy of a structure can be used,
 /// [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for a version that is not known; whatever the disk reports that may pass.
 pub fn read(disk: &Arc<dyn ReadAt>, table: &PartitionTable) -> Result<Option<Database>> {
-    let Some(places) = head_places(disk.size(), table) else {
+    let Some(places) = head_places(disk.size(), table)? else {
         return Ok(None);
     };
-    let mut warnings = Vec::new();
     let sector = u64::from(table.sector_size.max(512));
-    let head = newest_head(disk.as_ref(), &places, sector, &mut warnings)?;
-    let blocks = contents::read(disk.as_ref(), &head, sector, &mut warnings)?;
+    let head = newest_head(disk.as_ref(), &places, sector)?;
     let mut failure = None;
-    for contents in blocks {
+    for contents in contents::read(disk.as_ref(), &head, sector)? {
         match database::read(disk.as_ref(), &head, &contents, sector) {
-            Ok(mut database) => {
-                warnings.append(&mut database.warnings);
-                database.warnings = warnings;
-                return Ok(Some(database));
-            }
+            Ok(database) => return Ok(Some(database)),
             Err(error) if error.is_momentary() => return Err(error),
-            Err(error) => {
-                failure.get_or_insert(error);
-            }
+            Err(error) => keep(&mut failure, error),
         }
     }
     let missing = || {
@@ -101,62 +96,104 @@ pub fn read(disk: &Arc<dyn ReadAt>, table: &PartitionTable) -> Result<Option<Dat
     Err(failure.unwrap_or_else(missing))
 }
 
-/// Where private headers may lie, in bytes; `None` if the disk is not dynamic.
-fn head_places(size: u64, table: &PartitionTable) -> Option<Vec<u64>> {
+/// The id of a dynamic disk as its private header tells it, which may be there where the database cannot be read; `None` if it is not.
+///
+/// # Errors
+/// Whatever the disk reports that may pass.
+pub fn disk_id(disk: &Arc<dyn ReadAt>, table: &PartitionTable) -> Result<Option<Guid>> {
+    let Ok(Some(places)) = head_places(disk.size(), table) else {
+        return Ok(None);
+    };
     let sector = u64::from(table.sector_size.max(512));
-    let mut parts = table.partitions.iter();
-    match table.kind {
-        TableKind::None => None,
-        TableKind::Mbr => {
-            parts.find(|part| part.kind == PartitionKind::Byte(DOS_TYPE))?;
-            let sectors = size.checked_div(sector).unwrap_or(0);
-            let from_end = |back: u64| sectors.saturating_sub(back).saturating_mul(sector);
-            Some(vec![
-                FIRST_HEAD.saturating_mul(sector),
-                from_end(1),
-                from_end(DATABASE_SECTORS.saturating_sub(SECOND_HEAD)),
-            ])
-        }
-        TableKind::Gpt => {
-            let is_database = |part: &&Partition| part.kind == PartitionKind::Guid(METADATA);
-            let part = parts.find(is_database)?;
-            let end = part.start.saturating_add(part.size);
-            Some(vec![
-                end.saturating_sub(sector),
-                part.start
-                    .saturating_add(SECOND_HEAD.saturating_mul(sector)),
-            ])
-        }
+    match newest_head(disk.as_ref(), &places, sector) {
+        Ok(head) => Ok(head.is_whole.then_some(head.disk_id)),
+        Err(error) if error.kind().may_pass() => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
-/// A structure of 512 bytes; `None` if it lies beyond the disk's end or cannot be read.
-fn block(disk: &dyn ReadAt, at: u64) -> Result<Option<Vec<u8>>> {
+/// Where private headers may lie, in bytes; `None` if the disk is not dynamic.
+fn head_places(size: u64, table: &PartitionTable) -> Result<Option<Vec<u64>>> {
+    let sector = u64::from(table.sector_size.max(512));
+    let of_kind = |kind: PartitionKind| {
+        let mut parts = table.partitions.iter();
+        parts.find(|part| part.kind == kind)
+    };
+    let places = match table.kind {
+        TableKind::None => None,
+        TableKind::Mbr => of_kind(PartitionKind::Byte(DOS_TYPE)).map(|_| {
+            let sectors = size.checked_div(sector).unwrap_or(0);
+            let from_end = |back: u64| sectors.saturating_sub(back).saturating_mul(sector);
+            vec![
+                FIRST_HEAD.saturating_mul(sector),
+                from_end(1),
+                from_end(DATABASE_SECTORS.saturating_sub(SECOND_HEAD)),
+            ]
+        }),
+        TableKind::Gpt => match (
+            of_kind(PartitionKind::Guid(METADATA)),
+            of_kind(PartitionKind::Guid(DATA)),
+        ) {
+            (Some(part), _) => {
+                let end = part.start.saturating_add(part.size);
+                Some(vec![
+                    end.saturating_sub(sector),
+                    part.start
+                        .saturating_add(SECOND_HEAD.saturating_mul(sector)),
+                ])
+            }
+            (None, Some(part)) => {
+                return Err(Error::damaged(
+                    "this disk has a partition with the data of dynamic volumes, and none with the database that says where they lie",
+                )
+                .at_offset(part.start));
+            }
+            (None, None) => None,
+        },
+    };
+    Ok(places)
+}
+
+/// Keeps the first of several failures, but rather one that may pass: then there may be more to find another time.
+fn keep(kept: &mut Option<Error>, failure: Error) {
+    let passes = |error: &Error| error.kind().may_pass();
+    if kept
+        .as_ref()
+        .is_none_or(|kept| !passes(kept) && passes(&failure))
+    {
+        *kept = Some(failure);
+    }
+}
+
+/// A structure of 512 bytes; `None` if it lies beyond the disk's end or cannot be read, in which case the failure is kept.
+fn block(disk: &dyn ReadAt, at: u64, failure: &mut Option<Error>) -> Result<Option<Vec<u8>>> {
     let end = at.checked_add(512);
     if end.is_none_or(|end| end > disk.size()) {
         return Ok(None);
     }
-    unless_lost(read_vec(disk, at, BLOCK))
+    match read_vec(disk, at, BLOCK) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_momentary() => Err(error),
+        Err(error) => {
+            keep(failure, error);
+            Ok(None)
+        }
+    }
 }
 
 /// The newest of the copies whose checksum is right; if there is none, the newest of the others.
-fn newest_head(
-    disk: &dyn ReadAt,
-    places: &[u64],
-    sector: u64,
-    warnings: &mut Vec<String>,
-) -> Result<Head> {
+fn newest_head(disk: &dyn ReadAt, places: &[u64], sector: u64) -> Result<Head> {
     let mut best: Option<Head> = None;
     let mut failure = None;
     for &at in places {
-        let Some(bytes) = block(disk, at)? else {
+        let Some(bytes) = block(disk, at, &mut failure)? else {
             continue;
         };
         let head = match Head::parse(&bytes, at, sector, disk.size()) {
             Ok(Some(head)) => head,
             Ok(None) => continue,
             Err(error) => {
-                failure.get_or_insert(error);
+                keep(&mut failure, error);
                 continue;
             }
         };
@@ -170,11 +207,13 @@ fn newest_head(
         Error::damaged("this is a dynamic disk, and no copy of its private header can be found")
             .at_offset(first)
     };
-    let best = best.ok_or_else(|| failure.unwrap_or_else(missing))?;
-    if !best.is_whole {
-        warnings.push("the checksum of the private header of this dynamic disk is wrong".into());
+    match (best, failure) {
+        (Some(best), _) if best.is_whole => Ok(best),
+        // A better copy may be read another time.
+        (Some(_), Some(failure)) if failure.kind().may_pass() => Err(failure),
+        (Some(best), _) => Ok(best),
+        (None, failure) => Err(failure.unwrap_or_else(missing)),
     }
-    Ok(best)
 }
 
 /// Whether the four bytes at 8 are the sum of all the others.

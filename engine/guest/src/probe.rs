@@ -19,7 +19,7 @@ use crate::volume::Volume;
 use cairn_base::{Error, Kind, ReadAt, Result};
 use std::sync::Arc;
 
-pub use dynamic::{DYNAMIC_NUMBERS, DynamicDisk, database, dynamic_volumes};
+pub use dynamic::{DYNAMIC_NUMBERS, DynamicDisk, Groups, database, disk_id, dynamic_volumes};
 
 /// What a partition holds whose content the database of a dynamic disk tells.
 pub const PART_OF_DYNAMIC: &str = "part of a dynamic disk";
@@ -235,8 +235,8 @@ pub struct FoundVolume {
     pub kind: Option<PartitionKind>,
     /// The partition's name (GPT) or that of the dynamic volume, empty if none.
     pub name: String,
-    /// What Windows tells it by, if it is a partition.
-    pub device_id: Option<DeviceId>,
+    /// What Windows tells it by: one id of a partition, and of a dynamic volume its GUID in both orders in which Windows may have written it down.
+    pub device_ids: Vec<DeviceId>,
     /// What is known of it if it is a dynamic volume.
     pub dynamic: Option<Arc<ldm::DynamicVolume>>,
     /// What it holds, or why that cannot be told.
@@ -332,7 +332,7 @@ fn layout(disk: &Arc<dyn ReadAt>, mut table: PartitionTable) -> Layout {
             size: disk.size(),
             kind: None,
             name: String::new(),
-            device_id: None,
+            device_ids: Vec::new(),
             dynamic: None,
             detected: detect(disk.as_ref()),
             device: disk.clone(),
@@ -379,7 +379,7 @@ fn found(
         size: partition.available,
         kind: Some(partition.kind),
         name: partition.name.clone(),
-        device_id: Some(partition.device_id),
+        device_ids: vec![partition.device_id],
         dynamic: None,
         detected,
         device,
@@ -392,17 +392,21 @@ fn held(
     partition: &Partition,
     dynamic: Option<&Result<Database>>,
 ) -> Result<Detected> {
-    let is_dynamic = ldm::is_part(partition);
-    if is_dynamic && matches!(dynamic, Some(Ok(_))) {
-        return Ok(Detected::Other(PART_OF_DYNAMIC));
+    // Never by its content: what looks like a file system may be one of several parts of one.
+    if ldm::is_part(partition.kind) {
+        return match dynamic {
+            Some(Err(error)) => Err(error
+                .clone()
+                .context("what lies where on this part of a dynamic disk is not known")),
+            Some(Ok(_)) | None => Ok(Detected::Other(PART_OF_DYNAMIC)),
+        };
     }
     let detected = detect(device)?;
     let is_told = !matches!(detected, Detected::Unknown | Detected::Empty);
-    match (partition.kind.name(), dynamic) {
+    match partition.kind.name() {
         _ if is_told => Ok(detected),
-        (_, Some(Err(error))) if is_dynamic => Err(error.clone()),
-        (Some(name @ "Storage Spaces"), _) => Ok(Detected::Other(name)),
-        (Some(name @ ("Microsoft Reserved" | "LDM metadata" | "Storage Replica")), _)
+        Some(name @ "Storage Spaces") => Ok(Detected::Other(name)),
+        Some(name @ ("Microsoft Reserved" | "Storage Replica"))
             if detected == Detected::Unknown =>
         {
             Ok(Detected::Other(name))

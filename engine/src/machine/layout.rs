@@ -98,7 +98,7 @@ impl MachineLayout {
             self.volumes.push(MachineVolume {
                 disk,
                 path: format!("{name}/{}", view.folder_name()),
-                ids: view.device_id().into_iter().collect(),
+                ids: view.device_ids().to_vec(),
                 view: view.clone(),
             });
         }

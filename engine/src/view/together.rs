@@ -1,8 +1,10 @@
 //! The disks of one machine at one time: volumes of dynamic disks may lie on several of them.
 
 use super::Remembered;
-use cairn_base::{ReadAt, Result};
+use cairn_base::{Error, ReadAt, Result};
+use cairn_guest::ldm::Unread;
 use cairn_guest::probe::{self, DynamicDisk, FoundVolume};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A disk among others.
@@ -24,10 +26,18 @@ pub(crate) struct Spread {
     pub pieces: Vec<(usize, std::ops::Range<u64>)>,
 }
 
+/// What the dynamic disks of a point make up.
+pub(crate) struct SpreadVolumes {
+    /// The volumes of all groups.
+    pub volumes: Vec<Spread>,
+    /// Why volumes may be missing or wrong, by the positions of the disks that they may lie on.
+    pub damage: BTreeMap<usize, Error>,
+}
+
 /// The disks in the order of the point, with the volumes that dynamic ones make up.
 pub(crate) struct Together {
     disks: Vec<Neighbour>,
-    found: Remembered<Vec<Spread>>,
+    found: Remembered<SpreadVolumes>,
 }
 
 impl Together {
@@ -38,19 +48,27 @@ impl Together {
         }
     }
 
-    /// The volumes of all groups, found once.
+    /// The volumes of all groups, found once. What lies on a disk whose database is damaged for good cannot be read, and says so, as the disk does itself.
     ///
     /// # Errors
-    /// What a disk reports that may pass. One whose database is damaged counts as missing; it says so itself.
-    pub fn volumes(&self) -> Result<&[Spread]> {
-        let found = self.found.get(|| {
+    /// What a disk reports that may pass.
+    pub fn volumes(&self) -> Result<&SpreadVolumes> {
+        self.found.get(|| {
             let (mut members, mut positions) = (Vec::new(), Vec::new());
+            let mut unread = Vec::new();
             for (position, neighbour) in self.disks.iter().enumerate() {
                 let database = match probe::database(&neighbour.disk, neighbour.sector_size) {
                     Ok(Some(database)) => database,
                     Ok(None) => continue,
                     Err(error) if error.kind().may_pass() => return Err(error),
-                    Err(_) => continue,
+                    Err(error) => {
+                        unread.push(Unread {
+                            name: neighbour.name.clone(),
+                            disk_id: probe::disk_id(&neighbour.disk, neighbour.sector_size)?,
+                            error,
+                        });
+                        continue;
+                    }
                 };
                 positions.push(position);
                 members.push(DynamicDisk {
@@ -72,9 +90,14 @@ impl Together {
                     found,
                 })
             };
-            let found = probe::dynamic_volumes(&members);
-            Ok(found.into_iter().filter_map(spread).collect())
-        })?;
-        Ok(found)
+            let found = probe::dynamic_volumes(&members, &unread);
+            let damage = found.damage.into_iter();
+            Ok(SpreadVolumes {
+                damage: damage
+                    .filter_map(|(member, error)| Some((at(member)?, error)))
+                    .collect(),
+                volumes: found.volumes.into_iter().filter_map(spread).collect(),
+            })
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 mod entry;
 
-use crate::address::{Address, Target, open_point, resolve, tell_defects};
+use crate::address::{Address, Target, open_point, resolve, tell_defect, tell_defects};
 use crate::exit::{self, Answer, Exit, Failure};
 use crate::guests::GuestArgs;
 use crate::output::{json, line, name_json, name_line};
@@ -94,8 +94,11 @@ fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
         };
         let name = volume.folder_name();
         let notes = volume.notes();
-        if opened.is_ok() {
-            tell_defects(point, &format!("{}/{name}", disk.name()), volume);
+        let path = format!("{}/{name}", disk.name());
+        match volume.layout_damage() {
+            Some(error) => tell_defect(point, &path, error),
+            None if opened.is_ok() => tell_defects(point, &path, volume),
+            None => {}
         }
         if args.json {
             let notes: Vec<_> = notes
@@ -129,7 +132,7 @@ fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
             }
         } else {
             line(&name)?;
-            if let Some(error) = error {
+            if let (Some(error), None) = (error, volume.layout_damage()) {
                 eprintln!("cairn: {name}: {error}");
             }
         }

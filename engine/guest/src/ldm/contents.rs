@@ -4,7 +4,7 @@
 
 use super::head::{Head, text};
 use super::{block, sums_up};
-use cairn_base::{ReadAt, Result, View};
+use cairn_base::{Error, ReadAt, Result, View};
 
 const SIGNATURE: &[u8; 8] = b"TOCBLOCK";
 /// Where the first region is told, bytes of each, and how many there is room for.
@@ -15,7 +15,8 @@ const REGIONS: usize = 14;
 /// A table of contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Contents {
-    is_whole: bool,
+    /// Whether its checksum is right.
+    pub is_whole: bool,
     sequence: u64,
     /// The configuration: sectors from the database's start, and how many.
     pub config: (u64, u64),
@@ -48,12 +49,10 @@ impl Contents {
 }
 
 /// All tables of contents that can be read: those with a right checksum first, the newest first of each sort.
-pub(super) fn read(
-    disk: &dyn ReadAt,
-    head: &Head,
-    sector: u64,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Contents>> {
+///
+/// # Errors
+/// A failure to read that may pass, unless a table with a right checksum was found.
+pub(super) fn read(disk: &dyn ReadAt, head: &Head, sector: u64) -> Result<Vec<Contents>> {
     let sectors = head.config_size.checked_div(sector).unwrap_or(0);
     let [first, second] = head.contents;
     // Where Windows makes them: behind the database's first sector, and before its last header.
@@ -72,11 +71,12 @@ pub(super) fn read(
         is_new
     });
     let mut found: Vec<Contents> = Vec::new();
+    let mut failure: Option<Error> = None;
     for place in places {
         let at = head
             .config_start
             .saturating_add(place.saturating_mul(sector));
-        let Some(bytes) = block(disk, at)? else {
+        let Some(bytes) = block(disk, at, &mut failure)? else {
             continue;
         };
         if let Some(contents) = Contents::parse(&bytes, at)?
@@ -86,8 +86,9 @@ pub(super) fn read(
         }
     }
     found.sort_by_key(|contents| std::cmp::Reverse((contents.is_whole, contents.sequence)));
-    if found.first().is_some_and(|best| !best.is_whole) {
-        warnings.push("the checksum of the table of contents of the LDM database is wrong".into());
+    let is_found = found.first().is_some_and(|best| best.is_whole);
+    match failure {
+        Some(failure) if !is_found && failure.kind().may_pass() => Err(failure),
+        _ => Ok(found),
     }
-    Ok(found)
 }

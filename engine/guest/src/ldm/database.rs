@@ -22,6 +22,8 @@ const BLOCK_SIZES: std::ops::RangeInclusive<usize> = 64..=4096;
 const MAX_FRAGMENTS: u16 = 64;
 /// What is wrong with more records than this is counted only.
 const TOLD: usize = 8;
+/// Windows makes up to 2,000 volumes in a group ("Dynamic disks and volumes" in the help of Windows XP), which is what its database has room for.
+const MAX_VOLUMES: usize = 2000;
 
 /// What a dynamic disk says of itself and of its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,10 @@ pub struct Database {
     pub configuration: Configuration,
     /// What is wrong with this copy although it can be read. Sentences.
     pub warnings: Vec<String>,
+    /// Whether that cannot cost a volume: all records are there, as far as can be told.
+    pub is_whole: bool,
+    /// Whether the checksum of the private header is right, which says where the disk's data begins.
+    pub is_head_whole: bool,
 }
 
 /// The database's header.
@@ -53,6 +59,8 @@ struct Header {
     /// Whether a transaction was committed and what it replaced was not deleted yet.
     is_committed: bool,
     is_consistent: bool,
+    /// Whether its state is one that is known.
+    is_known: bool,
     group_name: String,
     sequence: u64,
     /// Records that count: volumes, components, partitions, disks.
@@ -87,6 +95,7 @@ impl Header {
             first: usize::try_from(view.u32_be(12)?).unwrap_or(usize::MAX),
             is_committed,
             is_consistent: state == 1,
+            is_known: matches!(state, 1..=3),
             group_name: text(view.slice(0x16, 31)?),
             sequence: view.u64_be(if is_committed { 0x7d } else { 0x75 })?,
             counts: [count(0)?, count(1)?, count(2)?, count(3)?],
@@ -113,7 +122,8 @@ pub(super) fn read(
     let (start, sectors) = contents.config;
     let offset = start.saturating_mul(sector);
     let room = head.config_size.saturating_sub(offset);
-    let length = sectors.saturating_mul(sector).min(room).min(MAX_BYTES);
+    let whole = sectors.saturating_mul(sector);
+    let length = whole.min(room).min(MAX_BYTES);
     let at = head.config_start.saturating_add(offset);
     if length < to_u64(HEADER) {
         return Err(Error::damaged(
@@ -124,8 +134,20 @@ pub(super) fn read(
     let bytes = read_vec(disk, at, usize::try_from(length).unwrap_or(0))?;
     let header = Header::parse(&bytes, at)?;
     let mut blocks = Blocks::default();
+    if !head.is_whole {
+        blocks.warn("the checksum of the private header of this dynamic disk is wrong".to_string());
+    }
+    if !contents.is_whole {
+        blocks
+            .warn("the checksum of the table of contents of the LDM database is wrong".to_string());
+    }
+    if length < whole {
+        blocks.warn(format!(
+            "the LDM database should have {whole} bytes, of which {length} are read"
+        ));
+    }
     blocks.read(&bytes, &header, at)?;
-    let (configuration, warnings) = blocks.finish(&header);
+    let finished = blocks.finish(&header);
     let name = if header.group_name.is_empty() {
         head.group_name.clone()
     } else {
@@ -138,9 +160,18 @@ pub(super) fn read(
         sequence: header.sequence,
         data_start: head.data_start,
         data_size: head.data_size,
-        configuration,
-        warnings,
+        is_head_whole: head.is_whole,
+        configuration: finished.configuration,
+        warnings: finished.warnings,
+        is_whole: finished.is_whole,
     })
+}
+
+/// What the records say, and what is wrong with them.
+struct Finished {
+    configuration: Configuration,
+    warnings: Vec<String>,
+    is_whole: bool,
 }
 
 /// A record in parts.
@@ -150,6 +181,8 @@ struct Parts {
     count: u16,
     /// By number.
     found: BTreeMap<u16, Vec<u8>>,
+    /// Whether parts of more than one record say that they belong here.
+    is_mixed: bool,
 }
 
 /// Records as they are put together.
@@ -202,7 +235,9 @@ impl Blocks {
             }
         }
         for (group, parts) in std::mem::take(&mut self.fragments) {
-            if parts.found.len() == usize::from(parts.count) {
+            if parts.is_mixed {
+                // Which of them belong together is told by nothing.
+            } else if parts.found.len() == usize::from(parts.count) {
                 let whole: Vec<Vec<u8>> = parts.found.into_values().collect();
                 self.record(&whole.concat(), parts.at, header);
             } else {
@@ -220,8 +255,10 @@ impl Blocks {
             at,
             count,
             found: BTreeMap::new(),
+            is_mixed: false,
         });
         if parts.count != count || parts.found.contains_key(&index) {
+            parts.is_mixed = true;
             self.warn(format!(
                 "byte {at}: part {index} of record {group} of the LDM database does not go with the others"
             ));
@@ -241,10 +278,9 @@ impl Blocks {
         }
     }
 
-    fn finish(mut self, header: &Header) -> (Configuration, Vec<String>) {
+    fn finish(mut self, header: &Header) -> Finished {
         let found = self.configuration.counts();
-        self.configuration.put_in_order();
-        if self.configuration.counts() != found {
+        if !self.configuration.put_in_order() {
             self.warn("records of the LDM database have the same number".to_string());
         }
         if found != header.counts {
@@ -255,14 +291,28 @@ impl Blocks {
                 found[0], found[1], found[2], found[3]
             ));
         }
-        if !header.is_consistent {
-            self.warn("a change of the LDM database was under way".to_string());
+        if !self.configuration.limit(MAX_VOLUMES) {
+            self.warn(format!(
+                "the LDM database tells of more than {MAX_VOLUMES} volumes, which Windows does not make: only the first ones are shown"
+            ));
         }
+        if !header.is_known {
+            self.warn("the LDM database is in a state that is not known".to_string());
+        }
+        let is_whole = self.warnings.is_empty();
         if self.more > 0 {
             let more = self.more;
             self.warnings
                 .push(format!("and {more} more of such in the LDM database"));
         }
-        (self.configuration, self.warnings)
+        if !header.is_consistent && header.is_known {
+            self.warnings
+                .push("a change of the LDM database was under way".to_string());
+        }
+        Finished {
+            configuration: self.configuration,
+            warnings: self.warnings,
+            is_whole,
+        }
     }
 }

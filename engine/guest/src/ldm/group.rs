@@ -2,13 +2,13 @@
 
 use super::database::Database;
 use super::guid::Guid;
-use super::layout::Mirrored;
-use super::plex::{Disks, Piece, Plex, Present};
-use super::record::{ComponentRecord, Configuration, Layout, PartitionRecord, VolumeRecord};
+use super::plex::{Disks, Present, Unread};
+use super::record::{ComponentRecord, Configuration, PartitionRecord};
+use super::volume::{Built, DynamicVolume, MAX_COMPONENTS, Plexes, VolumeKind, note_overlaps};
 use crate::volume::Note;
-use cairn_base::units::to_u64;
-use cairn_base::{Error, ReadAt, Result, Section};
-use std::collections::BTreeMap;
+use cairn_base::{Error, ReadAt};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A dynamic disk.
@@ -22,155 +22,114 @@ pub struct Member<'a> {
     pub database: &'a Database,
 }
 
-/// What sort of volume it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum VolumeKind {
-    /// On one disk, in one or several parts.
-    Simple,
-    /// On several disks, one part behind the other.
-    Spanned,
-    /// On several disks in turns.
-    Striped,
-    /// Several times the same.
-    Mirrored,
-    /// On several disks in turns, with parity.
-    Raid5,
+/// What disks make up together.
+#[derive(Debug, Default)]
+pub struct Assembled {
+    /// All volumes of the groups, group by group in the order in which they are met, by number; behind them those whose record is lost. A disk that says that it is one which is there already
+    /// is read as a group of its own: behind the volumes of its group come those that lie on it alone, and those that the group does not know.
+    pub volumes: Vec<DynamicVolume>,
+    /// Members of groups none of whose databases is whole, so that volumes may be missing or wrong; and why.
+    pub damage: Vec<(usize, Error)>,
 }
 
-impl VolumeKind {
-    /// `simple`, `spanned`, `striped`, `mirrored` or `RAID-5`.
-    pub fn name(self) -> &'static str {
-        match self {
-            VolumeKind::Simple => "simple",
-            VolumeKind::Spanned => "spanned",
-            VolumeKind::Striped => "striped",
-            VolumeKind::Mirrored => "mirrored",
-            VolumeKind::Raid5 => "RAID-5",
-        }
-    }
-}
-
-/// A volume of a group of dynamic disks.
-#[derive(Clone)]
-pub struct DynamicVolume {
-    /// The id of the group.
-    pub group_id: Guid,
-    /// The name of the group.
-    pub group_name: String,
-    /// Its number in the group's database; stays as long as the volume lives.
-    pub number: u64,
-    /// `Volume1`, `Stripe1`, ...
-    pub name: String,
-    /// Its GUID.
-    pub id: Guid,
-    /// What sort of volume it is.
-    pub kind: VolumeKind,
-    /// The drive letter that it had when it was last mounted (`D:`), empty if none.
-    pub hint: String,
-    /// Bytes.
-    pub size: u64,
-    /// Bytes of a chunk if it is striped or RAID-5.
-    pub chunk: Option<u64>,
-    /// What it is made of, component by component, in the order in which they have it.
-    pub pieces: Vec<Piece>,
-    /// What a user should know of it.
-    pub notes: Vec<Note>,
-    /// Its bytes, or why they cannot be read: a disk is missing, say.
-    pub device: Result<Arc<dyn ReadAt>>,
-}
-
-impl std::fmt::Debug for DynamicVolume {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DynamicVolume")
-            .field("name", &self.name)
-            .field("kind", &self.kind)
-            .field("size", &self.size)
-            .field("pieces", &self.pieces)
-            .field("notes", &self.notes)
-            .field("error", &self.device.as_ref().err())
-            .finish_non_exhaustive()
-    }
-}
-
-impl DynamicVolume {
-    /// The disks that it lies on, as the group calls them, each once.
-    pub fn disks(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for piece in &self.pieces {
-            if !names.contains(&piece.disk.as_str()) {
-                names.push(&piece.disk);
-            }
-        }
-        names
-    }
-
-    /// The first of the members, in the order in which they were given, on which a part of it lies.
-    pub fn home(&self) -> Option<usize> {
-        self.pieces.iter().filter_map(|piece| piece.member).min()
-    }
-
-    /// Where it lies if it is one piece of one disk.
-    pub fn place(&self) -> Option<&Piece> {
-        match self.pieces.as_slice() {
-            [piece] if piece.member.is_some() => Some(piece),
-            _ => None,
-        }
-    }
-}
-
-/// All volumes of the groups that `members` belong to, group by group in the order in which they are met, by number.
-pub fn assemble(members: &[Member<'_>]) -> Vec<DynamicVolume> {
-    let mut groups: Vec<(Guid, Vec<usize>)> = Vec::new();
+/// Puts the volumes of the groups together that `members` belong to. `unread` are those disks beside them whose databases cannot be read: volumes may lie on them.
+pub fn assemble(members: &[Member<'_>], unread: &[Unread]) -> Assembled {
+    let mut groups: Vec<(Guid, Vec<(usize, Member<'_>)>)> = Vec::new();
     for (index, member) in members.iter().enumerate() {
         let id = member.database.group_id;
         match groups.iter_mut().find(|(group, _)| *group == id) {
-            Some((_, indexes)) => indexes.push(index),
-            None => groups.push((id, vec![index])),
+            Some((_, of_group)) => of_group.push((index, *member)),
+            None => groups.push((id, vec![(index, *member)])),
         }
     }
-    let volumes = groups.iter().filter_map(|(_, indexes)| {
-        let of_group: Vec<(usize, Member<'_>)> = indexes
-            .iter()
-            .filter_map(|&index| Some((index, *members.get(index)?)))
-            .collect();
-        Group::new(&of_group).map(|group| group.volumes())
-    });
-    volumes.flatten().collect()
+    let mut found = Assembled::default();
+    for (_, of_group) in &groups {
+        let Some(group) = Group::new(of_group, unread) else {
+            continue;
+        };
+        let volumes = group.volumes();
+        let numbers: BTreeSet<u64> = volumes.iter().map(|volume| volume.number).collect();
+        found.volumes.extend(volumes);
+        found.damage.extend(group.damage());
+        for (copy, why) in &group.copies {
+            let Some(alone) = Group::new(std::slice::from_ref(copy), unread) else {
+                continue;
+            };
+            for mut volume in alone.volumes() {
+                let is_here = volume.pieces.iter().all(|piece| piece.member.is_some());
+                if is_here || !numbers.contains(&volume.number) {
+                    volume.notes.push(Note::fact(why.clone()));
+                    found.volumes.push(volume);
+                }
+            }
+            found.damage.extend(alone.damage());
+        }
+    }
+    found
 }
 
 /// A group whose configuration is decided.
 struct Group<'a> {
     database: &'a Database,
+    /// The disk that has it.
+    chosen: &'a str,
+    /// The disks that are read: which of those that were given.
+    members: Vec<usize>,
     disks: Disks<'a>,
     notes: Vec<Note>,
+    /// Disks that say that they are one of `members`, and sentences that tell of which.
+    copies: Vec<((usize, Member<'a>), String)>,
+    /// By disk: of which others it is a copy.
+    copied: BTreeMap<usize, Vec<String>>,
+    /// By disk: why what is read of it may be wrong.
+    doubts: BTreeMap<usize, String>,
+}
+
+/// The newest configuration counts: of several that say they are, one that is whole, and of these the one that most disks have.
+fn choose<'a>(members: &[(usize, Member<'a>)]) -> Option<Member<'a>> {
+    let all = || members.iter().map(|(_, member)| *member);
+    let newest = all().map(|member| member.database.sequence).max()?;
+    let of_newest = || all().filter(|member| member.database.sequence == newest);
+    let rank = |one: &Member<'_>| {
+        let same = |other: &Member<'_>| other.database.configuration == one.database.configuration;
+        (one.database.is_whole, of_newest().filter(same).count())
+    };
+    let mut chosen: Option<((bool, usize), Member<'a>)> = None;
+    for member in of_newest() {
+        let own = rank(&member);
+        if chosen.is_none_or(|(best, _)| own > best) {
+            chosen = Some((own, member));
+        }
+    }
+    chosen.map(|(_, member)| member)
 }
 
 impl<'a> Group<'a> {
-    /// The newest configuration counts: of several that say they are, the one that most disks have.
-    fn new(members: &[(usize, Member<'a>)]) -> Option<Group<'a>> {
-        let all = || members.iter().map(|(_, member)| member.database);
-        let newest = all().map(|database| database.sequence).max()?;
-        let agree = |one: &Database| {
-            let same = |other: &&Database| {
-                other.sequence == newest && other.configuration == one.configuration
-            };
-            all().filter(same).count()
-        };
-        let mut chosen: Option<(usize, &Database)> = None;
-        for database in all().filter(|database| database.sequence == newest) {
-            let votes = agree(database);
-            if chosen.is_none_or(|(most, _)| votes > most) {
-                chosen = Some((votes, database));
-            }
-        }
-        let (_, database) = chosen?;
+    fn new(members: &[(usize, Member<'a>)], unread: &'a [Unread]) -> Option<Group<'a>> {
+        let chosen = choose(members)?;
+        let database = chosen.database;
         let mut notes = Vec::new();
-        let mut present = BTreeMap::new();
+        let (mut copies, mut doubts) = (Vec::new(), BTreeMap::new());
+        let mut copied: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        let mut present: BTreeMap<Guid, Present> = BTreeMap::new();
         for (index, member) in members {
             let own = member.database;
-            let is_current = own.sequence == newest && own.configuration == database.configuration;
+            let is_same = own.configuration == database.configuration;
+            // What a copy that is not whole tells otherwise it tells for that reason.
+            let is_current = own.sequence == database.sequence && (is_same || !own.is_whole);
             if !is_current {
-                notes.push(stale_note(member, newest));
+                notes.push(stale_note(member, database.sequence));
+            } else if !is_same {
+                notes.push(Note::fact(format!(
+                    "the LDM database of disk `{}` is damaged: that of disk `{}` is read",
+                    member.name, chosen.name
+                )));
+            }
+            if !own.is_head_whole {
+                doubts.insert(*index, format!(
+                    "the checksum of the private header of disk `{}` is wrong: its volumes may not be where it says",
+                    member.name
+                ));
             }
             let disk = Present {
                 member: *index,
@@ -179,29 +138,57 @@ impl<'a> Group<'a> {
                 is_current,
             };
             match present.entry(own.disk_id) {
-                std::collections::btree_map::Entry::Vacant(place) => {
+                Entry::Vacant(place) => {
                     place.insert(disk);
                 }
-                std::collections::btree_map::Entry::Occupied(mut place) => {
-                    notes.push(Note::defect(format!(
-                        "disk `{}` says that it is a disk which is there already ({}): only one of them is read",
-                        member.name, own.disk_id
-                    )));
+                Entry::Occupied(mut place) => {
+                    let mut left = disk;
                     if is_current && !place.get().is_current {
-                        place.insert(disk);
+                        std::mem::swap(place.get_mut(), &mut left);
+                    }
+                    let read = place.get().member;
+                    let of = |at: usize| members.iter().find(|(index, _)| *index == at);
+                    if let (Some(left), Some((_, read_from))) = (of(left.member), of(read)) {
+                        let why = copy_text(&left.1, read_from);
+                        // What was said of the one that was there before goes with the one that takes its place.
+                        let mut all = copied.remove(&left.0).unwrap_or_default();
+                        all.push(why.clone());
+                        copied.entry(read).or_default().append(&mut all);
+                        copies.push((*left, why));
                     }
                 }
             }
         }
         Some(Group {
             database,
-            disks: Disks::new(&database.configuration, present),
+            chosen: chosen.name,
+            members: present.values().map(|disk| disk.member).collect(),
+            disks: Disks::new(&database.configuration, present, unread),
             notes,
+            copies,
+            copied,
+            doubts,
         })
     }
 
+    /// Its disks, if volumes may be missing or wrong because no database is whole.
+    fn damage(&self) -> Vec<(usize, Error)> {
+        if self.database.is_whole {
+            return Vec::new();
+        }
+        let error = Error::damaged(format!(
+            "the LDM database that disk `{}` has of the group `{}` is damaged, and volumes may be missing or wrong: {}",
+            self.chosen,
+            self.database.group_name,
+            self.database.warnings.join("; ")
+        ))
+        .advise("give all disks of the group together: each has a copy of the database");
+        let disks = self.members.iter();
+        disks.map(|index| (*index, error.clone())).collect()
+    }
+
     fn volumes(&self) -> Vec<DynamicVolume> {
-        let configuration: &Configuration = &self.database.configuration;
+        let configuration: &'a Configuration = &self.database.configuration;
         let mut components: BTreeMap<u64, Vec<&ComponentRecord>> = BTreeMap::new();
         for component in &configuration.components {
             components
@@ -216,57 +203,81 @@ impl<'a> Group<'a> {
                 .or_default()
                 .push(partition);
         }
-        let of = |volume: &VolumeRecord| {
-            let own = components.remove(&volume.id).unwrap_or_default();
-            let plexes = own.iter().map(|component| {
+        let plexes = |own: &[&'a ComponentRecord]| -> Plexes<'a> {
+            let plexes = own.iter().take(MAX_COMPONENTS).map(|component| {
                 let parts = partitions.get(&component.id);
                 let parts = parts.map_or(&[][..], Vec::as_slice);
                 (*component, self.disks.plex(component, parts))
             });
-            self.volume(volume, plexes.collect())
+            plexes.collect()
         };
-        configuration.volumes.iter().map(of).collect()
+        let first = self.members.iter().copied().min().unwrap_or(0);
+        let mut volumes = Vec::new();
+        for record in &configuration.volumes {
+            let own = components.remove(&record.id).unwrap_or_default();
+            let built = Built::of(record, plexes(&own), own.len(), first);
+            let volume = self.volume(record.id, built);
+            volumes.push(DynamicVolume {
+                name: record.name.clone(),
+                id: record.guid,
+                hint: record.hint.clone(),
+                size: record.size,
+                ..volume
+            });
+        }
+        for (number, own) in components {
+            let (built, size) = Built::of_lost(number, plexes(&own), first);
+            let name = own.first().map(|component| component.name.clone());
+            volumes.push(DynamicVolume {
+                name: name.unwrap_or_default(),
+                size,
+                ..self.volume(number, built)
+            });
+        }
+        note_overlaps(&mut volumes);
+        volumes
     }
 
-    fn volume(
-        &self,
-        record: &VolumeRecord,
-        mut plexes: Vec<(&ComponentRecord, Plex)>,
-    ) -> DynamicVolume {
-        let kind = kind_of(&plexes);
-        let chunk = plexes
-            .first()
-            .map(|(component, _)| component.chunk)
-            .filter(|chunk| *chunk > 0);
-        let take = |(_, plex): &mut (&ComponentRecord, Plex)| std::mem::take(&mut plex.pieces);
-        let pieces: Vec<Piece> = plexes.iter_mut().flat_map(take).collect();
-        let mut notes = Vec::new();
-        if to_u64(plexes.len()) != record.components {
-            notes.push(Note::defect(format!(
-                "the LDM database should have {} components of volume `{}`, and has {}",
-                record.components,
-                record.name,
-                plexes.len()
-            )));
+    /// A volume without what its record says.
+    fn volume(&self, number: u64, built: Built) -> DynamicVolume {
+        let mut notes = built.notes;
+        let is_simple = built.kind == VolumeKind::Simple;
+        let on: BTreeSet<usize> = built
+            .pieces
+            .iter()
+            .filter_map(|piece| piece.member)
+            .collect();
+        for disk in &on {
+            notes.extend(self.doubts.get(disk).cloned().map(Note::defect));
+            // Which of them the others of a volume go with is told by nothing.
+            let note = if is_simple { Note::fact } else { Note::defect };
+            notes.extend(
+                self.copied
+                    .get(disk)
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .map(note),
+            );
         }
-        let device = device(record, plexes, &mut notes);
         // What is wrong with the group's disks concerns volumes that lie on several of them.
-        if kind != VolumeKind::Simple || device.is_err() {
+        if !is_simple || built.device.is_err() {
             notes.extend(self.notes.iter().cloned());
         }
         DynamicVolume {
             group_id: self.database.group_id,
             group_name: self.database.group_name.clone(),
-            number: record.id,
-            name: record.name.clone(),
-            id: record.guid,
-            kind,
-            hint: record.hint.clone(),
-            size: record.size,
-            chunk,
-            pieces,
+            number,
+            name: String::new(),
+            id: Guid::default(),
+            kind: built.kind,
+            hint: String::new(),
+            size: 0,
+            chunk: built.chunk,
+            pieces: built.pieces,
             notes,
-            device,
+            device: built.device,
+            home: built.home,
         }
     }
 }
@@ -284,110 +295,10 @@ fn stale_note(member: &Member<'_>, newest: u64) -> Note {
     ))
 }
 
-fn kind_of(plexes: &[(&ComponentRecord, Plex)]) -> VolumeKind {
-    let [(component, plex)] = plexes else {
-        return if plexes.is_empty() {
-            VolumeKind::Simple
-        } else {
-            VolumeKind::Mirrored
-        };
-    };
-    match component.layout {
-        Layout::Striped => VolumeKind::Striped,
-        Layout::Raid5 => VolumeKind::Raid5,
-        Layout::Concatenated => {
-            let mut disks = plex.pieces.iter().map(|piece| piece.disk_id);
-            let first = disks.next();
-            if disks.all(|disk| Some(disk) == first) {
-                VolumeKind::Simple
-            } else {
-                VolumeKind::Spanned
-            }
-        }
-    }
-}
-
-/// The volume's bytes. Copies that the database says are not up to date are not read if there is another one.
-fn device(
-    record: &VolumeRecord,
-    plexes: Vec<(&ComponentRecord, Plex)>,
-    notes: &mut Vec<Note>,
-) -> Result<Arc<dyn ReadAt>> {
-    let is_only = plexes.len() == 1;
-    let name = &record.name;
-    let (mut fresh, mut old) = (Vec::new(), Vec::new());
-    let mut failure = None;
-    for (component, plex) in plexes {
-        let health = plex.health;
-        notes.extend(health.notes.into_iter().map(Note::fact));
-        let sized = plex
-            .device
-            .and_then(|device| fit(record, component, device));
-        match sized {
-            Ok(_) if health.is_stale && !is_only => {
-                let why = format!(
-                    "component `{}` is not up to date and is not read",
-                    component.name
-                );
-                failure.get_or_insert_with(|| Error::damaged(why.clone()));
-                notes.push(Note::fact(why));
-            }
-            Ok(device) => {
-                if health.is_stale {
-                    notes.push(Note::defect(format!(
-                        "the LDM database says that volume `{name}` is not up to date"
-                    )));
-                }
-                if health.is_old {
-                    old.push(device);
-                } else {
-                    fresh.push(device);
-                }
-            }
-            Err(error) => {
-                if !is_only {
-                    notes.push(Note::fact(format!(
-                        "component `{}` cannot be read: {}",
-                        component.name,
-                        error.reason()
-                    )));
-                }
-                // A disk that is missing is told rather than what follows from it.
-                failure.get_or_insert(error);
-            }
-        }
-    }
-    if fresh.is_empty() && !old.is_empty() {
-        notes.push(Note::defect(format!(
-            "volume `{name}` is read from a disk that does not know the last change of its group"
-        )));
-        fresh = old;
-    }
-    let missing = || Error::damaged(format!("volume `{name}` has no components"));
-    match fresh.len() {
-        0 => Err(failure.unwrap_or_else(missing)),
-        1 => fresh.pop().ok_or_else(missing),
-        _ => Ok(Arc::new(Mirrored::new(fresh))),
-    }
-}
-
-/// A component's bytes as long as the volume.
-fn fit(
-    volume: &VolumeRecord,
-    component: &ComponentRecord,
-    device: Arc<dyn ReadAt>,
-) -> Result<Arc<dyn ReadAt>> {
-    if device.size() < volume.size {
-        return Err(Error::damaged(format!(
-            "component `{}` has {} bytes, and its volume `{}` needs {}",
-            component.name,
-            device.size(),
-            volume.name,
-            volume.size
-        )));
-    }
-    if device.size() == volume.size {
-        return Ok(device);
-    }
-    Ok(Arc::new(Section::new(device, 0, volume.size)?))
+/// That `left` is a copy of `read`.
+fn copy_text(left: &Member<'_>, read: &Member<'_>) -> String {
+    format!(
+        "disks `{}` and `{}` both say that they are the disk {}: each shows the volumes that lie on it alone, and `{}` is read for those on several disks",
+        left.name, read.name, read.database.disk_id, read.name
+    )
 }

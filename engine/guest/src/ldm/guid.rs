@@ -14,6 +14,13 @@ impl Guid {
         let number = is_hexadecimal.then(|| u128::from_str_radix(&digits, 16).ok())?;
         number.map(|number| Guid(number.to_be_bytes()))
     }
+
+    /// Its bytes as Windows has them in memory and on a GPT: those of each of the first three groups the other way round.
+    pub fn turned(self) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
+        let [i, j, k, l, m, n, o, p] = rest;
+        [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
+    }
 }
 
 impl fmt::Display for Guid {

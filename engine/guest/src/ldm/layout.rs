@@ -1,5 +1,6 @@
 //! The bytes of a volume, put together from those of its disks.
 
+use super::keep;
 use cairn_base::read_at::{check_range, clip, joined};
 use cairn_base::units::to_u64;
 use cairn_base::{Error, ReadAt, Result, Section};
@@ -247,9 +248,7 @@ impl ReadAt for Mirrored {
         for copy in &self.copies {
             match copy.read_exact_at(offset, buffer) {
                 Ok(()) => return Ok(()),
-                Err(error) => {
-                    failure.get_or_insert(error);
-                }
+                Err(error) => keep(&mut failure, error),
             }
         }
         Err(failure.unwrap_or_else(|| Error::not_found("a mirrored volume has no copy")))
@@ -343,10 +342,12 @@ impl ReadAt for Raid5 {
                 Some(column) => column.read_exact_at(spot.at, here).map_err(Some),
                 None => Err(None),
             };
-            if let Err(failure) = read {
-                let computed = self.compute(index, spot.at, here);
+            if let Err(mut failure) = read
+                && let Err(error) = self.compute(index, spot.at, here)
+            {
                 // That the data cannot be read says more than that nothing helps.
-                computed.map_err(|error| failure.unwrap_or(error))?;
+                keep(&mut failure, error);
+                return failure.map_or(Ok(()), Err);
             }
             (at, rest) = (at.saturating_add(length), behind);
         }

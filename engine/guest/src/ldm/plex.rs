@@ -30,6 +30,17 @@ pub struct Piece {
     pub size: u64,
 }
 
+/// A dynamic disk that was given, and whose database cannot be read.
+#[derive(Debug, Clone)]
+pub struct Unread {
+    /// What to call it in messages.
+    pub name: String,
+    /// Its id, if its private header tells it.
+    pub disk_id: Option<Guid>,
+    /// Why the database cannot be read.
+    pub error: Error,
+}
+
 /// A disk that is here.
 pub(super) struct Present {
     /// Which of those that were given.
@@ -45,6 +56,8 @@ pub(super) struct Plex {
     pub device: Result<Arc<dyn ReadAt>>,
     pub health: Health,
     pub pieces: Vec<Piece>,
+    /// Whether all of it lies on disks that were not given: then nothing here needs to show it.
+    pub is_elsewhere: bool,
 }
 
 /// Whether what a component shows can be relied on.
@@ -62,6 +75,7 @@ pub(super) struct Health {
 pub(super) struct Disks<'a> {
     by_id: BTreeMap<u64, &'a DiskRecord>,
     present: BTreeMap<Guid, Present>,
+    unread: &'a [Unread],
 }
 
 /// A partition, with what is known of its bytes.
@@ -78,12 +92,52 @@ impl Part<'_> {
 }
 
 impl<'a> Disks<'a> {
-    pub fn new(configuration: &'a Configuration, present: BTreeMap<Guid, Present>) -> Disks<'a> {
+    pub fn new(
+        configuration: &'a Configuration,
+        present: BTreeMap<Guid, Present>,
+        unread: &'a [Unread],
+    ) -> Disks<'a> {
         let records = configuration.disks.iter();
         Disks {
             by_id: records.map(|record| (record.id, record)).collect(),
             present,
+            unread,
         }
+    }
+
+    /// The disk without a database that is this one, or may be it because nothing tells its id.
+    fn unread(&self, id: Guid) -> Option<&Unread> {
+        let all = || self.unread.iter();
+        let known = all().find(|unread| unread.disk_id == Some(id));
+        known.or_else(|| all().find(|unread| unread.disk_id.is_none()))
+    }
+
+    /// Why a part of a disk that is not among those with a database cannot be read.
+    fn absent(&self, disk: &DiskRecord, record: &PartitionRecord) -> Error {
+        let (name, id, part) = (&disk.name, disk.guid, &record.name);
+        let Some(unread) = self.unread(id) else {
+            return Error::not_found(format!(
+                "disk `{name}` ({id}) of the group is missing, on which `{part}` lies: it was not given"
+            ))
+            .advise("give all disks of the machine together");
+        };
+        let given = &unread.name;
+        let which = match unread.disk_id {
+            Some(_) => format!("was given as `{given}`, but its database cannot be read"),
+            None => format!("may be `{given}`, which was given, but whose database cannot be read"),
+        };
+        let why = unread.error.clone();
+        why.context(format!(
+            "disk `{name}` ({id}) of the group, on which `{part}` lies, {which}"
+        ))
+    }
+
+    /// Whether a partition lies on a disk that was not given.
+    fn is_elsewhere(&self, record: &PartitionRecord) -> bool {
+        let disk = self.by_id.get(&record.disk);
+        disk.is_some_and(|disk| {
+            !self.present.contains_key(&disk.guid) && self.unread(disk.guid).is_none()
+        })
     }
 
     fn part<'p>(&self, record: &'p PartitionRecord) -> (Part<'p>, Piece) {
@@ -102,11 +156,7 @@ impl<'a> Disks<'a> {
                     .at_offset(start)
                 })
             }
-            (Some(disk), None) => Err(Error::not_found(format!(
-                "disk `{}` ({}) of the group is missing, on which `{}` lies",
-                disk.name, disk.guid, record.name
-            ))
-            .advise("give all disks of the machine together")),
+            (Some(disk), None) => Err(self.absent(disk, record)),
             (None, None) => Err(Error::damaged(format!(
                 "the database does not know the disk number {} on which `{}` lies",
                 record.disk, record.name
@@ -132,6 +182,9 @@ impl<'a> Disks<'a> {
     pub fn plex(&self, of: &ComponentRecord, records: &[&PartitionRecord]) -> Plex {
         let (parts, pieces): (Vec<Part<'_>>, Vec<Piece>) =
             records.iter().map(|record| self.part(record)).unzip();
+        let is_elsewhere = !records.is_empty()
+            && to_u64(records.len()) == of.partitions
+            && records.iter().all(|record| self.is_elsewhere(record));
         let mut health = Health {
             is_stale: of.flags & COMPONENT_IS_STALE != 0
                 || !(of.state.is_empty() || of.state.eq_ignore_ascii_case("ACTIVE")),
@@ -145,6 +198,7 @@ impl<'a> Disks<'a> {
             device,
             health,
             pieces,
+            is_elsewhere,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::guid::Guid;
 use cairn_base::units::to_u64;
 use cairn_base::{Result, View};
+use std::collections::BTreeSet;
 
 /// Bytes of a sector in records.
 const SECTOR: u64 = 512;
@@ -204,7 +205,7 @@ pub(super) fn parse(bytes: &[u8], at: u64) -> Result<(u16, Record)> {
     let view = View::new(bytes, "record of the LDM database", at);
     let status = view.u16_be(0)?;
     let (flags, kind) = (view.u8(2)?, view.u8(3)?);
-    // The length that the record says it has (at 4) is not needed: its fields say theirs.
+    let length = usize::try_from(view.u32_be(4)?).unwrap_or(usize::MAX);
     let mut fields = Fields { view, at: 8 };
     let record = match kind {
         0x51 => Record::Volume(volume(&mut fields, flags)?),
@@ -218,6 +219,10 @@ pub(super) fn parse(bytes: &[u8], at: u64) -> Result<(u16, Record)> {
         _ if kind & 0x0f == 0 => Record::Other,
         _ => Record::Unknown(kind),
     };
+    // Its fields say their lengths themselves. Where these are damaged they lead beyond the length that the record says it has.
+    if fields.at > length.saturating_add(8) {
+        return Err(view.damaged(4, "its fields are longer than it says"));
+    }
     Ok((status, record))
 }
 
@@ -348,15 +353,41 @@ impl Configuration {
         }
     }
 
-    /// Sorts by id; of records with one id the first stays.
-    pub(super) fn put_in_order(&mut self) {
-        self.volumes.sort_by_key(|record| record.id);
-        self.volumes.dedup_by_key(|record| record.id);
-        self.components.sort_by_key(|record| record.id);
-        self.components.dedup_by_key(|record| record.id);
-        self.partitions.sort_by_key(|record| record.id);
-        self.partitions.dedup_by_key(|record| record.id);
-        self.disks.sort_by_key(|record| record.id);
-        self.disks.dedup_by_key(|record| record.id);
+    /// Sorts by id. Of records with one id none stays, unless they say the same: which of them is right is told by nothing. Whether all stayed.
+    pub(super) fn put_in_order(&mut self) -> bool {
+        let found = self.counts();
+        unique(&mut self.volumes, |record| record.id);
+        unique(&mut self.components, |record| record.id);
+        unique(&mut self.partitions, |record| record.id);
+        unique(&mut self.disks, |record| record.id);
+        self.counts() == found
     }
+
+    /// Leaves no more than `most` volumes, counting those of which only components are there; those with the lowest numbers first. Whether all stayed.
+    pub(super) fn limit(&mut self, most: usize) -> bool {
+        let found = self.counts();
+        self.volumes.truncate(most);
+        let mut kept: BTreeSet<u64> = self.volumes.iter().map(|record| record.id).collect();
+        self.components.retain(|record| {
+            let is_kept = kept.contains(&record.volume) || kept.len() < most;
+            if is_kept {
+                kept.insert(record.volume);
+            }
+            is_kept
+        });
+        self.counts() == found
+    }
+}
+
+/// Sorts records, and drops those whose id is that of another one that says something else.
+fn unique<T: PartialEq>(records: &mut Vec<T>, id: impl Fn(&T) -> u64) {
+    records.sort_by_key(&id);
+    records.dedup();
+    let mut repeated = BTreeSet::new();
+    let pairs = records.iter().zip(records.iter().skip(1));
+    for (record, next) in pairs.filter(|(record, next)| id(record) == id(next)) {
+        repeated.insert(id(record));
+        repeated.insert(id(next));
+    }
+    records.retain(|record| !repeated.contains(&id(record)));
 }

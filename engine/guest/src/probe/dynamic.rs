@@ -1,9 +1,9 @@
 //! Volumes of dynamic disks, as [`FoundVolume`]s of the first of their disks.
 
 use super::{FoundVolume, detect};
-use crate::ldm::{self, Database, DynamicVolume, Member, assemble};
+use crate::ldm::{self, Assembled, Database, DynamicVolume, Guid, Member, Unread, assemble};
 use crate::partition::{DeviceId, PartitionTable, TableKind};
-use cairn_base::{ReadAt, Result};
+use cairn_base::{Error, ReadAt, Result};
 use std::sync::Arc;
 
 /// Volumes of dynamic disks are numbered from here on: this, and the number that the disk group's database gives them. No partition has so
@@ -33,16 +33,41 @@ pub fn database(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Opti
         // A DOS table does not tell its sector size, and neither does a raw disk.
         Err(error) if table.kind == TableKind::Mbr && sector_size.is_none() => {
             let table = PartitionTable::read(disk, Some(4096))?;
-            let large = ldm::read(disk, &table).ok().flatten();
-            large.map(Some).ok_or(error)
+            match ldm::read(disk, &table) {
+                Ok(Some(large)) => Ok(Some(large)),
+                Err(passing) if passing.kind().may_pass() => Err(passing),
+                Ok(None) | Err(_) => Err(error),
+            }
         }
         read => read,
     }
 }
 
-/// The volumes of all groups that `disks` belong to. Each comes with the position of the first of the disks that holds a part of it, which is
-/// the disk that shows it. The numbers of one disk's volumes are unique and ascend. A volume of which no disk is here is not among them.
-pub fn dynamic_volumes(disks: &[DynamicDisk]) -> Vec<(usize, FoundVolume)> {
+/// The id of a dynamic disk whose [`database`] cannot be read, if that much of it can be.
+///
+/// # Errors
+/// Whatever the disk reports that may pass.
+pub fn disk_id(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Option<Guid>> {
+    let table = PartitionTable::read(disk, sector_size)?;
+    let found = ldm::disk_id(disk, &table)?;
+    if found.is_none() && table.kind == TableKind::Mbr && sector_size.is_none() {
+        return ldm::disk_id(disk, &PartitionTable::read(disk, Some(4096))?);
+    }
+    Ok(found)
+}
+
+/// What dynamic disks make up together.
+#[derive(Default)]
+pub struct Groups {
+    /// The volumes of all groups, each with the position of the disk that shows it: the first that holds a part of it, or of its group where records
+    /// that would tell it are lost. They come by number, and the numbers of one disk's volumes are unique. A volume of which no disk is here is not among them.
+    pub volumes: Vec<(usize, FoundVolume)>,
+    /// Positions of disks whose databases have lost records, so that volumes may be missing or wrong; and what is wrong.
+    pub damage: Vec<(usize, Error)>,
+}
+
+/// The volumes of all groups that `disks` belong to; `unread` are those beside them whose databases cannot be read.
+pub fn dynamic_volumes(disks: &[DynamicDisk], unread: &[Unread]) -> Groups {
     let members: Vec<Member<'_>> = disks
         .iter()
         .map(|disk| Member {
@@ -53,8 +78,8 @@ pub fn dynamic_volumes(disks: &[DynamicDisk]) -> Vec<(usize, FoundVolume)> {
         .collect();
     let mut found: Vec<(usize, FoundVolume)> = Vec::new();
     let mut beyond = LARGEST;
-    // By number, as all volumes that one disk shows are of one group.
-    for volume in assemble(&members) {
+    let Assembled { volumes, damage } = assemble(&members, unread);
+    for volume in volumes {
         let Some(home) = volume.home() else {
             continue;
         };
@@ -70,7 +95,11 @@ pub fn dynamic_volumes(disks: &[DynamicDisk]) -> Vec<(usize, FoundVolume)> {
             FoundVolume::of_dynamic(volume, DYNAMIC_NUMBERS.saturating_add(number)),
         ));
     }
-    found
+    found.sort_by_key(|(_, volume)| volume.number);
+    Groups {
+        volumes: found,
+        damage,
+    }
 }
 
 impl FoundVolume {
@@ -89,10 +118,19 @@ impl FoundVolume {
             size: volume.size,
             kind: None,
             name: volume.name.clone(),
-            device_id: Some(DeviceId::Guid(volume.id.0)),
+            device_ids: device_ids(volume.id),
             detected,
             device,
             dynamic: Some(Arc::new(volume)),
         }
     }
+}
+
+/// Windows writes GUIDs down as it has them in memory, and LDM the other way round; whether what it tells the mount manager is turned is documented nowhere.
+/// Of a volume whose record is lost there is none.
+fn device_ids(id: Guid) -> Vec<DeviceId> {
+    if id == Guid::default() {
+        return Vec::new();
+    }
+    vec![DeviceId::Guid(id.0), DeviceId::Guid(id.turned())]
 }

@@ -79,14 +79,14 @@ fn the_newest_whole_table_of_contents_counts() {
     let (from, to) = (start + 17 * SECTOR, start + 800 * SECTOR);
     let length = 20 * SECTOR;
     bytes[to..to + length].copy_from_slice(&newer[from..from + length]);
-    let mut table = contents(group.sequence + 1);
+    let mut table = contents(group.sequence + 1, 1481);
     table[0x24 + 10..0x24 + 18].copy_from_slice(&800u64.to_be_bytes());
     bytes[start + 2 * SECTOR..][..SECTOR].copy_from_slice(&summed(table));
     assert_eq!(assembled(&[disk(&bytes)])[0].name, "Newer1");
     bytes[start + 2 * SECTOR + 12] = 1;
     assert_eq!(assembled(&[disk(&bytes)])[0].name, "Volume1");
     // One that leads nowhere is passed over.
-    let mut table = contents(group.sequence + 1);
+    let mut table = contents(group.sequence + 1, 1481);
     table[0x24 + 10..0x24 + 18].copy_from_slice(&900u64.to_be_bytes());
     bytes[start + 2 * SECTOR..][..SECTOR].copy_from_slice(&summed(table));
     assert_eq!(assembled(&[disk(&bytes)])[0].name, "Volume1");
@@ -303,7 +303,7 @@ fn look(disks: &[Arc<dyn ReadAt>]) {
         .iter()
         .filter(|disk| matches!(read(disk), Ok(Some(_))));
     let dynamic: Vec<Arc<dyn ReadAt>> = dynamic.cloned().collect();
-    for (_, found) in dynamic_volumes(&dynamic_disks(&dynamic)) {
+    for (_, found) in dynamic_volumes(&dynamic_disks(&dynamic), &[]).volumes {
         let device = found.device();
         let size = device.size();
         for at in [0, size / 2, size.saturating_sub(5000)] {

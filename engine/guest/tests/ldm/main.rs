@@ -8,6 +8,7 @@
 
 mod damage;
 mod ldmtool;
+mod lost;
 mod maker;
 mod records;
 mod support;

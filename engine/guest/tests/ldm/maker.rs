@@ -6,7 +6,6 @@ use super::records::{
 };
 
 pub const SECTOR: usize = 512;
-const DATABASE: u64 = 2048;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {
@@ -68,6 +67,8 @@ pub struct Group {
     pub sequence: u64,
     /// 1 at rest, 2 while a change is made, 3 when it is committed.
     pub status: u16,
+    /// Sectors that each disk has for the database; Windows makes 2048.
+    pub database: u64,
     pub disks: Vec<Disk>,
     pub volumes: Vec<Volume>,
     /// Records as they are, with their update status in front.
@@ -101,6 +102,7 @@ impl Group {
             name: "WEB01Dg0".to_string(),
             sequence: 41,
             status: 1,
+            database: 2048,
             disks: (0..disks).map(disk).collect(),
             volumes: Vec::new(),
             more: Vec::new(),
@@ -186,13 +188,13 @@ impl Group {
     pub fn data_start(&self) -> u64 {
         match self.scheme {
             Scheme::Mbr => 63,
-            Scheme::Gpt => 34 + DATABASE + 256,
+            Scheme::Gpt => 34 + self.database + 256,
         }
     }
 
     fn config_start(&self, disk: &Disk) -> u64 {
         match self.scheme {
-            Scheme::Mbr => disk.sectors - DATABASE,
+            Scheme::Mbr => disk.sectors - self.database,
             Scheme::Gpt => 34,
         }
     }
@@ -287,8 +289,8 @@ impl Group {
         const RESERVED: u128 = 0x16e3_c9e3_5c0b_b84d_817d_f92d_f002_15ae;
         let last = self.disks[index].sectors - 1;
         let parts = [
-            (METADATA, 34, 34 + DATABASE - 1),
-            (RESERVED, 34 + DATABASE, self.data_start() - 1),
+            (METADATA, 34, 34 + self.database - 1),
+            (RESERVED, 34 + self.database, self.data_start() - 1),
             (DATA, self.data_start(), last - 33),
         ];
         gpt(bytes, self.disks[index].guid, &parts);
@@ -299,16 +301,17 @@ impl Group {
         let disk = &self.disks[index];
         let start = self.config_start(disk);
         let head = self.head(index);
-        let mut heads = vec![start + 1856, start + 2047];
+        let last = start + self.database - 1;
+        let mut heads = vec![last - 191, last];
         if self.scheme == Scheme::Mbr {
             heads.push(6);
         }
         for at in heads {
             bytes[at as usize * SECTOR..][..SECTOR].copy_from_slice(&head);
         }
-        let contents = contents(self.sequence);
-        for at in [1, 2, 2045, 2046] {
-            bytes[(start + at) as usize * SECTOR..][..SECTOR].copy_from_slice(&contents);
+        let contents = contents(self.sequence, self.database - 567);
+        for at in [start + 1, start + 2, last - 2, last - 1] {
+            bytes[at as usize * SECTOR..][..SECTOR].copy_from_slice(&contents);
         }
         let database = self.records();
         bytes[(start + 17) as usize * SECTOR..][..database.len()].copy_from_slice(&database);
@@ -317,7 +320,7 @@ impl Group {
     fn head(&self, index: usize) -> Vec<u8> {
         let disk = &self.disks[index];
         let data_end = match self.scheme {
-            Scheme::Mbr => disk.sectors - DATABASE,
+            Scheme::Mbr => disk.sectors - self.database,
             Scheme::Gpt => disk.sectors - 33,
         };
         let mut head = vec![0; SECTOR];
@@ -335,9 +338,9 @@ impl Group {
             self.data_start(),
             data_end - self.data_start(),
             self.config_start(disk),
-            DATABASE,
+            self.database,
             1,
-            2046,
+            self.database - 2,
         ];
         for (index, number) in numbers.into_iter().enumerate() {
             head[0x11b + index * 8..][..8].copy_from_slice(&number.to_be_bytes());
@@ -452,12 +455,15 @@ pub fn gpt(bytes: &mut [u8], guid: u128, parts: &[(u128, u64, u64)]) {
     }
 }
 
-/// A table of contents.
-pub fn contents(sequence: u64) -> Vec<u8> {
+/// A table of contents, with a configuration of so many sectors.
+pub fn contents(sequence: u64, sectors: u64) -> Vec<u8> {
     let mut bytes = vec![0; SECTOR];
     bytes[..8].copy_from_slice(b"TOCBLOCK");
     bytes[12..20].copy_from_slice(&sequence.to_be_bytes());
-    for (at, name, start, size) in [(0x24, "config", 17u64, 1481u64), (0x46, "log", 1498, 224)] {
+    for (at, name, start, size) in [
+        (0x24, "config", 17u64, sectors),
+        (0x46, "log", 17 + sectors, 224),
+    ] {
         bytes[at..at + name.len()].copy_from_slice(name.as_bytes());
         bytes[at + 10..at + 18].copy_from_slice(&start.to_be_bytes());
         bytes[at + 18..at + 26].copy_from_slice(&size.to_be_bytes());

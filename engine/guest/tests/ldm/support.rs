@@ -3,7 +3,7 @@
 use super::maker::{Group, SECTOR, Scheme};
 use cairn_base::{Error, ReadAt, Result};
 use cairn_guest::PartitionTable;
-use cairn_guest::ldm::{self, Database, DynamicVolume, Member};
+use cairn_guest::ldm::{self, Assembled, Database, DynamicVolume, Member, Unread};
 use cairn_guest::probe::{DynamicDisk, database};
 use std::ops::Range;
 use std::process::Command;
@@ -72,6 +72,11 @@ pub fn read(disk: &Arc<dyn ReadAt>) -> Result<Option<Database>> {
 
 /// The volumes of these disks.
 pub fn assembled(disks: &[Arc<dyn ReadAt>]) -> Vec<DynamicVolume> {
+    assembled_beside(disks, &[]).volumes
+}
+
+/// The volumes of these disks beside others whose databases cannot be read, and what is wrong.
+pub fn assembled_beside(disks: &[Arc<dyn ReadAt>], unread: &[Unread]) -> Assembled {
     let databases: Vec<Database> = disks
         .iter()
         .map(|disk| read(disk).unwrap().expect("not a dynamic disk"))
@@ -87,7 +92,7 @@ pub fn assembled(disks: &[Arc<dyn ReadAt>]) -> Vec<DynamicVolume> {
             database,
         })
         .collect();
-    ldm::assemble(&members)
+    ldm::assemble(&members, unread)
 }
 
 pub fn volume<'a>(volumes: &'a [DynamicVolume], name: &str) -> &'a DynamicVolume {

@@ -203,7 +203,7 @@ fn the_layout_of_a_disk_tells_that_it_is_dynamic() {
         let numbers: Vec<u32> = covered.map(|found| found.number).collect();
         assert_eq!(numbers, parts);
         // Each volume comes once, with the first disk that has a part of it, by the number that the database gives it.
-        let found = dynamic_volumes(&dynamic_disks(&disks));
+        let found = dynamic_volumes(&dynamic_disks(&disks), &[]).volumes;
         let homes: Vec<usize> = found.iter().map(|(home, _)| *home).collect();
         assert_eq!(homes, [0, 1, 0, 0, 1, 0]);
         let numbers: Vec<u32> = found.iter().map(|(_, found)| found.number).collect();
@@ -211,7 +211,7 @@ fn the_layout_of_a_disk_tells_that_it_is_dynamic() {
             numbers.is_sorted() && numbers[0] == DYNAMIC_NUMBERS + 0x400,
             "{numbers:?}"
         );
-        let alone = dynamic_volumes(&dynamic_disks(&disks[..1]));
+        let alone = dynamic_volumes(&dynamic_disks(&disks[..1]), &[]).volumes;
         let first = alone[0].1.device();
         assert!(cairn_base::read_at::read_vec(&**first, 0, 2_048_000).unwrap() == contents[0]);
         assert!(
