@@ -272,7 +272,9 @@ fn volumes_whose_records_are_lost_are_named() {
     if !have(&["mke2fs"]) {
         return;
     }
-    let spoilt: &[(&[(u8, &str)], &[&str])] = &[
+    /// Records that are lost, and what is said of them.
+    type Spoilt<'a> = (&'a [(u8, &'a str)], &'a [&'a str]);
+    let spoilt: &[Spoilt<'_>] = &[
         (
             &[(0x32, "Volume1-01")],
             &["p2024: ", "should have 1 components", "`Volume1`"],

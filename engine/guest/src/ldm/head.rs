@@ -72,5 +72,15 @@ fn guid(view: &View<'_>, offset: usize, why: &str) -> Result<Guid> {
 /// Text up to the first zero.
 pub(super) fn text(bytes: &[u8]) -> String {
     let length = bytes.iter().take_while(|&&byte| byte != 0).count();
-    String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
+    tame(bytes.get(..length).unwrap_or_default())
+}
+
+/// Text in which nothing plays with the screen that it is shown on: names go into messages.
+pub(super) fn tame(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let tame = |c: char| match c.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    text.chars().map(tame).collect()
 }

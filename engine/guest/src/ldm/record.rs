@@ -190,7 +190,7 @@ impl<'a> Fields<'a> {
     }
 
     fn text(&mut self) -> Result<String> {
-        Ok(String::from_utf8_lossy(self.counted()?).into_owned())
+        Ok(super::head::tame(self.counted()?))
     }
 
     fn guid(&mut self) -> Result<Guid> {
@@ -325,8 +325,8 @@ fn disk(fields: &mut Fields<'_>, kind: u8) -> Result<DiskRecord> {
         fields.guid()?
     } else {
         let at = fields.at;
-        let text = fields.text()?;
-        let found = Guid::of_text(text.trim_end_matches('\0'));
+        let text = super::head::text(fields.counted()?);
+        let found = Guid::of_text(&text);
         found.ok_or_else(|| fields.view.damaged(at, "the id of a disk is none"))?
     };
     Ok(DiskRecord { id, name, guid })

@@ -134,6 +134,18 @@ fn fields_that_lead_beyond_their_record_are_noticed() {
 }
 
 #[test]
+fn names_do_not_play_with_the_screen() {
+    let mut group = two();
+    group.name = "WEB\u{1b}[2J".to_string();
+    group.volumes[0].name = "Volume\u{1b}[2J1".to_string();
+    let (disks, contents) = filled(&group);
+    let found = assembled(&shared(disks));
+    assert_eq!(found[0].name, "Volume\u{fffd}[2J1");
+    assert_eq!(found[0].group_name, "WEB\u{fffd}[2J");
+    assert!(bytes(&found[0]) == contents[0]);
+}
+
+#[test]
 fn volumes_on_the_same_bytes_are_told() {
     let mut group = two();
     group.add("Volume3", 2, 0, &[(1, 1000)]);
