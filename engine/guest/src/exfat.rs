@@ -34,12 +34,13 @@ use crate::fat::slots::{Place, SLOT, Shelf, Slots};
 use crate::fat::table::{Link, Table, Width};
 use crate::ntfs::bitmap;
 use crate::ntfs::cache::Cache;
+use crate::ntfs::passing::is_passing;
 use crate::volume::{
     Attributes, DirEntry, DirSink, EntryId, ExtentSink, Note, RangeSink, Reading, Volume,
     VolumeInfo,
 };
 use boot_sector::{BootSector, Region};
-use cairn_base::{Error, Kind, ReadAt, Result, View};
+use cairn_base::{Error, ReadAt, Result, View};
 use entry_set::{EntrySet, FILE};
 use root::Root;
 use std::ops::ControlFlow;
@@ -66,7 +67,7 @@ pub struct ExFatVolume {
 /// Whether `device` has the backup of a boot region whose checksum is right.
 ///
 /// # Errors
-/// Whatever the device reports, but damage.
+/// What may pass of what the device reports.
 pub(crate) fn has_backup(device: &dyn ReadAt) -> Result<bool> {
     Ok(BootSector::backup(device)?.is_some())
 }
@@ -75,7 +76,7 @@ impl ExFatVolume {
     /// Opens the volume that covers `device`. Reads its root folder and its up-case table.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if there is no boot region that can be used; [`Kind::Unsupported`] for other versions than 1; what may pass of what the
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if there is no boot region that can be used; [`Kind::Unsupported`](cairn_base::Kind::Unsupported) for other versions than 1; what may pass of what the
     /// device reports.
     pub fn open(device: Arc<dyn ReadAt>) -> Result<ExFatVolume> {
         let (boot, region) = BootSector::read(&device)?;
@@ -109,7 +110,7 @@ impl ExFatVolume {
             names: Names::new(upcase),
             root,
             notes,
-            info: Info::default(),
+            info: Info::new(),
         })
     }
 
@@ -147,14 +148,14 @@ impl ExFatVolume {
             EntrySet::parse(View::new(&bytes, "exFAT file entry", position))
         };
         let parsed = gathered(true);
-        match &parsed {
-            Ok(set) if set.is_summed => return parsed,
-            Err(error) if error.kind().may_pass() => return parsed,
-            Ok(_) | Err(_) => {}
+        if parsed.as_ref().is_ok_and(|set| set.is_summed) {
+            return parsed;
         }
         match (parsed, gathered(false)) {
-            (_, Err(error)) if error.kind().may_pass() => Err(error),
             (_, Ok(set)) if set.is_summed => Ok(set),
+            // What could not be read may be where the entries go on.
+            (Err(error), _) if error.kind().may_pass() => Err(error),
+            (Ok(_), Err(error)) if is_passing(&error) => Err(error),
             (Ok(set), _) | (Err(_), Ok(set)) => Ok(set),
             (Err(error), Err(_)) => Err(error),
         }
@@ -226,14 +227,9 @@ impl ExFatVolume {
 
     fn make_info(&self, free: &Result<u64>) -> VolumeInfo {
         let mut notes = self.notes.clone();
-        match free {
-            Ok(_) => {}
-            Err(error) if error.kind().may_pass() => notes.push(info::uncounted(error)),
-            Err(error) => notes.push(Note::defect(format!(
-                "The map of free space cannot be read: {error}."
-            ))),
-        }
-        let is_known = |error: &Error| error.kind().may_pass();
+        let uncounted = info::uncounted(free, "The map of free space");
+        let is_bad = uncounted.as_ref().is_some_and(|note| note.is_defect);
+        notes.extend(uncounted);
         VolumeInfo {
             file_system: "exfat",
             label: self.root.label.clone(),
@@ -242,7 +238,7 @@ impl ExFatVolume {
             size: self.boot.size,
             free: *free.as_ref().unwrap_or(&0),
             files: 0,
-            clean: !self.boot.dirty && free.as_ref().err().is_none_or(is_known),
+            clean: !self.boot.dirty && !is_bad,
             notes,
             ignores_case: true,
         }
@@ -305,8 +301,8 @@ fn read_root(boot: &BootSector, shelf: &Shelf, table: &Table) -> Result<(Root, O
     });
     match walked {
         Ok(damage) => Ok((root, wrong.or(damage))),
-        Err(error) if error.kind() == Kind::Damaged => Ok((root, Some(error))),
-        Err(error) => Err(error),
+        Err(error) if is_passing(&error) => Err(error),
+        Err(error) => Ok((root, Some(error))),
     }
 }
 
@@ -347,9 +343,10 @@ fn doubt(set: &EntrySet, id: EntryId) -> Error {
 }
 
 impl Volume for ExFatVolume {
-    /// The first call counts free space.
+    /// The first call counts free space. Where the disk does not answer for the moment, one some seconds later counts again.
     fn info(&self) -> &VolumeInfo {
-        self.info.get(self, &|free| self.make_info(free))
+        self.info
+            .get(&|| info::count_free(self), &|free| self.make_info(free))
     }
 
     fn root(&self) -> EntryId {

@@ -42,6 +42,7 @@ pub(crate) mod time;
 mod tree;
 
 use crate::ntfs::cache::Cache;
+use crate::ntfs::passing::is_passing;
 use crate::ntfs::upcase::UpCase;
 use crate::volume::{
     Attributes, DirEntry, DirSink, EntryId, Extent, ExtentSink, Note, RangeSink, Reading, Volume,
@@ -90,7 +91,7 @@ pub(crate) fn is_fat(head: View<'_>) -> bool {
 /// Whether `device` has the backup of a FAT32 boot sector.
 ///
 /// # Errors
-/// Whatever the device reports, but damage.
+/// What may pass of what the device reports.
 pub(crate) fn has_backup(device: &dyn ReadAt) -> Result<bool> {
     Ok(BootSector::backup(device)?.is_some())
 }
@@ -141,7 +142,7 @@ impl FatVolume {
             label: String::new(),
             clean: true,
             notes,
-            info: Info::default(),
+            info: Info::new(),
             boot,
         };
         volume.read_state()?;
@@ -159,7 +160,7 @@ impl FatVolume {
         let mut note = |text: &str| self.notes.push(Note::defect(text));
         let state = match self.table.value(1) {
             Ok(state) => state,
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => {
                 note(&format!(
                     "The file allocation table cannot be read: {error}."
@@ -192,7 +193,7 @@ impl FatVolume {
         });
         self.label = label;
         match walked {
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Ok(Some(error)) | Err(error) => self.notes.push(Note::defect(format!(
                 "A part of the root folder cannot be read: {error}."
             ))),
@@ -288,14 +289,9 @@ impl FatVolume {
 
     fn make_info(&self, free: &Result<u64>) -> VolumeInfo {
         let mut notes = self.notes.clone();
-        match free {
-            Ok(_) => {}
-            Err(error) if error.kind().may_pass() => notes.push(info::uncounted(error)),
-            Err(error) => notes.push(Note::defect(format!(
-                "The file allocation table cannot be read: {error}."
-            ))),
-        }
-        let is_known = |error: &Error| error.kind().may_pass();
+        let uncounted = info::uncounted(free, "The file allocation table");
+        let is_bad = uncounted.as_ref().is_some_and(|note| note.is_defect);
+        notes.extend(uncounted);
         VolumeInfo {
             file_system: match self.boot.width {
                 Width::Twelve => "fat12",
@@ -308,7 +304,7 @@ impl FatVolume {
             size: self.boot.size,
             free: *free.as_ref().unwrap_or(&0),
             files: 0,
-            clean: self.clean && free.as_ref().err().is_none_or(is_known),
+            clean: self.clean && !is_bad,
             notes,
             ignores_case: true,
         }
@@ -333,9 +329,10 @@ impl Folders for FatVolume {
 }
 
 impl Volume for FatVolume {
-    /// The first call counts free space.
+    /// The first call counts free space. Where the disk does not answer for the moment, one some seconds later counts again.
     fn info(&self) -> &VolumeInfo {
-        self.info.get(self, &|free| self.make_info(free))
+        self.info
+            .get(&|| info::count_free(self), &|free| self.make_info(free))
     }
 
     fn root(&self) -> EntryId {

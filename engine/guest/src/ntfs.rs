@@ -52,7 +52,7 @@ pub(crate) mod name;
 mod nature;
 mod object_id;
 mod order;
-mod passing;
+pub(crate) mod passing;
 mod permissions;
 mod record;
 mod reparse;

@@ -8,7 +8,7 @@ use crate::volume::{
 };
 use cairn_base::{Error, ReadAt, Result};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Pieces that the extents of one entry are told in, at most: those of a file of 64 GiB of which every other chunk is encrypted.
 const MAX_PIECES: u64 = 1 << 20;
@@ -16,9 +16,32 @@ const MAX_PIECES: u64 = 1 << 20;
 /// A file system on a decrypted volume.
 pub(super) struct UnlockedVolume {
     inner: Arc<dyn Volume>,
-    info: VolumeInfo,
+    told: OnceLock<Box<Told>>,
+    /// What is to be said of the encryption.
+    notes: Vec<Note>,
     reader: Arc<Reader>,
     mark: u32,
+}
+
+/// What the file system said of itself. It says something else once what it could not count for a moment was counted; it lends what it says,
+/// so it keeps all of that itself, and there is no more of it here.
+struct Told {
+    by_inner: VolumeInfo,
+    /// The same with what is to be said of the encryption.
+    shown: VolumeInfo,
+    next: OnceLock<Box<Told>>,
+}
+
+impl Told {
+    fn new(by_inner: &VolumeInfo, notes: &[Note]) -> Told {
+        let mut shown = by_inner.clone();
+        shown.notes.extend(notes.iter().cloned());
+        Told {
+            by_inner: by_inner.clone(),
+            shown,
+            next: OnceLock::new(),
+        }
+    }
 }
 
 impl UnlockedVolume {
@@ -29,11 +52,10 @@ impl UnlockedVolume {
         notes: &[Note],
         mark: u32,
     ) -> UnlockedVolume {
-        let mut info = inner.info().clone();
-        info.notes.extend(notes.iter().cloned());
         UnlockedVolume {
             inner,
-            info,
+            told: OnceLock::new(),
+            notes: notes.to_vec(),
             reader,
             mark,
         }
@@ -42,7 +64,15 @@ impl UnlockedVolume {
 
 impl Volume for UnlockedVolume {
     fn info(&self) -> &VolumeInfo {
-        &self.info
+        let now = self.inner.info();
+        let mut place = &self.told;
+        loop {
+            let told = place.get_or_init(|| Box::new(Told::new(now, &self.notes)));
+            if told.by_inner == *now {
+                return &told.shown;
+            }
+            place = &told.next;
+        }
     }
 
     fn root(&self) -> EntryId {

@@ -1,6 +1,7 @@
 //! The main and the backup boot region: twelve sectors each, of which the last holds the checksum of the others (specification, section 3).
 
 use crate::fat::heap::FIRST;
+use crate::ntfs::passing::is_passing;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result, View};
 
@@ -63,7 +64,7 @@ impl BootSector {
             Ok(boot) if is_sound(device, 0, boot.sector_size)? => {
                 return Ok((boot.clone(), Region::Main));
             }
-            Err(error) if error.kind().may_pass() => return Err(error.clone()),
+            Err(error) if is_passing(error) => return Err(error.clone()),
             Ok(_) | Err(_) => {}
         }
         match (BootSector::backup(device)?, main) {
@@ -84,7 +85,7 @@ impl BootSector {
     /// The boot sector of the backup region, if there is one whose checksum is right. Where it lies depends on the size of a sector, which it must agree with.
     ///
     /// # Errors
-    /// What may pass: whatever the device reports, but damage.
+    /// What may pass of what the device reports.
     pub fn backup(device: &dyn ReadAt) -> Result<Option<BootSector>> {
         for sector in [512u32, 1024, 2048, 4096] {
             let offset = u64::from(sector).saturating_mul(BACKUP);
@@ -92,7 +93,7 @@ impl BootSector {
                 Ok(boot) if boot.sector_size == sector && is_sound(device, offset, sector)? => {
                     return Ok(Some(boot));
                 }
-                Err(error) if error.kind().may_pass() => return Err(error),
+                Err(error) if is_passing(&error) => return Err(error),
                 _ => {}
             }
         }
@@ -190,7 +191,7 @@ impl BootSector {
 /// What may pass.
 fn is_sound(device: &dyn ReadAt, start: u64, sector: u32) -> Result<bool> {
     match is_summed(device, start, sector) {
-        Err(error) if error.kind().may_pass() => Err(error),
+        Err(error) if is_passing(&error) => Err(error),
         read => Ok(read.unwrap_or(false)),
     }
 }

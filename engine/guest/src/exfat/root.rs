@@ -4,6 +4,7 @@ use super::upcase;
 use crate::fat::chain::Chain;
 use crate::fat::content::Content;
 use crate::fat::table::Table;
+use crate::ntfs::passing::is_passing;
 use crate::ntfs::upcase::UpCase;
 use crate::partition::guid_text;
 use crate::volume::Note;
@@ -75,7 +76,7 @@ impl Root {
     pub fn read_upcase(&self, table: &Arc<Table>, notes: &mut Vec<Note>) -> Result<UpCase> {
         let why = match self.try_upcase(table) {
             Ok(found) => return Ok(found),
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => error,
         };
         notes.push(Note::defect(format!(

@@ -2,6 +2,7 @@
 
 use super::heap::FIRST;
 use super::table::Width;
+use crate::ntfs::passing::is_passing;
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result, View};
 use std::ops::Range;
@@ -74,7 +75,7 @@ impl BootSector {
     pub fn read(device: &dyn ReadAt) -> Result<(BootSector, bool)> {
         let first = match BootSector::read_at(device, 0) {
             Ok(boot) => return Ok((boot, false)),
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => error,
         };
         match BootSector::backup(device)? {
@@ -86,7 +87,7 @@ impl BootSector {
     /// The backup of a FAT32 boot sector, if there is one. Where it lies depends on the size of a sector, which it must agree with.
     ///
     /// # Errors
-    /// What may pass: whatever the device reports, but damage.
+    /// What may pass of what the device reports.
     pub fn backup(device: &dyn ReadAt) -> Result<Option<BootSector>> {
         for sector in [512u64, 1024, 2048, 4096] {
             let offset = sector.saturating_mul(BACKUP);
@@ -98,7 +99,7 @@ impl BootSector {
                 {
                     return Ok(Some(boot));
                 }
-                Err(error) if error.kind().may_pass() => return Err(error),
+                Err(error) if is_passing(&error) => return Err(error),
                 _ => {}
             }
         }

@@ -5,6 +5,7 @@
 
 use super::tree::{Folders, Met, ROOT};
 use crate::ntfs::cache::Cache;
+use crate::ntfs::passing::is_passing;
 use cairn_base::{Error, Result};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -42,8 +43,40 @@ pub struct Owners {
 struct Searched {
     /// Clusters, ascending, each with the first folder that was found to have it.
     places: Vec<(u32, u64)>,
-    /// Whether there was not more than is gone through.
-    is_whole: bool,
+    /// What is not in it, if anything is not.
+    missing: Option<Missing>,
+}
+
+/// Why what was found is not all there is.
+enum Missing {
+    /// There was more than is gone through.
+    More,
+    /// A part of a folder cannot be read, and that will not pass.
+    Unread(Error),
+}
+
+impl Missing {
+    /// That `cluster` was not found for this reason.
+    fn error(&self, cluster: u32) -> Error {
+        match self {
+            Missing::More => Error::unsupported(format!(
+                "the volume's folders hold more than is gone through to find the one that has cluster {cluster}"
+            ))
+            .advise("go to it by its path"),
+            Missing::Unread(error) => error.clone().context(format!(
+                "no folder that can be read has cluster {cluster}, and of one a part cannot be read"
+            )),
+        }
+    }
+}
+
+impl Searched {
+    /// The folder that has `cluster`.
+    fn owner(&self, cluster: u32) -> Option<u64> {
+        let found = self.places.binary_search_by_key(&cluster, |(of, _)| *of);
+        let (_, folder) = self.places.get(found.ok()?)?;
+        Some(*folder)
+    }
 }
 
 impl Owners {
@@ -64,7 +97,8 @@ impl Owners {
     /// The folder that has `cluster`; nothing if none of those that can be read has it.
     ///
     /// # Errors
-    /// What may pass: a disk that does not answer. Unsupported if the folders of the volume hold more than is gone through, and it is not found.
+    /// If it is not found: what may pass, a disk that does not answer; what the disk reports about a folder that it cannot read; unsupported if the folders of the
+    /// volume hold more than is gone through.
     pub fn find(&self, folders: &dyn Folders, cluster: u32) -> Result<Option<u64>> {
         if let Some(owner) = self.kept.get(&cluster) {
             return Ok(Some(owner));
@@ -72,24 +106,28 @@ impl Owners {
         let mut searched = self.searched.lock();
         let all = match &mut *searched {
             Some(all) => all,
-            none => none.insert(search(folders, self.most)?),
+            none => match search(folders, self.most) {
+                (all, None) => none.insert(all),
+                // What was found is true all the same, and not to be looked for again.
+                (part, Some(passing)) => {
+                    for (cluster, folder) in &part.places {
+                        self.note(*cluster, *folder);
+                    }
+                    return part.owner(cluster).map(Some).ok_or(passing);
+                }
+            },
         };
-        let found = all.places.binary_search_by_key(&cluster, |(of, _)| *of);
-        match found.ok().and_then(|at| all.places.get(at)) {
-            Some((_, folder)) => Ok(Some(*folder)),
-            None if all.is_whole => Ok(None),
-            None => Err(Error::unsupported(format!(
-                "the volume's folders hold more than is gone through to find the one that has cluster {cluster}"
-            ))
-            .advise("go to it by its path")),
+        match (all.owner(cluster), &all.missing) {
+            (None, Some(missing)) => Err(missing.error(cluster)),
+            (owner, _) => Ok(owner),
         }
     }
 }
 
-/// Goes through the folders of a volume.
-fn search(folders: &dyn Folders, most: Limits) -> Result<Searched> {
+/// Goes through the folders of a volume: what they have, or what was found until something failed that may pass, and that failure.
+fn search(folders: &dyn Folders, most: Limits) -> (Searched, Option<Error>) {
     let mut places: Vec<(u32, u64)> = Vec::new();
-    let mut is_whole = true;
+    let (mut missing, mut passing) = (None, None);
     let (mut pieces, mut names) = (0usize, 0usize);
     let mut seen = HashSet::from([ROOT]);
     let mut open = vec![ROOT];
@@ -109,7 +147,7 @@ fn search(folders: &dyn Folders, most: Limits) -> Result<Searched> {
                             seen.insert(name.number);
                             open.push(name.number);
                         } else {
-                            is_whole = false;
+                            missing.get_or_insert(Missing::More);
                         }
                     }
                 }
@@ -119,21 +157,26 @@ fn search(folders: &dyn Folders, most: Limits) -> Result<Searched> {
                 false => ControlFlow::Break(()),
             }
         });
-        // What is damaged has no more to say; others may have the cluster.
-        if let Err(error) = walked
-            && error.kind().may_pass()
-        {
-            return Err(error);
+        match walked {
+            Err(error) if is_passing(&error) => {
+                passing = Some(error);
+                break;
+            }
+            Err(error) if error.kind().may_pass() => {
+                missing.get_or_insert(Missing::Unread(error));
+            }
+            // What is damaged has no more to say; others may have the cluster.
+            Ok(_) | Err(_) => {}
         }
         if pieces >= most.pieces || names >= most.names {
-            is_whole = false;
+            missing.get_or_insert(Missing::More);
             break;
         }
     }
     places.sort_by_key(|(cluster, _)| *cluster);
     places.dedup_by_key(|(cluster, _)| *cluster);
     places.shrink_to_fit();
-    Ok(Searched { places, is_whole })
+    (Searched { places, missing }, passing)
 }
 
 #[cfg(test)]
@@ -148,8 +191,8 @@ mod tests {
         clusters: u32,
         names: u64,
         told: AtomicUsize,
-        /// What the walk of folder 5 reports, while there is something.
-        failure: Mutex<Option<Error>>,
+        /// What the next walk of folder 5 reports.
+        failure: Mutex<Option<Kind>>,
     }
 
     impl Endless {
@@ -175,8 +218,8 @@ mod tests {
             _: u64,
             sink: &mut dyn FnMut(Met) -> ControlFlow<()>,
         ) -> Result<Option<Error>> {
-            if let Some(error) = self.failure.lock().take_if(|_| folder == 5) {
-                return Err(error);
+            if let Some(kind) = self.failure.lock().take_if(|_| folder == 5) {
+                return Err(Error::new(kind, "test"));
             }
             let own = u32::try_from(folder).unwrap() + 1_000_000;
             for cluster in std::iter::once(own).chain(0..self.clusters) {
@@ -221,7 +264,7 @@ mod tests {
     #[test]
     fn all_folders_are_gone_through_once_unless_the_disk_fails() {
         let small = Endless {
-            failure: Mutex::new(Some(Error::new(Kind::Io, "not now"))),
+            failure: Mutex::new(Some(Kind::Busy)),
             ..Endless::new(3, 0)
         };
         // The root alone: folder 5 is not there.
@@ -233,21 +276,53 @@ mod tests {
         assert_eq!(small.told.load(Relaxed), told);
         owners.note(78, 9);
         assert_eq!(owners.find(&small, 78).unwrap(), Some(9));
-        // An error that may pass ends the search, and is not remembered.
-        let more = Endless {
-            failure: Mutex::new(Some(Error::new(Kind::Io, "not now"))),
-            ..Endless::new(3, 2)
-        };
-        let owners = Owners {
-            most: Limits { folders: 5, ..MOST },
-            ..Owners::new()
-        };
-        assert_eq!(owners.find(&more, 1_000_005).unwrap_err().kind(), Kind::Io);
+        // An error that may pass ends the search, and is not remembered; what was found before it is.
+        let (more, owners) = (failing(Kind::Busy), few());
+        assert_eq!(
+            owners.find(&more, 1_000_005).unwrap_err().kind(),
+            Kind::Busy
+        );
+        let told = more.told.load(Relaxed);
+        assert_eq!(owners.find(&more, 1_000_001).unwrap(), Some(ROOT));
+        assert_eq!(more.told.load(Relaxed), told);
         assert_eq!(owners.find(&more, 1_000_005).unwrap(), Some(5));
         // More folders than are gone through.
         assert_eq!(
             owners.find(&more, 77).unwrap_err().kind(),
             Kind::Unsupported
         );
+        // It does not matter to whoever asks for what was found.
+        assert_eq!(few().find(&failing(Kind::Busy), 2).unwrap(), Some(ROOT));
+    }
+
+    /// Of a volume with more folders than a few.
+    fn failing(kind: Kind) -> Endless {
+        Endless {
+            failure: Mutex::new(Some(kind)),
+            ..Endless::new(3, 2)
+        }
+    }
+
+    /// Goes through five folders.
+    fn few() -> Owners {
+        Owners {
+            most: Limits { folders: 5, ..MOST },
+            ..Owners::new()
+        }
+    }
+
+    #[test]
+    fn a_folder_that_the_disk_cannot_read_hides_no_other() {
+        let (bad, owners) = (failing(Kind::Io), few());
+        assert_eq!(owners.find(&bad, 1_000_004).unwrap(), Some(4));
+        let told = bad.told.load(Relaxed);
+        assert_eq!(owners.find(&bad, 1_000_010).unwrap(), Some(10));
+        // What it has is not known, and that is said; it is not tried again.
+        for _ in 0..2 {
+            let error = owners.find(&bad, 1_000_005).unwrap_err();
+            assert_eq!(error.kind(), Kind::Io);
+            assert!(error.to_string().contains("cluster 1000005"), "{error}");
+        }
+        assert_eq!(bad.told.load(Relaxed), told);
     }
 }

@@ -10,11 +10,13 @@ use cairn_guest::{
     open_volume, open_volume_with,
 };
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A volume without files whose one entry lies where it is told.
 pub struct Nothing {
     info: VolumeInfo,
+    /// What it says once it is there.
+    later: OnceLock<VolumeInfo>,
     places: Vec<Range<u64>>,
 }
 
@@ -33,6 +35,7 @@ impl Default for Nothing {
                 notes: Vec::new(),
                 ignores_case: false,
             },
+            later: OnceLock::new(),
             places: Vec::new(),
         }
     }
@@ -54,7 +57,7 @@ fn none<T>() -> Result<T> {
 
 impl Volume for Nothing {
     fn info(&self) -> &VolumeInfo {
-        &self.info
+        self.later.get().unwrap_or(&self.info)
     }
     fn root(&self) -> EntryId {
         EntryId::new(1)
@@ -166,6 +169,33 @@ fn places_are_those_of_the_encrypted_volume() {
     };
     volume.extents(EntryId::new(1), sink).unwrap();
     assert_eq!(count, 1);
+}
+
+/// What a file system could not count for a moment is not said of the volume for good.
+#[test]
+fn what_the_file_system_says_later_is_what_the_volume_says() {
+    let recipe = Recipe::new(Looks::Windows7, 0x8004).protect(&[Protect::Clear]);
+    let mut plain = noise(5, 2 << 20);
+    plain[KEPT.start as usize..KEPT.end as usize].fill(0);
+    let unlocked = unlock(Arc::new(make(&recipe, &plain)), &Given::Nothing).unwrap();
+    let inner = Arc::new(Nothing::default());
+    let volume = unlocked.volume(inner.clone());
+    let suspended = |info: &VolumeInfo| {
+        let notes = info.notes.iter();
+        notes.filter(|note| note.text.contains("suspended")).count()
+    };
+    let before = volume.info();
+    assert_eq!((before.free, suspended(before)), (0, 1));
+    let counted = VolumeInfo {
+        free: 7,
+        ..inner.info.clone()
+    };
+    inner.later.set(counted).unwrap();
+    for _ in 0..2 {
+        let info = volume.info();
+        assert_eq!((info.free, suspended(info)), (7, 1), "{:?}", info.notes);
+    }
+    assert_eq!(before.free, 0);
 }
 
 /// A volume of NTFS by mkntfs, with a file of zeros over the areas that BitLocker keeps for itself, as Windows has them.

@@ -10,6 +10,7 @@ mod damage;
 mod exfat;
 mod features;
 mod images;
+mod lasting;
 mod made;
 mod malformed;
 mod passing;

@@ -3,38 +3,54 @@
 use crate::exfat::small;
 use crate::support::{have, shell};
 use crate::trees::{blank, on_volume};
-use cairn_base::{Error, Kind, ReadAt, Result};
+use cairn_base::{Error, ReadAt, Result};
 use cairn_guest::exfat::ExFatVolume;
 use cairn_guest::fat::{CodePage, FatVolume};
 use cairn_guest::{Volume, probe};
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What the system reports of a disk that does not answer: ETIMEDOUT.
+pub const NO_ANSWER: i32 = 110;
+/// EAGAIN.
+const NOT_NOW: i32 = 11;
 
 /// A disk of which some bytes cannot be read while it fails.
-struct Passing {
+pub struct Failing {
     bytes: Vec<u8>,
     bad: Range<usize>,
-    kind: Kind,
+    /// The system's number of the error.
+    code: i32,
     fails: AtomicBool,
+    failed: AtomicUsize,
 }
 
-impl Passing {
-    fn new(bytes: &[u8], bad: Range<usize>, kind: Kind) -> Arc<Passing> {
-        Arc::new(Passing {
+impl Failing {
+    pub fn new(bytes: &[u8], bad: Range<usize>, code: i32) -> Arc<Failing> {
+        Arc::new(Failing {
             bytes: bytes.to_vec(),
             bad,
-            kind,
+            code,
             fails: AtomicBool::new(true),
+            failed: AtomicUsize::new(0),
         })
     }
 
     fn fail(&self, fails: bool) {
         self.fails.store(fails, Ordering::Relaxed);
     }
+
+    /// How many reads have failed.
+    pub fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
+    }
 }
 
-impl ReadAt for Passing {
+impl ReadAt for Failing {
     fn size(&self) -> u64 {
         self.bytes.size()
     }
@@ -44,14 +60,16 @@ impl ReadAt for Passing {
             && self.bad.start < at + buffer.len()
             && self.fails.load(Ordering::Relaxed)
         {
-            return Err(Error::new(self.kind, "the disk does not answer").at_offset(offset));
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            let error = io::Error::from_raw_os_error(self.code);
+            return Err(Error::io("cannot read", Path::new("disk"), error).at_offset(offset));
         }
         self.bytes.read_exact_at(offset, buffer)
     }
 }
 
 /// A volume of FAT32 with a file.
-fn fat() -> Option<Vec<u8>> {
+pub fn fat() -> Option<Vec<u8>> {
     if !have(&["mkfs.fat", "mcopy"]) {
         return None;
     }
@@ -67,17 +85,35 @@ fn fat() -> Option<Vec<u8>> {
     Some(std::fs::read(image).unwrap())
 }
 
-fn defects(volume: &dyn Volume) -> String {
+pub fn defects(volume: &dyn Volume) -> String {
     volume.info().defects().collect::<Vec<_>>().join(" ")
+}
+
+/// Free space of a disk that answers again: it is not asked for some seconds after it failed. None if it is never counted.
+fn counted_later(volume: &dyn Volume) -> Option<u64> {
+    (0..600).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        Some(volume.info().free).filter(|free| *free > 0)
+    })
+}
+
+/// Asks many times at once, as a listing does: the disk is not asked each time.
+fn is_asked_seldom(volume: &dyn Volume, disk: &Failing) {
+    let before = disk.failed();
+    for _ in 0..1000 {
+        assert_eq!(volume.info().free, 0);
+    }
+    let more = disk.failed() - before;
+    assert!(more < 100, "it was asked {more} times");
 }
 
 #[test]
 fn a_backup_is_not_used_for_a_boot_sector_that_cannot_be_read_just_now() {
     let Some(bytes) = fat() else { return };
-    let disk = Passing::new(&bytes, 0..512, Kind::Io);
-    assert_eq!(probe::detect(&*disk).unwrap_err().kind(), Kind::Io);
+    let disk = Failing::new(&bytes, 0..512, NO_ANSWER);
+    assert!(probe::detect(&*disk).unwrap_err().is_momentary());
     let open = || FatVolume::open(disk.clone(), CodePage::default());
-    assert_eq!(open().err().unwrap().kind(), Kind::Io);
+    assert!(open().err().unwrap().is_momentary());
     disk.fail(false);
     let volume = open().unwrap();
     assert_eq!(defects(&volume), "");
@@ -90,13 +126,13 @@ fn a_table_that_cannot_be_read_just_now_is_not_a_bad_one() {
     let number = |at: usize| usize::from(bytes[at]) | usize::from(bytes[at + 1]) << 8;
     let (start, length) = (number(14) * 512, number(36) * 512);
     // Both copies do not answer; or the first one, of which that says nothing.
-    for (bad, kind) in [
-        (start..start + length * 2, Kind::Io),
-        (start..start + length, Kind::Busy),
+    for (bad, code) in [
+        (start..start + length * 2, NO_ANSWER),
+        (start..start + length, NOT_NOW),
     ] {
-        let disk = Passing::new(&bytes, bad, kind);
+        let disk = Failing::new(&bytes, bad, code);
         let open = || FatVolume::open(disk.clone(), CodePage::default());
-        assert_eq!(open().err().unwrap().kind(), kind);
+        assert!(open().err().unwrap().is_momentary());
         disk.fail(false);
         let volume = open().unwrap();
         disk.fail(true);
@@ -108,8 +144,9 @@ fn a_table_that_cannot_be_read_just_now_is_not_a_bad_one() {
             .iter()
             .any(|note| note.text.contains("not be counted"));
         assert!(told, "{:?}", info.notes);
+        is_asked_seldom(&volume, &disk);
         disk.fail(false);
-        assert!(volume.info().free > 0);
+        assert!(counted_later(&volume).is_some());
         disk.fail(true);
         assert!(volume.info().free > 0);
     }
@@ -138,19 +175,20 @@ fn an_exfat_volume_is_not_bad_because_its_disk_does_not_answer() {
         11 * 512..12 * 512,
         upcase..upcase + 512,
     ] {
-        let disk = Passing::new(&bytes, bad.clone(), Kind::Io);
+        let disk = Failing::new(&bytes, bad.clone(), NO_ANSWER);
         let open = || ExFatVolume::open(disk.clone());
-        assert_eq!(open().err().unwrap().kind(), Kind::Io, "{bad:?}");
+        assert!(open().err().unwrap().is_momentary(), "{bad:?}");
         disk.fail(false);
         let volume = open().unwrap();
         assert_eq!(defects(&volume), "", "{bad:?}");
         assert_eq!(on_volume(&volume).len(), 2, "{bad:?}");
     }
     let map = cluster(root(0x81));
-    let disk = Passing::new(&bytes, map..map + 1, Kind::Io);
+    let disk = Failing::new(&bytes, map..map + 1, NO_ANSWER);
     let volume = ExFatVolume::open(disk.clone()).unwrap();
     assert_eq!((volume.info().free, volume.info().clean), (0, true));
     assert_eq!(defects(&volume), "");
+    is_asked_seldom(&volume, &disk);
     disk.fail(false);
-    assert!(volume.info().free > 0);
+    assert!(counted_later(&volume).is_some());
 }
