@@ -312,14 +312,8 @@ fn volumes_whose_records_are_lost_are_named() {
         says(&listed, sentences);
         let stripes = format!("{first}/p2056/text");
         if records[0].0 != 0x44 {
-            assert_eq!(
-                bench
-                    .expect(3, &["ls", "store", &first])
-                    .lines()
-                    .last()
-                    .unwrap(),
-                "p2056"
-            );
+            let listed = bench.expect(3, &["ls", "store", &first]);
+            assert_eq!(listed.lines().last().unwrap(), "p2056");
             assert_eq!(
                 bench.expect(0, &["cat", "store", &stripes]).text(),
                 "a file\n"
