@@ -99,7 +99,7 @@ pub fn read(disk: &Arc<dyn ReadAt>, table: &PartitionTable) -> Result<Option<Dat
 /// The id of a dynamic disk as its private header tells it, which may be there where the database cannot be read; `None` if it is not.
 ///
 /// # Errors
-/// Whatever the disk reports that may pass.
+/// What the disk reports that says nothing of it: a sector that is lost is not told.
 pub fn disk_id(disk: &Arc<dyn ReadAt>, table: &PartitionTable) -> Result<Option<Guid>> {
     let Ok(Some(places)) = head_places(disk.size(), table) else {
         return Ok(None);
@@ -107,7 +107,7 @@ pub fn disk_id(disk: &Arc<dyn ReadAt>, table: &PartitionTable) -> Result<Option<
     let sector = u64::from(table.sector_size.max(512));
     match newest_head(disk.as_ref(), &places, sector) {
         Ok(head) => Ok(head.is_whole.then_some(head.disk_id)),
-        Err(error) if error.kind().may_pass() => Err(error),
+        Err(error) if error.kind().may_pass() && error.is_momentary() => Err(error),
         Err(_) => Ok(None),
     }
 }

@@ -340,11 +340,12 @@ impl Volume for NtfsVolume {
         let wanted = name::from_bytes(name)
             .filter(|units| !units.is_empty())
             .ok_or_else(missing)?;
-        let parts = entry.named(entry.all(&self.mft, kind::DATA))?;
-        let names = || parts.iter().map(|part| &part.attribute.name);
+        // What is wrong with another stream does not matter.
+        let all = entry.named(entry.names(kind::DATA))?;
+        let names = || all.iter().copied();
         let unshown = name::unshown(&wanted);
         let found = names()
-            .find(|name| **name == wanted || Some(*name) == unshown.as_ref())
+            .find(|name| *name == wanted || Some(*name) == unshown.as_deref())
             .or_else(|| names().find(|name| self.upcase.compare(name, &wanted) == Ordering::Equal))
             .filter(|name| !name.is_empty())
             .ok_or_else(missing)?;

@@ -8,6 +8,7 @@
 
 mod ntfs_support;
 
+use cairn_base::read_at::read_vec;
 use cairn_base::{Kind, Result, View};
 use cairn_guest::ntfs::NtfsVolume;
 use cairn_guest::ntfs::decoders::{RunList, Vcn};
@@ -15,6 +16,7 @@ use cairn_guest::{EntryId, Extent, Volume};
 use ntfs_support::failing::{BAD_SECTOR, Failing, TIMED_OUT};
 use ntfs_support::made::*;
 use ntfs_support::patched::{attribute, places, value};
+use ntfs_support::scripted::filled;
 use ntfs_support::*;
 use std::fs;
 use std::ops::ControlFlow;
@@ -220,6 +222,30 @@ fn a_file_that_has_only_a_short_name_in_its_folder_is_listed() {
     assert_eq!(find(&volume, "ARATHE~1"), find(&volume, both[0]));
 }
 
+/// Where the attribute list of the record at `record` has the content called `name`.
+fn listed_content(bytes: &[u8], record: usize, name: &str) -> usize {
+    let list = attribute(bytes, record, 0x20);
+    assert_eq!(bytes[list + 8], 1, "in its record");
+    let runs = list + usize::from(bytes[list + 32]);
+    let mut decoded = RunList::new();
+    let view = View::new(&bytes[runs..runs + 16], "runs", 0);
+    decoded.decode(view).unwrap();
+    let place = decoded.at(Vcn(0)).unwrap().lcn.unwrap();
+    let mut at = place.0 as usize * 4096;
+    let end = at + usize::from(bytes[list + 48]) + 256 * usize::from(bytes[list + 49]);
+    let wanted: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let is_it = |at: usize| {
+        let own = at + usize::from(bytes[at + 7]);
+        let own = &bytes[own..own + 2 * usize::from(bytes[at + 6])];
+        bytes[at] == 0x80 && own == wanted
+    };
+    while !is_it(at) {
+        at += usize::from(bytes[at + 4]);
+        assert!(at < end, "`{name}` is not in the list: the test is void");
+    }
+    at
+}
+
 /// Of a content in several records the first part is lost: it is not an empty file, and no stream is hidden.
 #[test]
 fn content_without_its_first_part_is_refused() {
@@ -236,20 +262,7 @@ fn content_without_its_first_part_is_refused() {
     }) else {
         return;
     };
-    let record = record_of(&bytes, mft, "file");
-    let list = attribute(&bytes, record, 0x20);
-    assert_eq!(bytes[list + 8], 1, "in its record");
-    let runs = list + usize::from(bytes[list + 32]);
-    let mut decoded = RunList::new();
-    let view = View::new(&bytes[runs..runs + 16], "runs", 0);
-    decoded.decode(view).unwrap();
-    let place = decoded.at(Vcn(0)).unwrap().lcn.unwrap();
-    let mut at = place.0 as usize * 4096;
-    let end = at + usize::from(bytes[list + 48]) + 256 * usize::from(bytes[list + 49]);
-    while bytes[at] != 0x80 {
-        at += usize::from(bytes[at + 4]);
-        assert!(at < end, "the content is not in the list: the test is void");
-    }
+    let at = listed_content(&bytes, record_of(&bytes, mft, "file"), "");
     bytes[at + 8] = 2;
     let volume = open_bytes(&bytes);
     let file = find(&volume, "file");
@@ -259,6 +272,39 @@ fn content_without_its_first_part_is_refused() {
         volume.open(file).err().unwrap(),
     ] {
         assert_eq!(error.kind(), Kind::Damaged);
+        let named = format!("file record {}", file.number);
+        assert!(error.to_string().contains(&named), "{error}");
+    }
+}
+
+/// A stream whose first part is lost costs no other one; that it cannot be listed is told.
+#[test]
+fn a_stream_without_its_first_part_hides_no_other() {
+    let script = r#"
+write('file', 'content')
+for name in ('bad', 'good', 'Other'):
+    write('file:' + name, name * 3000)
+for n in range(12):
+    os.link('file', 'one of the names of this file %d' % n)
+"#;
+    let Some((folder, ..)) = filled(script) else {
+        return;
+    };
+    let mut bytes = fs::read(folder.path().join("volume.ntfs")).unwrap();
+    let mft = u64::from_le_bytes(bytes[0x30..0x38].try_into().unwrap()) as usize * 4096;
+    let at = listed_content(&bytes, record_of(&bytes, mft, "file"), "bad");
+    bytes[at + 8] = 2;
+    let volume = open_bytes(&bytes);
+    let file = find(&volume, "file");
+    let read = |name: &[u8]| -> Result<Vec<u8>> {
+        let stream = volume.open_stream(file, name)?;
+        read_vec(&stream, 0, stream.size() as usize)
+    };
+    assert_eq!(read(b"good").unwrap(), b"good".repeat(3000));
+    assert_eq!(read(b"OTHER").unwrap(), b"Other".repeat(3000));
+    assert_eq!(read(b"none").unwrap_err().kind(), Kind::NotFound);
+    for error in [read(b"bad").unwrap_err(), volume.streams(file).unwrap_err()] {
+        assert_eq!(error.kind(), Kind::Damaged, "{error}");
         let named = format!("file record {}", file.number);
         assert!(error.to_string().contains(&named), "{error}");
     }

@@ -141,9 +141,9 @@ fn a_failure_that_passes_is_neither_an_answer_nor_remembered() {
     }
 }
 
-/// A sector that cannot be read is no list of rights, no owner and no id.
+/// What a disk that does not answer hides is not answered for; what lies on a bad sector is told as what is lost, and as it is once it can be read.
 #[test]
-fn a_bad_sector_is_no_mode_no_owner_and_no_id() {
+fn a_bad_sector_is_told_from_a_disk_that_does_not_answer() {
     let Some((folder, ..)) = filled(SOME) else {
         return;
     };
@@ -156,16 +156,25 @@ fn a_bad_sector_is_no_mode_no_owner_and_no_id() {
         // The records are known; what they lead to is not.
         let fail = || disk.fail(0..disk.size(), code);
         fail();
-        let error = volume.attributes(one).unwrap_err();
-        assert_eq!(error.kind(), Kind::Io, "{error}");
+        let told = volume.attributes(one);
         disk.heal();
+        if code == TIMED_OUT {
+            assert_eq!(told.unwrap_err().kind(), Kind::Io);
+        } else {
+            assert_eq!(told.unwrap().mode, 0o500);
+        }
         assert_eq!(volume.attributes(one).unwrap().mode, 0o740);
         // The descriptor that all others share.
         assert!(volume.attributes(moved).is_ok());
         fail();
-        let error = volume.attributes(linux).unwrap_err();
-        assert_eq!(error.kind(), Kind::Io, "{error}");
+        let (told, listed) = (volume.attributes(linux), volume.xattrs(linux));
         disk.heal();
+        if code == TIMED_OUT {
+            assert_eq!(told.unwrap_err().kind(), Kind::Io);
+        } else {
+            assert_eq!(told.unwrap().uid, 0);
+        }
+        assert_eq!(listed.unwrap_err().kind(), Kind::Io);
         let known = volume.attributes(linux).unwrap();
         assert_eq!((known.uid, known.mode), (1000, 0o751));
 
@@ -181,12 +190,64 @@ fn a_bad_sector_is_no_mode_no_owner_and_no_id() {
         volume.extents(table, sink).unwrap();
         disk.fail(place..place + 1024, code);
         let volume = open();
-        let error = volume.xattr(moved, b"system.ntfs_object_id").unwrap_err();
-        assert_eq!(error.kind(), Kind::Io, "{error}");
+        let told = volume.xattr(moved, b"system.ntfs_object_id");
         disk.heal();
+        if code == TIMED_OUT {
+            assert_eq!(told.unwrap_err().kind(), Kind::Io);
+        } else {
+            let alone = told.unwrap().unwrap();
+            assert_eq!(alone, (0..16).collect::<Vec<u8>>());
+        }
         let id = volume.xattr(moved, b"system.ntfs_object_id").unwrap();
         assert_eq!(id.unwrap(), (0..64).collect::<Vec<u8>>());
     }
+}
+
+/// Bad sectors under all descriptors, or under the record of the file that has them, cost nothing but the modes.
+#[test]
+fn bad_sectors_in_secure_cost_only_the_modes() {
+    let Some((folder, sound, _mount)) = filled(SOME) else {
+        return;
+    };
+    let find = |volume: &NtfsVolume, name: &[u8]| {
+        let found = volume.lookup(volume.root(), name);
+        found.unwrap().unwrap().id
+    };
+    let places = |id: EntryId| {
+        let mut places = Vec::new();
+        let sink = &mut |extent: Extent| {
+            places.push(extent.place);
+            ControlFlow::Continue(())
+        };
+        sound.extents(id, sink).unwrap();
+        places
+    };
+    let secure = find(&sound, b"$Secure");
+    let table = places(find(&sound, b"$MFT"))[0].start;
+    let record = table + secure.number * 1024;
+    let mut bad = places(secure);
+    assert!(!bad.is_empty(), "no descriptors: the test is void");
+    bad.push(record..record + 1024);
+    let disk = Failing::new(fs::read(folder.path().join("volume.ntfs")).unwrap());
+    let mut are_lost = 0;
+    for place in bad {
+        disk.fail(place.clone(), BAD_SECTOR);
+        let volume = NtfsVolume::open(disk.clone()).unwrap();
+        let root = volume.attributes(volume.root()).unwrap();
+        assert_eq!(root.kind, EntryKind::Folder);
+        let entries = names(&volume, volume.root()).unwrap();
+        for entry in &entries {
+            let told = volume.attributes(entry.id).unwrap();
+            assert_eq!(told.size, sound.attributes(entry.id).unwrap().size);
+        }
+        let one = find(&volume, b"one");
+        let mode = volume.attributes(one).unwrap().mode;
+        assert!([0o500, 0o740].contains(&mode), "{place:?}: {mode:o}");
+        are_lost += u32::from(mode == 0o500);
+        disk.heal();
+        assert_eq!(volume.attributes(one).unwrap().mode, 0o740, "{place:?}");
+    }
+    assert!(are_lost >= 2, "{are_lost}");
 }
 
 /// A name whose record cannot be read is listed, and its id leads to the reason, also once that has changed; for as

@@ -156,6 +156,40 @@ fn a_cloud_file_whose_valid_data_end_early_is_read() {
     }
 }
 
+/// A stream that is marked as compressed and has no units is stored plain: its holes are what was not fetched.
+#[test]
+fn holes_of_a_cloud_file_without_compression_units_are_no_zeros() {
+    if !have(&TOOLS) || !have(&["setfattr"]) {
+        return;
+    }
+    let Some((mut bytes, mft)) = patchable(|root| {
+        for name in ["part", "whole"] {
+            let path = root.join(name);
+            let file = File::create(&path).unwrap();
+            file.write_all_at(&noise(6, 30_000), 0).unwrap();
+            if name == "part" {
+                file.write_all_at(&noise(7, 30_000), 300_000).unwrap();
+            }
+            set_reparse(&path, &reparse(0x9000_001A, b"1234"));
+        }
+    }) else {
+        return;
+    };
+    for name in ["part", "whole"] {
+        let record = record_of(&bytes, mft, name);
+        let data = attribute(&bytes, record, 0x80);
+        assert_eq!(bytes[data + 8], 1, "in its record: the test is void");
+        bytes[data + 12..data + 14].copy_from_slice(&1u16.to_le_bytes());
+        bytes[data + 34] = 0;
+    }
+    let volume = open_bytes(&bytes);
+    let find = |name: &[u8]| volume.lookup(volume.root(), name).unwrap().unwrap().id;
+    let error = volume.open(find(b"part")).err().unwrap();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    let whole = volume.open(find(b"whole")).unwrap();
+    assert!(read_vec(&whole, 0, 30_000).unwrap() == noise(6, 30_000));
+}
+
 /// Units of zeros take no clusters in a compressed file: they are no holes that something is to be fetched to.
 #[test]
 fn a_compressed_cloud_file_with_zeros_is_read() {

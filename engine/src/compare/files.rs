@@ -211,7 +211,7 @@ impl Disks<'_> {
         volumes.any(|volume| volume.place().is_none())
     }
 
-    /// Whether no byte of the volume changed.
+    /// Whether no byte of the volume changed, and its disks tell what it is in both points.
     fn is_same(&self, old: Option<&Arc<VolumeView>>, new: Option<&Arc<VolumeView>>) -> bool {
         let (Some(old), Some(new), Some(changes)) = (old, new, self.changes) else {
             return false;
@@ -219,7 +219,10 @@ impl Disks<'_> {
         let Some(place) = new.place() else {
             return false;
         };
-        old.place().as_ref() == Some(&place) && changes.within(place).next().is_none()
+        old.place().as_ref() == Some(&place)
+            && old.layout_damage().is_none()
+            && new.layout_damage().is_none()
+            && changes.within(place).next().is_none()
     }
 
     fn volume(

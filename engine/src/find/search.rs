@@ -470,11 +470,13 @@ fn changes(
     }
 }
 
-/// Whether no byte of the volume changed.
+/// Whether no byte of the volume changed, and its disks tell what it is in both points.
 fn is_same(old: &VolumeView, new: &VolumeView, changes: Option<&Changes>) -> bool {
     let Some(place) = new.place() else {
         return false;
     };
     old.place().as_ref() == Some(&place)
+        && old.layout_damage().is_none()
+        && new.layout_damage().is_none()
         && changes.is_some_and(|changes| changes.within(place).next().is_none())
 }

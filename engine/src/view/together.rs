@@ -1,5 +1,8 @@
 //! The disks of one machine at one time: volumes of dynamic disks may lie on several of them.
 
+#[cfg(test)]
+mod tests;
+
 use super::Remembered;
 use cairn_base::{Error, ReadAt, Result};
 use cairn_guest::ldm::Unread;
@@ -48,20 +51,26 @@ impl Together {
         }
     }
 
-    /// The volumes of all groups, found once. What lies on a disk whose database is damaged for good cannot be read, and says so, as the disk does itself.
+    /// The volumes of all groups, found once. What lies on a disk whose database is damaged for good, or lies on sectors that cannot be read, cannot be read either, and says so,
+    /// as the disk does itself. It costs no other disk its volumes.
     ///
     /// # Errors
-    /// What a disk reports that may pass.
+    /// What a disk reports that says nothing of it: a server that does not answer, say.
     pub fn volumes(&self) -> Result<&SpreadVolumes> {
         self.found.get(|| {
             let (mut members, mut positions) = (Vec::new(), Vec::new());
-            let mut unread = Vec::new();
+            let (mut unread, mut damage) = (Vec::new(), BTreeMap::new());
             for (position, neighbour) in self.disks.iter().enumerate() {
                 let database = match probe::database(&neighbour.disk, neighbour.sector_size) {
                     Ok(Some(database)) => database,
                     Ok(None) => continue,
-                    Err(error) if error.kind().may_pass() => return Err(error),
+                    Err(error) if error.kind().may_pass() && error.is_momentary() => {
+                        return Err(error);
+                    }
                     Err(error) => {
+                        let error = lasting(error);
+                        // It may be readable when it is asked itself, and still has no part in what is found now.
+                        damage.insert(position, error.clone());
                         unread.push(Unread {
                             name: neighbour.name.clone(),
                             disk_id: probe::disk_id(&neighbour.disk, neighbour.sector_size)?,
@@ -91,13 +100,20 @@ impl Together {
                 })
             };
             let found = probe::dynamic_volumes(&members, &unread);
-            let damage = found.damage.into_iter();
+            let of_groups = found.damage.into_iter();
+            damage.extend(of_groups.filter_map(|(member, error)| Some((at(member)?, error))));
             Ok(SpreadVolumes {
-                damage: damage
-                    .filter_map(|(member, error)| Some((at(member)?, error)))
-                    .collect(),
+                damage,
                 volumes: found.volumes.into_iter().filter_map(spread).collect(),
             })
         })
+    }
+}
+
+/// The failure as what it means to those who remember it: damage.
+fn lasting(error: Error) -> Error {
+    match error.kind().may_pass() {
+        true => Error::damaged("the LDM database of the disk could not be read").caused_by(error),
+        false => error,
     }
 }

@@ -28,7 +28,7 @@ pub struct Assembled {
     /// All volumes of the groups, group by group in the order in which they are met, by number; behind them those whose record is lost. A disk that says that it is one which is there already
     /// is read as a group of its own: behind the volumes of its group come those that lie on it alone, and those that the group does not know.
     pub volumes: Vec<DynamicVolume>,
-    /// Members of groups none of whose databases is whole, so that volumes may be missing or wrong; and why.
+    /// Members of groups of which no database of the newest change is whole, so that volumes may be missing or wrong; and why.
     pub damage: Vec<(usize, Error)>,
 }
 
@@ -85,7 +85,8 @@ struct Group<'a> {
     doubts: BTreeMap<usize, String>,
 }
 
-/// The newest configuration counts: of several that say they are, one that is whole, and of these the one that most disks have.
+/// The newest change counts, even if no copy that knows it is whole: an older one would show volumes where they are no more. Of several copies that know it, one that is whole, and of
+/// these the one that most disks have.
 fn choose<'a>(members: &[(usize, Member<'a>)]) -> Option<Member<'a>> {
     let all = || members.iter().map(|(_, member)| *member);
     let newest = all().map(|member| member.database.sequence).max()?;
@@ -171,7 +172,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// Its disks, if volumes may be missing or wrong because no database is whole.
+    /// Its disks, if volumes may be missing or wrong because no database of the newest change is whole.
     fn damage(&self) -> Vec<(usize, Error)> {
         if self.database.is_whole {
             return Vec::new();
@@ -182,7 +183,7 @@ impl<'a> Group<'a> {
             self.database.group_name,
             self.database.warnings.join("; ")
         ))
-        .advise("give all disks of the group together: each has a copy of the database");
+        .advise("give all disks of the group together: the copy of another one that knows the newest change may be whole");
         let disks = self.members.iter();
         disks.map(|index| (*index, error.clone())).collect()
     }

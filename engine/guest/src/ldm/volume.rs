@@ -178,7 +178,7 @@ impl Built {
                 "the record of volume number {number} of the LDM database is lost, of which the component {} is there",
                 names.join(" and ")
             ))
-            .advise("give all disks of the group together: each has a copy of the database")),
+            .advise("give all disks of the group together: the copy of another one that knows the newest change may be whole")),
         };
         (built, size)
     }

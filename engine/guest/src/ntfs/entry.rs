@@ -126,26 +126,36 @@ impl Entry {
     /// look as if there were none.
     fn check_starts(&self, kind: u32, wanted: impl Fn(&[u16]) -> bool) -> Result<()> {
         let (mut starts, mut later) = (BTreeSet::new(), BTreeSet::new());
-        let mut look = |name, first| {
+        for (name, first) in self.places(kind)? {
             match first {
                 Vcn(0) => starts.insert(name),
                 _ => later.insert(name),
             };
-        };
-        match &self.list {
-            Some(list) => {
-                let same = list.iter().filter(|entry| entry.kind == kind);
-                same.for_each(|entry| look(&entry.name, entry.first));
-            }
-            None => {
-                let same = self.base.of_kind(kind)?;
-                same.for_each(|one| look(&one.name, first_of(one)));
-            }
         }
         match later.difference(&starts).find(|name| wanted(name)) {
             Some(_) => Err(Error::damaged("the first part of an attribute is missing")),
             None => Ok(()),
         }
+    }
+
+    /// Names and first clusters of the attributes of type `kind` and of their parts.
+    fn places(&self, kind: u32) -> Result<Vec<(&[u16], Vcn)>> {
+        match &self.list {
+            Some(list) => {
+                let same = list.iter().filter(|entry| entry.kind == kind);
+                Ok(same.map(|entry| (&*entry.name, entry.first)).collect())
+            }
+            None => {
+                let same = self.base.of_kind(kind)?;
+                Ok(same.map(|one| (&*one.name, first_of(one))).collect())
+            }
+        }
+    }
+
+    /// The names of the attributes of type `kind`, also of those of which a part is missing; of one in parts more than once.
+    pub fn names(&self, kind: u32) -> Result<Vec<&[u16]>> {
+        let places = self.places(kind)?.into_iter();
+        Ok(places.map(|(name, _)| name).collect())
     }
 
     /// The attributes of type `kind`, whatever their names; of an attribute in parts the first only.
@@ -230,7 +240,8 @@ impl Entry {
         }
         let flags = first.attribute.flags;
         let (runs, sizes, unit) = gather(&mut parts)?;
-        let packed = flags & FLAG_COMPRESSION_MASK != 0;
+        // Without units it is stored plain, as `open` reads it.
+        let packed = flags & FLAG_COMPRESSION_MASK != 0 && unit != 0;
         // Compressed data end in a hole: a unit has some if its first cluster has.
         let step = match u32::from(unit) {
             bits if packed => 1u64.checked_shl(bits).unwrap_or(u64::MAX),

@@ -3,6 +3,7 @@
 use super::attribute::kind;
 use super::entry::Entry;
 use super::mft::Mft;
+use super::passing::is_passing;
 use crate::volume::{Attributes, EntryKind};
 use cairn_base::{Error, Result, View};
 
@@ -91,14 +92,14 @@ pub struct LinuxFacts {
 }
 
 impl LinuxFacts {
-    /// Of `entry`. Nothing of what is damaged in its `$EA`: `user.cairn.left_out` tells of it.
+    /// Of `entry`. Nothing of what is damaged in its `$EA`, of which `user.cairn.left_out` tells, and nothing if a sector of it cannot be read, which who asks for attributes is told.
     ///
     /// # Errors
     /// What the disk reports that says nothing of the `$EA`.
     pub fn of(mft: &Mft, entry: &Entry) -> Result<LinuxFacts> {
         let bytes = match read(mft, entry) {
             Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(_) => return Ok(LinuxFacts::default()),
         };
         let (known, _) = parse(View::new(&bytes, "extended attributes", 0));

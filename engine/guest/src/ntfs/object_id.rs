@@ -4,6 +4,7 @@ use super::attribute::kind;
 use super::entry::Entry;
 use super::folder::{Blocks, Folder};
 use super::mft::Mft;
+use super::passing::is_passing;
 use super::record::Reference;
 use super::upcase::UpCase;
 use super::view_index::ViewIndex;
@@ -33,7 +34,7 @@ impl ObjectIds {
     /// The id of `entry`, 16 bytes; followed by the ids of volume, object and domain that it was born with, 16 bytes each, if they are known.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the attribute is; where the index is, the id comes by itself.
+    /// [`Kind::Damaged`](cairn_base::Kind::Damaged) if the attribute is; where the index is, or cannot be read, the id comes by itself.
     /// What the disk reports that says nothing of the index.
     pub fn of(
         &self,
@@ -48,7 +49,7 @@ impl ObjectIds {
         let mut whole = id.to_vec();
         match self.born(mft, names, entry.number, id) {
             Ok(born) => whole.extend(born.unwrap_or_default()),
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(_) => {}
         }
         Ok(Some(whole))

@@ -5,6 +5,7 @@ use super::attribute::kind;
 use super::cache::Cache;
 use super::entry::Entry;
 use super::mft::Mft;
+use super::passing::is_passing;
 use super::permissions;
 use super::security_descriptor::SecurityDescriptor;
 use super::view_index::ViewIndex;
@@ -57,7 +58,7 @@ impl Secure {
     /// before version 3.0 have, and some files of later ones. None if it has neither.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if it cannot be found or is none; what the disk reports that says nothing of it.
+    /// [`Kind::Damaged`] if it cannot be found or is none; what the disk reports.
     pub fn descriptor(&self, mft: &Mft, entry: &Entry, id: u32) -> Result<Option<Descriptor>> {
         let shared = match id {
             0 => Ok(None),
@@ -66,18 +67,18 @@ impl Secure {
         let error = match shared {
             Ok(Some(shared)) => return Ok(Some(shared)),
             Ok(None) => return own(mft, entry),
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => error,
         };
         match own(mft, entry) {
             Ok(Some(own)) => Ok(Some(own)),
-            Err(other) if other.kind().may_pass() => Err(other),
+            Err(other) if is_passing(&other) => Err(other),
             _ => Err(error),
         }
     }
 
-    /// The mode that the descriptor of `entry` comes to; none if there is none, or it says nothing. One that is damaged gives nothing to anybody but
-    /// the owner.
+    /// The mode that the descriptor of `entry` comes to; none if there is none, or it says nothing. One that is damaged, or lies on a bad sector, gives
+    /// nothing to anybody but the owner.
     ///
     /// # Errors
     /// What the disk reports that says nothing of the descriptor.
@@ -91,12 +92,11 @@ impl Secure {
         let mode = match self.shared(mft, id) {
             Ok(Some(bytes)) => or_unreadable(mode_of(&bytes))?,
             Ok(None) => return or_unreadable(own_mode(mft, entry)),
-            Err(error) if error.kind().may_pass() => return Err(error),
+            Err(error) if is_passing(&error) => return Err(error),
             Err(error) => match own_mode(mft, entry) {
                 Ok(Some(own)) => return Ok(Some(own)),
-                Err(other) if other.kind().may_pass() => return Err(other),
-                // What a store has lost may be mended while the volume is open.
-                _ if error.id().is_some() => return Ok(UNREADABLE),
+                Err(other) if is_passing(&other) => return Err(other),
+                _ if may_heal(&error) => return Ok(UNREADABLE),
                 _ => UNREADABLE,
             },
         };
@@ -157,9 +157,14 @@ fn trimmed(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether a failure may be gone while the volume is open: what a store has lost is mended, a sector is read after all.
+fn may_heal(error: &Error) -> bool {
+    error.id().is_some() || error.kind().may_pass()
+}
+
 fn or_unreadable(mode: Result<Option<u32>>) -> Result<Option<u32>> {
     match mode {
-        Err(error) if !error.kind().may_pass() => Ok(UNREADABLE),
+        Err(error) if !is_passing(&error) => Ok(UNREADABLE),
         mode => mode,
     }
 }
@@ -198,9 +203,13 @@ impl Store {
         };
         at(offset).or_else(|error| {
             let copy = at(offset.saturating_add(COPY));
-            copy.map_err(|other| match other.kind().may_pass() {
-                true if !error.kind().may_pass() => other,
-                _ => error,
+            copy.map_err(|other| {
+                let hope = |error: &Error| (is_passing(error), may_heal(error));
+                if hope(&other) > hope(&error) {
+                    other
+                } else {
+                    error
+                }
             })
         })
     }

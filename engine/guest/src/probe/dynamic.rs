@@ -35,7 +35,8 @@ pub fn database(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Opti
             let table = PartitionTable::read(disk, Some(4096))?;
             match ldm::read(disk, &table) {
                 Ok(Some(large)) => Ok(Some(large)),
-                Err(passing) if passing.kind().may_pass() => Err(passing),
+                // What may go well in a moment says more than a bad sector.
+                Err(other) if other.kind().may_pass() && !passes(&error) => Err(other),
                 Ok(None) | Err(_) => Err(error),
             }
         }
@@ -43,17 +44,33 @@ pub fn database(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Opti
     }
 }
 
-/// The id of a dynamic disk whose [`database`] cannot be read, if that much of it can be.
+/// The id of a dynamic disk whose [`database`] cannot be read, if that much of it can be; `None` for any other disk.
 ///
 /// # Errors
-/// Whatever the disk reports that may pass.
+/// What the disk reports that says nothing of it: a server that does not answer, say, and not a sector that is lost.
 pub fn disk_id(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Option<Guid>> {
-    let table = PartitionTable::read(disk, sector_size)?;
+    let Some(table) = table_of(disk, sector_size)? else {
+        return Ok(None);
+    };
     let found = ldm::disk_id(disk, &table)?;
     if found.is_none() && table.kind == TableKind::Mbr && sector_size.is_none() {
-        return ldm::disk_id(disk, &PartitionTable::read(disk, Some(4096))?);
+        let large = table_of(disk, Some(4096))?;
+        return large.map_or(Ok(None), |table| ldm::disk_id(disk, &table));
     }
     Ok(found)
+}
+
+/// The partition table of `disk`, if it can be read.
+fn table_of(disk: &Arc<dyn ReadAt>, sector_size: Option<u32>) -> Result<Option<PartitionTable>> {
+    match PartitionTable::read(disk, sector_size) {
+        Err(error) if passes(&error) => Err(error),
+        read => Ok(read.ok()),
+    }
+}
+
+/// Whether a failure says nothing of the disk.
+fn passes(error: &Error) -> bool {
+    error.kind().may_pass() && error.is_momentary()
 }
 
 /// What dynamic disks make up together.

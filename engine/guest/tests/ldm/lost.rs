@@ -184,6 +184,29 @@ fn a_header_with_a_wrong_checksum_is_a_doubt_of_the_volumes_on_its_disk() {
     }
 }
 
+/// A whole copy that does not know the last change is not believed: volumes may be no more where it says.
+#[test]
+fn a_damaged_copy_of_the_newest_change_counts_more_than_a_whole_older_one() {
+    let mut group = two();
+    let (older, _) = filled(&group);
+    group.sequence += 1;
+    group.volumes[0].name = "Other1".to_string();
+    let (mut disks, contents) = filled(&group);
+    disks[1] = older[1].clone();
+    let start = group.database_at(0) + 18 * SECTOR;
+    let database = &disks[0][start..start + 8192];
+    let stripes = database.windows(8).position(|part| part == b"\x07Stripe1");
+    let block = start + stripes.unwrap() / 128 * 128;
+    disks[0][block..block + 4].copy_from_slice(b"none");
+    let disks = shared(disks);
+    let found = assembled(&disks);
+    assert!(bytes(volume(&found, "Other1")) == contents[0]);
+    let lost = found.iter().find(|volume| volume.number == 0x420).unwrap();
+    let advice = "another one that knows the newest change may be whole";
+    says(&failure(lost).to_string(), &["is lost", advice]);
+    says(&damage(&disks), &["`disk0`", advice]);
+}
+
 #[test]
 fn a_disk_with_data_and_without_a_database_is_damaged() {
     let mut group = Group::new(Scheme::Gpt, true, 1);
