@@ -107,8 +107,7 @@ impl MachineView {
         for (position, disk) in self.disks.iter().enumerate() {
             match disk.volumes() {
                 Ok(volumes) => layout.add_disk(position, disk.name(), volumes),
-                // Why is told where the disk's volumes are looked for.
-                Err(error) => layout.missed(&error),
+                Err(error) => layout.missed_disk(disk.name(), &error),
             }
         }
         let (mut found, mut locked) = (Vec::<Installation>::new(), Vec::new());
@@ -149,10 +148,8 @@ impl MachineView {
                 )));
             }
         }
-        if found.is_empty() {
-            locked
-                .iter()
-                .for_each(|(number, error)| layout.take_locked(*number, error));
+        for (number, error) in &locked {
+            layout.take_locked(*number, error, found.first());
         }
         layout.give_guids();
         layout
