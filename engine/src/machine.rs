@@ -23,7 +23,7 @@ use windows::installations;
 
 /// Installations of Windows whose hives are read; a machine has one or two.
 const MAX_INSTALLATIONS: usize = 32;
-/// What could not be told for a reason that may pass is tried again after this time.
+/// What failed for a reason that says nothing of the disks is tried again after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The disks of a machine at one time. Shared by threads; nothing is looked at before it is asked for.
@@ -51,8 +51,8 @@ impl MachineView {
         }
     }
 
-    /// What the disks are together. Found out once, which reads the partition tables of all disks and some folders of the volumes of Windows, and remembered. What could not be
-    /// read for a reason that may pass is tried again, some seconds later; until then the layout is not [final](MachineLayout::is_final).
+    /// What the disks are together. Found out once, which reads the partition tables of all disks and some folders of the volumes of Windows, and remembered. What failed
+    /// for a reason that says nothing of the disks ([`Error::is_momentary`](cairn_base::Error::is_momentary)) is tried again, some seconds later; until then the layout is not [final](MachineLayout::is_final).
     pub fn layout(&self) -> Arc<MachineLayout> {
         let mut known = self.known.lock();
         if let Some(known) = &*known

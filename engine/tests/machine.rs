@@ -17,7 +17,7 @@ mod records;
 
 use cairn::{BackupOptions, Criteria, DiskExamination, DiskImage, DiskView, FindEvent, Lettered};
 use cairn::{MachineLayout, MachineView, Monitor, OpenOptions, ReadOptions, Silent, Stage};
-use cairn::{Store, find_files};
+use cairn::{Store, Time, find_files};
 use disks::{C_GUID, D_NAME, D_SIGNATURE, D_START, Windows, windows};
 use made::{TICKS, by_guid, by_place, sum, system};
 use maker::{Group, SECTOR, Scheme};
@@ -329,12 +329,12 @@ fn a_search_says_that_letters_could_not_be_told() {
     };
     let path = folder.path().join("store");
     let store = Store::create(&path).unwrap();
-    for _ in 0..2 {
+    for time in ["2026-11-20T02:00:00Z", "2026-11-21T02:00:00Z"] {
+        let mut options = BackupOptions::new("pc");
+        options.time = Some(Time::parse(time).unwrap());
         let disk = |name: &str, path: &Path| DiskImage::open(name, path).unwrap();
         let disks = vec![disk("sys", &made.system), disk("data", &made.data)];
-        store
-            .backup(disks, &BackupOptions::new("pc"), &Silent)
-            .unwrap();
+        store.backup(disks, &options, &Silent).unwrap();
     }
     let outage = Outage {
         packs: files_below(&path.join("packs")),

@@ -99,7 +99,7 @@ fn text(path: &Path) -> String {
 
 /// **[letters]** Where Windows lies on a disk, `files` has a symbolic link to `<disk>/p<N>` for each drive letter, `C:`, that its registry gives to a volume of the same
 /// point or image. Of several installations that one counts which has a letter for the volume it lies on, and of several such the one whose registry was written last. A
-/// letter that fits two volumes is shown for neither. `letters.notes` says why letters may be missing or old, and which other Windows there is; where there is nothing to
+/// letter that fits two volumes is shown for neither. `letters.notes` says why letters may be missing, old or those of another Windows than the machine's, and which other Windows there is; where there is nothing to
 /// say there is no such file.
 #[test]
 fn letters_are_links_to_their_volumes() {
@@ -243,7 +243,8 @@ impl cairn::ReadAt for Hanging {
 
 /// **[slow-letters]** Which volume a drive letter means is known when all disks of a point have been looked at. Whoever asks first waits three seconds for that; while a disk does not answer nobody waits
 /// any longer. Then `files` has no letters, and looking one up fails; a link of Windows that leads to a volume by its letter or its GUID is listed with a size of 4095 bytes, which the kernel keeps for no longer than a second, and reading where it leads fails.
-/// Everything else on the disks that answer, other links too, is as ever.
+/// Everything else on the disks that answer, other links too, is as ever. Links to letters and GUIDs that no volume is found for are the same after a failure that says nothing of a disk, such as that of a server that is away, until it was tried again some seconds later. A sector that cannot be
+/// read is not waited for; `letters.notes` says of either what is not known.
 #[test]
 fn a_disk_that_hangs_holds_up_no_other() {
     let folder = tempdir().unwrap();

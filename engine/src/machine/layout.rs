@@ -88,7 +88,7 @@ impl MachineLayout {
         &self.notes
     }
 
-    /// Whether nothing failed for a reason that may pass.
+    /// Whether nothing failed for a reason that says nothing of the disks, so that looking again is of no use.
     pub fn is_final(&self) -> bool {
         self.is_final
     }

@@ -134,10 +134,7 @@ fn a_startup_key_that_needs_the_tpm_too_is_not_of_another_volume() {
         let error = locked.unlock(&keys).err().unwrap();
         for said in [
             format!("{id} belongs to a protector of the volume that also needs the TPM"),
-            format!(
-                "{} is of another volume",
-                KeyId(id_of(Protect::Startup)).to_string()
-            ),
+            format!("{} is of another volume", KeyId(id_of(Protect::Startup))),
             format!("cannot be used here: TPM and startup key {id}"),
         ] {
             assert!(error.to_string().contains(&said), "{said}: {error}");
