@@ -23,7 +23,7 @@ use windows::installations;
 
 /// Installations of Windows whose hives are read; a machine has one or two.
 const MAX_INSTALLATIONS: usize = 32;
-/// What could not be told for a reason that may pass is tried again after this time.
+/// What failed for a reason that says nothing of the disks is tried again after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The disks of a machine at one time. Shared by threads; nothing is looked at before it is asked for.
@@ -51,8 +51,8 @@ impl MachineView {
         }
     }
 
-    /// What the disks are together. Found out once, which reads the partition tables of all disks and some folders of the volumes of Windows, and remembered. What could not be
-    /// read for a reason that may pass is tried again, some seconds later; until then the layout is not [final](MachineLayout::is_final).
+    /// What the disks are together. Found out once, which reads the partition tables of all disks and some folders of the volumes of Windows, and remembered. What failed
+    /// for a reason that says nothing of the disks ([`Error::is_momentary`](cairn_base::Error::is_momentary)) is tried again, some seconds later; until then the layout is not [final](MachineLayout::is_final).
     pub fn layout(&self) -> Arc<MachineLayout> {
         let mut known = self.known.lock();
         if let Some(known) = &*known
@@ -107,8 +107,7 @@ impl MachineView {
         for (position, disk) in self.disks.iter().enumerate() {
             match disk.volumes() {
                 Ok(volumes) => layout.add_disk(position, disk.name(), volumes),
-                // Why is told where the disk's volumes are looked for.
-                Err(error) => layout.missed(&error),
+                Err(error) => layout.missed_disk(disk.name(), &error),
             }
         }
         let (mut found, mut locked) = (Vec::<Installation>::new(), Vec::new());
@@ -149,10 +148,8 @@ impl MachineView {
                 )));
             }
         }
-        if found.is_empty() {
-            locked
-                .iter()
-                .for_each(|(number, error)| layout.take_locked(*number, error));
+        for (number, error) in &locked {
+            layout.take_locked(*number, error, found.first());
         }
         layout.give_guids();
         layout

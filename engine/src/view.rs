@@ -396,27 +396,31 @@ impl VolumeView {
     /// Whether it may be a volume of Windows, by what it seems to hold: NTFS, or what BitLocker encrypts, which is opened to tell.
     ///
     /// # Errors
-    /// What may pass of what was reported when it was looked at, or when it was to be opened. That no key fits is none.
+    /// What may pass of what was reported when it was opened to tell, which is done too where looking at it failed in such a way. That no key fits is none.
     pub fn is_of_windows(&self) -> Result<bool> {
-        match &self.found.detected {
-            Ok(Detected::Ntfs) => Ok(true),
-            Ok(Detected::BitLocker) => match self.open() {
-                Ok(_) => Ok(true),
-                Err(error) if error.kind().may_pass() && error.kind() != Kind::Denied => Err(error),
-                Err(_) => Ok(false),
-            },
-            Err(error) if error.kind().may_pass() => Err(error.clone()),
-            _ => Ok(false),
+        let opened = match &self.found.detected {
+            Ok(Detected::Ntfs) => return Ok(true),
+            Ok(Detected::BitLocker) => self.open().map(|_| true),
+            // It may have passed since: what is opened is looked at again.
+            Err(error) if error.kind().may_pass() => {
+                self.open().map(|files| files.info().file_system == "ntfs")
+            }
+            _ => return Ok(false),
+        };
+        match opened {
+            Err(error) if error.kind().may_pass() && error.kind() != Kind::Denied => Err(error),
+            opened => Ok(opened.unwrap_or(false)),
         }
     }
 
     /// Why nothing is known of what BitLocker encrypts here: no key opens it. None of all else.
     pub fn locked(&self) -> Option<Error> {
-        match &self.found.detected {
+        let error = match &self.found.detected {
             Ok(Detected::BitLocker) => self.open().err(),
+            Err(error) if error.kind().may_pass() => self.open().err(),
             _ => None,
-        }
-        .filter(|error| error.kind() == Kind::Denied)
+        };
+        error.filter(|error| error.kind() == Kind::Denied)
     }
 
     /// What the partition seems to hold, without opening it.
@@ -463,9 +467,7 @@ impl VolumeView {
         }
         self.defects()
     }
-}
 
-impl VolumeView {
     /// Why what it shows may be old, missing or wrong, as far as that is known. Sentences.
     pub fn defects(&self) -> Vec<String> {
         let defects = self.notes().into_iter().filter(|note| note.is_defect);

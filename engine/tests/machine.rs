@@ -15,14 +15,18 @@ mod maker;
 #[path = "../guest/tests/ldm/records.rs"]
 mod records;
 
-use cairn::ReadOptions;
-use cairn::{DiskExamination, DiskView, MachineLayout, MachineView, OpenOptions, Silent};
+use cairn::{BackupOptions, Criteria, DiskExamination, DiskImage, DiskView, FindEvent, Lettered};
+use cairn::{MachineLayout, MachineView, Monitor, OpenOptions, ReadOptions, Silent, Stage};
+use cairn::{Store, Time, find_files};
 use disks::{C_GUID, D_NAME, D_SIGNATURE, D_START, Windows, windows};
 use made::{TICKS, by_guid, by_place, sum, system};
 use maker::{Group, SECTOR, Scheme};
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 fn layout(images: &[&Path]) -> Arc<MachineLayout> {
     let disks = images
@@ -271,4 +275,92 @@ fn volumes_of_dynamic_disks_have_letters_in_either_order_of_their_ids() {
             .any(|note| note.contains("N: fits two volumes")),
         "{doubts:?}"
     );
+}
+
+/// Packs that cannot be opened from the beginning of a search until it looks at the first disk, which is after it looked for letters.
+struct Outage {
+    packs: Vec<PathBuf>,
+    is_out: AtomicBool,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Monitor for Outage {
+    fn begin(&self, _: Stage, _: u64) {
+        for pack in &self.packs {
+            fs::rename(pack, pack.with_extension("away")).unwrap();
+            symlink(pack, pack).unwrap();
+        }
+        self.is_out.store(true, Ordering::Relaxed);
+    }
+
+    fn stop_requested(&self) -> bool {
+        if self.is_out.swap(false, Ordering::Relaxed) {
+            for pack in &self.packs {
+                fs::rename(pack.with_extension("away"), pack).unwrap();
+            }
+        }
+        false
+    }
+
+    fn warn(&self, warning: &str) {
+        self.warnings.lock().unwrap().push(warning.to_string());
+    }
+}
+
+/// All files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files_below(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+/// Nothing has a letter in the first of two points that are the same, for the moment when that is looked for.
+#[test]
+fn a_search_says_that_letters_could_not_be_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(made) = windows(folder.path(), &|_, _| {}) else {
+        return;
+    };
+    let path = folder.path().join("store");
+    let store = Store::create(&path).unwrap();
+    for time in ["2026-11-20T02:00:00Z", "2026-11-21T02:00:00Z"] {
+        let mut options = BackupOptions::new("pc");
+        options.time = Some(Time::parse(time).unwrap());
+        let disk = |name: &str, path: &Path| DiskImage::open(name, path).unwrap();
+        let disks = vec![disk("sys", &made.system), disk("data", &made.data)];
+        store.backup(disks, &options, &Silent).unwrap();
+    }
+    let outage = Outage {
+        packs: files_below(&path.join("packs")),
+        is_out: AtomicBool::new(false),
+        warnings: Mutex::default(),
+    };
+    let criteria = Criteria {
+        lettered: Vec::from_iter(Lettered::of_pattern(b"C:/Users/ann/notes.txt").unwrap()),
+        ..Criteria::default()
+    };
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    let store = Store::open(&path).unwrap();
+    find_files(&store, "pc", None, &criteria, &outage, &mut |event| {
+        match event {
+            FindEvent::Found(version) => found.push((version.path, version.points)),
+            FindEvent::Problem(_, _, error) => problems.push(error.to_string()),
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(problems.is_empty(), "{problems:?}");
+    let warnings = outage.warnings.into_inner().unwrap();
+    let of = |disk: &str| {
+        let said = format!("Which volumes of {disk} have drive letters");
+        warnings.iter().any(|warning| warning.contains(&said))
+    };
+    assert!(of("sys") && of("data"), "{warnings:?}");
+    assert_eq!(found, [(b"sys/p2/Users/ann/notes.txt".to_vec(), 1)]);
 }

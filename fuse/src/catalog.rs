@@ -443,6 +443,8 @@ pub fn explain(missing: &str, error: &Error) -> String {
         Kind::Unsupported => "The whole disk is under `disks/`, for tools that can read it.",
         // No key fits: the error says which would.
         Kind::Denied if error.advice().is_some() => "Unmount and mount again with what is wanted.",
+        // Nor is there one that would, and no file of this machine is denied.
+        Kind::Denied if error.path().is_none() => return format!("{missing}: {error}.\n"),
         Kind::Io | Kind::Denied => "See the system's log, and whether the store can be read.",
         Kind::Exists | Kind::Invalid | Kind::Full | Kind::Busy | Kind::Interrupted => {
             "Unmount and mount again to try once more."

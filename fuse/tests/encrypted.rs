@@ -16,7 +16,8 @@ use cairn::{DiskView, Keys, MachineLayout, MachineView, ReadOptions};
 use cairn_fuse::Tree;
 use maker::{KEPT, Looks, Protect, RECOVERY, Recipe, is_free, make};
 use shared::asked::{content, names};
-use shared::disks::{C_START, D_START, windows};
+use shared::disks::{C_GUID, C_START, D_SIGNATURE, D_START, windows};
+use shared::made::{by_guid, by_place, system};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -95,6 +96,13 @@ fn encrypted_volumes_are_shown_if_a_key_opens_them() {
             "{text}"
         );
     }
+
+    // Where no key would do, none is asked for.
+    let machine = Tree::of_image(encrypted(temp.path(), &[Protect::Tpm]));
+    let only = String::from_utf8(content(&machine, "files/disk0/p0.error")).unwrap();
+    let end = only.split_once("only by what cannot be used here: TPM ");
+    let (_, end) = end.unwrap_or_else(|| panic!("{only}"));
+    assert_eq!(end.lines().count(), 1, "{only}");
 
     let suspended = Tree::of_image(encrypted(temp.path(), &[Protect::Tpm, Protect::Clear]));
     assert_eq!(content(&suspended, "files/disk0/p0/name"), b"web01\n");
@@ -188,4 +196,40 @@ fn letters_of_an_encrypted_windows_need_its_key() {
         notes.contains("disk0/p2") && notes.contains(RECOVERY_ID),
         "{notes}"
     );
+}
+
+/// An old disk with a Windows of its own, beside the machine's that is locked.
+#[test]
+fn letters_of_an_old_windows_are_not_those_of_a_locked_one_without_a_word() {
+    let temp = tempdir().unwrap();
+    let own = (r"\DosDevices\C:", by_place(D_SIGNATURE, D_START));
+    let known = (r"\DosDevices\K:", by_guid(C_GUID));
+    for (devices, wanted) in [
+        (vec![own.clone()], vec![('C', 1)]),
+        // One that knows the locked volume as its own data is believed.
+        (vec![own, known], vec![('C', 1), ('K', 0)]),
+    ] {
+        let more = |_: &Path, d: &Path| {
+            let config = d.join("Windows/System32/config");
+            fs::create_dir_all(&config).unwrap();
+            fs::write(config.join("SYSTEM"), system(&devices)).unwrap();
+        };
+        let Some(made) = windows(temp.path(), &more) else {
+            return;
+        };
+        encrypt(&made.system, C_START, 24 << 20);
+        let both = [made.system.as_path(), made.data.as_path()];
+        let locked = layout(&both, &ReadOptions::default());
+        assert_eq!(letters(&locked), wanted);
+        assert!(locked.is_final());
+        let notes = locked.notes();
+        if wanted.len() > 1 {
+            assert!(notes.is_empty(), "{notes:?}");
+            continue;
+        }
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        for said in ["disk0/p1/Windows", "another one on disk0/p2", RECOVERY_ID] {
+            assert!(notes[0].text.contains(said), "{notes:?}");
+        }
+    }
 }

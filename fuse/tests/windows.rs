@@ -11,14 +11,16 @@ mod shared;
 
 use cairn::{BackupOptions, DiskImage, DiskView, Silent, Store, Time};
 use cairn_fuse::tree::Found;
-use cairn_fuse::{Look, MountOptions, Mounted, Stat, Tree, mount_store};
-use shared::disks::{Windows, windows};
+use cairn_fuse::{Failure, Look, MountOptions, Mounted, Stat, Tree, mount_store};
+use shared::asked::content;
+use shared::disks::{D_START, Windows, windows};
 use shared::mounted::{image_of, image_with};
 use shared::{fuse_is_there, made};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 use tempfile::{TempDir, tempdir};
 
@@ -97,7 +99,7 @@ fn text(path: &Path) -> String {
 
 /// **[letters]** Where Windows lies on a disk, `files` has a symbolic link to `<disk>/p<N>` for each drive letter, `C:`, that its registry gives to a volume of the same
 /// point or image. Of several installations that one counts which has a letter for the volume it lies on, and of several such the one whose registry was written last. A
-/// letter that fits two volumes is shown for neither. `letters.notes` says why letters may be missing or old, and which other Windows there is; where there is nothing to
+/// letter that fits two volumes is shown for neither. `letters.notes` says why letters may be missing, old or those of another Windows than the machine's, and which other Windows there is; where there is nothing to
 /// say there is no such file.
 #[test]
 fn letters_are_links_to_their_volumes() {
@@ -241,7 +243,8 @@ impl cairn::ReadAt for Hanging {
 
 /// **[slow-letters]** Which volume a drive letter means is known when all disks of a point have been looked at. Whoever asks first waits three seconds for that; while a disk does not answer nobody waits
 /// any longer. Then `files` has no letters, and looking one up fails; a link of Windows that leads to a volume by its letter or its GUID is listed with a size of 4095 bytes, which the kernel keeps for no longer than a second, and reading where it leads fails.
-/// Everything else on the disks that answer, other links too, is as ever.
+/// Everything else on the disks that answer, other links too, is as ever. Links to letters and GUIDs that no volume is found for are the same after a failure that says nothing of a disk, such as that of a server that is away, until it was tried again some seconds later. A sector that cannot be
+/// read is not waited for; `letters.notes` says of either what is not known.
 #[test]
 fn a_disk_that_hangs_holds_up_no_other() {
     let folder = tempdir().unwrap();
@@ -369,4 +372,118 @@ fn links_of_windows_work_in_images() {
     );
     // D: is not on this disk.
     assert_eq!(target(&image.at("files/C:/Users/ann/data")), "/??/D:/Data");
+}
+
+/// A disk whose bytes in a range cannot be read, for the reason of this number, unless that is 0.
+struct Failing {
+    disk: Arc<dyn cairn::ReadAt>,
+    range: Range<u64>,
+    errno: Arc<AtomicI32>,
+}
+
+impl cairn::ReadAt for Failing {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> cairn::Result<()> {
+        let errno = self.errno.load(Ordering::Relaxed);
+        let is_hit = offset < self.range.end && offset + buffer.len() as u64 > self.range.start;
+        if errno != 0 && is_hit {
+            let error = std::io::Error::from_raw_os_error(errno);
+            return Err(cairn::Error::io("cannot read", Path::new("data"), error));
+        }
+        self.disk.read_exact_at(offset, buffer)
+    }
+}
+
+/// Both disks; the head of the volume on the second one cannot be read while the number is not 0.
+fn failing(folder: &Path, errno: &Arc<AtomicI32>) -> Option<Tree> {
+    let Windows { system, data } = windows(folder, &|_, _| {})?;
+    let [system, data] = [system, data].map(|path| {
+        let view = DiskView::open_image(&path).unwrap();
+        view.disk().clone()
+    });
+    let data = Failing {
+        disk: data,
+        range: D_START..D_START + 4096,
+        errno: errno.clone(),
+    };
+    Some(Tree::of_images(vec![
+        DiskView::new("sys", system, None),
+        DiskView::new("data", Arc::new(data), None),
+    ]))
+}
+
+/// Links to volumes that are not there, and where they lead to once that is known.
+const NOWHERE: [(&str, &str); 2] = [
+    ("nowhere", "/??/X:/dir"),
+    (
+        "unknown",
+        "/??/Volume{99999999-89ab-cdef-0123-456789abcdef}",
+    ),
+];
+
+#[test]
+fn a_bad_sector_is_not_waited_for() {
+    let folder = tempdir().unwrap();
+    let errno = Arc::new(AtomicI32::new(5));
+    let Some(tree) = failing(folder.path(), &errno) else {
+        return;
+    };
+    let ann = look_up(&tree, 1, &["files", "sys", "p2", "Users", "ann"]).unwrap();
+    for (name, wanted) in NOWHERE {
+        let link = look_up(&tree, ann.inode, &[name]).unwrap();
+        assert_eq!(
+            (link.attributes.size, link.lasting),
+            (wanted.len() as u64, true),
+            "{name}"
+        );
+        assert_eq!(tree.readlink(link.inode).unwrap(), wanted.as_bytes());
+    }
+    let files = look_up(&tree, 1, &["files"]).unwrap();
+    let absent = tree.lookup(files.inode, b"Q:").unwrap();
+    assert_eq!(absent, Found::Nothing { lasting: true });
+    // What could not be looked at is told, and the partition has its letter all the same.
+    let notes = String::from_utf8(content(&tree, "files/letters.notes")).unwrap();
+    assert!(notes.contains("data/p1"), "{notes}");
+    assert_eq!(target_of(&tree, "files/D:"), "data/p1");
+}
+
+#[test]
+fn a_server_that_was_away_is_asked_again() {
+    const ETIMEDOUT: i32 = 110;
+    let folder = tempdir().unwrap();
+    let errno = Arc::new(AtomicI32::new(ETIMEDOUT));
+    let Some(tree) = failing(folder.path(), &errno) else {
+        return;
+    };
+    let ann = look_up(&tree, 1, &["files", "sys", "p2", "Users", "ann"]).unwrap();
+    let files = look_up(&tree, 1, &["files"]).unwrap();
+    for (name, _) in NOWHERE {
+        let link = look_up(&tree, ann.inode, &[name]).unwrap();
+        assert_eq!((link.attributes.size, link.lasting), (4095, false));
+        let Err(Failure::Engine(error)) = tree.readlink(link.inode) else {
+            panic!("where `{name}` leads to cannot be known");
+        };
+        let said = error.to_string();
+        assert!(said.contains("could not be read just now"), "{said}");
+    }
+    let absent = tree.lookup(files.inode, b"Q:").unwrap();
+    assert_eq!(absent, Found::Nothing { lasting: false });
+    errno.store(0, Ordering::Relaxed);
+    let link = || look_up(&tree, ann.inode, &[NOWHERE[0].0]).unwrap();
+    let is_known = (0..1200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        link().lasting
+    });
+    assert!(is_known, "the disk is not asked again");
+    assert_eq!(tree.readlink(link().inode).unwrap(), b"/??/X:/dir");
+    let absent = tree.lookup(files.inode, b"letters.notes").unwrap();
+    assert_eq!(absent, Found::Nothing { lasting: true });
+}
+
+/// Where a link of the mount's own leads to.
+fn target_of(tree: &Tree, path: &str) -> String {
+    let link = shared::asked::find(tree, path);
+    String::from_utf8(tree.readlink(link.inode).unwrap()).unwrap()
 }

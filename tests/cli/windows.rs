@@ -201,3 +201,41 @@ fn files_are_found_by_letters() {
     assert_eq!(points("G:/Data/table.txt"), [(true, 1)]);
     assert_eq!(points("/data/p1/Data/table.txt"), [(false, 2)]);
 }
+
+#[test]
+fn names_of_guests_in_warnings_do_not_play_with_the_screen() {
+    let bench = Bench::new();
+    let more = |c: &Path, _: &Path| {
+        for (folder, hive) in [
+            ("Old\u{1b}[31m", hive('D')),
+            ("Bad\u{1b}[32m", b"regf and no more".to_vec()),
+        ] {
+            let config = c.join(folder).join("System32/config");
+            fs::create_dir_all(&config).unwrap();
+            fs::write(config.join("SYSTEM"), hive).unwrap();
+        }
+    };
+    if windows(&bench.folder, &more).is_none() {
+        return;
+    }
+    bench.backup("pc", &["sys=system.raw", "data=data.raw"]);
+    let bad = "Windows in sys/p2/Bad?[32m says";
+    for (arguments, all) in [
+        (
+            &["find", "store", "pc", "--path", "C:/Users/ann/n*"][..],
+            &[bad][..],
+        ),
+        (
+            &["cat", "store", "pc@latest:C:/Users/ann/notes.txt"],
+            &[bad],
+        ),
+        (
+            &["ls", "-l", "store", "pc@latest"],
+            &[bad, "another Windows in sys/p2/Old?[31m;"],
+        ),
+    ] {
+        let told = bench.expect(3, arguments).stderr;
+        assert!(all.iter().all(|said| told.contains(said)), "{told}");
+        assert!(!told.contains('\u{1b}'), "{told:?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Exit codes: the contract with scripts.
 
+use crate::tame::tame;
 use cairn::{Error, Kind, Store};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ static WARNED: AtomicBool = AtomicBool::new(false);
 
 /// Names something that is wrong, but did not stop the command: it ends with 3 then, if nothing else speaks against it.
 pub fn warn(warning: &str) {
-    eprintln!("cairn: warning: {warning}");
+    eprintln!("cairn: warning: {}", tame(warning));
     warned();
 }
 

@@ -16,6 +16,7 @@ mod list;
 mod output;
 mod progress;
 mod signals;
+mod tame;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

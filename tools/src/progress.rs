@@ -2,6 +2,7 @@
 
 use crate::exit;
 use crate::signals;
+use crate::tame::tame;
 use cairn::{Monitor, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
@@ -72,7 +73,7 @@ impl Monitor for Progress {
 
     fn warn(&self, warning: &str) {
         exit::warned();
-        let line = format!("cairn: warning: {warning}");
+        let line = format!("cairn: warning: {}", tame(warning));
         let bar = self
             .bars
             .lock()

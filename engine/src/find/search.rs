@@ -145,7 +145,7 @@ struct Search<'a> {
     sink: FindSink<'a>,
     disks: BTreeMap<String, DiskState>,
     doubts: Doubts,
-    /// The disks of the point that was looked at last, and the drive letters of its volumes, if they are wanted.
+    /// The disks of the point that was looked at last, none if its letters could not all be told; and the drive letters of its volumes, if they are wanted.
     letters: (Vec<DiskFacts>, Letters),
 }
 
@@ -216,7 +216,12 @@ impl Search<'_> {
         for note in layout.notes().iter().filter(|note| note.is_defect) {
             self.doubts.add("", note.text.clone(), stand.file.seconds);
         }
-        self.letters = (stand.disks.clone(), Letters::of(&layout));
+        // Letters that were not all told are those of no other point.
+        let of = match layout.is_final() {
+            true => stand.disks.clone(),
+            false => Vec::new(),
+        };
+        self.letters = (of, Letters::of(&layout));
     }
 
     /// A disk that is not as it was in the point before.

@@ -88,7 +88,7 @@ impl MachineLayout {
         &self.notes
     }
 
-    /// Whether nothing failed for a reason that may pass.
+    /// Whether nothing failed for a reason that says nothing of the disks, so that looking again is of no use.
     pub fn is_final(&self) -> bool {
         self.is_final
     }
@@ -104,9 +104,19 @@ impl MachineLayout {
         }
     }
 
-    /// Something could not be looked at.
+    /// Something could not be looked at. A sector that a disk cannot read is no reason to look again and again: only a failure that says nothing of the bytes is.
     pub(super) fn missed(&mut self, error: &Error) {
-        self.is_final &= !error.kind().may_pass();
+        self.is_final &= !(error.kind().may_pass() && error.is_momentary());
+    }
+
+    /// The volumes of a disk could not be looked for. Why is told where somebody else looks for them, but not what may have passed by then.
+    pub(super) fn missed_disk(&mut self, name: &str, error: &Error) {
+        self.missed(error);
+        if error.kind().may_pass() {
+            self.note(Note::defect(format!(
+                "Which volumes of {name} have drive letters, and whether Windows lies on one, cannot be told: {error}."
+            )));
+        }
     }
 
     pub(super) fn note(&mut self, note: Note) {
@@ -137,12 +147,24 @@ impl MachineLayout {
         }
     }
 
-    /// Notes that a volume is locked, on which the Windows may lie that none was found of. No other key comes later, so that this is final.
-    pub(super) fn take_locked(&mut self, volume: usize, error: &Error) {
+    /// Notes that a volume is locked, on which the machine's own Windows may lie: no other was found, or the one whose letters are `chosen` does not know it. No other
+    /// key comes later, so that this is final.
+    pub(super) fn take_locked(
+        &mut self,
+        volume: usize,
+        error: &Error,
+        chosen: Option<&Installation>,
+    ) {
         let path = self.volumes.get(volume).map_or("", MachineVolume::path);
-        self.note(Note::fact(format!(
-            "Whether Windows lies on {path}, and which drive letters it gives, cannot be told: {error}."
-        )));
+        let what = match chosen {
+            None => format!("Whether Windows lies on {path}, and which drive letters it gives"),
+            Some(_) if self.letters.values().any(|lettered| *lettered == volume) => return,
+            Some(chosen) => format!(
+                "The drive letters are those of the Windows in {}; whether there is another one on {path}, and which letters that gives",
+                self.place_of(chosen)
+            ),
+        };
+        self.note(Note::fact(format!("{what}, cannot be told: {error}.")));
     }
 
     /// The one volume with an id; nothing if there are several.

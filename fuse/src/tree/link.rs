@@ -50,7 +50,11 @@ impl Tree {
             Node::Entry(entry) => {
                 let open = self.volume(&entry.tree)?;
                 let target = self.guest_target(&entry.tree, &open, entry.id())?;
-                target.ok_or_else(|| unknown("which volume the link leads to"))
+                let what = "which volume the link leads to";
+                target.ok_or_else(|| match open.point.layout_soon() {
+                    None => unknown(what),
+                    Some(_) => unsure(what),
+                })
             }
             _ => Err(Failure::Invalid),
         }
@@ -229,6 +233,15 @@ fn place(point: &OpenPoint, find: impl Fn(&MachineLayout) -> Option<&MachineVolu
         None if layout.is_final() => Place::Nowhere,
         None => Place::Unknown,
     }
+}
+
+/// That something is not known because a disk answered with a failure that may pass.
+fn unsure(what: &str) -> Failure {
+    let what = format!("{what} cannot be told: a disk of the machine could not be read just now");
+    let error = Error::new(Kind::Io, what);
+    error
+        .advise("`letters.notes` says why; it is tried again")
+        .into()
 }
 
 /// That something is not known because a disk does not answer.

@@ -8,6 +8,7 @@ use crate::guests::GuestArgs;
 use crate::images::ImageArgs;
 use crate::output::{self, line};
 use crate::progress::Progress;
+use crate::tame::tame;
 use cairn::examine::{Division, Part};
 use cairn::units::human_bytes;
 use cairn::{
@@ -89,13 +90,13 @@ pub fn run(args: &Args) -> Answer {
         }
     }
     for warning in warnings(&report) {
-        warn(&tame(&warning));
+        warn(&warning);
     }
     let is_sound = check.as_ref().is_none_or(|check| check.is_sound);
     let unchecked = check.and_then(|check| check.failure);
     match (unchecked, report.failure) {
         (Some(error), _) if !is_sound => {
-            warn(&tame(&format!("not everything was checked: {error}")));
+            warn(&format!("not everything was checked: {error}"));
             Ok(Exit::Damage)
         }
         (Some(error), _) => Err(Failure::of_input(error)),
@@ -206,12 +207,6 @@ fn tell_file(file: &ImageFile) -> Result<(), Failure> {
 /// A line with a name and what belongs to it.
 fn field(name: &str, value: &str) -> Result<(), Failure> {
     line(&format!("    {name:<20} {}", tame(value)))
-}
-
-/// Text of an image as it is shown: control characters could play with the screen, or pass for lines of ours.
-fn tame(text: &str) -> String {
-    let tame = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(tame).collect()
 }
 
 fn tell_property(property: &Property) -> Result<(), Failure> {

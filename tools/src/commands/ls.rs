@@ -6,6 +6,7 @@ use crate::address::{Address, Target, open_point, resolve, tell_defect, tell_def
 use crate::exit::{self, Answer, Exit, Failure};
 use crate::guests::GuestArgs;
 use crate::output::{json, line, name_json, name_line};
+use crate::tame::tame;
 use cairn::units::human_bytes;
 use cairn::{
     Attributes, DiskView, DynamicVolume, EntryId, EntryKind, Error, Kind, PointView, Volume, walk,
@@ -79,7 +80,7 @@ fn disks(point: &PointView, args: &Args) -> Answer {
         }
     }
     for fact in facts.iter().filter(|_| args.long) {
-        eprintln!("cairn: {fact}");
+        eprintln!("cairn: {}", tame(&fact.text));
     }
     Ok(Exit::Done)
 }
@@ -128,7 +129,7 @@ fn volumes(point: &PointView, disk: &DiskView, args: &Args) -> Answer {
                 dynamic.unwrap_or_default()
             ))?;
             for note in notes.iter().filter(|note| !note.is_defect) {
-                eprintln!("cairn: {name}: {note}");
+                eprintln!("cairn: {name}: {}", tame(&note.text));
             }
         } else {
             line(&name)?;

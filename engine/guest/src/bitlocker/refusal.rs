@@ -8,7 +8,7 @@ use cairn_base::{Error, Kind};
 /// Ids that are named one by one.
 const NAMED: usize = 8;
 
-/// The error of a volume with these protectors, of which no key of `keys` opened one. Keys are told by their kind, and never shown.
+/// The error of a volume with these protectors, of which no key of `keys` opened one. Keys are told by their kind, and never shown. It has advice if there is a key that would open the volume.
 pub(super) fn refusal(protectors: &[Protector], keys: &Keys) -> Error {
     let volume = "the volume is encrypted by BitLocker";
     let what = if keys.is_empty() {
@@ -16,7 +16,10 @@ pub(super) fn refusal(protectors: &[Protector], keys: &Keys) -> Error {
     } else {
         format!("{volume}: {}", tried(protectors, keys).join("; "))
     };
-    Error::new(Kind::Denied, what).advise(advice(protectors))
+    match advice(protectors) {
+        Ok(advice) => Error::new(Kind::Denied, what).advise(advice),
+        Err(why) => Error::new(Kind::Denied, format!("{what}; {why}")),
+    }
 }
 
 /// The ids of the protectors of a kind, as text.
@@ -68,27 +71,45 @@ fn tried(protectors: &[Protector], keys: &Keys) -> Vec<String> {
             ),
         });
     }
-    let wanted = ids(protectors, Protection::StartupKey);
-    let given: Vec<String> = startup.iter().map(KeyId::to_string).collect();
-    let (own, others): (Vec<String>, Vec<String>) =
-        given.into_iter().partition(|id| wanted.contains(id));
-    if !own.is_empty() {
-        said.push(format!(
-            "the startup key with the id {} has the volume's id and does not open it",
-            listed(own)
-        ));
-    }
-    if !others.is_empty() {
-        said.push(format!(
-            "the startup key with the id {} is of another volume",
-            listed(others)
-        ));
-    }
+    said.extend(startup_keys(protectors, &startup));
     said
 }
 
-/// What opens the volume, each by its id as Windows shows it.
-fn advice(protectors: &[Protector]) -> String {
+/// What became of startup keys, by whose they are.
+fn startup_keys(protectors: &[Protector], given: &[KeyId]) -> Vec<String> {
+    let mut by_reason: Vec<(&str, Vec<String>)> = [
+        "has the volume's id and does not open it",
+        "belongs to a protector of the volume that also needs the TPM",
+        "belongs to a protector of the volume that no startup key opens",
+        "is of another volume",
+    ]
+    .map(|reason| (reason, Vec::new()))
+    .into();
+    for id in given {
+        let of = |protection: Protection| {
+            let mut all = protectors.iter();
+            all.any(|one| one.id == *id && one.protection == protection)
+        };
+        let reason = if of(Protection::StartupKey) {
+            0
+        } else if of(Protection::TpmStartupKey) || of(Protection::TpmPinStartupKey) {
+            1
+        } else if protectors.iter().any(|one| one.id == *id) {
+            2
+        } else {
+            3
+        };
+        if let Some((_, ids)) = by_reason.get_mut(reason) {
+            ids.push(id.to_string());
+        }
+    }
+    let told = by_reason.into_iter().filter(|(_, ids)| !ids.is_empty());
+    let told = told.map(|(why, ids)| format!("the startup key with the id {} {why}", listed(ids)));
+    told.collect()
+}
+
+/// What opens the volume, each by its id as Windows shows it; or that nothing does which can be given.
+fn advice(protectors: &[Protector]) -> Result<String, String> {
     let mut wanted = Vec::new();
     let mut others = Vec::new();
     let mut has_recovery = false;
@@ -117,7 +138,9 @@ fn advice(protectors: &[Protector]) -> String {
         } else {
             &others
         };
-        return format!("its key is protected only by what cannot be used here: {others}");
+        return Err(format!(
+            "its key is protected only by what cannot be used here: {others}"
+        ));
     }
     let mut advice = format!("give {}", wanted.join(", or "));
     if has_recovery {
@@ -128,5 +151,5 @@ fn advice(protectors: &[Protector]) -> String {
         advice.push_str("; what else protects it cannot be used here: ");
         advice.push_str(&others);
     }
-    advice
+    Ok(advice)
 }

@@ -117,6 +117,33 @@ fn which_keys_were_tried_is_said() {
     );
 }
 
+/// Its file has the id of a protector of the volume, and is of no use without the machine.
+#[test]
+fn a_startup_key_that_needs_the_tpm_too_is_not_of_another_volume() {
+    let id = KeyId(id_of(Protect::TpmStartup)).to_string();
+    let mut keys = Keys::new();
+    let file = startup_key_of(Protect::TpmStartup);
+    keys.add_startup_key(&file).unwrap();
+    keys.add_startup_key(&startup_key()).unwrap();
+    for protectors in [
+        &[Protect::TpmStartup][..],
+        &[Protect::TpmStartup, Protect::Recovery],
+    ] {
+        let recipe = Recipe::new(Looks::Windows7, 0x8004).protect(protectors);
+        let locked = BitLocker::open(Arc::new(make(&recipe, &plain()))).unwrap();
+        let error = locked.unlock(&keys).err().unwrap();
+        for said in [
+            format!("{id} belongs to a protector of the volume that also needs the TPM"),
+            format!("{} is of another volume", KeyId(id_of(Protect::Startup))),
+            format!("cannot be used here: TPM and startup key {id}"),
+        ] {
+            assert!(error.to_string().contains(&said), "{said}: {error}");
+        }
+        // There is advice where something can be done.
+        assert_eq!(error.advice().is_some(), protectors.len() > 1, "{error}");
+    }
+}
+
 #[test]
 fn what_only_the_machine_can_open_is_named() {
     let recipe = Recipe::new(Looks::Windows7, 0x8004).protect(&[Protect::Tpm]);

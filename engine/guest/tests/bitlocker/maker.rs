@@ -32,6 +32,7 @@ pub enum Looks {
 pub enum Protect {
     Clear,
     Tpm,
+    TpmStartup,
     Startup,
     Recovery,
     Password(&'static str),
@@ -108,6 +109,7 @@ pub fn id_of(protect: Protect) -> [u8; 16] {
         Protect::Startup => 3,
         Protect::Recovery => 4,
         Protect::Password(_) => 5,
+        Protect::TpmStartup => 6,
     };
     let mut id: [u8; 16] = std::array::from_fn(|at| at as u8 * 16 + number);
     id[0] = number;
@@ -172,6 +174,7 @@ fn protector(protect: Protect, master: &[u8; 32], number: u32) -> Vec<u8> {
     let (kind, outer, mut properties) = match protect {
         Protect::Clear => (0u16, key(40), key_entry(0x2000, &key(40))),
         Protect::Tpm => (0x100, key(41), entry(0, 6, &noise(42, 100))),
+        Protect::TpmStartup => (0x300, key(41), entry(0, 6, &noise(42, 100))),
         Protect::Startup => {
             // Which kind of key it wants.
             let wants = [&5u32.to_le_bytes()[..], &noise(43, 0)].concat();
@@ -200,7 +203,7 @@ fn protector(protect: Protect, master: &[u8; 32], number: u32) -> Vec<u8> {
         );
         properties = entry(0, 3, &[&method.to_le_bytes()[..], &salt, &inner].concat());
     }
-    if protect != Protect::Tpm {
+    if !matches!(protect, Protect::Tpm | Protect::TpmStartup) {
         let master = key_entry(0x2003, master);
         properties.extend(entry(0, 5, &sealed(&outer, number, &master)));
     }
@@ -215,10 +218,15 @@ fn protector(protect: Protect, master: &[u8; 32], number: u32) -> Vec<u8> {
 
 /// A startup key file for the protector.
 pub fn startup_key() -> Vec<u8> {
+    startup_key_of(Protect::Startup)
+}
+
+/// A startup key file for a protector that wants one.
+pub fn startup_key_of(protect: Protect) -> Vec<u8> {
     let inner = key_entry(0x2002, &key(44));
     let time = 0x01d5_3236_6fba_49c0u64.to_le_bytes();
-    let external = [&id_of(Protect::Startup)[..], &time, &inner].concat();
-    dataset(&entry(6, 9, &external), id_of(Protect::Startup), 0, 1)
+    let external = [&id_of(protect)[..], &time, &inner].concat();
+    dataset(&entry(6, 9, &external), id_of(protect), 0, 1)
 }
 
 /// The head of entries, and they.

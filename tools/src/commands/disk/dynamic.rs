@@ -1,9 +1,10 @@
 //! What a dynamic disk of Windows says of its group.
 
 use super::json::held;
-use super::{content, exact, tame, tell_held};
+use super::{content, exact, tell_held};
 use crate::exit::Failure;
 use crate::output::line;
+use crate::tame::tame;
 use cairn::DynamicVolume;
 use cairn::examine::{Dynamic, Part};
 use cairn::units::human_bytes;
