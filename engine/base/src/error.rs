@@ -273,7 +273,12 @@ impl Error {
     }
 
     fn inner_error(&self) -> Option<&Error> {
-        self.0.source.as_ref()?.downcast_ref::<Error>()
+        let mut source = self.0.source.as_ref()?;
+        // One that was cloned in between hangs below its copy.
+        while let Some(shared) = source.downcast_ref::<Shared>() {
+            source = shared.0.source.as_ref()?;
+        }
+        source.downcast_ref::<Error>()
     }
 }
 
@@ -329,7 +334,14 @@ impl fmt::Display for Shared {
     }
 }
 
-impl std::error::Error for Shared {}
+impl std::error::Error for Shared {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0.source {
+            Some(source) => Some(source.as_ref()),
+            None => None,
+        }
+    }
+}
 
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
@@ -413,6 +425,13 @@ mod tests {
             let error = of(errno).context("a chunk is lost").with_id("7");
             assert_eq!(error.is_momentary(), momentary, "{error}");
         }
+        // Kept by somebody else while more is said of it.
+        let shared = of(Errno::TIMEDOUT).at_offset(7);
+        let more = shared.clone().with_id("7").context("a chunk is lost");
+        assert!(more.is_momentary(), "{more}");
+        let outer = shared.context("above");
+        let kept = outer.clone();
+        assert_eq!(outer.with_id("8").offset(), Some(7), "{kept}");
         assert!(!Error::damaged("x").is_momentary());
         assert!(!Error::new(Kind::Io, "a page was lost").is_momentary());
         assert!(Error::interrupted().is_momentary());
