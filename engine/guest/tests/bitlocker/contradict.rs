@@ -7,18 +7,6 @@ use cairn_guest::Keys;
 use cairn_guest::bitlocker::BitLocker;
 use std::sync::Arc;
 
-fn plain() -> Vec<u8> {
-    let mut bytes = noise(9, 2 << 20);
-    bytes[KEPT.start as usize..KEPT.end as usize].fill(0);
-    bytes[11..13].copy_from_slice(&512u16.to_le_bytes());
-    bytes[13] = 8;
-    bytes
-}
-
-fn clear() -> Recipe {
-    Recipe::new(Looks::Windows7, 0x8004).protect(&[Protect::Clear])
-}
-
 /// Changes a copy of the metadata and makes its checksum right.
 fn change(image: &mut [u8], copy: usize, at: usize, bytes: &[u8]) {
     let start = METADATA[copy] as usize;

@@ -8,18 +8,6 @@ use cairn_guest::{Keys, open_volume, open_volume_with};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn plain() -> Vec<u8> {
-    let mut bytes = noise(9, 2 << 20);
-    bytes[KEPT.start as usize..KEPT.end as usize].fill(0);
-    bytes[11..13].copy_from_slice(&512u16.to_le_bytes());
-    bytes[13] = 8;
-    bytes
-}
-
-fn clear() -> Recipe {
-    Recipe::new(Looks::Windows7, 0x8004).protect(&[Protect::Clear])
-}
-
 #[test]
 fn without_the_right_key_it_is_said_which_is_wanted() {
     let all = [

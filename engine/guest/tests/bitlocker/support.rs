@@ -1,5 +1,6 @@
 //! What the tests share: images, other programs that decrypt them, hashes.
 
+use crate::maker::{KEPT, Looks, Protect, Recipe, noise};
 use cairn_base::read_at::read_vec;
 use cairn_base::{Error, ReadAt, Result};
 use cairn_guest::Keys;
@@ -173,4 +174,18 @@ pub fn by_libbde(image: &Path, given: &Given<'_>, folder: &Path) -> Option<Vec<u
     );
     shell(&script).unwrap();
     Some(std::fs::read(out).unwrap())
+}
+
+/// What a small volume holds before it is encrypted: noise, the areas of the metadata zeros, and of a boot sector the sizes of sectors and clusters.
+pub fn plain() -> Vec<u8> {
+    let mut bytes = noise(9, 2 << 20);
+    bytes[KEPT.start as usize..KEPT.end as usize].fill(0);
+    bytes[11..13].copy_from_slice(&512u16.to_le_bytes());
+    bytes[13] = 8;
+    bytes
+}
+
+/// A volume of which protection is suspended.
+pub fn clear() -> Recipe {
+    Recipe::new(Looks::Windows7, 0x8004).protect(&[Protect::Clear])
 }
